@@ -1,0 +1,79 @@
+"""What the trainer, the sampler and the judges ask of a model, whatever its family."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from genmodel.errors import ConfigError
+
+
+class GenerativeModel(nn.Module, ABC):
+    """A model that turns latent codes z into images.
+
+    Images are float [N, 3, S, S] in [-1, 1]; codes are float32 [N, latent_dim].
+    """
+
+    Config: ClassVar[type]  # the family's frozen dataclass of network settings
+    has_likelihood: ClassVar[bool]  # whether bits_per_dim means anything
+
+    def __init__(self, config: Any, image_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.image_size = image_size
+        self.latent_dim: int = config.latent_dim
+
+    @abstractmethod
+    def initialise(self, rng: torch.Generator) -> None:
+        """Draw all weights from `rng` (a CPU generator), so that they are the same on every device."""
+
+    @abstractmethod
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """The optimisers by name, made on first use; their state belongs into a checkpoint."""
+
+    @abstractmethod
+    def step(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+        """One optimiser update (for a GAN: of both players) on a batch; all noise comes from `rng`.
+
+        Returns detached scalars to record; they may stay on the device.
+        """
+
+    @property
+    @abstractmethod
+    def averaged(self) -> nn.Module:
+        """The part whose weights are averaged over training (EMA) and that is used for sampling."""
+
+    @abstractmethod
+    def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
+        """`n` codes from the prior, float32 [n, latent_dim], on the generator's device."""
+
+    @abstractmethod
+    def generate(self, z: Tensor) -> Tensor:
+        """Images of codes; one image does not depend on the others in the batch (call in eval mode)."""
+
+    def bits_per_dim(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+        """Upper bounds of -log2 p(image) per colour value, one sample of z each: named float [N] tensors.
+
+        `images` are uint8 [N, S, S, 3]. Only for families with has_likelihood.
+        """
+        raise AssertionError(f"{type(self).__name__} has no likelihood: ask has_likelihood first")
+
+
+def doublings(image_size: int, family: str) -> int:
+    """How often a 4x4 map doubles to reach `image_size`; ConfigError for a size that is no power of two from 8."""
+    times = math.log2(image_size) - 2
+    if times < 1 or times != int(times):
+        raise ConfigError(f"{family} cannot do {image_size} px: it does powers of two from 8 (8, 16, 32, 64, 128, ...)")
+    return int(times)
+
+
+def build_model(config: Any) -> GenerativeModel:
+    """The model of a RunConfig, with weights drawn from its training seed."""
+    from genmodel.models import FAMILIES
+
+    model = FAMILIES[config.family](config.network, config.image_size)
+    model.initialise(torch.Generator().manual_seed(config.training.seed))
+    return model

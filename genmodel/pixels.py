@@ -1,0 +1,41 @@
+"""The one place that knows pixel ranges: uint8 NHWC in [0, 255] outside, float NCHW in [-1, 1] inside the models."""
+
+import math
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from genmodel import durable
+
+
+def to_model(images: Tensor) -> Tensor:
+    """uint8 [N, H, W, C] -> float32 [N, C, H, W] in [-1, 1], in channels_last memory without a copy of the layout."""
+    return images.permute(0, 3, 1, 2).to(torch.float32).mul_(2 / 255).sub_(1)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """float [N, C, H, W] in [-1, 1], clamped, -> uint8 [N, H, W, C], rounded to the nearest level."""
+    levels = images.float().add(1).mul(127.5).round().clamp(0, 255)
+    return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def grid(images: Tensor, columns: int | None = None, gap: int = 2, zoom: int = 1) -> Image.Image:
+    """A picture of uint8 [N, H, W, 3] images in rows, white between them, each pixel drawn `zoom` times."""
+    count, height, width, _ = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    height, width = height * zoom, width * zoom
+    page = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap), "white")
+    for place, image in enumerate(images.cpu().numpy()):
+        tile = Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)
+        page.paste(tile, (gap + place % columns * (width + gap), gap + place // columns * (height + gap)))
+    return page
+
+
+def save_grid(path: Path, images: Tensor, columns: int | None = None) -> None:
+    """Write a PNG grid of uint8 [N, H, W, 3] images; small ones are enlarged so that a person can see them."""
+    zoom = max(1, 64 // images.shape[1])
+    picture = grid(images, columns, zoom=zoom)
+    durable.write_with(path, lambda handle: picture.save(handle, format="PNG"))

@@ -1,0 +1,52 @@
+"""A progress bar with rate and time left: tqdm where it is installed, silence where it is not or nobody looks."""
+
+import sys
+from typing import Protocol
+
+
+class Bar(Protocol):
+    def update(self, n: int) -> object: ...
+    def set_postfix_str(self, s: str) -> object: ...
+    def close(self) -> object: ...
+
+
+class _Silent:
+    def update(self, n: int) -> None: ...
+    def set_postfix_str(self, s: str) -> None: ...
+    def close(self) -> None: ...
+
+
+def bar(total: int, done: int, what: str, unit: str = " images") -> Bar:
+    """A bar for `total` units of work of which `done` are behind us.
+
+    On a terminal it redraws in place; in a log (a Prefect task's, say) it prints a line every ten seconds.
+    """
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return _Silent()
+    watched = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        initial=done,
+        desc=what,
+        unit=unit,
+        unit_scale=True,
+        mininterval=0.2 if watched else 10,
+        maxinterval=10,
+        delay=0 if watched else 5,
+        ncols=100,
+        ascii=None if watched else True,
+        file=sys.stderr if watched else _Lines(),
+    )
+
+
+class _Lines:
+    """tqdm redraws with carriage returns; a log wants lines."""
+
+    def write(self, text: str) -> None:
+        line = text.replace("\r", "").strip()
+        if line:
+            print(line, file=sys.stderr, flush=True)
+
+    def flush(self) -> None: ...
