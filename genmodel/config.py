@@ -101,8 +101,7 @@ def build(cls: type[T], values: Any, where: str) -> T:
     `where` names the mapping's place ("params.yaml: models.vae.training") in the ConfigError that an unknown key,
     a wrong type or a value out of range raises.
     """
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{where} must hold keys and values, not {values!r}")
+    values = _mapping(values, where)
     hints = typing.get_type_hints(cls, include_extras=True)
     check_keys(values, hints, where)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
@@ -110,6 +109,12 @@ def build(cls: type[T], values: Any, where: str) -> T:
     if missing:
         raise ConfigError(f"{where}: {missing[0]} is missing")
     return cls(**{key: _value(hints[key], value, f"{where}.{key}") for key, value in values.items()})
+
+
+def _mapping(values: Any, where: str) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where} must hold keys and values, not {values!r}")
+    return dict(values)
 
 
 def check_keys(values: Mapping[str, Any], known: Mapping[str, Any] | Sequence[str], where: str) -> None:
@@ -180,8 +185,7 @@ def run_config(values: Any, where: str, overrides: Sequence[str] = ()) -> RunCon
     """The RunConfig of a mapping (family, image_size, network, training) and of `key=value` overrides."""
     from genmodel.models import FAMILIES
 
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{where} must hold keys and values, not {values!r}")
+    values = _mapping(values, where)
     check_keys(values, ["family", "image_size", "network", "training"], where)
     family = values.get("family")
     if family not in FAMILIES:
@@ -191,8 +195,8 @@ def run_config(values: Any, where: str, overrides: Sequence[str] = ()) -> RunCon
     parts: dict[str, Any] = {
         "family": family,
         "image_size": values.get("image_size", 64),
-        "network": dict(values.get("network") or {}),
-        "training": dict(values.get("training") or {}),
+        "network": _mapping(values.get("network") or {}, f"{where}.network"),
+        "training": _mapping(values.get("training") or {}, f"{where}.training"),
     }
     for override in overrides:
         _override(parts, override, network)

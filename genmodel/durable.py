@@ -68,6 +68,13 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder of ours and all in it, if it is there."""
+    if folder.exists():
+        with storage_errors(folder):
+            shutil.rmtree(folder)
+
+
 def replace_folder(new: Path, target: Path) -> None:
     """Rename the finished folder `new` to `target`; an older `target` gives way only once `new` is on disk."""
     with storage_errors(target):

@@ -41,12 +41,17 @@ def bar(total: int, done: int, what: str, unit: str = " images") -> Bar:
     )
 
 
+def say(line: str) -> None:
+    """A line to the person at the terminal or in the log, beside what the program is asked for (stdout)."""
+    print(line, file=sys.stderr, flush=True)
+
+
 class _Lines:
     """tqdm redraws with carriage returns; a log wants lines."""
 
     def write(self, text: str) -> None:
         line = text.replace("\r", "").strip()
         if line:
-            print(line, file=sys.stderr, flush=True)
+            say(line)
 
     def flush(self) -> None: ...

@@ -8,6 +8,7 @@ version of torch; every tool that knows safetensors reads them. https://github.c
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,8 +65,8 @@ def unpack(content: bytes, origin: str) -> tuple[dict[str, Tensor], dict[str, st
     return tensors, metadata
 
 
-def _tensor(entry: dict[str, object], body: memoryview) -> Tensor:
-    dtype, shape, (start, end) = _DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]  # type: ignore
+def _tensor(entry: dict[str, Any], body: memoryview) -> Tensor:
+    dtype, shape, (start, end) = _DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
     if not 0 <= start <= end <= len(body):
         raise ValueError("a tensor lies outside the file")
     if start == end:

@@ -1,0 +1,191 @@
+"""The command line: the same core that the stages call, usable on a bare GPU machine with torch alone."""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from genmodel.errors import ConfigError, GenmodelError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; a user's mistake is one line and exit code 2."""
+    arguments = _parser().parse_args(argv)
+    with user_errors():
+        arguments.run(arguments)
+    return 0
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """Show a GenmodelError as one line and exit with 2; a Ctrl-C leaves quietly with 130."""
+    try:
+        yield
+    except GenmodelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt as error:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from error
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    from genmodel.data.prepare import prepare
+
+    block = prepare(
+        arguments.source,
+        arguments.out,
+        arguments.sizes,
+        workers=arguments.workers,
+        val_fraction=arguments.val_fraction,
+        max_reject_share=arguments.allow_rejects,
+    )
+    sizes = ", ".join(str(size) for size in block.sizes)
+    print(f"{arguments.out}: {len(block):,} images in {len(block.classes):,} classes at {sizes} px")
+
+
+def verify(arguments: argparse.Namespace) -> None:
+    from genmodel.data.block import Block
+    from genmodel.errors import BlockError
+
+    block = Block.open(arguments.data)
+    problems = block.verify()
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise BlockError(f"{arguments.data} is damaged in {len(problems)} places: prepare it again or pull it anew")
+    print(f"{arguments.data}: {len(block):,} images, all files as they were written")
+
+
+def train(arguments: argparse.Namespace) -> None:
+    from genmodel.config import read_params, run_config
+    from genmodel.data.block import Block
+    from genmodel.training.identity import identify
+    from genmodel.training.trainer import train
+
+    if arguments.params:
+        models = read_params(arguments.params).models
+        if arguments.model not in models:
+            raise ConfigError(f"{arguments.params} has no model {arguments.model!r}, only {', '.join(models)}")
+        values = models[arguments.model].as_dict()
+    else:
+        values = {"family": arguments.model}
+    config = run_config(values, arguments.model, arguments.set)
+    out = arguments.out or Path("models") / arguments.model
+    block = Block.open(arguments.data)
+    train(identify(arguments.model, config, block), block, out, arguments.runs, device(arguments), arguments.fresh)
+    print(f"{out}: weights.safetensors, config.json, history.csv, samples/")
+
+
+def sample(arguments: argparse.Namespace) -> None:
+    from genmodel import pixels
+    from genmodel.models.saved import load_model, sample
+
+    model, _ = load_model(arguments.model, device(arguments))
+    pixels.save_grid(arguments.out, sample(model, arguments.n, arguments.seed))
+    print(arguments.out)
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    import json
+
+    from genmodel.config import EvaluationConfig, read_params
+    from genmodel.data.block import Block
+    from genmodel.evaluation.reference import Reference, make_reference
+    from genmodel.evaluation.report import evaluate
+    from genmodel.models.saved import load_model
+
+    config = read_params(arguments.params).evaluation if arguments.params else EvaluationConfig()
+    block = Block.open(arguments.data)
+    if not arguments.reference.exists():
+        model, _ = load_model(arguments.model)
+        make_reference(block, model.image_size, config, arguments.reference)
+    report, timing = evaluate(arguments.model, block, Reference.open(arguments.reference), config, device(arguments))
+    print(json.dumps(report.as_dict() | {"timing": timing.as_dict()}, indent=2))
+
+
+def device(arguments: argparse.Namespace) -> str:
+    """The device asked for, or a GPU where torch sees one."""
+    import torch
+
+    if arguments.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"--device {arguments.device}: torch sees no GPU here; use --device cpu")
+    return str(arguments.device)
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"write sizes as 64 or 64,256, not {text!r}") from None
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults beside the options, the example as it is written."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="genmodel", description="Retraining image generators, one step at a time.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(run: Callable[[argparse.Namespace], None], what: str, example: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            run.__name__, help=what, description=what, epilog=f"example:\n  genmodel {example}", formatter_class=_Help
+        )
+        added.set_defaults(run=run)
+        return added
+
+    def add_device(to: argparse.ArgumentParser) -> None:
+        to.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto")
+
+    def add_data(to: argparse.ArgumentParser) -> None:
+        to.add_argument("--data", type=Path, default=Path("data"), help="the block's folder")
+
+    add = command(
+        prepare, "Turn raw images into a block.", "prepare ILSVRC2012_img_train.tar --out data --sizes 64,256"
+    )
+    add.add_argument("source", help="a tar, tar.gz or zip of class folders, a tar of tars, a folder, or: digits")
+    add.add_argument("--out", type=Path, default=Path("data"), help="the block's folder")
+    add.add_argument("--sizes", type=_sizes, default=[64], help="side lengths in pixels, separated by commas")
+    add.add_argument("--workers", type=int, default=0, help="processes; 0 is one a core")
+    add.add_argument("--val-fraction", type=float, default=0.1, help="share of the images held out for validation")
+    add.add_argument("--allow-rejects", type=float, default=0.01, help="share of unreadable images that is no error")
+
+    add = command(verify, "Check every file of a block against its digest.", "verify data")
+    add.add_argument("data", type=Path, nargs="?", default=Path("data"), help="the block's folder")
+
+    add = command(
+        train, "Train a model on a block.", "train dcgan --data data --set images=500000 --set batch_size=128"
+    )
+    add.add_argument("model", help="a family (dcgan, vae), or a model's name in --params")
+    add_data(add)
+    add.add_argument("--out", type=Path, default=None, help="the finished model's folder; None is models/MODEL")
+    add.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
+    add.add_argument("--params", type=Path, default=None, help="read MODEL's settings from this params.yaml")
+    add.add_argument("--runs", type=Path, default=Path("runs"), help="where checkpoints and records are kept")
+    add.add_argument("--fresh", action="store_true", help="forget the checkpoints of an earlier try")
+    add_device(add)
+
+    add = command(sample, "Draw samples into a picture.", "sample models/dcgan -n 64 --seed 0 --out grid.png")
+    add.add_argument("model", type=Path, help="a finished model's folder")
+    add.add_argument("-n", type=int, default=64, help="how many")
+    add.add_argument("--seed", type=int, default=0, help="of the latent codes")
+    add.add_argument("--out", type=Path, default=Path("grid.png"), help="the PNG to write")
+    add_device(add)
+
+    add = command(evaluate, "Judge a finished model.", "evaluate models/vae --data data")
+    add.add_argument("model", type=Path, help="a finished model's folder")
+    add_data(add)
+    add.add_argument(
+        "--reference", type=Path, default=Path("reference"), help="the real images' features; made if absent"
+    )
+    add.add_argument("--params", type=Path, default=None, help="read the evaluation's settings from this params.yaml")
+    add_device(add)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""DCGAN: Radford, Metz & Chintala 2016, "Unsupervised Representation Learning with Deep Convolutional GANs".
+
+Strided convolutions alone, batch normalisation everywhere but at the generator's output and the discriminator's
+input, ReLU in the generator, LeakyReLU(0.2) in the discriminator, weights from N(0, 0.02), Adam with beta1 = 0.5,
+codes uniform in [-1, 1] (section 3 and 4). With base_channels=128 the generator at 64 px is the paper's figure 1:
+100 -> 4x4x1024 -> 8x8x512 -> 16x16x256 -> 32x32x128 -> 64x64x3; 64 is the width that most code since has used.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from genmodel.config import Count, Positive, Range, Share
+from genmodel.models.base import GenerativeModel, doublings
+from genmodel.models.losses import discriminator_loss, non_saturating_loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class DCGANConfig:
+    latent_dim: Count = 100
+    base_channels: Count = 64  # of the widest map; doubled at each halving
+    generator_learning_rate: Positive = 2.0e-4
+    discriminator_learning_rate: Positive = 2.0e-4
+    beta1: Share = 0.5
+    beta2: Annotated[float, Range(0, 0.999999)] = 0.999
+
+
+class Generator(nn.Module):
+    """z [N, latent_dim] -> images [N, 3, S, S] in [-1, 1]."""
+
+    def __init__(self, config: DCGANConfig, image_size: int) -> None:
+        super().__init__()
+        times = doublings(image_size, "dcgan")
+        widths = [config.base_channels * 2**k for k in reversed(range(times))]
+        self.project = nn.Linear(config.latent_dim, 4 * 4 * widths[0], bias=False)
+        layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
+        for wide, narrow in itertools.pairwise(widths):
+            layers += [
+                nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(narrow),
+                nn.ReLU(inplace=True),
+            ]
+        layers += [nn.ConvTranspose2d(widths[-1], 3, 4, stride=2, padding=1), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        projected = self.project(z).view(z.shape[0], 4, 4, -1).permute(0, 3, 1, 2)
+        images: Tensor = self.layers(projected)
+        return images
+
+
+class Discriminator(nn.Module):
+    """images [N, 3, S, S] -> logits [N] that they are real."""
+
+    def __init__(self, config: DCGANConfig, image_size: int) -> None:
+        super().__init__()
+        times = doublings(image_size, "dcgan")
+        widths = [config.base_channels * 2**k for k in range(times)]
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        for narrow, wide in itertools.pairwise(widths):
+            layers += [
+                nn.Conv2d(narrow, wide, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(wide),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+        layers += [nn.Conv2d(widths[-1], 1, 4)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layers(images).flatten()
+        return logits
+
+
+class DCGAN(GenerativeModel):
+    Config: ClassVar[type] = DCGANConfig
+    has_likelihood: ClassVar[bool] = False
+
+    def __init__(self, config: DCGANConfig, image_size: int) -> None:
+        super().__init__(config, image_size)
+        self.generator = Generator(config, image_size)
+        self.discriminator = Discriminator(config, image_size)
+        self._optimizers: dict[str, torch.optim.Optimizer] = {}
+
+    def initialise(self, rng: torch.Generator) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.normal_(module.weight, 0, 0.02, generator=rng)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, 1, 0.02, generator=rng)
+                nn.init.zeros_(module.bias)
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        if not self._optimizers:
+            options: dict[str, Any] = {"betas": (self.config.beta1, self.config.beta2), "fused": True}
+            self._optimizers = {
+                "generator": torch.optim.Adam(
+                    self.generator.parameters(), self.config.generator_learning_rate, **options
+                ),
+                "discriminator": torch.optim.Adam(
+                    self.discriminator.parameters(), self.config.discriminator_learning_rate, **options
+                ),
+            }
+        return self._optimizers
+
+    def step(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+        """The discriminator's update, then the generator's, on the same fake images."""
+        optimizers = self.optimizers()
+        fake_images = self.generator(self.draw_codes(len(images), rng))
+
+        real_logits = self.discriminator(images)
+        fake_logits = self.discriminator(fake_images.detach())
+        loss_d = discriminator_loss(real_logits.float(), fake_logits.float())
+        optimizers["discriminator"].zero_grad(set_to_none=True)
+        loss_d.backward()
+        optimizers["discriminator"].step()
+
+        loss_g = non_saturating_loss(self.discriminator(fake_images).float())
+        optimizers["generator"].zero_grad(set_to_none=True)
+        # the discriminator's own gradients are not needed here: a third of this pass's work
+        loss_g.backward(inputs=list(self.generator.parameters()))
+        optimizers["generator"].step()
+        return {
+            "loss/generator": loss_g.detach(),
+            "loss/discriminator": loss_d.detach(),
+            "score/real": real_logits.detach().float().sigmoid().mean(),
+            "score/fake": fake_logits.detach().float().sigmoid().mean(),
+        }
+
+    @property
+    def averaged(self) -> nn.Module:
+        return self.generator
+
+    def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
+        return torch.rand(n, self.latent_dim, generator=rng, device=rng.device).mul_(2).sub_(1)
+
+    def generate(self, z: Tensor) -> Tensor:
+        images: Tensor = self.generator(z)
+        return images

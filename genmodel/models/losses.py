@@ -1,0 +1,49 @@
+"""Losses as pure functions of logits and distributions' parameters; each names its source."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """-E[log D(x)] - E[log(1 - D(G(z)))], D = sigmoid(logit); Goodfellow et al. 2014, eq. 1. Natural units."""
+    return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+
+
+def non_saturating_loss(fake_logits: Tensor) -> Tensor:
+    """-E[log D(G(z))], the generator's non-saturating loss; Goodfellow et al. 2014, section 3. Natural units."""
+    return F.softplus(-fake_logits).mean()
+
+
+def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mu, exp(logvar)) || N(0, 1)) summed over the code, in nats: [N]; Kingma & Welling 2014, appendix B."""
+    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(dim=1)
+
+
+def discretised_logistic_nll(images: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """-log P(image) in nats, summed over colour values: [N]; Salimans et al. 2017 (PixelCNN++), eq. 2, one component.
+
+    `images` are levels k / 127.5 - 1 of 256 in [-1, 1], `mean` and `log_scale` broadcast to them. Each level gets the
+    logistic's mass between its two neighbours' midpoints, the outer two the tails as well: the 256 masses sum to 1,
+    so that the likelihood is that of the uint8 image and bits per dimension are honest.
+    """
+    half = 1 / 255
+    inverse_scale = (-log_scale).exp()
+    centred = images - mean
+    upper = (centred + half) * inverse_scale
+    lower = (centred - half) * inverse_scale
+    # log(sigmoid(upper) - sigmoid(lower)) without cancellation, for upper > lower
+    inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log1p(-(-2 * half * inverse_scale).exp())
+    log_mass = torch.where(
+        images < -1 + half,
+        F.logsigmoid(upper),
+        torch.where(images > 1 - half, F.logsigmoid(-lower), inside),
+    )
+    return -log_mass.flatten(1).sum(dim=1)
+
+
+def bits_per_dim(nats: Tensor, dimensions: int) -> Tensor:
+    """Nats of a whole image -> bits per colour value."""
+    return nats / (dimensions * math.log(2))

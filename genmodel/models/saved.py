@@ -1,0 +1,64 @@
+"""A finished model's folder (config.json, weights.safetensors), read and put to use."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genmodel import tensors
+from genmodel.config import run_config
+from genmodel.errors import ModelError
+from genmodel.models import FAMILIES
+from genmodel.models.base import GenerativeModel
+from genmodel.pixels import to_uint8
+
+
+def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[GenerativeModel, dict[str, Any]]:
+    """The model in `folder`, in eval mode on `device`, and its config.json.
+
+    ModelError for a folder that is missing or damaged, or whose weights fit another network or are no numbers.
+    """
+    about = _read_config(folder / "config.json")
+    config = run_config(about["config"], f"{folder / 'config.json'}: config")
+    weights, _ = tensors.load(folder / "weights.safetensors", about["weights"])
+    if not all(torch.isfinite(weight).all() for weight in weights.values()):
+        raise ModelError(f"{folder / 'weights.safetensors'} holds weights that are no numbers: train the model again")
+    model = FAMILIES[config.family](config.network, config.image_size)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{folder / 'weights.safetensors'} does not fit the {config.family} that config.json describes:"
+            f" train it again ({' '.join(str(error).split())[:200]})"
+        ) from error
+    return model.to(device).eval().requires_grad_(False), about
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is missing: train the model, or pull it (dvc pull)") from error
+    except ValueError as error:
+        raise ModelError(f"{path} is no JSON: train the model again, or pull it anew ({error})") from error
+    absent = [key for key in ("name", "fingerprint", "config", "weights") if key not in about]
+    if absent:
+        raise ModelError(f"{path} says nothing of {absent[0]}: train the model again, or pull it anew")
+    return dict(about)
+
+
+@torch.inference_mode()
+def sample_batches(model: GenerativeModel, n: int, seed: int, batch_size: int = 256) -> Iterator[Tensor]:
+    """`n` samples in order, as uint8 [B, S, S, 3] batches on the CPU, from codes that `seed` alone decides."""
+    device = next(model.parameters()).device
+    codes = model.draw_codes(n, torch.Generator().manual_seed(seed))  # all at once, whatever the batch size
+    for z in codes.split(batch_size):
+        yield to_uint8(model.generate(z.to(device))).cpu()
+
+
+def sample(model: GenerativeModel, n: int, seed: int, batch_size: int = 256) -> Tensor:
+    """`n` samples, uint8 [n, S, S, 3] on the CPU; the same seed gives the same images in the same order."""
+    return torch.cat(list(sample_batches(model, n, seed, batch_size)))

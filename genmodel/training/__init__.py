@@ -1,0 +1,1 @@
+"""The training engine: the loop, checkpoints, the averaged weights, the record."""

@@ -1,0 +1,74 @@
+"""The record of a training: metrics.jsonl and sample grids in the run's folder. It is the truth; trackers follow it.
+
+Rows are only ever appended. A resumed training repeats some steps with equal results: rows that are on disk already
+are not written again, so that a follower that has read them needs no care.
+"""
+
+import csv
+import io
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from genmodel import durable, pixels
+
+_TIMED = ("throughput/",)  # metrics that differ from run to run: in the record, not in history.csv
+
+
+class Record:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.metrics = folder / "metrics.jsonl"
+        self.samples = folder / "samples"
+        self.samples.mkdir(parents=True, exist_ok=True)
+        self._drop_partial_line()
+        rows = self.rows()
+        self._last = rows[-1]["images_seen"] if rows else -1
+
+    def _drop_partial_line(self) -> None:
+        """A kill can cut the last line short; what was cut will be written again."""
+        content = self.metrics.read_bytes() if self.metrics.exists() else b""
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(self.metrics, whole)
+
+    def add(self, step: int, images_seen: int, metrics: Mapping[str, float]) -> None:
+        if images_seen <= self._last:
+            return
+        row = {"step": step, "images_seen": images_seen, "time_ms": time.time_ns() // 1_000_000, "metrics": metrics}
+        with durable.storage_errors(self.metrics), self.metrics.open("a") as handle:
+            handle.write(json.dumps(row) + "\n")
+        self._last = images_seen
+
+    def add_samples(self, images_seen: int, images: Tensor) -> None:
+        """Keep a grid of uint8 [N, S, S, 3] samples; equal to the one that may be there from before a resume."""
+        path = self.samples / f"{images_seen:010d}.png"
+        if not path.exists():
+            pixels.save_grid(path, images)
+
+    def rows(self) -> list[dict]:
+        if not self.metrics.exists():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+
+    def history(self) -> str:
+        """The rows as CSV without times: equal trainings give equal bytes."""
+        rows = self.rows()
+        names = [name for name in (rows[0]["metrics"] if rows else {}) if not name.startswith(_TIMED)]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["images_seen", "step", *names])
+        for row in rows:
+            writer.writerow([row["images_seen"], row["step"], *(f"{row['metrics'][name]:.6g}" for name in names)])
+        return text.getvalue()
+
+
+def sample_moments(images: int, batch_size: int) -> set[int]:
+    """The images_seen at which grids are drawn: the start, then each doubling up to the end (as in the replays of
+    OpenAI's 2016 post, where a VAE's training is shown in logarithmic time)."""
+    steps = -(-images // batch_size)
+    return {0} | {-(-steps // 2**k) * batch_size for k in range(9) if steps >= 2**k}

@@ -1,0 +1,91 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from genmodel import tensors
+from genmodel.config import run_config
+from genmodel.errors import ConfigError, ModelError
+from genmodel.models.base import GenerativeModel, build_model
+from genmodel.models.saved import load_model, sample
+
+SMALL = {
+    "dcgan": {"family": "dcgan", "image_size": 16, "network": {"latent_dim": 8, "base_channels": 8}},
+    "vae": {"family": "vae", "image_size": 16, "network": {"latent_dim": 8, "base_channels": 8}},
+}
+
+
+def save(folder: Path, values: dict[str, Any], **weights: torch.Tensor) -> GenerativeModel:
+    config = run_config(values, "test")
+    model = build_model(config)
+    digest = tensors.save(folder / "weights.safetensors", {**model.state_dict(), **weights})
+    about = {"name": "small", "fingerprint": "f" * 64, "block": "b" * 64, "config": config.as_dict(), "weights": digest}
+    (folder / "config.json").write_text(json.dumps(about))
+    return model
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_a_loaded_model_has_the_weights_that_were_saved(tmp_path: Path, family: str) -> None:
+    saved = save(tmp_path, SMALL[family])
+    loaded, about = load_model(tmp_path)
+    assert about["name"] == "small" and about["config"]["family"] == family
+    assert loaded.image_size == 16 and not loaded.training
+    assert not any(weight.requires_grad for weight in loaded.parameters())
+    expected = saved.state_dict()
+    assert expected.keys() == loaded.state_dict().keys()
+    assert all(torch.equal(value, expected[name]) for name, value in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_samples_depend_on_the_seed_and_not_on_the_batch_size(tmp_path: Path, family: str) -> None:
+    save(tmp_path, SMALL[family])
+    model, _ = load_model(tmp_path)
+    images = sample(model, 10, seed=3)
+    assert images.shape == (10, 16, 16, 3) and images.dtype == torch.uint8
+    levels = (sample(model, 10, seed=3, batch_size=4).int() - images.int()).abs()
+    assert levels.max() <= 1  # a rounding at the edge of two levels
+    assert not torch.equal(sample(model, 10, seed=4), images)
+    assert torch.equal(sample(model, 10, seed=3), images)
+
+
+def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"nowhere/config.json is missing"):
+        load_model(tmp_path / "nowhere")
+    save(tmp_path, SMALL["vae"])
+    content = bytearray((tmp_path / "weights.safetensors").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "weights.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match=r"weights.safetensors is damaged"):
+        load_model(tmp_path)
+    (tmp_path / "weights.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"weights.safetensors is missing"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("{", "is no JSON"), ("{}", "says nothing of name"), ("[]", "says nothing of name")]
+)
+def test_a_damaged_description_is_one_line(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ModelError, match=words):
+        load_model(tmp_path)
+
+
+def test_weights_that_do_not_fit_or_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    save(tmp_path, SMALL["vae"], extra=torch.zeros(1))
+    with pytest.raises(ModelError, match="does not fit the vae that config.json describes"):
+        load_model(tmp_path)
+    save(tmp_path, SMALL["vae"], log_scale=torch.full((3, 1, 1), torch.nan))
+    with pytest.raises(ModelError, match="no numbers: train the model again"):
+        load_model(tmp_path)
+
+
+def test_settings_that_this_version_does_not_know_are_named(tmp_path: Path) -> None:
+    save(tmp_path, SMALL["vae"])
+    about = json.loads((tmp_path / "config.json").read_text())
+    about["config"]["network"]["depth"] = 3
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    with pytest.raises(ConfigError, match=r"config.json: config.network: unknown key 'depth'"):
+        load_model(tmp_path)

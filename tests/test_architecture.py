@@ -1,0 +1,107 @@
+"""The rules of the design, held by tests: who may import whom, and that nothing happens on import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SCIENCE = sorted((ROOT / "genmodel").rglob("*.py"))
+OPERATIONS = sorted((ROOT / "flows").rglob("*.py"))
+ALLOWED = {"torch", "torchvision", "numpy", "pandas", "PIL", "genmodel"}
+# imported inside a function, with a clear word when missing; nothing that the five packages cannot do without
+OPTIONAL = {"yaml", "tqdm", "sklearn", "torch_fidelity", "jinja2"}
+
+
+def imports(path: Path) -> dict[str, bool]:
+    """The top-level packages that a file imports -> whether only inside functions."""
+    tree = ast.parse(path.read_text())
+    top = {id(node) for node in tree.body}
+    found: dict[str, bool] = {}
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+        for name in names:
+            package = name.split(".")[0]
+            found[package] = found.get(package, True) and id(node) not in top
+    return found
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", SCIENCE, ids=relative)
+def test_the_science_needs_five_packages(path: Path) -> None:
+    for package, inside in imports(path).items():
+        if package in sys.stdlib_module_names or package in ALLOWED:
+            continue
+        assert package in OPTIONAL and inside, f"{relative(path)} imports {package}"
+
+
+@pytest.mark.parametrize("path", SCIENCE, ids=relative)
+def test_training_and_evaluation_never_meet(path: Path) -> None:
+    text = path.read_text()
+    if "training" in path.parts:
+        assert "genmodel.evaluation" not in text
+    if "evaluation" in path.parts:
+        assert "genmodel.training" not in text
+
+
+@pytest.mark.parametrize("path", OPERATIONS, ids=relative)
+def test_one_file_knows_mlflow_and_one_knows_dvc(path: Path) -> None:
+    found = imports(path)
+    assert ("mlflow" in found) == (path.name == "tracking.py")
+    assert "dvc" not in found or path.name == "versioning.py"
+    if path.name != "versioning.py":
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.List)]
+        words = {item.value for call in calls for item in call.elts if isinstance(item, ast.Constant)}
+        assert "dvc" not in words, f"{relative(path)} runs dvc"
+
+
+@pytest.mark.parametrize("path", [*SCIENCE, *OPERATIONS], ids=relative)
+def test_no_file_is_too_long_and_nothing_is_caught_and_dropped(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300
+    for node in ast.walk(ast.parse(path.read_text())):
+        assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"bare except in {relative(path)}"
+
+
+BARE = """
+import importlib, pkgutil, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {refused}:
+            raise ImportError(name + " is not on a bare machine")
+sys.meta_path.insert(0, Refuse())
+import random, threading, os
+before = (sorted(os.listdir(".")), threading.active_count(), random.getstate())
+import genmodel
+for module in pkgutil.walk_packages(genmodel.__path__, "genmodel."):
+    importlib.import_module(module.name)
+assert before == (sorted(os.listdir(".")), threading.active_count(), random.getstate())
+import torch
+assert torch.initial_seed() == torch.initial_seed() and not torch.cuda.is_initialized()
+"""
+
+
+def test_everything_imports_without_the_operations_and_does_nothing(tmp_path: Path) -> None:
+    refused = {
+        "prefect",
+        "mlflow",
+        "dvc",
+        "yaml",
+        "tqdm",
+        "sklearn",
+        "scipy",
+        "pyarrow",
+        "safetensors",
+        "jinja2",
+        "rich",
+    }
+    code = BARE.replace("{refused}", repr(refused - {"jinja2"}))
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env={"PYTHONPATH": str(ROOT)}, timeout=120)

@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from genmodel import pixels
+
+
+def test_every_level_survives_the_way_there_and_back() -> None:
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).repeat(1, 1, 1, 3)
+    assert torch.equal(pixels.to_uint8(pixels.to_model(levels)), levels)
+
+
+def test_range_and_layout() -> None:
+    images = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).repeat(1, 4, 6, 3)
+    floats = pixels.to_model(images)
+    assert floats.shape == (2, 3, 4, 6)
+    assert (floats[0] == -1).all() and torch.allclose(floats[1], torch.tensor(1.0))
+    assert floats.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_outside_the_range_is_clamped() -> None:
+    assert pixels.to_uint8(torch.tensor([-9.0, 9.0]).view(2, 1, 1, 1)).flatten().tolist() == [0, 255]
+
+
+def test_grid_shows_each_image_in_its_place(tmp_path: Path) -> None:
+    shades = torch.tensor([10, 20, 30, 40, 50], dtype=torch.uint8).view(5, 1, 1, 1).repeat(1, 8, 8, 3)
+    path = tmp_path / "grid.png"
+    pixels.save_grid(path, shades, columns=3)
+    with Image.open(path) as picture:
+        tile = 8 * 8 + 2  # enlarged eight times, a gap of two
+        assert picture.size == (3 * tile + 2, 2 * tile + 2)
+        centres = [(2 + 32 + column * tile, 2 + 32 + row * tile) for row in (0, 1) for column in (0, 1, 2)]
+        assert [picture.getpixel(place)[0] for place in centres] == [10, 20, 30, 40, 50, 255]
