@@ -74,7 +74,7 @@ def train(arguments: argparse.Namespace) -> None:
     config = run_config(values, arguments.model, arguments.set)
     out = arguments.out or Path("models") / arguments.model
     block = Block.open(arguments.data)
-    train(identify(arguments.model, config, block), block, out, arguments.runs, device(arguments), arguments.fresh)
+    train(identify(arguments.model, config, block), block, out, arguments.runs, choose_device(arguments.device), arguments.fresh)
     print(f"{out}: weights.safetensors, config.json, history.csv, samples/")
 
 
@@ -82,13 +82,14 @@ def sample(arguments: argparse.Namespace) -> None:
     from genmodel import pixels
     from genmodel.models.saved import load_model, sample
 
-    model, _ = load_model(arguments.model, device(arguments))
+    model, _ = load_model(arguments.model, choose_device(arguments.device))
     pixels.save_grid(arguments.out, sample(model, arguments.n, arguments.seed))
     print(arguments.out)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
     import json
+    from dataclasses import asdict
 
     from genmodel.config import EvaluationConfig, read_params
     from genmodel.data.block import Block
@@ -101,19 +102,19 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if not arguments.reference.exists():
         model, _ = load_model(arguments.model)
         make_reference(block, model.image_size, config, arguments.reference)
-    report, timing = evaluate(arguments.model, block, Reference.open(arguments.reference), config, device(arguments))
-    print(json.dumps(report.as_dict() | {"timing": timing.as_dict()}, indent=2))
+    report, timing = evaluate(arguments.model, block, Reference.open(arguments.reference), config, choose_device(arguments.device))
+    print(json.dumps(report.as_dict() | {"timing": asdict(timing)}, indent=2))
 
 
-def device(arguments: argparse.Namespace) -> str:
-    """The device asked for, or a GPU where torch sees one."""
+def choose_device(asked: str = "auto") -> str:
+    """The device asked for; "auto" is a GPU where torch sees one."""
     import torch
 
-    if arguments.device == "auto":
+    if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"--device {arguments.device}: torch sees no GPU here; use --device cpu")
-    return str(arguments.device)
+    if asked.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"--device {asked}: torch sees no GPU here; use --device cpu")
+    return asked
 
 
 def _sizes(text: str) -> list[int]:

@@ -105,10 +105,9 @@ def build(cls: type[T], values: Any, where: str) -> T:
     hints = typing.get_type_hints(cls, include_extras=True)
     check_keys(values, hints, where)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-    missing = [f.name for f in fields if f.name not in values and f.default is dataclasses.MISSING]
-    if missing:
-        raise ConfigError(f"{where}: {missing[0]} is missing")
-    return cls(**{key: _value(hints[key], value, f"{where}.{key}") for key, value in values.items()})
+    # defaults pass through the same checks: 10_000 and 10_000.0 must not give two fingerprints
+    whole = {field.name: values.get(field.name, field.default) for field in fields}
+    return cls(**{key: _value(hints[key], value, f"{where}.{key}") for key, value in whole.items()})
 
 
 def _mapping(values: Any, where: str) -> dict[str, Any]:

@@ -1,7 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 
+from genmodel import durable
 from genmodel.config import EvaluationConfig, Params, TrainingConfig, build, read_params, run_config
 from genmodel.errors import ConfigError
 
@@ -88,7 +90,9 @@ def test_a_wrong_override_is_one_line(override: str, message: str) -> None:
 
 def test_as_dict_reads_back() -> None:
     config = run_config({"family": "dcgan", "network": {"base_channels": 8}}, "dcgan")
-    assert run_config(config.as_dict(), "again") == config
+    again = run_config(json.loads(json.dumps(config.as_dict())), "again")
+    assert again == config
+    assert durable.digest_json(again.as_dict()) == durable.digest_json(config.as_dict())
 
 
 def test_settings_are_frozen() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genmodel import tensors
 from genmodel.config import run_config
@@ -62,3 +62,14 @@ def sample_batches(model: GenerativeModel, n: int, seed: int, batch_size: int = 
 def sample(model: GenerativeModel, n: int, seed: int, batch_size: int = 256) -> Tensor:
     """`n` samples, uint8 [n, S, S, 3] on the CPU; the same seed gives the same images in the same order."""
     return torch.cat(list(sample_batches(model, n, seed, batch_size)))
+
+
+class Sampler(nn.Module):
+    """What is shipped of a model: codes float32 [N, latent_dim] in, images uint8 [N, S, S, 3] out."""
+
+    def __init__(self, model: GenerativeModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, z: Tensor) -> Tensor:
+        return to_uint8(self.model.generate(z))

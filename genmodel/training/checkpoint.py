@@ -73,9 +73,14 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
-    """Put back what flatten_optimizer gave."""
-    state: dict[int, dict[str, Tensor]] = {}
+    """Put back what flatten_optimizer gave.
+
+    Moments take their weight's memory layout: a fused step walks through both side by side, and a checkpoint is
+    contiguous where the weights are channels_last.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for name, value in flat.items():
         index, field = name.split(".", 1)
-        state.setdefault(int(index), {})[field] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        weight = weights[int(index)]
+        like = torch.empty_like(weight, dtype=value.dtype) if value.shape == weight.shape else torch.empty_like(value)
+        optimizer.state[weight][field] = like.copy_(value)

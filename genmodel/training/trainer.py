@@ -105,7 +105,7 @@ class Training:
 
     def add_row(self) -> None:
         """A row of means since the last one; TrainingDivergedError when a loss is no number any more."""
-        means = {name: float(total) / self.summed for name, total in self.sums.items()}
+        means = {name: float(self.sums[name]) / self.summed for name in sorted(self.sums)}
         sick = [name for name, value in means.items() if not math.isfinite(value)]
         if sick:
             raise TrainingDivergedError(
@@ -117,7 +117,7 @@ class Training:
         self._row_clock, self._row_images = now, self.images_seen
         self.record.add(self.step_number, self.images_seen, means | {"throughput/images_per_second": rate})
         losses = [f"{name.split('/')[1]} {value:.3f}" for name, value in means.items() if name.startswith("loss/")]
-        self.bar.set_postfix_str(", ".join(losses))
+        self.bar.set_postfix_str(", ".join(losses), refresh=False)
         self.sums, self.summed = {}, 0
 
     @torch.no_grad()

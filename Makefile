@@ -1,0 +1,42 @@
+# Everything happens inside .venv; `make help` lists the targets.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+export PATH := $(abspath $(BIN)):$(PATH)
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench ui serve clean
+
+help:    ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+: .*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)    ## make .venv with the locked dependencies (about 3 minutes, 7 GB)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "genmodel needs Python 3.11 or newer; this is %s: make PYTHON=python3.12" % sys.version.split()[0])'
+	@echo "Making $(VENV): $$(grep -c == requirements.lock) packages, about 3 minutes the first time"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY)    ## retrain on the embedded digits: data, DCGAN and VAE, figures, champion
+	@$(BIN)/python -m flows.retrain
+
+test: $(READY)    ## run the tests
+	@$(BIN)/python -m pytest
+
+lint: $(READY)    ## style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(READY)    ## measure this machine beside the plain way; appends to benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks.run
+
+ui: $(READY)    ## open the MLflow UI at http://127.0.0.1:5000
+	@$(BIN)/python -m flows.ui
+
+serve: $(READY)    ## retrain on a schedule (GENMODEL_CRON, default every night at 3)
+	@$(BIN)/python -m flows.retrain --serve
+
+clean:    ## remove what the line made, not the versions in DVC's cache
+	rm -rf data models reference reports runs leaderboard.* decision.*

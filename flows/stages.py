@@ -1,0 +1,174 @@
+"""The command behind each stage of dvc.yaml: call the science, then tell the tracker.
+
+    python -m flows.stages reference | train MODEL | evaluate MODEL | compare | register
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flows import versioning
+from flows.record import DataVersion, Training
+from flows.settings import Settings
+from genmodel import durable
+from genmodel.cli import choose_device, user_errors
+from genmodel.config import Params, RunConfig, read_params
+from genmodel.errors import ConfigError
+
+DATA, MODELS, RUNS, REFERENCE, REPORTS = (Path(name) for name in ("data", "models", "runs", "reference", "reports"))
+PARAMS, LEADERBOARD, DECISION = Path("params.yaml"), Path("leaderboard.csv"), Path("decision.json")
+
+
+def reference(_: Settings) -> None:
+    """Features and statistics of the real images, by the extractor that judges every model."""
+    from genmodel.data.block import Block
+    from genmodel.evaluation.reference import make_reference
+
+    params = read_params(PARAMS)
+    sizes = {model.image_size for model in params.models.values()}
+    if len(sizes) > 1:
+        raise ConfigError(f"{PARAMS}: models of {', '.join(map(str, sorted(sizes)))} px cannot be compared: use one size")
+    made = make_reference(Block.open(DATA), sizes.pop(), params.evaluation, REFERENCE, choose_device())
+    about = made.about["extractor"]
+    print(f"{REFERENCE}: {made.about['n']:,} real images, extractor {about['name']} {about['fingerprint'][:8]}")
+
+
+def train(settings: Settings, name: str) -> None:
+    """One training: the loop writes its record, the follower tells MLflow."""
+    from flows.follower import Follower
+    from flows.tracking import Tracker
+    from genmodel.data.block import Block
+    from genmodel.training import trainer
+    from genmodel.training.identity import identify
+
+    block = Block.open(DATA)
+    identity = identify(name, _model(read_params(PARAMS), name), block)
+    training = Training(
+        name=name,
+        family=identity.config.family,
+        fingerprint=identity.fingerprint,
+        config=identity.config.as_dict(),
+        data=_data_version(settings),
+    )
+    with Follower(Tracker(settings), training, trainer.run_folder(identity, RUNS)):
+        trainer.train(identity, block, MODELS / name, RUNS, choose_device())
+
+
+def evaluate(settings: Settings, name: str) -> None:
+    """Figures of one model, in a report and in the run of its training."""
+    from flows.tracking import Tracker
+    from genmodel.data.block import Block
+    from genmodel.evaluation.reference import Reference
+    from genmodel.evaluation.report import evaluate
+
+    config = read_params(PARAMS).evaluation
+    report, timing = evaluate(MODELS / name, Block.open(DATA), Reference.open(REFERENCE), config, choose_device())
+    durable.write_json(REPORTS / f"{name}.json", report.as_dict())
+    tracker = Tracker(settings)
+    tracker.restore(MODELS / name, _data_version(settings))
+    tracker.log_evaluation(report.fingerprint, report.as_dict(), asdict(timing))
+    figures = ", ".join(f"{key} {value}" for key, value in report.as_dict()["figures"].items() if value is not None)
+    print(f"{name}: {figures}")
+
+
+def compare(_: Settings) -> None:
+    """All reports in one table, the best first: leaderboard.csv, .md and .html."""
+    from genmodel.evaluation import leaderboard, page
+
+    names = read_params(PARAMS).models
+    reports = [_report(name) for name in names]
+    frame = leaderboard.leaderboard(reports, one_ranking=True)
+    leaderboard.write(frame, LEADERBOARD, LEADERBOARD.with_suffix(".md"))
+    page.write_page(reports, MODELS, LEADERBOARD.with_suffix(".html"))
+    print(leaderboard.markdown(frame), end="")
+
+
+def register(settings: Settings) -> None:
+    """The best model becomes a registered version; the gate says whether it is the new champion."""
+    import pandas as pd
+
+    from flows.registry import CANDIDATE, Registry
+    from flows.tracking import Tracker
+    from genmodel.evaluation.gate import decide
+    from genmodel.models.saved import Sampler, load_model
+
+    params = read_params(PARAMS)
+    best = str(pd.read_csv(LEADERBOARD)["model"].iloc[0])
+    report = _report(best)
+    model, _ = load_model(MODELS / best)
+    tracker = Tracker(settings)
+    tracker.restore(MODELS / best, _data_version(settings))
+    registry = Registry(tracker)
+    version = registry.register(MODELS / best, report, Sampler(model), model.latent_dim)
+    registry.set_alias(CANDIDATE, version)
+    with registry.promotion():
+        decision = decide(report, _champion_report(registry, report["weights"], params), params.gate)
+        if decision.outcome == "promote":
+            registry.promote(version)
+    tracker.set_outcome(report["fingerprint"], decision.outcome)
+    durable.write_json(DECISION, decision.as_dict())
+    print(f"{decision.outcome}: {' '.join(decision.reasons)}")
+
+
+def _champion_report(registry: Any, candidate_weights: str, params: Params) -> dict[str, Any] | None:
+    """The champion judged again, under today's conditions: its figures of old may have been made under others."""
+    from flows.registry import CHAMPION
+    from genmodel.data.block import Block
+    from genmodel.evaluation.reference import Reference
+    from genmodel.evaluation.report import evaluate
+
+    champion = registry.version(CHAMPION)
+    if champion is None:
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        registry.download(champion, Path(scratch))
+        told: dict[str, Any] = json.loads((Path(scratch) / "report.json").read_text())
+        if told["weights"] == candidate_weights:
+            return told
+        block, real = Block.open(DATA), Reference.open(REFERENCE)
+        judged, _ = evaluate(Path(scratch), block, real, params.evaluation, choose_device())
+        return judged.as_dict()
+
+
+def _model(params: Params, name: str) -> RunConfig:
+    if name not in params.models:
+        raise ConfigError(f"{PARAMS} has no model {name!r}, only {', '.join(params.models)}")
+    return params.models[name]
+
+
+def _report(name: str) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((REPORTS / f"{name}.json").read_text())
+    return report
+
+
+def _data_version(settings: Settings) -> DataVersion:
+    return DataVersion.read(DATA, versioning.digest(settings.root))
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    with user_errors():
+        settings = Settings.read(os.environ, Path.cwd())
+        settings.apply()
+        arguments.run(settings, *([arguments.model] if "model" in arguments else []))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m flows.stages", description="The commands that dvc.yaml runs.")
+    commands = parser.add_subparsers(required=True, metavar="STAGE")
+    for stage in (reference, train, evaluate, compare, register):
+        command = commands.add_parser(stage.__name__, help=stage.__doc__, description=stage.__doc__)
+        command.set_defaults(run=stage)
+        if stage in (train, evaluate):
+            command.add_argument("model", help="its name in params.yaml")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

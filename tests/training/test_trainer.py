@@ -1,0 +1,195 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from genmodel import tensors
+from genmodel.config import RunConfig, run_config
+from genmodel.data.block import Block
+from genmodel.errors import SettingsChangedError, TrainingDivergedError
+from genmodel.models import FAMILIES
+from genmodel.training import trainer
+from genmodel.training.checkpoint import Checkpoints
+from genmodel.training.identity import Identity, identify
+from genmodel.training.trainer import Training, train
+
+TRAINING = {"images": 320, "batch_size": 8, "log_every": 40, "checkpoint_every": 80, "threads": 1, "flip": False}
+
+
+def toy(family: str = "dcgan", **training: object) -> RunConfig:
+    network = {"base_channels": 4, "latent_dim": 6}
+    return run_config(
+        {"family": family, "image_size": 8, "network": network, "training": TRAINING | training}, "toy"
+    )
+
+
+def folder_bytes(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_equal_inputs_give_equal_folders(family: str, block: Block, tmp_path: Path) -> None:
+    identity = identify("toy", toy(family), block)
+    train(identity, block, tmp_path / "one", tmp_path / "runs1")
+    train(identity, block, tmp_path / "two", tmp_path / "runs2")
+    first = folder_bytes(tmp_path / "one")
+    assert first == folder_bytes(tmp_path / "two")
+    assert {"weights.safetensors", "config.json", "history.csv"} < first.keys()
+    other = identify("toy", toy(family, seed=1), block)
+    train(other, block, tmp_path / "three", tmp_path / "runs1")
+    assert folder_bytes(tmp_path / "three")["weights.safetensors"] != first["weights.safetensors"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("stop_at", [8, 80, 120, 312])
+def test_a_resumed_training_ends_the_same(family: str, stop_at: int, block: Block, tmp_path: Path) -> None:
+    """Stopped anywhere, whether at a checkpoint, after one, or before the first."""
+    identity = identify("toy", toy(family), block)
+    train(identity, block, tmp_path / "whole", tmp_path / "whole-runs")
+    runs = tmp_path / "runs"
+    cut = Training(identity, block, trainer.run_folder(identity, runs), "cpu", fresh=False)
+    while cut.images_seen < stop_at:
+        cut.step()
+        cut.record_and_save()
+    train(identity, block, tmp_path / "resumed", runs)
+    assert folder_bytes(tmp_path / "resumed") == folder_bytes(tmp_path / "whole")
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from genmodel.config import run_config
+from genmodel.data.block import Block
+from genmodel.training.identity import identify
+from genmodel.training.trainer import train
+import json
+data, out, runs, config = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])
+block = Block.open(data)
+train(identify("toy", run_config(config, "toy"), block), block, out, runs)
+"""
+
+
+def test_kill_dash_nine_and_the_same_command_again(block: Block, tmp_path: Path) -> None:
+    config = toy("dcgan", images=4_800, checkpoint_every=160, log_every=400)
+    whole = identify("toy", config, block)
+    train(whole, block, tmp_path / "whole", tmp_path / "whole-runs")
+    command = [sys.executable, "-c", SCRIPT, str(block.path), str(tmp_path / "out"), str(tmp_path / "runs")]
+    command.append(json.dumps(config.as_dict()))
+    checkpoints = trainer.run_folder(whole, tmp_path / "runs") / "checkpoints"
+    for wanted in (1, 3):
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
+        deadline = time.monotonic() + 60
+        while len(list(checkpoints.glob("*.json"))) < min(wanted, 2) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "the training ended before it was killed"
+    assert not (tmp_path / "out").exists()
+    train(whole, block, tmp_path / "out", tmp_path / "runs")
+    assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "whole")
+
+
+def test_the_record_has_no_gap_and_no_duplicate_after_a_resume(block: Block, tmp_path: Path) -> None:
+    identity = identify("toy", toy(), block)
+    cut = Training(identity, block, trainer.run_folder(identity, tmp_path), "cpu", fresh=False)
+    while cut.images_seen < 136:  # past rows that the last checkpoint, at 80, does not know
+        cut.step()
+        cut.record_and_save()
+    folder = train(identity, block, tmp_path / "out", tmp_path)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["images_seen"] for row in rows] == list(range(40, 321, 40))
+    assert all(row["metrics"]["throughput/images_per_second"] > 0 for row in rows)
+    header, *lines = (tmp_path / "out" / "history.csv").read_text().splitlines()
+    assert header == "images_seen,step,loss/discriminator,loss/generator,score/fake,score/real"
+    assert len(lines) == 8
+
+
+def test_samples_at_doublings_and_the_end(block: Block, tmp_path: Path) -> None:
+    identity = identify("toy", toy(), block)
+    train(identity, block, tmp_path / "out", tmp_path)
+    drawn = sorted(int(path.stem) for path in (tmp_path / "out" / "samples").iterdir())
+    assert drawn == [0, 8, 16, 24, 40, 80, 160, 320]
+
+
+def test_a_finished_training_is_only_published_again(block: Block, tmp_path: Path) -> None:
+    identity = identify("toy", toy(), block)
+    folder = train(identity, block, tmp_path / "out", tmp_path)
+    before = folder_bytes(tmp_path / "out"), (folder / "metrics.jsonl").read_bytes()
+    start = time.monotonic()
+    train(identity, block, tmp_path / "out", tmp_path)
+    assert (folder_bytes(tmp_path / "out"), (folder / "metrics.jsonl").read_bytes()) == before
+    assert time.monotonic() - start < 2
+
+
+def test_fresh_forgets_and_trains_anew(block: Block, tmp_path: Path) -> None:
+    identity = identify("toy", toy(), block)
+    folder = train(identity, block, tmp_path / "out", tmp_path)
+    first = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
+    train(identity, block, tmp_path / "out", tmp_path, fresh=True)
+    again = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
+    assert again["time_ms"] > first["time_ms"]
+    assert again["metrics"]["loss/generator"] == first["metrics"]["loss/generator"]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    block: Block, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    identity = identify("toy", toy(), block)
+    train(identity, block, tmp_path / "whole", tmp_path / "whole-runs")
+    cut = Training(identity, block, trainer.run_folder(identity, tmp_path), "cpu", fresh=False)
+    while cut.images_seen < 200:
+        cut.step()
+        cut.record_and_save()
+    newest = sorted(cut.checkpoints.folder.glob("*.safetensors"))[-1]
+    content = bytearray(newest.read_bytes())
+    content[-5] ^= 4
+    newest.write_bytes(content)
+    train(identity, block, tmp_path / "out", tmp_path)
+    assert f"checkpoint {newest.name} is damaged" in capsys.readouterr().err
+    assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "whole")
+
+
+def test_other_settings_in_the_same_folder_are_refused(block: Block, tmp_path: Path) -> None:
+    identity = identify("toy", toy(), block)
+    Training(identity, block, tmp_path / "run", "cpu", fresh=False)
+    other = identify("toy", toy(batch_size=16), block)
+    with pytest.raises(SettingsChangedError, match=r"belongs to another training \(config, fingerprint\): use --fresh"):
+        Training(other, block, tmp_path / "run", "cpu", fresh=False)
+
+
+def test_the_fingerprint_follows_settings_data_and_code(block: Block) -> None:
+    identity = identify("toy", toy(), block)
+    assert identity.fingerprint == identify("renamed", toy(), block).fingerprint
+    changed = [
+        identify("toy", toy(seed=1), block),
+        replace(identity, block="another"),
+        replace(identity, code="another"),
+    ]
+    assert len({other.fingerprint for other in [identity, *changed]}) == 4
+
+
+def test_a_loss_that_is_no_number_stops_the_training(block: Block, tmp_path: Path) -> None:
+    network = {"base_channels": 4, "latent_dim": 6, "learning_rate": 1e9}
+    config = run_config({"family": "vae", "image_size": 8, "network": network, "training": TRAINING}, "toy")
+    with pytest.raises(TrainingDivergedError, match=r"toy: loss/.* is not finite near image"):
+        train(identify("toy", config, block), block, tmp_path / "out", tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_published_weights_are_the_averaged_ones(block: Block, tmp_path: Path) -> None:
+    identity: Identity = identify("toy", toy(), block)
+    folder = train(identity, block, tmp_path / "out", tmp_path)
+    checkpoint, _ = Checkpoints(folder / "checkpoints").latest()
+    assert checkpoint is not None
+    weights, _ = tensors.load(tmp_path / "out" / "weights.safetensors")
+    name = "project.weight"
+    torch.testing.assert_close(weights[f"generator.{name}"], checkpoint.tensors[f"ema.{name}"])
+    assert not torch.equal(weights[f"generator.{name}"], checkpoint.tensors[f"model.generator.{name}"])
