@@ -75,7 +75,7 @@ def test_a_damaged_description_is_one_line(tmp_path: Path, content: str, words: 
 
 def test_weights_that_do_not_fit_or_are_no_numbers_are_refused(tmp_path: Path) -> None:
     save(tmp_path, SMALL["vae"], extra=torch.zeros(1))
-    with pytest.raises(ModelError, match="does not fit the vae that config.json describes"):
+    with pytest.raises(ModelError, match=r"does not fit the vae that config.json describes"):
         load_model(tmp_path)
     save(tmp_path, SMALL["vae"], log_scale=torch.full((3, 1, 1), torch.nan))
     with pytest.raises(ModelError, match="no numbers: train the model again"):

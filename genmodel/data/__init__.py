@@ -1,0 +1,1 @@
+"""Raw images -> block -> batches: sources, members, archives, resize, prepare, block, loader."""

@@ -1,0 +1,205 @@
+"""Archives as bytes with addresses: tar and gzip read in place, checked to their last byte, never unpacked.
+
+Reading goes through `os.pread` alone, so that processes forked from a scan share its descriptors and what it learned.
+"""
+
+import os
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from genmodel.errors import SourceError
+
+_CHUNK = 64 << 10
+_MAX_HEADER = 1 << 20  # a tar's extended header; a longer one is a bomb
+_MAX_POINTS = 1024
+_ENDLESS = 1 << 62
+
+
+class Bytes(Protocol):
+    """Bytes with addresses."""
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset` on; fewer only at the end."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """An upper bound of the number of bytes."""
+        ...
+
+
+class PlainFile:
+    """A file's own bytes. Pickles as its path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle = -1
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return PlainFile, (self.path,)
+
+    @property
+    def length(self) -> int:
+        return self.path.stat().st_size
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        if self._handle < 0:
+            self._handle = os.open(self.path, os.O_RDONLY)
+        return os.pread(self._handle, size, offset)
+
+    def __del__(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+
+
+class _Point(NamedTuple):
+    offset: int  # in the unpacked bytes
+    packed: int  # in the file
+    engine: Any  # the inflater as it stood there
+    fresh: bool  # whether a gzip member begins there
+
+
+class GzipFile:
+    """The unpacked bytes of a gzip file, with copies of the inflater every 8 MiB to start from.
+
+    The copies come to be as the reading gets on. Pickles as its path.
+    """
+
+    def __init__(self, path: Path, spacing: int = 8 << 20) -> None:
+        self.path = path
+        self._file = PlainFile(path)
+        self._spacing = spacing
+        self._points = [_Point(0, 0, zlib.decompressobj(31), True)]
+        self._restore(self._points[0])
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return GzipFile, (self.path,)
+
+    @property
+    def length(self) -> int:
+        return _ENDLESS
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        point = next(point for point in reversed(self._points) if point.offset <= offset)
+        if offset < self._start or point.offset > self._start + len(self._buffer):
+            self._restore(point)
+        parts: list[bytes] = []
+        while size:
+            if offset < self._start + len(self._buffer):
+                part = self._buffer[offset - self._start :][:size]
+                parts.append(part)
+                offset, size = offset + len(part), size - len(part)
+            elif not self._inflate():
+                break
+        return b"".join(parts)
+
+    def _restore(self, point: _Point) -> None:
+        self._start, self._buffer = point.offset, b""
+        self._packed, self._engine, self._fresh = point.packed, point.engine.copy(), point.fresh
+
+    def _inflate(self) -> bool:
+        """Take the next bytes into the buffer; False at the end."""
+        self._start, self._buffer = self._start + len(self._buffer), b""
+        while not self._buffer:
+            chunk = self._file.read_at(self._packed, _CHUNK)
+            if self._fresh and not chunk.startswith(b"\x1f"):  # zeros may pad the end of a gzip file
+                if chunk.strip(b"\0"):
+                    raise SourceError(f"{self.path} holds something else behind its end: fetch it again")
+                self._packed += len(chunk)
+                if chunk:
+                    continue
+                return False
+            if not chunk:
+                raise SourceError(f"{self.path} is cut off after {self._packed:,} bytes: fetch it again")
+            self._take(chunk)
+        if self._start + len(self._buffer) >= self._points[-1].offset + self._spacing:
+            self._remember()
+        return True
+
+    def _take(self, chunk: bytes) -> None:
+        try:
+            self._buffer = self._engine.decompress(chunk)
+        except zlib.error as error:
+            raise SourceError(f"{self.path} is damaged near byte {self._packed:,}: fetch it again") from error
+        self._packed += len(chunk)
+        self._fresh = self._engine.eof
+        if self._fresh:
+            self._packed -= len(self._engine.unused_data)
+            self._engine = zlib.decompressobj(31)
+
+    def _remember(self) -> None:
+        offset = self._start + len(self._buffer)
+        self._points.append(_Point(offset, self._packed, self._engine.copy(), self._fresh))
+        if len(self._points) > _MAX_POINTS:  # 40 KiB each
+            self._points = self._points[::2]
+            self._spacing *= 2
+
+
+class Entry(NamedTuple):
+    """A member of a tar that is no folder."""
+
+    name: str
+    offset: int  # of its bytes in the outermost archive
+    size: int
+    special: str  # why it is no plain file, or nothing
+
+
+def tar_entries(content: Bytes, start: int, length: int, where: str) -> Iterator[Entry]:
+    """All entries but folders of the tar in `length` bytes from `start` on.
+
+    SourceError, naming `where`, for one that is cut off or damaged anywhere: tarfile alone takes a broken header for
+    the end and drops what follows.
+    """
+    window = _Window(content, start, length)
+    try:
+        tar = tarfile.TarFile(fileobj=window, encoding="utf-8", errors="surrogateescape")  # type: ignore[arg-type]
+        before = -1
+        while (info := tar.next()) is not None:
+            if tar.offset <= before or info.size < 0:
+                raise tarfile.ReadError("a header of negative size")
+            before = tar.offset
+            tar.members = []  # type: ignore[attr-defined]  # it would keep a kilobyte for each
+            if not info.isdir():
+                yield Entry(info.name, start + info.offset_data, info.size, _special(info))
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError, IndexError) as error:
+        raise SourceError(f"{where} is no whole tar ({error}): fetch it again") from error
+    window.seek(tar.offset)
+    end = window.read(tarfile.BLOCKSIZE)
+    if len(end) < tarfile.BLOCKSIZE or any(end):
+        raise SourceError(f"{where} is cut off or damaged at byte {tar.offset:,}: fetch it again")
+    while rest := window.read(_MAX_HEADER):
+        if rest.count(0) != len(rest):
+            raise SourceError(f"{where} goes on behind its end mark (two tars in one?): pack it anew")
+
+
+def _special(info: tarfile.TarInfo) -> str:
+    if info.issym() or info.islnk():
+        return "a link"
+    if info.issparse():
+        return "a sparse file"
+    return "" if info.isreg() else "no plain file"
+
+
+class _Window:
+    """A part of an archive as the file that tarfile reads headers from."""
+
+    def __init__(self, content: Bytes, start: int, length: int) -> None:
+        self._content, self._start, self._length, self._at = content, start, length, 0
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        part = self._content.read_at(self._start + self._at, max(0, min(size, self._length - self._at)))
+        self._at += len(part)
+        return part
+
+    def seek(self, at: int) -> None:
+        if at < 0:
+            raise tarfile.ReadError("a header of negative size")
+        self._at = at
+
+    def tell(self) -> int:
+        return self._at

@@ -1,0 +1,186 @@
+"""The block: resized images in memory-mapped shards, a ledger of where each came from, and digests of it all.
+
+data/block.json            sizes, classes, recipe, versions, every file's sha256
+data/ledger.parquet        a row an image: name, class, label, split, sha256, original facts, shard, row
+data/rejects.parquet       what could not be used, and why
+data/64/shard-00000.npy    uint8 [rows, 64, 64, 3], NHWC, in canonical order (class, then name)
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from genmodel import durable, progress
+from genmodel.data import parquet
+from genmodel.errors import BlockError
+
+FORMAT = 1
+HEADER = 128  # bytes before a shard's first row
+SPLITS = {"train": 0, "val": 1}
+LEDGER, REJECTS = "ledger.parquet", "rejects.parquet"
+
+Split = Literal["train", "val", "all"]
+
+
+def shard_name(size: int, shard: int) -> str:
+    """A shard's path inside the block."""
+    return f"{size}/shard-{shard:05d}.npy"
+
+
+def shard_header(rows: int, size: int) -> bytes:
+    """The .npy header of uint8 [rows, size, size, 3], 128 bytes for any number of rows."""
+    facts = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({rows}, {size}, {size}, 3), }}"
+    return b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little") + facts.encode().ljust(HEADER - 11) + b"\n"
+
+
+def write_index(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write block.json, with a checksum of its own content."""
+    durable.write_json(folder / "block.json", {**facts, "checksum": durable.digest_json(facts)})
+
+
+class Block:
+    """A block, opened by `Block.open`. Image i (0 <= i < len) is the ledger's row i."""
+
+    def __init__(self, path: Path, facts: dict[str, Any], digest: str) -> None:
+        self.path = path
+        self.facts = facts  # block.json
+        self.digest = digest  # sha256 of block.json's bytes, which names all other bytes
+        self.sizes: list[int] = facts["sizes"]
+        self.classes: list[str] = facts["classes"]
+        self.resize: str = facts["resize"]
+        columns = parquet.read(path / LEDGER, ["label", "split", "shard", "row"])
+        self.labels: np.ndarray = columns["label"]  # int32 [n]
+        self.splits: np.ndarray = columns["split"]  # int32 [n], values of SPLITS
+        self._shard, self._row = columns["shard"], columns["row"]
+        self._maps: dict[int, list[np.ndarray]] = {}
+
+    @classmethod
+    def open(cls, path: Path) -> "Block":
+        """Open a block without reading its pixels; BlockError if it is missing, damaged or of another version."""
+        index = path / "block.json"
+        try:
+            content = index.read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            mend = f"make it with `genmodel prepare SOURCE --out {path} --sizes 64`, or pull it"
+            raise BlockError(f"there is no block at {path}: {mend}") from error
+        try:
+            facts = json.loads(content)
+            version = facts["format"]
+            checksum = facts.pop("checksum", None)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BlockError(f"{index} is damaged: pull or prepare the block anew") from error
+        if version != FORMAT:
+            raise BlockError(f"{path} is a block of format {version!r}, not {FORMAT}: prepare it anew")
+        if checksum != durable.digest_json(facts):
+            raise BlockError(f"{index} is damaged: its checksum does not fit; pull or prepare the block anew")
+        block = cls(path, facts, durable.digest_bytes(content))
+        if len(block) != facts["images"]:
+            raise BlockError(f"{path / LEDGER} has {len(block)} images, block.json {facts['images']}: pull it anew")
+        return block
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self, split: Split) -> np.ndarray:
+        """The images of a split in canonical order, int64 indexes [m]; BlockError if there are none."""
+        rows = np.arange(len(self)) if split == "all" else np.flatnonzero(self.splits == SPLITS[split])
+        if not len(rows):
+            raise BlockError(f"{self.path} has no images in split {split}: prepare it with another val fraction")
+        return rows
+
+    def shards(self, size: int) -> list[np.ndarray]:
+        """The shards of a size as memory maps, uint8 [rows, size, size, 3] each; BlockError if there are none."""
+        if size not in self.sizes:
+            has = ", ".join(map(str, self.sizes))
+            wanted = ",".join(map(str, sorted({*self.sizes, size})))
+            raise BlockError(f"{self.path} has {has} px, not {size}: prepare it with --sizes {wanted}")
+        if size not in self._maps:
+            count = sum(name.startswith(f"{size}/") for name in self.facts["files"])
+            self._maps[size] = [self._map(size, shard) for shard in range(count)]
+        return self._maps[size]
+
+    def _map(self, size: int, shard: int) -> np.ndarray:
+        name = shard_name(size, shard)
+        facts = self.facts["files"][name]
+        shape = (facts["rows"], size, size, 3)
+        try:
+            if (self.path / name).stat().st_size != facts["bytes"]:
+                raise BlockError(f"{self.path / name} has another length than block.json says: pull it anew")
+            if not facts["rows"]:
+                return np.empty(shape, np.uint8)
+            return np.memmap(self.path / name, np.uint8, "r", HEADER, shape)
+        except FileNotFoundError as error:
+            raise BlockError(f"{self.path / name} is missing: pull or prepare the block anew") from error
+
+    def gather(self, size: int, indexes: np.ndarray) -> np.ndarray:
+        """Copies of the images at `indexes` (int64 [n], any order): uint8 [n, size, size, 3]."""
+        maps = self.shards(size)
+        result = np.empty((len(indexes), size, size, 3), np.uint8)
+        shards, rows = self._shard[indexes], self._row[indexes]
+        for shard in np.unique(shards):
+            places = np.flatnonzero(shards == shard)
+            result[places] = np.asarray(maps[shard])[rows[places]]
+        return result
+
+    def verify(self, watch: bool = True) -> list[str]:
+        """Read every byte; a line for each damaged, missing or extra file and each disagreement."""
+        files: dict[str, dict[str, Any]] = self.facts["files"]
+        bar = progress.bar(sum(facts["bytes"] for facts in files.values()), 0, "verify", "B") if watch else None
+
+        def check(name: str) -> str:
+            problem = _damage(self.path / name, files[name])
+            if bar:
+                bar.update(files[name]["bytes"])
+            return problem
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing lets other threads run
+            found = zip(files, pool.map(check, files), strict=True)
+            problems = [f"{name}: {problem}" for name, problem in found if problem]
+        if bar:
+            bar.close()
+        problems += [f"{name}: does not belong to the block" for name in _names(self.path) if name not in files]
+        return problems or list(_disagreements(self))
+
+
+def _damage(path: Path, facts: Mapping[str, Any]) -> str:
+    try:
+        size = path.stat().st_size
+        if size != facts["bytes"]:
+            return f"has {size:,} bytes, not {facts['bytes']:,}"
+        return "" if durable.digest_file(path) == facts["sha256"] else "is damaged: its sha256 is not block.json's"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def _names(folder: Path) -> list[str]:
+    """All files in the block but block.json."""
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    return sorted(set(found) - {"block.json"})
+
+
+def _disagreements(block: Block) -> Iterator[str]:
+    """What the ledgers, the shards and block.json say differently, all files being what block.json says."""
+    facts, ledger = block.facts, parquet.read(block.path / LEDGER)
+    count = len(parquet.read(block.path / REJECTS)["name"])
+    if count != facts["rejected"]:
+        yield f"{REJECTS}: has {count} rows, block.json says {facts['rejected']}"
+    if ledger["class"] != [block.classes[label] if 0 <= label < len(block.classes) else "" for label in block.labels]:
+        yield f"{LEDGER}: labels and classes differ"
+    if not np.isin(block.splits, list(SPLITS.values())).all():
+        yield f"{LEDGER}: a split is neither train nor val"
+    for size in block.sizes:
+        rows = [len(shard) for shard in block.shards(size)]
+        expected = [(shard, row) for shard, count in enumerate(rows) for row in range(count)]
+        if expected != list(zip(ledger["shard"].tolist(), ledger["row"].tolist(), strict=True)):
+            yield f"{LEDGER}: its shards and rows are not those of the {size} px shards"
+        for shard, count in enumerate(rows):
+            with (block.path / shard_name(size, shard)).open("rb") as handle:
+                if handle.read(HEADER) != shard_header(count, size):
+                    yield f"{shard_name(size, shard)}: its header is not that of {count} images"

@@ -1,0 +1,109 @@
+import base64
+import random
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genmodel.errors import EvaluationError, IncomparableError
+from genmodel.evaluation.leaderboard import leaderboard, markdown, show, write
+from genmodel.evaluation.page import write_page
+from genmodel.pixels import save_grid
+
+
+def report(name: str, distance: float | str, bits: float | None = None, extractor: str = "classifier") -> dict:
+    figures = {f"fd_{extractor}": distance, f"kd_{extractor}": 0.0123456, "bits_per_dim": bits}
+    if extractor == "classifier":
+        figures["is_classifier"] = 8.76543
+    return {
+        "name": name,
+        "family": "dcgan" if bits is None else "vae",
+        "weights": "0" * 64,
+        "conditions": {
+            "extractor": {"name": extractor, "fingerprint": "e" * 64},
+            "block": "b" * 64,
+            "image_size": 16,
+            "resize": "adm-1",
+            "n_real": 1600,
+            "n_samples": 1000,
+            "seed": 0,
+        },
+        "figures": figures,
+    }
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 1e5), min_size=1, max_size=8), st.randoms())
+def test_the_best_is_first_whatever_the_order_of_the_reports(distances: list[float], shuffler: random.Random) -> None:
+    reports = [report(f"m{place}", distance) for place, distance in enumerate(distances)]
+    expected = leaderboard(reports)
+    shuffler.shuffle(reports)
+    pd.testing.assert_frame_equal(leaderboard(reports), expected)
+    assert list(expected["fd_classifier"]) == sorted(distances)
+    assert list(expected["rank"]) == list(range(1, len(distances) + 1))
+
+
+def test_a_distance_that_is_no_number_comes_last() -> None:
+    assert list(leaderboard([report("a", "nan"), report("b", 7.0), report("c", "inf")])["model"]) == ["b", "c", "a"]
+
+
+def test_figures_that_do_not_apply_say_so() -> None:
+    frame = leaderboard([report("gan", 3.0), report("vae", 9.0, bits=4.5)])
+    assert list(frame["bits_per_dim"]) == ["n/a", 4.5]
+    assert list(frame["n_samples"]) == [1000, 1000]
+    assert "group" not in frame
+
+
+def test_unlike_conditions_are_ranked_apart_and_never_together() -> None:
+    reports = [report("a", 3.0), report("b", 2.0), report("c", 0.5, extractor="pixels")]
+    frame = leaderboard(reports)
+    ranks = {row["model"]: (row["group"], row["rank"]) for row in frame.to_dict("records")}
+    assert ranks["b"][1] == 1 and ranks["a"] == (ranks["b"][0], 2)
+    assert ranks["c"][1] == 1 and ranks["c"][0] != ranks["a"][0]
+    assert frame.set_index("model").loc["c", "fd_classifier"] == "n/a"
+    with pytest.raises(IncomparableError, match="2 different conditions"):
+        leaderboard(reports, one_ranking=True)
+    assert len(leaderboard(reports[:2], one_ranking=True)) == 2
+
+
+def test_nothing_to_compare_is_an_error() -> None:
+    with pytest.raises(EvaluationError, match="no reports"):
+        leaderboard([])
+
+
+def test_csv_keeps_all_digits_and_markdown_lines_up(tmp_path: Path) -> None:
+    frame = leaderboard([report("gan", 12.3456), report("a longer name", 9.87654, bits=4.5)])
+    write(frame, tmp_path / "l.csv", tmp_path / "l.md")
+    assert list(pd.read_csv(tmp_path / "l.csv")["fd_classifier"]) == [9.87654, 12.3456]
+    lines = (tmp_path / "l.md").read_text().splitlines()
+    assert len(lines) == 4 and len({len(line) for line in lines}) == 1
+    assert [line.count("|") for line in lines] == [len(frame.columns) + 1] * 4
+    assert "|         12.35 |" in lines[3] and "n/a" in lines[3]
+    assert "| ------------- |" in lines[1] and "------------: |" in lines[1]
+    assert markdown(frame) == (tmp_path / "l.md").read_text()
+
+
+def test_cells_for_people() -> None:
+    assert [show(value) for value in (0.0, 0.0123456, 12.3456, 12345.6, 3, "n/a")] == [
+        "0.000", "0.01235", "12.35", "12346", "3", "n/a",
+    ]  # fmt: skip
+
+
+def test_the_page_holds_everything_and_the_same_bytes(tmp_path: Path) -> None:
+    for images_seen, level in ((1000, 0), (20000, 255)):
+        grid = torch.full((4, 8, 8, 3), level, dtype=torch.uint8)
+        save_grid(tmp_path / "models/gan/samples" / f"{images_seen:010d}.png", grid)
+    reports = [report("gan", 12.3456), report("<b>vae", 9.0, bits=4.5), report("far", 0.5, extractor="pixels")]
+    write_page(reports, tmp_path / "models", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("<table>") == 2 and "2 different conditions" in text
+    assert "12.35" in text and "&lt;b&gt;vae" in text and "<b>vae" not in text
+    assert "1,000 samples against 1,600 real images" in text
+    last = base64.b64encode((tmp_path / "models/gan/samples/0000020000.png").read_bytes()).decode()
+    assert text.count("data:image/png;base64,") == text.count(last) == 1 and "after 20,000 images" in text
+    assert "http" not in text  # self-contained
+    write_page(reports[::-1], tmp_path / "models", tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_text() == text

@@ -1,0 +1,99 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from genmodel.config import EvaluationConfig
+from genmodel.data.block import Block
+from genmodel.errors import EvaluationError, IncomparableError, ModelError
+from genmodel.evaluation.features import extract, image_batches, spread
+from genmodel.evaluation.reference import Reference, make_reference
+from genmodel.evaluation.statistics import moments
+
+CLASSIFIER = EvaluationConfig(samples=50, classifier_images=640)
+PIXELS = EvaluationConfig(samples=50, extractor="pixels")
+
+
+@pytest.fixture(scope="module")
+def reference(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    return make_reference(block, 16, CLASSIFIER, tmp_path_factory.mktemp("made") / "reference")
+
+
+def test_it_describes_itself(block: Block, reference: Reference) -> None:
+    about = json.loads((reference.path / "reference.json").read_text())
+    assert about["block"] == block.digest and about["resize"] == block.resize
+    assert (about["image_size"], about["split"], about["n"]) == (16, "train", 50)
+    assert about["extractor"]["name"] == "classifier" and len(about["extractor"]["fingerprint"]) == 64
+    assert set(about["files"]) == {"statistics.safetensors", "extractor.safetensors"}
+
+
+def test_it_holds_features_and_moments_of_the_train_images(block: Block, reference: Reference) -> None:
+    extractor = reference.extractor(CLASSIFIER)
+    rows = spread(block.rows("train"), 50)
+    values = extract(extractor, image_batches(block, 16, rows)).values
+    torch.testing.assert_close(reference.features, values)
+    mean, covariance = moments(values)
+    assert reference.moments.covariance.dtype == torch.float64
+    torch.testing.assert_close(reference.moments.mean, mean)
+    torch.testing.assert_close(reference.moments.covariance, covariance)
+
+
+def test_making_it_again_gives_the_same_bytes_and_replaces_the_old(
+    block: Block, reference: Reference, tmp_path: Path
+) -> None:
+    out = tmp_path / "reference"
+    make_reference(block, 16, PIXELS, out)
+    assert not (out / "extractor.safetensors").exists()
+    make_reference(block, 16, CLASSIFIER, out)
+    names = ["extractor.safetensors", "reference.json", "statistics.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert all((out / name).read_bytes() == (reference.path / name).read_bytes() for name in names)
+    assert [path.name for path in tmp_path.iterdir()] == ["reference"]
+
+
+def test_all_images_are_taken_where_there_are_fewer_than_asked_for(block: Block, tmp_path: Path) -> None:
+    many = EvaluationConfig(samples=100_000, extractor="pixels")
+    assert make_reference(block, 16, many, tmp_path / "reference").about["n"] == len(block.rows("train"))
+
+
+def test_another_block_is_refused(block: Block, single_class_block: Block, reference: Reference) -> None:
+    reference.check(block)
+    with pytest.raises(IncomparableError, match=r"was made for block .* make it again"):
+        reference.check(single_class_block)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [("resize", "nearest-1", "for resize nearest-1"), ("image_size", 64, "at 64 px, but .* holds 16")],
+)
+def test_another_recipe_or_size_is_refused(
+    block: Block, reference: Reference, key: str, value: object, words: str
+) -> None:
+    other = Reference(reference.path, {**reference.about, key: value}, reference.moments, reference.features)
+    with pytest.raises(IncomparableError, match=words):
+        other.check(block)
+
+
+def test_another_extractor_is_refused(reference: Reference) -> None:
+    with pytest.raises(IncomparableError, match=r"with extractor classifier, but evaluation.extractor is pixels"):
+        reference.extractor(PIXELS)
+    entry = {**reference.about["extractor"], "fingerprint": "0" * 64}
+    other = Reference(reference.path, {**reference.about, "extractor": entry}, reference.moments, reference.features)
+    with pytest.raises(IncomparableError, match="another classifier"):
+        other.extractor(CLASSIFIER)
+
+
+def test_what_is_missing_or_damaged_is_named(block: Block, tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match=r"reference.json is missing"):
+        Reference.open(tmp_path / "reference")
+    make_reference(block, 16, PIXELS, tmp_path / "reference")
+    statistics = tmp_path / "reference" / "statistics.safetensors"
+    content = bytearray(statistics.read_bytes())
+    content[-1] ^= 1
+    statistics.write_bytes(content)
+    with pytest.raises(ModelError, match=r"statistics.safetensors is damaged"):
+        Reference.open(tmp_path / "reference")
+    (tmp_path / "reference" / "reference.json").write_text("{}")
+    with pytest.raises(EvaluationError, match=r"reference.json is damaged"):
+        Reference.open(tmp_path / "reference")
