@@ -1,0 +1,1 @@
+"""What `make bench` measures, always beside the plain way in the same run."""

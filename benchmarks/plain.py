@@ -1,0 +1,98 @@
+"""The plain way, as tutorials teach it: ImageFolder, Resize, CenterCrop, DataLoader; an eager fp32 loop.
+
+It is what the line is measured against, so it is written without its ideas: no block, no channels_last, no fused
+optimiser, batches of 64, and the discriminator's gradients made and thrown away in the generator's step.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
+
+
+def folder(images: Path, size: int, to_tensor: bool = True) -> ImageFolder:
+    steps: list = [Resize(size), CenterCrop(size)]
+    steps += [ToTensor(), Normalize([0.5] * 3, [0.5] * 3)] if to_tensor else [np.array]
+    return ImageFolder(str(images), Compose(steps))
+
+
+def prepare(images: Path, size: int, out: Path, workers: int) -> int:
+    """Write all images as one uint8 array, one worker a core; returns how many."""
+    loader = DataLoader(folder(images, size, to_tensor=False), batch_size=64, num_workers=workers)
+    written = np.lib.format.open_memmap(out, "w+", np.uint8, (len(loader.dataset), size, size, 3))  # type: ignore[arg-type]
+    start = 0
+    for batch, _ in loader:
+        written[start : start + len(batch)] = batch.numpy()
+        start += len(batch)
+    written.flush()
+    return start
+
+
+def batches(images: Path, size: int, batch_size: int, workers: int) -> Iterator[Tensor]:
+    """Shuffled float batches in [-1, 1], epoch after epoch."""
+    loader = DataLoader(
+        folder(images, size),
+        batch_size,
+        shuffle=True,
+        num_workers=workers,
+        drop_last=True,
+        persistent_workers=workers > 0,
+    )
+    while True:
+        for batch, _ in loader:
+            yield batch
+
+
+class Networks:
+    """DCGAN-64 and its two optimisers, as published with the tutorials (width 64)."""
+
+    def __init__(self, device: str) -> None:
+        def up(before: int, after: int, stride: int = 2, padding: int = 1) -> list[nn.Module]:
+            return [
+                nn.ConvTranspose2d(before, after, 4, stride, padding, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(True),
+            ]
+
+        def down(before: int, after: int) -> list[nn.Module]:
+            return [
+                nn.Conv2d(before, after, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.LeakyReLU(0.2, True),
+            ]
+
+        self.generator = nn.Sequential(
+            *up(100, 512, 1, 0),
+            *up(512, 256),
+            *up(256, 128),
+            *up(128, 64),
+            nn.ConvTranspose2d(64, 3, 4, 2, 1),
+            nn.Tanh(),
+        ).to(device)
+        self.discriminator = nn.Sequential(
+            nn.Conv2d(3, 64, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, True),
+            *down(64, 128), *down(128, 256), *down(256, 512), nn.Conv2d(512, 1, 4, 1, 0, bias=False), nn.Sigmoid(),
+        ).to(device)  # fmt: skip
+        self.loss = nn.BCELoss()
+        self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), 2e-4, (0.5, 0.999))
+        self.optimizer_g = torch.optim.Adam(self.generator.parameters(), 2e-4, (0.5, 0.999))
+
+    def step(self, real: Tensor) -> tuple[float, float]:
+        ones, zeros = real.new_ones(len(real)), real.new_zeros(len(real))
+        self.discriminator.zero_grad()
+        loss_real = self.loss(self.discriminator(real).view(-1), ones)
+        loss_real.backward()
+        fake = self.generator(torch.randn(len(real), 100, 1, 1, device=real.device))
+        loss_fake = self.loss(self.discriminator(fake.detach()).view(-1), zeros)
+        loss_fake.backward()
+        self.optimizer_d.step()
+        self.generator.zero_grad()
+        loss_g = self.loss(self.discriminator(fake).view(-1), ones)
+        loss_g.backward()
+        self.optimizer_g.step()
+        return loss_real.item() + loss_fake.item(), loss_g.item()

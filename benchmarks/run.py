@@ -1,0 +1,203 @@
+"""Measure this machine: preparation, loading and training of DCGAN-64, each beside the plain way in the same run.
+
+    python -m benchmarks.run [--source IMAGES] [--repeats 3] [--only prepare,load,train]
+
+Ratios are medians over repeats that alternate between the two ways, so that a noisy neighbour meets both.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+
+from benchmarks import plain
+from genmodel import pixels
+from genmodel.cli import choose_device, user_errors
+from genmodel.config import run_config
+from genmodel.data.block import Block
+from genmodel.data.loader import Loader
+from genmodel.data.prepare import prepare
+from genmodel.models.base import build_model
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+SIZE = 64
+CORES = os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Row:
+    what: str
+    ours: list[float]  # images/s of each repeat
+    plain: list[float]
+
+    def text(self) -> str:
+        ratios = [ours / theirs for ours, theirs in zip(self.ours, self.plain, strict=True)]
+        spread = f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})"
+        return (
+            f"| {self.what} | {statistics.median(self.ours):,.0f} | {statistics.median(self.plain):,.0f} | {spread} |"
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
+    with user_errors(), tempfile.TemporaryDirectory() as scratch:
+        images = unpacked(options.source, Path(scratch) / "images")
+        block = prepare(str(images), Path(scratch) / "data", [SIZE])
+        measures = {"prepare": measure_prepare, "load": measure_load, "train": measure_train}
+        rows = [row for name in options.only.split(",") for row in measures[name](images, block, options)]
+        report = _report(rows, len(block), options)
+    print(report)
+    if not options.dry:
+        with RESULTS.open("a") as handle:
+            handle.write("\n" + report)
+    return 0
+
+
+def alternate(what: str, ours: Callable[[], float], theirs: Callable[[], float], repeats: int) -> Row:
+    """`ours` and `theirs` return images/s; both run once unmeasured first."""
+    ours(), theirs()
+    pairs = [(ours(), theirs()) for _ in range(repeats)]
+    return Row(what, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+
+
+def measure_prepare(images: Path, block: Block, options: argparse.Namespace) -> list[Row]:
+    """Raw JPEGs to a finished uint8 array on disk, all cores."""
+
+    def ours() -> float:
+        with tempfile.TemporaryDirectory() as scratch:
+            return rate(len(block), lambda: prepare(str(images), Path(scratch) / "data", [SIZE]))
+
+    def theirs() -> float:
+        with tempfile.TemporaryDirectory() as scratch:
+            return rate(len(block), lambda: plain.prepare(images, SIZE, Path(scratch) / "array.npy", CORES))
+
+    return [alternate(f"prepare at {SIZE} px, {CORES} cores", ours, theirs, options.repeats)]
+
+
+def measure_load(images: Path, block: Block, options: argparse.Namespace) -> list[Row]:
+    """Shuffled batches of 64, without a model."""
+    batch_size, ours_count, plain_count = 64, 64 * 2_000, 64 * 8
+    loader = Loader(block, SIZE, "train", seed=0, flip=True)
+    theirs_batches = plain.batches(images, SIZE, batch_size, CORES)
+
+    def ours() -> float:
+        return rate(ours_count, lambda: [loader.batch(seen, batch_size) for seen in range(0, ours_count, batch_size)])
+
+    def theirs() -> float:
+        return rate(plain_count, lambda: [next(theirs_batches) for _ in range(plain_count // batch_size)])
+
+    return [alternate(f"load {SIZE} px, batches of {batch_size}", ours, theirs, options.repeats)]
+
+
+def measure_train(images: Path, block: Block, options: argparse.Namespace) -> list[Row]:
+    """Steps of DCGAN-64 of width 64 with batches of 64, data included, on the device at hand."""
+    device, batch_size = choose_device(), 64
+    steps = 200 if device == "cuda" else 6
+    plain_batches = plain.batches(images, SIZE, batch_size, CORES)
+    networks = plain.Networks(device)
+
+    def theirs() -> float:
+        return rate(steps * batch_size, lambda: [networks.step(next(plain_batches).to(device)) for _ in range(steps)])
+
+    rows = []
+    for precision in ("fp32", "bf16"):
+        model = build_model(run_config({"family": "dcgan", "image_size": SIZE}, "bench")).to(device)
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        loader = Loader(block, SIZE, "train", seed=0, device=device, flip=True)
+        rng = torch.Generator(device)
+
+        def run(model=model, loader=loader, rng=rng, precision=precision) -> None:  # type: ignore[no-untyped-def]
+            for step in range(steps):
+                rng.manual_seed(step)
+                batch, _ = loader.batch(step * batch_size, batch_size)
+                with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+                    metrics = model.step(pixels.to_model(batch), rng)
+            float(metrics["loss/generator"])  # waits for the device
+
+        row = alternate(
+            f"train DCGAN-64, {precision}, {device}",
+            lambda run=run: rate(steps * batch_size, run),
+            theirs,
+            options.repeats,
+        )
+        rows.append(row)
+    return rows
+
+
+def rate(count: int, work: Callable[[], object]) -> float:
+    """`count` images over the seconds that `work` takes."""
+    start = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - start)
+
+
+def unpacked(source: str | None, target: Path) -> Path:
+    """Class folders of JPEGs for ImageFolder: from a tar of tars or of class folders, or drawn here without one."""
+    if source is None:
+        return draw(target)
+    if Path(source).is_dir():
+        return Path(source)
+    with tarfile.open(source) as archive:
+        for member in archive:
+            handle = archive.extractfile(member)
+            if member.name.endswith(".tar") and handle is not None:
+                with tarfile.open(fileobj=handle) as inner:
+                    inner.extractall(target / Path(member.name).stem, filter="data")
+            elif member.isfile():
+                archive.extract(member, target, filter="data")
+    return target
+
+
+def draw(target: Path, count: int = 400) -> Path:
+    """JPEGs of ImageNet's usual size and weight (500 x 375, about 110 KB): noise at several scales."""
+    noise = np.random.default_rng(0)
+    for number in range(count):
+        image = Image.fromarray(noise.integers(0, 256, (375, 500, 3), dtype=np.uint8))
+        coarse = Image.fromarray(noise.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((500, 375))
+        image = Image.blend(coarse, image.filter(ImageFilter.GaussianBlur(1)), 0.4)
+        path = target / f"class{number % 10}" / f"{number:04d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, quality=92)
+    return target
+
+
+def _report(rows: list[Row], count: int, options: argparse.Namespace) -> str:
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    machine = f"{_processor()}, {CORES} cores{gpu}; torch {torch.__version__}, Python {platform.python_version()}"
+    source = Path(options.source).name if options.source else "drawn JPEGs of 500 x 375"
+    head = f"## {date.today()}, {machine}\n\n{count} images ({source}), {options.repeats} repeats, medians.\n\n"
+    table = "| what | genmodel, images/s | plain way, images/s | ratio (lowest to highest) |\n"
+    table += "| --- | ---: | ---: | ---: |\n"
+    return head + table + "".join(row.text() + "\n" for row in rows)
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.splitlines()[0])
+    parser.add_argument("--source", help="a folder or tar of class folders, or a tar of tars (default: drawn images)")
+    parser.add_argument("--repeats", type=int, default=3, help="pairs of measurements (default: %(default)s)")
+    parser.add_argument("--only", default="prepare,load,train", help="what to measure (default: %(default)s)")
+    parser.add_argument("--dry", action="store_true", help="print the table without adding it to RESULTS.md")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
