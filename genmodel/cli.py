@@ -74,7 +74,14 @@ def train(arguments: argparse.Namespace) -> None:
     config = run_config(values, arguments.model, arguments.set)
     out = arguments.out or Path("models") / arguments.model
     block = Block.open(arguments.data)
-    train(identify(arguments.model, config, block), block, out, arguments.runs, choose_device(arguments.device), arguments.fresh)
+    train(
+        identify(arguments.model, config, block),
+        block,
+        out,
+        arguments.runs,
+        choose_device(arguments.device),
+        arguments.fresh,
+    )
     print(f"{out}: weights.safetensors, config.json, history.csv, samples/")
 
 
@@ -102,7 +109,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if not arguments.reference.exists():
         model, _ = load_model(arguments.model)
         make_reference(block, model.image_size, config, arguments.reference)
-    report, timing = evaluate(arguments.model, block, Reference.open(arguments.reference), config, choose_device(arguments.device))
+    report, timing = evaluate(
+        arguments.model, block, Reference.open(arguments.reference), config, choose_device(arguments.device)
+    )
     print(json.dumps(report.as_dict() | {"timing": asdict(timing)}, indent=2))
 
 

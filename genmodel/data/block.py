@@ -7,6 +7,7 @@ data/64/shard-00000.npy    uint8 [rows, 64, 64, 3], NHWC, in canonical order (cl
 """
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -106,12 +107,12 @@ class Block:
 
     def _map(self, size: int, shard: int) -> np.ndarray:
         name = shard_name(size, shard)
-        facts = self.facts["files"][name]
-        shape = (facts["rows"], size, size, 3)
+        rows = self.facts["files"][name]["rows"]
+        shape = (rows, size, size, 3)
         try:
-            if (self.path / name).stat().st_size != facts["bytes"]:
+            if (self.path / name).stat().st_size != HEADER + math.prod(shape):
                 raise BlockError(f"{self.path / name} has another length than block.json says: pull it anew")
-            if not facts["rows"]:
+            if not rows:
                 return np.empty(shape, np.uint8)
             return np.memmap(self.path / name, np.uint8, "r", HEADER, shape)
         except FileNotFoundError as error:

@@ -77,7 +77,7 @@ def shard_rows(size: int) -> int:
 def _checked(sizes: Sequence[int], val_fraction: float, max_reject_share: float) -> list[int]:
     if not sizes or not all(8 <= size <= 4096 for size in sizes):
         raise ConfigError(f"--sizes: give sizes from 8 to 4096 px such as 64,256, not {','.join(map(str, sizes))!r}")
-    for option, value in (("--val-fraction", val_fraction), ("--max-reject-share", max_reject_share)):
+    for option, value in (("--val-fraction", val_fraction), ("--allow-rejects", max_reject_share)):
         if not 0 <= value <= 1:
             raise ConfigError(f"{option}: must be between 0 and 1, not {value!r}")
     return sorted(set(sizes))
@@ -153,7 +153,7 @@ def _fill(job: Job, members: list[Member], rows: int, workers: int, max_reject_s
     bar.close()
     if len(rejects) > max_reject_share * len(members) or len(rejects) == len(members):
         first = "; ".join(f"{name}: {reason}" for name, reason in sorted(rejects)[:3])
-        mend = "mend the source, or allow it with --max-reject-share"
+        mend = "mend the source, or allow it with --allow-rejects"
         raise SourceError(f"{len(rejects):,} of {seen:,} images cannot be used ({first}): {mend}")
 
 

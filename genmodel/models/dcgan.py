@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from genmodel.config import Count, Positive, Range, Share
+from genmodel.models.augment import translate
 from genmodel.models.base import GenerativeModel, doublings
 from genmodel.models.losses import discriminator_loss, non_saturating_loss
 
@@ -27,6 +28,7 @@ class DCGANConfig:
     discriminator_learning_rate: Positive = 2.0e-4
     beta1: Share = 0.5
     beta2: Annotated[float, Range(0, 0.999999)] = 0.999
+    translate: Annotated[float, Range(0, 0.5)] = 0.0  # share of the side that images are moved by, for few images
 
 
 class Generator(nn.Module):
@@ -113,14 +115,14 @@ class DCGAN(GenerativeModel):
         optimizers = self.optimizers()
         fake_images = self.generator(self.draw_codes(len(images), rng))
 
-        real_logits = self.discriminator(images)
-        fake_logits = self.discriminator(fake_images.detach())
+        real_logits = self._judge(images, rng)
+        fake_logits = self._judge(fake_images.detach(), rng)
         loss_d = discriminator_loss(real_logits.float(), fake_logits.float())
         optimizers["discriminator"].zero_grad(set_to_none=True)
         loss_d.backward()
         optimizers["discriminator"].step()
 
-        loss_g = non_saturating_loss(self.discriminator(fake_images).float())
+        loss_g = non_saturating_loss(self._judge(fake_images, rng).float())
         optimizers["generator"].zero_grad(set_to_none=True)
         # the discriminator's own gradients are not needed here: a third of this pass's work
         loss_g.backward(inputs=list(self.generator.parameters()))
@@ -131,6 +133,10 @@ class DCGAN(GenerativeModel):
             "score/real": real_logits.detach().float().sigmoid().mean(),
             "score/fake": fake_logits.detach().float().sigmoid().mean(),
         }
+
+    def _judge(self, images: Tensor, rng: torch.Generator) -> Tensor:
+        logits: Tensor = self.discriminator(translate(images, round(self.config.translate * self.image_size), rng))
+        return logits
 
     @property
     def averaged(self) -> nn.Module:

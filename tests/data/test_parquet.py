@@ -1,0 +1,103 @@
+"""pyarrow reads what we write, we read it back, and damage is an error that names the file."""
+
+import io
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genmodel import durable
+from genmodel.data import parquet
+from genmodel.errors import BlockError
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> dict[str, np.ndarray | list[str]]:
+    names = draw(st.lists(TEXT.filter(bool), min_size=1, max_size=20, unique=True))
+    rows = draw(st.integers(0, 40))
+    table: dict[str, np.ndarray | list[str]] = {}
+    for name in names:
+        bits = draw(st.sampled_from([0, 32, 64]))
+        if bits:
+            values = st.integers(-(1 << bits - 1), (1 << bits - 1) - 1)
+            table[name] = np.array(draw(st.lists(values, min_size=rows, max_size=rows)), f"int{bits}")
+        else:
+            table[name] = draw(st.lists(TEXT, min_size=rows, max_size=rows))
+    return table
+
+
+@settings(max_examples=80, deadline=None)
+@given(tables())
+def test_pyarrow_and_we_read_what_we_write(table: dict[str, np.ndarray | list[str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.parquet"
+        parquet.write(path, table)
+        theirs, ours = pq.read_table(path, use_threads=False), parquet.read(path)
+    assert theirs.column_names == list(ours) == list(table)
+    for name, column in table.items():
+        expected = column if isinstance(column, list) else column.tolist()
+        assert theirs[name].to_pylist() == expected
+        if isinstance(column, list):
+            assert theirs.schema.field(name).type == pa.string()
+            assert ours[name] == column
+        else:
+            assert theirs.schema.field(name).type == pa.from_numpy_dtype(column.dtype)
+            assert ours[name].dtype == column.dtype and ours[name].tolist() == expected
+
+
+def small() -> dict[str, np.ndarray | list[str]]:
+    return {"name": ["a", "ünï", ""], "row": np.array([1, -2, 3], np.int32), "big": np.array([1, 2, 1 << 60])}
+
+
+def test_bytes_depend_on_the_content_alone(tmp_path: Path) -> None:
+    parquet.write(tmp_path / "t", small())
+    digest = "2acb5df16a2c5a001c166d5a13e85a2111a2caed75e2f05b2d502cdd8c370f84"
+    assert durable.digest_file(tmp_path / "t") == digest
+
+
+def test_only_the_asked_columns_are_read(tmp_path: Path) -> None:
+    parquet.write(tmp_path / "t", small())
+    assert list(parquet.read(tmp_path / "t", ["row"])) == ["row"]
+    with pytest.raises(BlockError, match="t is no ledger"):
+        parquet.read(tmp_path / "t", ["none"])
+
+
+def test_every_flipped_bit_and_cut_reads_as_something_or_is_a_block_error(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    parquet.write(path, small())
+    whole = path.read_bytes()
+    damaged = [whole[:end] for end in range(len(whole))]
+    damaged += [
+        whole[:i] + bytes([whole[i] ^ 1 << bit]) + whole[i + 1 :] for i in range(len(whole)) for bit in range(8)
+    ]
+    errors = 0
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            parquet.read(path)
+        except BlockError:
+            errors += 1
+    assert errors > len(damaged) / 2
+
+
+def test_other_tools_files_are_refused_not_misread(tmp_path: Path) -> None:
+    handle = io.BytesIO()
+    pq.write_table(pa.table({"row": pa.array([1, 2, 3, 2], pa.int32())}), handle)
+    (tmp_path / "t").write_bytes(handle.getvalue())
+    with pytest.raises(BlockError, match=r"another encoding|no ledger"):
+        parquet.read(tmp_path / "t")
+
+
+def test_missing_and_empty(tmp_path: Path) -> None:
+    with pytest.raises(BlockError, match="is missing"):
+        parquet.read(tmp_path / "t")
+    (tmp_path / "t").touch()
+    with pytest.raises(BlockError, match="no ledger"):
+        parquet.read(tmp_path / "t")
