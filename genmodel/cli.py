@@ -87,7 +87,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 def sample(arguments: argparse.Namespace) -> None:
     from genmodel import pixels
-    from genmodel.models.saved import load_model, sample
+    from genmodel.saved import load_model, sample
 
     model, _ = load_model(arguments.model, choose_device(arguments.device))
     pixels.save_grid(arguments.out, sample(model, arguments.n, arguments.seed))
@@ -102,7 +102,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from genmodel.data.block import Block
     from genmodel.evaluation.reference import Reference, make_reference
     from genmodel.evaluation.report import evaluate
-    from genmodel.models.saved import load_model
+    from genmodel.saved import load_model
 
     config = read_params(arguments.params).evaluation if arguments.params else EvaluationConfig()
     block = Block.open(arguments.data)

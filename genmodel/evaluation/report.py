@@ -17,7 +17,7 @@ from genmodel.evaluation.features import BATCH_SIZE, Features, extract, figure_n
 from genmodel.evaluation.reference import Reference
 from genmodel.evaluation.statistics import frechet_distance, inception_score, kernel_distance, moments
 from genmodel.models.base import GenerativeModel
-from genmodel.models.saved import load_model, sample_batches
+from genmodel.saved import load_model, sample_batches
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from genmodel import tensors
 from genmodel.config import run_config
 from genmodel.errors import ConfigError, ModelError
 from genmodel.models.base import GenerativeModel, build_model
-from genmodel.models.saved import load_model, sample
+from genmodel.saved import load_model, sample
 
 SMALL = {
     "dcgan": {"family": "dcgan", "image_size": 16, "network": {"latent_dim": 8, "base_channels": 8}},
