@@ -1,6 +1,6 @@
 """The command behind each stage of dvc.yaml: call the science, then tell the tracker.
 
-    python -m flows.stages reference | train MODEL | evaluate MODEL | compare | register
+python -m flows.stages reference | train MODEL | evaluate MODEL | compare | register
 """
 
 import argparse
@@ -32,7 +32,9 @@ def reference(_: Settings) -> None:
     params = read_params(PARAMS)
     sizes = {model.image_size for model in params.models.values()}
     if len(sizes) > 1:
-        raise ConfigError(f"{PARAMS}: models of {', '.join(map(str, sorted(sizes)))} px cannot be compared: use one size")
+        raise ConfigError(
+            f"{PARAMS}: models of {', '.join(map(str, sorted(sizes)))} px cannot be compared: use one size"
+        )
     made = make_reference(Block.open(DATA), sizes.pop(), params.evaluation, REFERENCE, choose_device())
     about = made.about["extractor"]
     print(f"{REFERENCE}: {made.about['n']:,} real images, extractor {about['name']} {about['fingerprint'][:8]}")
@@ -95,7 +97,7 @@ def register(settings: Settings) -> None:
     from flows.registry import CANDIDATE, Registry
     from flows.tracking import Tracker
     from genmodel.evaluation.gate import decide
-    from genmodel.models.saved import Sampler, load_model
+    from genmodel.saved import Sampler, load_model
 
     params = read_params(PARAMS)
     best = str(pd.read_csv(LEADERBOARD)["model"].iloc[0])

@@ -12,7 +12,7 @@ from genmodel.evaluation.features import extract
 from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.evaluation.report import Report, evaluate
 from genmodel.evaluation.statistics import frechet_distance, inception_score, kernel_distance, moments
-from genmodel.models.saved import load_model, sample
+from genmodel.saved import load_model, sample
 
 CONFIG = EvaluationConfig(samples=40, seed=5, classifier_images=640)
 

@@ -1,0 +1,1 @@
+"""The operations: schedules (Prefect), versions (DVC) and the record of experiments (MLflow) around genmodel."""

@@ -1,0 +1,157 @@
+"""Commands that never outlive the process that started them.
+
+    flow --pipe-- guard (a session of its own) -- command (a process group of its own): dvc, shell, python, workers
+
+A signal to a flow reaches none of its children, and `dvc` that is killed leaves its own child running. So every
+command runs under a guard: this file, started as a script, which imports nothing but the standard library. The guard
+ends the command's whole group (SIGTERM, a grace, SIGKILL) when the flow is gone, when it is told to stop, or when the
+deadline has passed.
+
+The guard asks `getppid` whether its flow still lives. PR_SET_PDEATHSIG would tell the same a moment earlier, but it
+follows the thread that started the guard, not the process, leaves a gap between fork and prctl, and is Linux alone.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+DEADLINE = 124  # exit status of a command that ran past its deadline, the same as coreutils' `timeout`
+STOPPED = 128 + signal.SIGTERM  # exit status of a command that was told to stop
+_POLL = 0.2  # seconds between two looks at the parent and the clock
+
+
+class Guard:
+    """Runs commands, from any number of threads, that end at the latest with the `with` block.
+
+    grace: seconds between SIGTERM and SIGKILL, time to write a last checkpoint.
+    """
+
+    def __init__(self, grace: float = 10.0) -> None:
+        self.grace = grace
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._open = True
+
+    def __enter__(self) -> "Guard":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._open = False
+            running = list(self._running)
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+
+    def run(
+        self,
+        command: Sequence[str],
+        on_line: Callable[[str], object],
+        *,
+        deadline: float | None = None,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> int:
+        """Run a command and hand each line of its output (stdout and stderr, in order) to `on_line` at once.
+
+        deadline: seconds that the command may take. Returns the command's exit status, 128 + n where signal n ended
+        it, DEADLINE, or STOPPED. Nothing of the command's process group is alive when this returns or raises.
+        """
+        process = self._start(command, deadline, cwd, env)
+        if process is None:
+            return STOPPED
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                on_line(line.rstrip("\n"))
+            return _status(process.wait())
+        finally:
+            with process:  # closes the pipe and waits
+                process.terminate()  # only where `on_line` raised: an ended process takes no signals
+            with self._lock:
+                self._running.discard(process)
+
+    def _start(
+        self, command: Sequence[str], deadline: float | None, cwd: Path | None, env: Mapping[str, str] | None
+    ) -> subprocess.Popen[str] | None:
+        orders = [str(os.getpid()), str(deadline or "inf"), str(self.grace)]
+        with self._lock:
+            if not self._open:
+                return None
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", __file__, *orders, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                cwd=cwd,
+                env=env,
+                start_new_session=True,  # Ctrl-C and `kill -9 -GROUP` end the flow; the rest is the guard's
+            )
+            self._running.add(process)
+        return process
+
+
+def _watch(parent: int, deadline: float, grace: float, command: Sequence[str]) -> int:
+    """The guard's whole life: start the command, wait for its end or for a reason to end it."""
+    told: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _: told.append(number))
+    ends = time.monotonic() + deadline
+    try:
+        child = subprocess.Popen(command, process_group=0)
+    except OSError as error:
+        print(f"cannot run {command[0]}: {error.strerror}", flush=True)
+        return 127
+    verdict: int | None = None
+    while verdict is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            verdict = _status(child.wait(_POLL))
+        if told or os.getppid() != parent:
+            verdict = STOPPED
+        elif verdict is None and time.monotonic() > ends:
+            verdict = DEADLINE
+    _end_group(child, grace)
+    return verdict
+
+
+def _end_group(child: "subprocess.Popen[bytes]", grace: float) -> None:
+    """SIGTERM to all that is left of the child's group, SIGKILL to what ignores it for `grace` seconds."""
+    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0)):
+        ends = time.monotonic() + patience
+        left = _signal_group(child.pid, number)
+        while left and time.monotonic() < ends:
+            child.poll()  # reaps it: a zombie would count as alive
+            time.sleep(0.02)
+            left = _signal_group(child.pid, 0)
+        if not left:
+            return
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Whether the group had a process left to take the signal; 0 only asks."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _status(returncode: int) -> int:
+    """A shell's exit status: 128 + n where signal n ended the process."""
+    return returncode if returncode >= 0 else 128 - returncode
+
+
+if __name__ == "__main__":
+    sys.exit(_watch(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), sys.argv[4:]))

@@ -1,0 +1,115 @@
+"""The environment, read once into one typed Settings; and the variables that every process of the line runs with."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from genmodel.errors import ConfigError
+
+_SERVERS = ("http://", "https://")
+_DATABASES = ("sqlite:///", "postgresql", "mysql", "mssql")
+_CRON_FIELD = re.compile(r"[\d*/,\-A-Za-z#?]+")
+
+# Defaults, not orders: a variable that the user has set keeps its value.
+_QUIET_AND_SAFE = {
+    "DO_NOT_TRACK": "true",  # without a network each attempt to report usage costs seconds
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",  # it loses data silently when its server is killed
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a call to a dead server takes 244 s to say so
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",  # seconds
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Where the line runs and whom it talks to."""
+
+    root: Path  # of the project, absolute
+    tracking_uri: str  # MLFLOW_TRACKING_URI, or sqlite in the project
+    artifacts: Path | None  # where MLflow's files go; None where a server decides
+    experiment: str = "genmodel"  # MLFLOW_EXPERIMENT_NAME
+    registered_name: str = "genmodel"  # GENMODEL_REGISTERED_NAME
+    dvc_remote: str | None = None  # GENMODEL_DVC_REMOTE; None: DVC's own default remote
+    cron: str = "0 3 * * *"  # GENMODEL_CRON
+    stage_deadline: float = 86_400  # GENMODEL_STAGE_DEADLINE, seconds a stage may take
+    environment: Mapping[str, str] = field(default_factory=dict)  # what every process of the line runs with
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str], root: Path) -> "Settings":
+        """Read the environment `environ` of a project in `root`; ConfigError for a wrong value."""
+        root = root.resolve()
+        tracking_uri = _tracking_uri(environ.get("MLFLOW_TRACKING_URI", ""), root)
+        defaults = {**_QUIET_AND_SAFE, "PREFECT_HOME": str(root / ".prefect")}
+        return cls(
+            root=root,
+            tracking_uri=tracking_uri,
+            artifacts=_artifacts(tracking_uri, root),
+            experiment=environ.get("MLFLOW_EXPERIMENT_NAME") or cls.experiment,
+            registered_name=_registered_name(environ.get("GENMODEL_REGISTERED_NAME") or cls.registered_name),
+            dvc_remote=environ.get("GENMODEL_DVC_REMOTE") or None,
+            cron=_cron(environ.get("GENMODEL_CRON") or cls.cron),
+            stage_deadline=_seconds("GENMODEL_STAGE_DEADLINE", environ, cls.stage_deadline),
+            environment={name: environ.get(name) or value for name, value in defaults.items()}
+            | {"MLFLOW_TRACKING_URI": tracking_uri},
+        )
+
+    @property
+    def served(self) -> bool:
+        """Whether MLflow is a server, and not a database that this process opens itself."""
+        return self.tracking_uri.startswith(_SERVERS)
+
+    def apply(self) -> None:
+        """Give this process, and so its children, the environment of the line. Call before importing mlflow."""
+        os.environ.update(self.environment)
+
+
+def _tracking_uri(uri: str, root: Path) -> str:
+    if not uri:
+        return f"sqlite:///{root / 'mlflow.db'}"
+    if uri.startswith("sqlite:///"):
+        return f"sqlite:///{root / uri.removeprefix('sqlite:///')}"
+    if uri.startswith((*_SERVERS, *_DATABASES)):
+        return uri.rstrip("/")
+    raise ConfigError(
+        f"MLFLOW_TRACKING_URI={uri} is neither a server nor a database: write http://HOST:PORT or sqlite:///PATH"
+    )
+
+
+def _artifacts(tracking_uri: str, root: Path) -> Path | None:
+    if tracking_uri.startswith("sqlite:///"):
+        return Path(tracking_uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+    return None if tracking_uri.startswith(_SERVERS) else root / "mlartifacts"
+
+
+def _registered_name(name: str) -> str:
+    if re.search(r"[/:'`\"]", name):  # MLflow's own rule, and what would break a search for it
+        raise ConfigError(f"GENMODEL_REGISTERED_NAME={name}: a model's name holds no slash, colon or quote")
+    return name
+
+
+def _cron(text: str) -> str:
+    fields = text.split()
+    if len(fields) != 5 or not all(_CRON_FIELD.fullmatch(part) for part in fields):
+        raise ConfigError(f"GENMODEL_CRON={text!r} is no schedule: write five fields, as in '0 3 * * *'")
+    return text
+
+
+def _seconds(name: str, environ: Mapping[str, str], default: float) -> float:
+    text = environ.get(name) or str(default)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"{name}={text} must be a number of seconds above 0")
+    return seconds

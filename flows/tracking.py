@@ -1,0 +1,294 @@
+"""MLflow: the connection, the runs, and the package of a model. The only file that imports mlflow.
+
+Each training is one run, found by the tag genmodel.fingerprint; its steps are images seen. Every trouble with MLflow
+becomes a TrackingError of one line. The registry's rules are in flows/registry.py.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from flows import record
+from flows.record import DataVersion, Row, Training
+from flows.settings import Settings
+from genmodel import durable
+from genmodel.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from torch import nn
+
+_MAX_METRICS = 1000  # in one call; MLflow would cut a longer one within a row, and a row must arrive whole
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # or the UI asks what this experiment is
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a run holds of its training's record."""
+
+    run_id: str
+    images_seen: int = -1  # of its last row
+    samples: frozenset[int] = field(default_factory=frozenset)  # images seen of its grids
+
+
+class Tracker:
+    """The project's runs in one MLflow, a database or a server.
+
+    Nothing is asked before the first call. Locks are files in the project: they hold for processes of one machine.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        settings.apply()  # MLflow reads its environment when it is imported, and at each call
+        self.settings = settings
+        self._connected: tuple[MlflowClient, str] | None = None  # the client and the experiment's id
+
+    # Runs
+
+    def begin(self, training: Training, started_ms: int) -> Sent:
+        """Find or create the run of `training`, mark it as running, and say what it holds already.
+
+        `started_ms`, unix milliseconds, is when the training began; the tracker may have been away then.
+        """
+        with self.talking() as (client, _):
+            sent = self._sent(client, self._find_or_create(training, started_ms))
+            client.update_run(sent.run_id, status="RUNNING")
+            client.set_tag(sent.run_id, "genmodel.outcome", "training")
+            return sent
+
+    def restore(self, folder: Path, data: DataVersion) -> str:
+        """The run of the finished model in `folder`, refilled from its history where this MLflow lacks it.
+
+        For a model that came out of DVC's cache, trained on another machine or before another MLflow. Returns the
+        run's id.
+        """
+        training = Training.of_model(folder, data)
+        with self.talking() as (client, _):
+            if (found := self._find(training.fingerprint)) and found.info.status == "FINISHED":
+                return str(found.info.run_id)
+            run = self._find_or_create(training)
+            sent = self._sent(client, run)
+            rows = record.read_history(folder / "history.csv", run.info.start_time)
+            self.send(sent, [row for row in rows if row.images_seen > sent.images_seen],
+                      record.sample_grids(folder / "samples"))  # fmt: skip
+            self.end(sent.run_id, "FINISHED", outcome="trained")
+            return sent.run_id
+
+    def send(self, sent: Sent, rows: Sequence[Row], grids: Mapping[int, Path]) -> Sent:
+        """Add `rows` and those of `grids` that are not `sent`; returns what the run holds then.
+
+        A row arrives whole or not at all. Rows that are sent once more with their own times change nothing: MLflow
+        drops exact duplicates.
+        """
+        with self.talking() as (client, _):
+            self.log_rows(sent.run_id, rows)
+            if fresh := {images_seen: grids[images_seen] for images_seen in grids.keys() - sent.samples}:
+                with tempfile.TemporaryDirectory() as scratch:
+                    record.write_logged_images(fresh, sent.run_id, Path(scratch))
+                    client.log_artifacts(sent.run_id, scratch, "images")
+                client.set_tag(sent.run_id, "mlflow.loggedImages", "True")
+        last = max([sent.images_seen, *(row.images_seen for row in rows)])
+        return Sent(sent.run_id, last, sent.samples | grids.keys())
+
+    def log_rows(self, run_id: str, rows: Sequence[Row]) -> None:
+        """Add rows to a run, of its record or of other figures of the moment."""
+        from mlflow.entities import Metric
+
+        with self.talking() as (client, _):
+            for batch in record.batches(rows, _MAX_METRICS):
+                metrics = [Metric(k, v, row.time_ms, row.images_seen) for row in batch for k, v in row.metrics.items()]
+                client.log_batch(run_id, metrics=metrics, synchronous=True)
+
+    def end(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"], outcome: str) -> None:
+        """Close a run. `outcome`, a tag to filter by: trained, failed, diverged, stopped."""
+        with self.talking() as (client, _):
+            client.set_tag(run_id, "genmodel.outcome", outcome)
+            client.set_terminated(run_id, status)
+
+    def set_outcome(self, fingerprint: str, outcome: str) -> None:
+        """Tag a training's run with what became of its model, say: promoted, rejected, inconclusive."""
+        with self.talking() as (client, _):
+            client.set_tag(self.run(fingerprint).info.run_id, "genmodel.outcome", outcome)
+
+    def log_evaluation(
+        self, fingerprint: str, report: Mapping[str, Any], timing: Mapping[str, float], files: Sequence[Path] = ()
+    ) -> None:
+        """Add figures (metrics eval/*), their conditions (tags eval.*), report.json and `files` to a training's run.
+
+        `timing` (metrics eval/*, too) is what the evaluation cost: seconds, images_per_second. Equal values that the
+        run holds already are not logged again.
+        """
+        from mlflow.entities import Metric, RunTag
+
+        with self.talking() as (client, _):
+            run = self.run(fingerprint)
+            figures = {f"eval/{k}": float(v) for k, v in {**report["figures"], **timing}.items() if v is not None}
+            now = time.time_ns() // 1_000_000
+            metrics = [Metric(k, v, now, step=0) for k, v in figures.items() if run.data.metrics.get(k) != v]
+            tags = [RunTag(f"eval.{k}", v) for k, v in record.flatten(report["conditions"]).items()]
+            client.log_batch(run.info.run_id, metrics=metrics, tags=tags, synchronous=True)
+            client.log_dict(run.info.run_id, dict(report), "report.json")
+            for path in files:
+                client.log_artifact(run.info.run_id, str(path))
+
+    # The connection
+
+    @contextlib.contextmanager
+    def talking(self) -> Iterator[tuple["MlflowClient", str]]:
+        """The client and the experiment's id; MLflow's errors leave as TrackingError."""
+        import requests
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            with durable.storage_errors(self.settings.artifacts or self.settings.root):
+                self._connected = self._connected or self._connect()
+                yield self._connected
+        except (MlflowException, requests.RequestException, SQLAlchemyError) as error:
+            uri = self.settings.tracking_uri
+            cause = error.__cause__ or error.__context__ or error
+            if isinstance(cause, requests.ConnectionError | requests.Timeout):
+                raise TrackingError(f"cannot reach the tracking server at {uri}") from error
+            raise TrackingError(f"MLflow at {uri} says: {str(error).splitlines()[0]}") from error
+
+    def _connect(self) -> tuple["MlflowClient", str]:
+        from mlflow import MlflowClient
+
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # else it tells of each attempt
+        settings = self.settings
+        with self.locked("lock"):  # or two first users make the database, or the experiment, at the same time
+            if settings.tracking_uri.startswith("sqlite:///"):
+                make_database(Path(settings.tracking_uri.removeprefix("sqlite:///")))
+            client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
+            if experiment := client.get_experiment_by_name(settings.experiment):
+                return client, experiment.experiment_id
+            location = settings.artifacts.as_uri() if settings.artifacts else None
+            return client, client.create_experiment(settings.experiment, location, _EXPERIMENT_TAGS)
+
+    @contextlib.contextmanager
+    def locked(self, what: str) -> Iterator[None]:
+        """Hold a lock of this project, also against other threads; not twice by the same one."""
+        with (self.settings.root / f"mlflow.db.{what}").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def _find(self, fingerprint: str) -> "Run | None":
+        with self.talking() as (client, experiment_id):
+            query = f"tags.`genmodel.fingerprint` = '{fingerprint}'"
+            found = client.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"], max_results=1)
+            return found[0] if found else None
+
+    def run(self, fingerprint: str) -> "Run":
+        """The run of a training; TrackingError if there is none."""
+        run = self._find(fingerprint)
+        if run is None:
+            raise TrackingError(
+                f"MLflow at {self.settings.tracking_uri} has no run of the training {fingerprint[:12]}...: "
+                "restore it from the model's folder first"
+            )
+        return run
+
+    def _find_or_create(self, training: Training, started_ms: int | None = None) -> "Run":
+        """The one run of `training`; its parameters and its dataset are written each time, which changes nothing."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
+        with self.talking() as (client, experiment_id), self.locked("lock"):
+            run = self._find(training.fingerprint)
+            if run is None:
+                name = f"{training.name}-{training.fingerprint[:8]}"
+                tags = training.tags(self.settings.root)
+                run = client.create_run(experiment_id, started_ms, tags, run_name=name)
+            params = [Param(key, value) for key, value in record.flatten(training.config).items()]
+            client.log_batch(run.info.run_id, params=params, synchronous=True)
+            dataset = DatasetInput(Dataset(**training.data.described()), [InputTag("mlflow.data.context", "training")])
+            client.log_inputs(run.info.run_id, [dataset])
+            return run
+
+    def _sent(self, client: "MlflowClient", run: "Run") -> Sent:
+        run_id = run.info.run_id
+        samples = record.logged_images([file.path for file in client.list_artifacts(run_id, "images")])
+        return Sent(run_id, int(run.data.metrics.get("images_seen", -1)), samples)
+
+
+class SystemReader:
+    """Reads what MLflow's system metrics show: use of CPU, memory, disk, network and, where there is one, GPU."""
+
+    def __init__(self, settings: Settings) -> None:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        # never started: it would stop at the first silence. Without a URI it opens a database where we stand.
+        self._monitor = SystemMetricsMonitor(run_id="", tracking_uri=settings.tracking_uri)
+
+    def read(self) -> dict[str, float]:
+        self._monitor.collect_metrics()
+        figures = self._monitor.aggregate_metrics()
+        for part in self._monitor.monitors:
+            part.clear_metrics()
+        return {f"system/{name}": float(value) for name, value in figures.items()}
+
+
+def make_database(path: Path) -> None:
+    """Make MLflow's sqlite file, whole or not at all.
+
+    MLflow would build it in place by some fifty migrations, a second on a disk for each ten of them, and one that is
+    killed on the way is refused ever after.
+    """
+    if path.exists() and path.stat().st_size:
+        return
+    from mlflow import MlflowClient
+
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as scratch:
+        draft = Path(scratch) / "mlflow.db"
+        MlflowClient(f"sqlite:///{draft}").search_experiments()
+        durable.write_bytes(path, draft.read_bytes())
+
+
+def fetch(uri: str, folder: Path, settings: Settings) -> None:
+    """Copy the files under an artifact URI into `folder`, each whole or not at all."""
+    from mlflow.artifacts import download_artifacts
+
+    with tempfile.TemporaryDirectory() as scratch:
+        fetched = download_artifacts(artifact_uri=uri, dst_path=scratch, tracking_uri=settings.tracking_uri)
+        for path in Path(fetched).iterdir():
+            durable.write_bytes(folder / path.name, path.read_bytes())
+
+
+def package(target: Path, sampler: "nn.Module", latent_dim: int, beside: Sequence[Path]) -> None:
+    """Write an MLflow model to the folder `target`: the exported graph (pt2, nothing pickled) with files `beside`.
+
+    `sampler`, on the CPU and in eval mode, turns codes float32 [N, latent_dim] into images uint8 [N, S, S, 3].
+    """
+    import mlflow.pytorch
+    import numpy as np
+    import torch
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    codes = np.random.default_rng(0).standard_normal((4, latent_dim), dtype=np.float32)  # of one, the batch were fixed
+    with torch.no_grad():
+        images = sampler(torch.from_numpy(codes))
+    assert images.dtype == torch.uint8 and images.ndim == 4 and images.shape[3] == 3, "uint8 NHWC"
+    inputs = Schema([TensorSpec(np.dtype(np.float32), (-1, latent_dim))])
+    outputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, *images.shape[1:]))])
+    mlflow.pytorch.save_model(
+        sampler,
+        str(target),
+        signature=ModelSignature(inputs=inputs, outputs=outputs),
+        input_example=codes,
+        serialization_format="pt2",
+        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", "numpy", "torch")],
+        extra_files=[str(path) for path in beside],
+    )
+    model = Model.load(str(target))
+    # An exported graph stays on its device: without this, loading fails wherever there is a GPU.
+    model.flavors["python_function"]["config"]["device"] = "cpu"
+    model.save(str(target / "MLmodel"))

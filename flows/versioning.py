@@ -1,0 +1,225 @@
+"""DVC: the graph of stages, what has changed in it, and the versions of the data. The only file that knows dvc.
+
+Questions are answered inside this process, one after another (DVC's locks know processes, not threads); a stage runs
+in a process of its own, `dvc repro` (repro_command). Every trouble with DVC becomes a VersioningError of one line.
+"""
+
+import contextlib
+import logging
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genmodel.errors import VersioningError
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+DATA, DATA_FILE = "data", "data.dvc"
+_PREPARE = "`python -m flows.prepare --source SOURCE`"
+_BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
+_ADVICE = ("To track the changes with git", "\tgit add ", "To enable auto staging", "\tdvc config ", "Use `dvc push`")
+_STARTED = "Running stage '"
+_ERROR = "ERROR: "
+
+
+class LockConflictError(VersioningError):
+    """Another DVC process is at work on the same files: trying again later is right."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A stage of dvc.yaml, `foreach` already unrolled."""
+
+    name: str  # as in `dvc repro NAME`: train@vae
+    needs: tuple[str, ...]  # the stages whose outs it reads
+    command: str
+    description: str
+    deadline: float | None  # seconds it may take: meta.deadline_minutes
+    tags: tuple[str, ...]  # meta.tags: what it uses up while it runs, as "gpu"
+
+
+def graph(root: Path) -> list[Stage]:
+    """The stages of dvc.yaml, each after all that it needs."""
+    with _repo(root) as repo:
+        return _stages(repo)
+
+
+def changed(root: Path) -> set[str]:
+    """The names of the stages that `dvc repro` would look at anew: what has changed, and all that follows from it."""
+    with _repo(root) as repo:
+        status = repo.status()
+        found = {stage.name for stage in repo.index.graph if stage.addressing in status and not stage.is_data_source}
+        for stage in _stages(repo):
+            if not found.isdisjoint(stage.needs):
+                found.add(stage.name)
+        return found
+
+
+def _stages(repo: "Repo") -> list[Stage]:
+    import networkx
+
+    edges = repo.index.graph  # from a stage to what it needs
+    order = networkx.lexicographical_topological_sort(edges.reverse(), key=lambda stage: stage.addressing)
+    return [  # by `name`: an `addressing` is relative to where this process happens to be
+        Stage(
+            name=stage.name,
+            needs=tuple(sorted(need.name for need in edges.successors(stage) if not need.is_data_source)),
+            command=str(stage.cmd),
+            description=stage.desc or "",
+            deadline=_deadline(stage.name, stage.meta),
+            tags=tuple(str(tag) for tag in (stage.meta or {}).get("tags", ())),
+        )
+        for stage in order
+        if not stage.is_data_source
+    ]
+
+
+def _deadline(name: str, meta: Any) -> float | None:
+    minutes = (meta or {}).get("deadline_minutes")
+    if minutes is None:
+        return None
+    if type(minutes) not in (int, float) or minutes <= 0:
+        raise VersioningError(f"dvc.yaml: {name}: meta.deadline_minutes must be a number above 0, not {minutes!r}")
+    return float(minutes) * 60
+
+
+def repro_command(stage: str, force: bool = False) -> list[str]:
+    """The command that brings one stage up to date, when all that it needs is.
+
+    Without --wait-for-lock a dvc that cannot re-take its lock after a stage loses that finished stage.
+    """
+    options = ["--single-item", *(["--force"] if force else [])]
+    return [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *options, stage]
+
+
+def is_worth_reading(line: str) -> bool:
+    """Whether a line of `dvc repro` is more than emptiness and the advice that it gives after every stage."""
+    return bool(line.strip()) and not line.startswith(_ADVICE)
+
+
+def is_lock_conflict(output: Sequence[str]) -> bool:
+    """Whether a failed `dvc repro` found another process at work before it began, so that trying again is right.
+
+    All of DVC's failures exit with 255; the output tells them apart. A conflict after the stage's own command has
+    started is none: nobody should repeat a finished training unasked.
+    """
+    errors = [line for line in output if line.startswith(_ERROR)]
+    started = any(line.startswith(_STARTED) for line in output)
+    return any(sign in line for line in errors for sign in _BUSY)
+
+
+def failure(output: Sequence[str]) -> str:
+    """Why a `dvc repro` failed, in one line: the last word of the stage's own command, or DVC's error."""
+    said = [line.strip() for line in output if line.strip()]
+    place = next((i for i, line in enumerate(said) if line.startswith(_ERROR)), len(said))
+    error = said[place].removeprefix(_ERROR) if place < len(said) else "it ended without a word"
+    if "failed to run:" in error and place > 0 and not said[place - 1].startswith("> "):
+        return re.sub(r"^error: ", "", said[place - 1])
+    return error
+
+
+def digest(root: Path) -> str:
+    """The version of the data that data.dvc names: DVC's md5 of the folder, 32 hexadecimal digits and ".dir"."""
+    try:
+        return str(_data_file(root)["outs"][0]["md5"])
+    except (KeyError, IndexError, TypeError) as error:
+        raise VersioningError(f"{root / DATA_FILE} names no digest: version the data again with {_PREPARE}") from error
+
+
+def origin(root: Path) -> dict[str, Any]:
+    """What data.dvc says about where the data came from, as `add` was told; empty where it says nothing."""
+    meta = _data_file(root).get("meta")
+    return dict(meta) if isinstance(meta, Mapping) else {}
+
+
+def is_versioned(root: Path) -> bool:
+    return (root / DATA_FILE).exists()
+
+
+def _data_file(root: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load((root / DATA_FILE).read_text())
+    except FileNotFoundError as error:
+        raise VersioningError(f"{root / DATA_FILE} is missing: version some data first with {_PREPARE}") from error
+    except yaml.YAMLError as error:
+        raise VersioningError(f"{root / DATA_FILE} is no YAML: {_line(error)}") from error
+    if not isinstance(content, dict):
+        raise VersioningError(f"{root / DATA_FILE} is damaged: take it back from git")
+    return content
+
+
+def add(root: Path, origin: Mapping[str, Any]) -> str:
+    """Version data/ as it is now: into DVC's cache and data.dvc, which keeps `origin` too. Returns the digest."""
+    with _repo(root) as repo:
+        (tracked,) = repo.add(str(root / DATA))
+        tracked.meta = dict(origin)
+        tracked.dump()
+    return digest(root)
+
+
+def matches(root: Path) -> bool:
+    """Whether data/ is what data.dvc says, in DVC's cache or not."""
+    with _repo(root) as repo:
+        (tracked,) = repo.find_outs_by_path(str(root / DATA))
+        return not tracked.workspace_status()
+
+
+def restore(root: Path, remote: str | None = None) -> bool:
+    """Bring data/ back from DVC's cache or, where one is set, from a remote; False where neither has it."""
+    from dvc.exceptions import CheckoutError
+
+    target = str(root / DATA_FILE)
+    with _repo(root) as repo:
+        with contextlib.suppress(CheckoutError):  # not all in the cache
+            repo.checkout([target])
+            return True
+        if _remote(repo, remote) is None:
+            return False
+        with contextlib.suppress(CheckoutError):  # not all in the remote either
+            repo.pull([target], remote=remote)
+            return True
+    return False
+
+
+def push(root: Path, remote: str | None = None) -> str | None:
+    """Copy the data to the remote; returns the remote's name, None where none is set."""
+    with _repo(root) as repo:
+        name = _remote(repo, remote)
+        if name is not None:
+            repo.push([str(root / DATA_FILE)], remote=name)
+        return name
+
+
+def _remote(repo: "Repo", asked: str | None) -> str | None:
+    return asked or repo.config["core"].get("remote")
+
+
+@contextlib.contextmanager
+def _repo(root: Path) -> Iterator["Repo"]:
+    """DVC's view of the project; whatever goes wrong in it is a VersioningError."""
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # no advice after every step
+    try:
+        with Repo(str(root)) as repo:
+            yield repo
+    except VersioningError:
+        raise
+    except NotDvcRepoError as error:
+        raise VersioningError(f"{root} is no DVC project: go to the project's folder, or run `dvc init`") from error
+    except LockError as error:
+        raise LockConflictError(f"another DVC process is at work in {root}: wait for it, then run again") from error
+    except Exception as error:  # a remote's libraries raise errors of their own, under no common name
+        raise VersioningError(f"DVC: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,252 @@
+"""The flow over DVC's graph, with real Prefect and real DVC on a toy project."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows import versioning
+
+ROOT = Path(__file__).parents[2]
+ALL = ["train@dcgan", "train@vae", "evaluate@dcgan", "evaluate@vae", "compare", "register"]
+
+pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.slow]
+
+
+@pytest.fixture
+def ready(toy, monkeypatch: pytest.MonkeyPatch):
+    """The toy project, its data versioned."""
+    monkeypatch.setenv("SHELL", "/bin/sh")
+    versioning.add(toy.root, {"source": "digits", "sizes": [16]})
+    return toy
+
+
+@pytest.fixture
+def flow() -> Callable[..., Any]:
+    from flows.retrain import retrain
+
+    return lambda root, **parameters: retrain(root, **parameters, return_state=True)
+
+
+def task_runs(state: Any) -> dict[str, Any]:
+    """The state of each of a flow's tasks, by name."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    async def read() -> list[Any]:
+        async with get_client() as client:
+            return await client.read_task_runs(
+                flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [state.state_details.flow_run_id]}})
+            )
+
+    return {run.name: run for run in asyncio.run(read())}
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> bool:
+    ends = time.monotonic() + seconds
+    while not condition() and time.monotonic() < ends:
+        time.sleep(0.05)
+    return bool(condition())
+
+
+def test_the_flow_leaves_what_dvc_repro_leaves(ready, flow, caplog: pytest.LogCaptureFixture) -> None:
+    state = flow(ready.root)
+    assert state.is_completed(), state
+    runs = task_runs(state)
+    stages = {name: run for name, run in runs.items() if name in ALL}
+    assert set(stages) == set(ALL)
+    assert all(run.state.is_completed() for run in runs.values())
+    assert "gpu" in stages["train@vae"].tags
+    assert "gpu" not in stages["compare"].tags
+    assert "working on train vae" in caplog.text, "the stage's own lines are in the log"
+    ran = ready.ran()
+    assert set(ran) == set(ALL)
+    assert ran[-2:] == ["compare", "register"]
+
+    lock = yaml.safe_load((ready.root / "dvc.lock").read_text())
+    (ready.root / "dvc.lock").unlink()
+    shutil.rmtree(ready.root / ".dvc/cache")
+    ready.dvc("repro", "--quiet", "--force")
+    assert yaml.safe_load((ready.root / "dvc.lock").read_text()) == lock
+    ready.ran()
+
+    caplog.clear()
+    again = flow(ready.root)
+    assert again.is_completed()
+    assert "nothing changed since the last run" in caplog.text
+    assert [name for name in task_runs(again) if name in ALL] == []
+    assert ready.ran() == []
+
+    ready.replace("params.yaml", "vae: {images: 2}", "vae: {images: 3}")
+    changed = flow(ready.root)
+    assert sorted(name for name in task_runs(changed) if name in ALL) == sorted(ALL[1:2] + ALL[3:])
+    assert ready.ran() == ["train@vae", "evaluate@vae", "compare", "register"]
+
+
+def test_a_failure_stops_what_depends_on_it_and_nothing_else(ready, flow, caplog: pytest.LogCaptureFixture) -> None:
+    ready.write("trick-train-vae.py", "sys.exit('error: params.yaml: models.vae.images is too small')")
+    state = flow(ready.root)
+    assert state.is_failed()
+    assert state.message == (
+        "train@vae failed: params.yaml: models.vae.images is too small (so not run: evaluate@vae, compare, register)"
+    )
+    assert "Traceback" not in caplog.text
+    runs = task_runs(state)
+    assert runs["train@vae"].state.is_failed()
+    assert runs["train@vae"].run_count == 1, "a failed training is not tried again"
+    assert runs["evaluate@dcgan"].state.is_completed()
+    assert {runs[name].state.name for name in ("evaluate@vae", "compare", "register")} == {"NotReady"}
+    assert sorted(ready.ran()) == ["evaluate@dcgan", "train@dcgan", "train@vae"]
+
+
+def test_a_lock_conflict_is_tried_again(ready, flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process holds models/vae when the flow looks what to do, and again when it is to be trained."""
+    from flows import retrain
+
+    lock = ready.root / ".dvc/tmp/rwlock"
+
+    def hold() -> None:
+        lock.write_text(json.dumps({"write": {str(ready.root / "models/vae"): {"pid": os.getpid(), "cmd": "dvc"}}}))
+
+    def changed(root: Path) -> set[str]:
+        try:
+            found = look(root)
+        except versioning.LockConflictError:
+            lock.unlink()
+            raise
+        hold()
+        return found
+
+    def is_lock_conflict(output: list[str]) -> bool:
+        lock.unlink()
+        return tell(output)
+
+    look, tell = versioning.changed, versioning.is_lock_conflict
+    monkeypatch.setattr(versioning, "changed", changed)
+    monkeypatch.setattr(versioning, "is_lock_conflict", is_lock_conflict)
+    for name in ("find_work", "run_stage"):
+        monkeypatch.setattr(retrain, name, getattr(retrain, name).with_options(retry_delay_seconds=[0.1] * 5))
+    hold()
+    state = flow(ready.root)
+    assert state.is_completed(), state
+    runs = task_runs(state)
+    counts = {run.run_count for name, run in runs.items() if name == "train@vae" or name.startswith("plan")}
+    assert counts == {2}
+    assert runs["train@dcgan"].run_count == 1
+    assert sorted(ready.ran()) == sorted(ALL)
+
+
+def test_a_stage_past_its_deadline_is_ended(ready, flow) -> None:
+    ready.replace("dvc.yaml", "deadline_minutes: 2", "deadline_minutes: 0.1")
+    ready.write("trick-train-vae.py", "import time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(100)")
+    state = flow(ready.root)
+    assert state.is_failed()
+    assert state.message.startswith("train@vae took more than 0.1 minutes: raise its meta.deadline_minutes in dvc.yaml")
+    assert not Path(f"/proc/{(ready.root / 'pid').read_text()}").exists()
+
+
+@pytest.mark.parametrize("damage", ["absent", "changed", "no data.dvc"])
+def test_data_that_is_not_what_data_dvc_says(ready, flow, damage: str) -> None:
+    if damage == "changed":
+        ready.write("data/more", "x")
+        expected = "the data folder does not match data.dvc: run `dvc checkout --force data.dvc`"
+    else:
+        shutil.rmtree(ready.root / "data")
+        shutil.rmtree(ready.root / ".dvc/cache")
+        ready.replace("data.dvc", "source: digits", "source: elsewhere.tar")
+        expected = (
+            "data/ is absent, in no cache and no remote, and its source elsewhere.tar is not here: run `python -m "
+        )
+    if damage == "no data.dvc":
+        (ready.root / "data.dvc").unlink()
+        expected = f"{ready.root / 'data.dvc'} is missing: version some data first with"
+    state = flow(ready.root)
+    assert state.is_failed()
+    assert state.message.startswith(expected), state.message
+    assert ready.ran() == []
+
+
+def start(toy, *arguments: str) -> "subprocess.Popen[str]":
+    """`python -m flows.retrain` as a person starts it, against the tests' Prefect server."""
+    from prefect.settings import PREFECT_API_URL
+
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_API_URL": PREFECT_API_URL.value()}
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.retrain", *arguments],
+        cwd=toy.root,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_the_command_ends_with_leaderboard_pictures_decision_and_the_next_command(ready) -> None:
+    flow = start(ready)
+    told, _ = flow.communicate(timeout=120)
+    assert flow.returncode == 0, told
+    end = told[told.index("Leaderboard") :]
+    assert end.index("vae") < end.index("dcgan"), "best first"
+    assert "4.125" in end
+    assert "models/vae/samples/0000000064.png" in end
+    assert "0000000000.png" not in end
+    assert "promote: There is no champion." in end
+    assert end.rstrip().endswith("make ui")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_training_outlives_its_flow(ready, number: signal.Signals) -> None:
+    for name in ("dcgan", "vae"):
+        ready.write(
+            f"trick-train-{name}.py",
+            f"import time; pathlib.Path('{name}.pid').write_text(str(os.getpid())); time.sleep(100)",
+        )
+    flow = start(ready)
+    pids = [ready.root / f"{name}.pid" for name in ("dcgan", "vae")]
+    assert wait_for(lambda: all(path.exists() and path.read_text() for path in pids), 60), flow.communicate()
+    trainings = [Path(f"/proc/{path.read_text()}") for path in pids]
+    assert all(path.exists() for path in trainings), "side by side"
+    flow.send_signal(number)
+    told, _ = flow.communicate(timeout=30)
+    assert flow.returncode != 0
+    if number == signal.SIGKILL:
+        assert flow.returncode == -signal.SIGKILL
+    assert wait_for(lambda: not any(path.exists() for path in trainings), 10), told
+
+
+def test_a_schedule_makes_runs() -> None:
+    """The server's scheduler, on the locked libraries: with SQLAlchemy 2.1 Prefect 3.8.8 schedules nothing."""
+    from prefect.client.orchestration import get_client
+
+    from flows.retrain import retrain
+
+    deployment = retrain.to_deployment(name="nightly", cron="0 3 * * *")
+
+    async def scheduled() -> int:
+        identity = await deployment.aapply()
+        async with get_client() as client:
+            answer = await client._client.post(f"/deployments/{identity}/schedule", json={"max_runs": 3, "min_runs": 1})
+            answer.raise_for_status()
+            runs = await client.read_flow_runs()
+            return len([run for run in runs if run.deployment_id == identity])
+
+    assert asyncio.run(scheduled()) > 0
+
+
+def test_help_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    from flows.retrain import main
+
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    told = capsys.readouterr().out
+    assert all(word in told for word in ("--serve", "GENMODEL_CRON", "PREFECT_API_URL", "example"))

@@ -1,0 +1,252 @@
+import json
+import multiprocessing
+import pickle
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from PIL import Image
+
+from flows.record import Row, Training
+from flows.settings import Settings
+from flows.tracking import SystemReader, Tracker
+from genmodel.errors import TrackingError
+
+BEGIN = """
+import pickle, sys
+from pathlib import Path
+import mlflow
+from flows.settings import Settings
+from flows.tracking import Tracker
+root = Path(sys.argv[1])
+training = pickle.loads((root / "training").read_bytes())
+print("ready", flush=True)
+input()
+print(Tracker(Settings.read({}, root)).begin(training, 1000).run_id)
+"""
+
+
+def client_of(settings: Settings) -> MlflowClient:
+    return MlflowClient(settings.tracking_uri, settings.tracking_uri)
+
+
+def history(settings: Settings, run_id: str, key: str) -> list[tuple[int, int, float]]:
+    return [(m.step, m.timestamp, m.value) for m in client_of(settings).get_metric_history(run_id, key)]
+
+
+def image_steps(settings: Settings, run_id: str) -> list[int]:
+    paths = [file.path for file in client_of(settings).list_artifacts(run_id, "images") if file.path.endswith(".png")]
+    return sorted(int(path.split("+step+")[1].split("+")[0]) for path in paths)
+
+
+def rows(*images_seen: int) -> list[Row]:
+    return [Row(n, 10**12 + n, {"loss/total": 1 / (1 + n), "images_seen": n}) for n in images_seen]
+
+
+def grid(folder: Path, images_seen: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{images_seen:010d}.png"
+    Image.new("RGB", (8, 8), (images_seen % 256, 0, 0)).save(path)
+    return path
+
+
+def model_folder(training: Training, folder: Path) -> Path:
+    folder.mkdir()
+    described = {"name": training.name, "fingerprint": training.fingerprint, "config": training.config}
+    (folder / "config.json").write_text(json.dumps(described))
+    (folder / "history.csv").write_text("images_seen,step,loss/total\n0,0,1\n64,1,0.5\n128,2,nan\n")
+    for images_seen in (0, 128):
+        grid(folder / "samples", images_seen)
+    return folder
+
+
+def test_two_first_users_at_once_make_one_database_and_one_run(tmp_path: Path, training: Training) -> None:
+    (tmp_path / "training").write_bytes(pickle.dumps(training))
+    command = [sys.executable, "-c", BEGIN, str(tmp_path)]
+    users = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [user.stdout.readline() for user in users if user.stdout] == ["ready\n"] * 2
+    for user in users:
+        print(file=user.stdin, flush=True)
+    answers = [user.communicate()[0] for user in users]
+    assert [user.returncode for user in users] == [0, 0]
+    assert len(set(answers)) == 1
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        assert database.execute("select count(*) from runs").fetchone() == (1,)
+    assert not (tmp_path / "mlruns").exists() and not Path("mlruns").exists()
+
+
+def test_a_run_says_what_was_trained_on_what(settings: Settings, training: Training) -> None:
+    many = {**training.config, "extra": {str(n): n for n in range(150)}}  # more than one call may hold
+    sent = Tracker(settings).begin(replace(training, config=many), started_ms=5000)
+    assert (sent.images_seen, sent.samples) == (-1, frozenset())
+    run = client_of(settings).get_run(sent.run_id)
+    assert run.info.run_name == "small-vae-abababab"
+    assert (run.info.status, run.info.start_time) == ("RUNNING", 5000)
+    assert len(run.data.params) == 155
+    assert run.data.params["network.latent_dim"] == "4"
+    assert {key: run.data.tags[key] for key in ("family", "model", "genmodel.data", "genmodel.outcome")} == {
+        "family": "vae",
+        "model": "small-vae",
+        "genmodel.data": training.data.digest,
+        "genmodel.outcome": "training",
+    }
+    (used,) = run.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("digits", training.data.digest)
+    assert json.loads(used.dataset.profile) == {"images": 60, "classes": 2, "sizes": [8, 16]}
+    assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training")]
+    experiment = client_of(settings).get_experiment(run.info.experiment_id)
+    assert experiment.artifact_location == (settings.root / "mlartifacts").as_uri()
+
+
+def test_beginning_again_finds_the_same_run(settings: Settings, training: Training) -> None:
+    first = Tracker(settings).begin(training, 1000)
+    Tracker(settings).end(first.run_id, "FINISHED", "trained")
+    assert Tracker(settings).begin(training, 2000).run_id == first.run_id
+    assert Tracker(settings).begin(replace(training, fingerprint="cd" * 32), 1000).run_id != first.run_id
+    assert len(client_of(settings).get_run(first.run_id).inputs.dataset_inputs) == 1
+    client_of(settings).delete_run(first.run_id)
+    assert Tracker(settings).begin(training, 1000).run_id != first.run_id
+
+
+def test_rows_sent_twice_are_there_once(settings: Settings, training: Training) -> None:
+    tracker = Tracker(settings)
+    sent = tracker.begin(training, 1000)
+    strange = Row(192, 10**12, {"images_seen": 192, "a": float("nan"), "b": float("inf")})
+    tracker.send(sent, rows(0, 64), {})
+    tracker.send(sent, [*rows(0, 64, 128), strange], {})  # as after a kill before the reply was read
+    tracker.send(sent, [strange], {})
+    assert history(settings, sent.run_id, "loss/total") == [(n, 10**12 + n, 1 / (1 + n)) for n in (0, 64, 128)]
+    assert len(history(settings, sent.run_id, "a")) == len(history(settings, sent.run_id, "b")) == 1
+    assert tracker.begin(training, 1000).images_seen == 192
+
+
+def test_more_rows_than_a_call_may_hold(
+    settings: Settings, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(settings)
+    sizes = []
+    log_batch = MlflowClient.log_batch
+
+    def spy(self: MlflowClient, run_id: str, metrics: Any = (), **rest: Any) -> None:
+        sizes.append(len(metrics))
+        log_batch(self, run_id, metrics=metrics, **rest)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", spy)
+    sent = tracker.send(tracker.begin(training, 1000), rows(*range(0, 64 * 700, 64)), {})
+    assert sent.images_seen == 64 * 699
+    assert len(history(settings, sent.run_id, "loss/total")) == 700
+    assert max(sizes) <= 1000  # MLflow would cut a longer call within a row
+
+
+def test_grids_are_sent_once_for_the_image_grid(settings: Settings, training: Training, tmp_path: Path) -> None:
+    tracker = Tracker(settings)
+    grids = {n: grid(tmp_path / "samples", n) for n in (0, 64)}
+    tracker.send(tracker.begin(training, 1000), [], grids)
+    resumed = Tracker(settings).begin(training, 1000)
+    assert resumed.samples == {0, 64}
+    sent = tracker.send(resumed, [], grids | {128: grid(tmp_path / "samples", 128)})
+    assert sent.samples == {0, 64, 128}
+    assert image_steps(settings, sent.run_id) == [0, 64, 128]
+    assert client_of(settings).get_run(sent.run_id).data.tags["mlflow.loggedImages"] == "True"
+
+
+def test_a_restored_model_gets_a_run_from_its_history(settings: Settings, training: Training, tmp_path: Path) -> None:
+    tracker = Tracker(settings)
+    folder = model_folder(training, tmp_path / "model")
+    run_id = tracker.restore(folder, training.data)
+    assert tracker.restore(folder, training.data) == run_id
+    run: Run = client_of(settings).get_run(run_id)
+    assert (run.info.status, run.data.tags["genmodel.outcome"]) == ("FINISHED", "trained")
+    assert [step for step, _, _ in history(settings, run_id, "loss/total")] == [0, 64, 128]
+    assert image_steps(settings, run_id) == [0, 128]
+
+
+def test_restoring_fills_up_what_a_killed_training_has_sent(
+    settings: Settings, training: Training, tmp_path: Path
+) -> None:
+    tracker = Tracker(settings)
+    sent = tracker.send(tracker.begin(training, 1000), rows(0, 64), {})
+    assert tracker.restore(model_folder(training, tmp_path / "model"), training.data) == sent.run_id
+    assert sorted(step for step, _, _ in history(settings, sent.run_id, "loss/total")) == [0, 64, 128]
+
+
+def test_evaluation_joins_the_run_of_the_training(settings: Settings, training: Training, tmp_path: Path) -> None:
+    tracker = Tracker(settings)
+    report: dict[str, Any] = {
+        "conditions": {"extractor": {"name": "classifier", "fingerprint": "ee"}, "n_samples": 60},
+        "figures": {"fd_classifier": 12.5, "bits_per_dim": None},
+    }
+    with pytest.raises(TrackingError, match="no run of the training abababababab"):
+        tracker.log_evaluation(training.fingerprint, report, {})
+    run_id = tracker.begin(training, 1000).run_id
+    picture = grid(tmp_path, 7)
+    for _ in range(2):
+        tracker.log_evaluation(training.fingerprint, report, {"seconds": 3.0}, [picture])
+    tracker.set_outcome(training.fingerprint, "promoted")
+    run = client_of(settings).get_run(run_id)
+    assert {key: value for key, value in run.data.metrics.items() if key.startswith("eval/")} == {
+        "eval/fd_classifier": 12.5,
+        "eval/seconds": 3.0,
+    }
+    assert len(history(settings, run_id, "eval/fd_classifier")) == 1
+    assert (run.data.tags["eval.extractor.name"], run.data.tags["eval.n_samples"]) == ("classifier", "60")
+    assert run.data.tags["genmodel.outcome"] == "promoted"
+    assert {file.path for file in client_of(settings).list_artifacts(run_id)} == {"report.json", picture.name}
+
+
+def test_system_figures_are_numbers(
+    settings: Settings, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    figures = SystemReader(settings).read()
+    assert list(elsewhere.iterdir()) == []
+    assert "system/cpu_utilization_percentage" in figures
+    assert all(isinstance(value, float) for value in figures.values())
+
+
+def test_a_server_that_is_down_is_told_fast_and_in_one_line(settings: Settings, training: Training) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        start = time.monotonic()
+        with pytest.raises(TrackingError) as caught:
+            Tracker(replace(settings, tracking_uri=uri)).begin(training, 1000)
+    assert str(caught.value) == f"cannot reach the tracking server at {uri}"
+    assert time.monotonic() - start < 10
+
+
+def test_a_database_of_another_version_is_one_line(settings: Settings, training: Training) -> None:
+    with sqlite3.connect(settings.root / "mlflow.db") as database:
+        database.execute("update alembic_version set version_num = 'abc'")
+    with pytest.raises(TrackingError, match=r"out-of-date database schema") as caught:
+        Tracker(settings).begin(training, 1000)
+    assert "\n" not in str(caught.value)
+
+
+def _count(settings: Settings, path: Path) -> None:
+    for _ in range(50):
+        with Tracker(settings).locked("promotion"):
+            path.write_text(str(int(path.read_text()) + 1))
+
+
+def test_a_lock_keeps_other_processes_out(settings: Settings, tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_count, args=(settings, counter)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert counter.read_text() == "100"
+    assert (tmp_path / "mlflow.db.promotion").exists()
