@@ -109,7 +109,7 @@ def is_lock_conflict(output: Sequence[str]) -> bool:
     """
     errors = [line for line in output if line.startswith(_ERROR)]
     started = any(line.startswith(_STARTED) for line in output)
-    return any(sign in line for line in errors for sign in _BUSY)
+    return not started and any(sign in line for line in errors for sign in _BUSY)
 
 
 def failure(output: Sequence[str]) -> str:
