@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 export PATH := $(abspath $(BIN)):$(PATH)
+export PREFECT_HOME ?= $(CURDIR)/.prefect
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint bench ui serve clean
 
@@ -39,4 +40,4 @@ serve: $(READY)    ## retrain on a schedule (GENMODEL_CRON, default every night 
 	@$(BIN)/python -m flows.retrain --serve
 
 clean:    ## remove what the line made, not the versions in DVC's cache
-	rm -rf data models reference reports runs leaderboard.* decision.*
+	rm -rf data models reference reports figures runs leaderboard.* decision.*

@@ -51,21 +51,49 @@ def markdown(settings: Settings) -> str:
     return "\n".join(lines) or "No samples yet."
 
 
+def costs(root: Path) -> dict[str, dict[str, Any]]:
+    """What each model's training cost, by its name: seconds, images_per_second; from the record, where it is kept."""
+    told: dict[str, dict[str, Any]] = {}
+    for config in root.glob("models/*/config.json"):
+        path = root / "runs" / json.loads(config.read_text())["fingerprint"][:16] / "cost.json"
+        if path.exists():
+            told[config.parent.name] = json.loads(path.read_text())
+    return told
+
+
 def show(settings: Settings) -> None:
     """Print it all, with the command that opens the MLflow UI."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    rows = leaderboard(settings.root)
-    table = Table()
-    for name, value in (rows[0] if rows else {}).items():
-        table.add_column(name, justify="left" if isinstance(value, str) else "right")
+    rows, spent = leaderboard(settings.root), costs(settings.root)
+    table = Table(title="Leaderboard, best first", title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    table.pad_edge, table.padding = False, (0, 1, 0, 0)
+    table.caption, table.caption_justify = _conditions(rows), "left"
+    shown = [name for name in (rows[0] if rows else {}) if name not in _CONDITIONS]
+    for name in [*shown, "seconds"]:
+        text = rows and isinstance(rows[0].get(name, 0), str)
+        table.add_column(name.replace("_", " "), justify="left" if text else "right")
     for row in rows:
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
-    console = Console(width=None if sys.stdout.isatty() else 160)  # a log has room for all columns
-    console.print("\nLeaderboard, best first")
+        seconds = spent.get(row["model"], {}).get("seconds")
+        cells = [*(row[name] for name in shown), "" if seconds is None else round(seconds)]
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in cells))
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print()
     console.print(table)
     for path in pictures(settings.root):
-        console.print(f"samples  {path}", highlight=False)
-    console.print(f"champion {decision(settings.root) or 'undecided'}", highlight=False)
-    console.print("to see every run side by side: make ui", highlight=False)
+        console.print(f"samples   {path}", highlight=False, soft_wrap=True)
+    console.print(f"champion  {decision(settings.root) or 'undecided'}", highlight=False, soft_wrap=True)
+    console.print("compare   make ui    (the runs side by side, in MLflow)", highlight=False)
+
+
+_CONDITIONS = ("n_samples", "n_real", "extractor", "image_size")
+
+
+def _conditions(rows: list[dict[str, Any]]) -> str:
+    """What holds for every row, or nothing where they differ."""
+    if not rows or any(row.get(name) != rows[0].get(name) for row in rows for name in _CONDITIONS):
+        return ""
+    samples, real, extractor, size = (rows[0].get(name) for name in _CONDITIONS)
+    return f"{samples} samples against {real} real images at {size} px, extractor {extractor}; seconds of training"

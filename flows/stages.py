@@ -20,7 +20,8 @@ from genmodel.cli import choose_device, user_errors
 from genmodel.config import Params, RunConfig, read_params
 from genmodel.errors import ConfigError
 
-DATA, MODELS, RUNS, REFERENCE, REPORTS = (Path(name) for name in ("data", "models", "runs", "reference", "reports"))
+DATA, MODELS, RUNS, REFERENCE = Path("data"), Path("models"), Path("runs"), Path("reference")
+REPORTS, FIGURES = Path("reports"), Path("figures")
 PARAMS, LEADERBOARD, DECISION = Path("params.yaml"), Path("leaderboard.csv"), Path("decision.json")
 
 
@@ -29,13 +30,8 @@ def reference(_: Settings) -> None:
     from genmodel.data.block import Block
     from genmodel.evaluation.reference import make_reference
 
-    params = read_params(PARAMS)
-    sizes = {model.image_size for model in params.models.values()}
-    if len(sizes) > 1:
-        raise ConfigError(
-            f"{PARAMS}: models of {', '.join(map(str, sorted(sizes)))} px cannot be compared: use one size"
-        )
-    made = make_reference(Block.open(DATA), sizes.pop(), params.evaluation, REFERENCE, choose_device())
+    config = read_params(PARAMS).evaluation
+    made = make_reference(Block.open(DATA), config.image_size, config, REFERENCE, choose_device())
     about = made.about["extractor"]
     print(f"{REFERENCE}: {made.about['n']:,} real images, extractor {about['name']} {about['fingerprint'][:8]}")
 
@@ -62,7 +58,7 @@ def train(settings: Settings, name: str) -> None:
 
 
 def evaluate(settings: Settings, name: str) -> None:
-    """Figures of one model, in a report and in the run of its training."""
+    """Figures of one model: in a report, for `dvc metrics`, and in the run of its training."""
     from flows.tracking import Tracker
     from genmodel.data.block import Block
     from genmodel.evaluation.reference import Reference
@@ -70,12 +66,15 @@ def evaluate(settings: Settings, name: str) -> None:
 
     config = read_params(PARAMS).evaluation
     report, timing = evaluate(MODELS / name, Block.open(DATA), Reference.open(REFERENCE), config, choose_device())
-    durable.write_json(REPORTS / f"{name}.json", report.as_dict())
+    told = report.as_dict()
+    durable.write_json(REPORTS / f"{name}.json", told)
+    durable.write_json(
+        FIGURES / f"{name}.json", {key: value for key, value in told["figures"].items() if value is not None}
+    )
     tracker = Tracker(settings)
     tracker.restore(MODELS / name, _data_version(settings))
-    tracker.log_evaluation(report.fingerprint, report.as_dict(), asdict(timing))
-    figures = ", ".join(f"{key} {value}" for key, value in report.as_dict()["figures"].items() if value is not None)
-    print(f"{name}: {figures}")
+    tracker.log_evaluation(report.fingerprint, told, asdict(timing))
+    print(f"{name}: {', '.join(f'{key} {value}' for key, value in told['figures'].items() if value is not None)}")
 
 
 def compare(_: Settings) -> None:

@@ -108,7 +108,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     block = Block.open(arguments.data)
     if not arguments.reference.exists():
         model, _ = load_model(arguments.model)
-        make_reference(block, model.image_size, config, arguments.reference)
+        make_reference(block, model.image_size, config, arguments.reference, choose_device(arguments.device))
     report, timing = evaluate(
         arguments.model, block, Reference.open(arguments.reference), config, choose_device(arguments.device)
     )

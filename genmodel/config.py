@@ -37,6 +37,7 @@ class Range:
 Count = Annotated[int, Range(1)]
 Positive = Annotated[float, Range(1e-12)]
 Share = Annotated[float, Range(0, 1)]
+ImageSize = Annotated[int, Range(8, 1024)]  # pixels a side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,7 @@ class TrainingConfig:
 class EvaluationConfig:
     """How every model is judged: the same for all, or their figures could not stand side by side."""
 
+    image_size: ImageSize = 64  # the one size at which all models are compared
     samples: Annotated[int, Range(16)] = 10_000
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     extractor: Literal["classifier", "inception", "pixels"] = "classifier"
@@ -78,7 +80,7 @@ class RunConfig:
     """One model of the line: its family, its network, its training."""
 
     family: str
-    image_size: Annotated[int, Range(8, 1024)]
+    image_size: ImageSize
     network: Any  # the family's own dataclass
     training: TrainingConfig
 
@@ -201,7 +203,7 @@ def run_config(values: Any, where: str, overrides: Sequence[str] = ()) -> RunCon
         _override(parts, override, network)
     return RunConfig(
         family=family,
-        image_size=_value(Annotated[int, Range(8, 1024)], parts["image_size"], f"{where}.image_size"),
+        image_size=_value(ImageSize, parts["image_size"], f"{where}.image_size"),
         network=build(network, parts["network"], f"{where}.network"),
         training=build(TrainingConfig, parts["training"], f"{where}.training"),
     )

@@ -209,9 +209,14 @@ def test_a_change_of_one_model_in_the_real_graph(empty_project) -> None:
 REAL_STAGES = """
 import pathlib, sys
 stage, name = sys.argv[1], sys.argv[-1]
-outs = {"train": f"models/{name}/w", "evaluate": f"reports/{name}.json", "reference": "reference/r"}
-outs |= {"register": "decision.json"}
-for out in [outs[stage]] if stage in outs else ["leaderboard.csv", "leaderboard.md", "leaderboard.html"]:
+outs = {
+    "reference": ["reference/r"],
+    "train": [f"models/{name}/w"],
+    "evaluate": [f"reports/{name}.json", f"figures/{name}.json"],
+    "compare": ["leaderboard.csv", "leaderboard.md", "leaderboard.html"],
+    "register": ["decision.json"],
+}
+for out in outs[stage]:
     pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)
     pathlib.Path(out).write_text("{}")
 """
