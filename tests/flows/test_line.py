@@ -1,0 +1,246 @@
+"""The whole line with a short budget in two fresh clones: once by `dvc repro` alone, once by the Prefect flow."""
+
+import html
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from genmodel import durable
+
+ROOT = Path(__file__).parents[2]
+MODELS = {"dcgan", "vae"}
+SHORT = {"images": 640, "classifier_images": 640, "samples": 64, "log_every": 128}
+OF_ANOTHER_LINE = ("PREFECT_", "MLFLOW_", "DVC_", "GENMODEL_")
+AUTHOR = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+LOAD = """
+import mlflow, numpy as np
+model = mlflow.pyfunc.load_model("models:/genmodel@champion")
+(codes,) = model.metadata.get_input_schema().inputs
+images = model.predict(np.random.default_rng(0).standard_normal((5, codes.shape[1]), dtype=np.float32))
+print(images.dtype, images.shape, len(np.unique(images)) > 9)
+"""
+
+
+@dataclass
+class Clone:
+    """A fresh clone of this project, and what was said and left when its line ran for the first time."""
+
+    root: Path
+    told: str = ""
+    lock: dict[str, Any] = field(default_factory=dict)  # dvc.lock, parsed
+
+    def start(self, *command: str) -> "subprocess.Popen[str]":
+        """A command as a person gives it in the clone, with .venv active."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(OF_ANOTHER_LINE)}
+        paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env={**clean, "PATH": paths, "SHELL": "/bin/sh"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *command: str) -> str:
+        """What a command says; it must not fail."""
+        return self.end(self.start(*command))
+
+    def end(self, process: "subprocess.Popen[str]") -> str:
+        told, _ = process.communicate(timeout=500)
+        assert process.returncode == 0, told
+        return told
+
+    def keep(self, told: str) -> None:
+        self.told = told
+        self.lock = yaml.safe_load((self.root / "dvc.lock").read_text())
+
+    def client(self) -> MlflowClient:
+        uri = f"sqlite:///{self.root / 'mlflow.db'}"
+        return MlflowClient(uri, uri)
+
+    def runs(self) -> dict[str, Any]:
+        """All runs by the model's name; two runs of one model are an error."""
+        (experiment,) = self.client().search_experiments(filter_string="name = 'genmodel'")
+        found = self.client().search_runs([experiment.experiment_id])
+        runs = {run.data.tags["model"]: run for run in found}
+        assert len(runs) == len(found), [run.info.run_name for run in found]
+        return runs
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *AUTHOR, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def copy_project(to: Path) -> None:
+    """A repository with the project's files as they lie here, committed or not yet, and a short budget."""
+    for name in git("-C", str(ROOT), "ls-files", "-z", "-co", "--exclude-standard").strip("\0").split("\0"):
+        if (ROOT / name).exists():
+            durable.write_bytes(to / name, (ROOT / name).read_bytes())
+    text = (to / "params.yaml").read_text()
+    for key, value in SHORT.items():
+        text, count = re.subn(rf"(?m)^( *{key}:) *\d+", rf"\1 {value}", text)
+        assert count, key
+    (to / "params.yaml").write_text(text)
+    git("init", "--quiet", str(to))
+    git("-C", str(to), "add", "--all")
+    git("-C", str(to), "commit", "--quiet", "--message", "as it is")
+
+
+@pytest.fixture(scope="module")
+def clones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clone, Clone]]:
+    """The clone where `dvc repro` ran, and the one where the flow ran, side by side."""
+    folder = tmp_path_factory.mktemp("line")
+    copy_project(folder / "origin")
+    by_dvc, by_flow = Clone(folder / "by-dvc"), Clone(folder / "by-flow")
+    for clone in (by_dvc, by_flow):
+        git("clone", "--quiet", str(folder / "origin"), str(clone.root))
+    by_dvc.run("python", "-m", "flows.prepare")
+    if not (by_flow.root / "data.dvc").exists():
+        (by_flow.root / "data.dvc").write_bytes((by_dvc.root / "data.dvc").read_bytes())
+    with ExitStack() as stack:
+        flow = stack.enter_context(by_flow.start("python", "-m", "flows.retrain"))
+        repro = stack.enter_context(by_dvc.start("dvc", "repro"))
+        stack.callback(lambda: [process.terminate() for process in (flow, repro)])  # where one has failed
+        by_dvc.keep(by_dvc.end(repro))
+        by_flow.keep(by_flow.end(flow))
+    yield by_dvc, by_flow
+
+
+@pytest.fixture(scope="module")
+def by_dvc(clones: tuple[Clone, Clone]) -> Clone:
+    return clones[0]
+
+
+@pytest.fixture(scope="module")
+def by_flow(clones: tuple[Clone, Clone]) -> Clone:
+    return clones[1]
+
+
+def test_dvc_repro_and_the_flow_leave_the_same_lock(by_dvc: Clone, by_flow: Clone) -> None:
+    assert by_dvc.lock == by_flow.lock
+    outs = {out["path"]: out["md5"] for stage in by_flow.lock["stages"].values() for out in stage.get("outs", [])}
+    assert {"models/dcgan", "models/vae", "reference", "leaderboard.csv", "decision.json"} <= outs.keys()
+    assert {"train@dcgan", "train@vae", "reference", "evaluate@dcgan", "evaluate@vae", "compare", "register"} == (
+        by_flow.lock["stages"].keys()
+    )
+
+
+def test_a_clone_makes_the_committed_data_to_the_byte(by_dvc: Clone, by_flow: Clone) -> None:
+    made = yaml.safe_load((by_dvc.root / "data.dvc").read_text())
+    assert made["outs"][0]["md5"] == yaml.safe_load((by_flow.root / "data.dvc").read_text())["outs"][0]["md5"]
+    if (ROOT / "data.dvc").exists():
+        assert made == yaml.safe_load((ROOT / "data.dvc").read_text())
+        assert git("-C", str(by_dvc.root), "status", "--porcelain", "data.dvc") == ""
+
+
+def ran(told: str) -> list[str]:
+    """The stages that a `dvc repro` ran, in order."""
+    return re.findall(r"Running stage '(.+?)'", told)
+
+
+def test_a_second_repro_runs_nothing_and_a_change_of_one_model_only_what_it_concerns(by_dvc: Clone) -> None:
+    assert ran(by_dvc.run("dvc", "repro")) == []
+    params = by_dvc.root / "params.yaml"
+    before = params.read_text()
+    changed, count = re.subn(r"(learning_rate:) 2\.0e-3", r"\1 1.0e-3", before)
+    assert count == 1, "the VAE's learning rate"
+    params.write_text(changed)
+    assert set(ran(by_dvc.run("dvc", "repro"))) == {"train@vae", "evaluate@vae", "compare", "register"}
+    lock = yaml.safe_load((by_dvc.root / "dvc.lock").read_text())["stages"]
+    assert lock["train@dcgan"] == by_dvc.lock["stages"]["train@dcgan"]
+    assert lock["train@vae"]["outs"] != by_dvc.lock["stages"]["train@vae"]["outs"]
+    diff = by_dvc.run("dvc", "params", "diff", "--md")
+    assert re.search(r"models\.vae\.network\.learning_rate *\| *0?\.?0*2", diff.replace("0.002", "2")), diff
+    assert "dcgan" not in diff
+    params.write_text(before)
+
+
+def test_each_training_is_one_run_with_all_that_belongs_to_it(by_flow: Clone) -> None:
+    runs = by_flow.runs()
+    assert runs.keys() == MODELS
+    client = by_flow.client()
+    version = yaml.safe_load((by_flow.root / "data.dvc").read_text())["outs"][0]["md5"]
+    for name, run in runs.items():
+        assert run.info.status == "FINISHED"
+        assert run.data.params["training.images"] == "640"
+        assert run.data.params["network.latent_dim"]
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, "images_seen")]
+        assert steps == [128, 256, 384, 512, 640]
+        losses = [key for key in run.data.metrics if key.startswith("loss/")]
+        assert losses and all(len(client.get_metric_history(run.info.run_id, key)) == 5 for key in losses)
+        assert run.data.metrics["throughput/images_per_second"] > 0
+        assert any(key.startswith("system/") for key in run.data.metrics), "system metrics"
+        assert {"eval/fd_classifier", "eval/kd_classifier", "eval/seconds"} <= run.data.metrics.keys()
+        assert ("eval/bits_per_dim" in run.data.metrics) == (name == "vae")
+        images = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
+        grids = {int(match[1]) for path in images if (match := re.search(r"samples\+step\+(\d+)\+.*png$", path))}
+        assert {0, 640} <= grids and len(grids) >= 4
+        (used,) = run.inputs.dataset_inputs
+        assert (used.dataset.digest, used.dataset.name) == (version, "digits")
+        assert run.data.tags["mlflow.source.git.commit"] == git("-C", str(by_flow.root), "rev-parse", "HEAD").strip()
+        assert run.data.tags["genmodel.outcome"]
+
+
+def test_the_flow_again_says_nothing_changed_and_makes_no_run(by_flow: Clone) -> None:
+    before = {name: (run.info.run_id, run.info.end_time, run.data.metrics) for name, run in by_flow.runs().items()}
+    told = by_flow.run("python", "-m", "flows.retrain")
+    assert "nothing changed since the last run" in told
+    assert {name: (run.info.run_id, run.info.end_time, run.data.metrics) for name, run in by_flow.runs().items()} == (
+        before
+    )
+    assert yaml.safe_load((by_flow.root / "dvc.lock").read_text()) == by_flow.lock
+
+
+def test_what_the_flow_says_at_its_end(by_flow: Clone) -> None:
+    end = by_flow.told[by_flow.told.index("Leaderboard") :]
+    for name in MODELS:
+        assert f"models/{name}/samples/0000000640.png" in end
+        assert (by_flow.root / f"models/{name}/samples/0000000640.png").exists()
+    assert "promote" in end
+    assert "make ui" in end
+    assert "Traceback" not in by_flow.told
+
+
+def test_anyones_mlflow_loads_the_champion_in_a_fresh_process(by_flow: Clone) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", LOAD],
+        cwd=by_flow.root.parent,
+        env={
+            "PATH": os.environ["PATH"],
+            "MLFLOW_TRACKING_URI": f"sqlite:///{by_flow.root / 'mlflow.db'}",
+            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert told.stdout.strip() == "uint8 (5, 16, 16, 3) True", told.stderr
+    client = by_flow.client()
+    champion = client.get_model_version_by_alias("genmodel", "champion")
+    (weights,) = (by_flow.root / "mlartifacts").rglob("weights.safetensors")
+    assert durable.digest_file(weights) == champion.tags["genmodel.weights"]
+    assert champion.run_id in {run.info.run_id for run in by_flow.runs().values()}
+
+
+def test_dvc_s_own_views_mean_something(by_flow: Clone) -> None:
+    metrics = by_flow.run("dvc", "metrics", "show", "--md")
+    assert all(name in metrics for name in ("fd_classifier", "kd_classifier", "bits_per_dim", "dcgan", "vae"))
+    assert "sha256" not in metrics and "fingerprint" not in metrics, "figures, not identities"
+    by_flow.run("dvc", "plots", "show")
+    page = html.unescape((by_flow.root / "dvc_plots/index.html").read_text())
+    assert all(title in page for title in ("Losses of dcgan", "Losses of vae", "Leaderboard", "loss/generator"))
+    pictures = {path.name for path in (by_flow.root / "dvc_plots").rglob("*.png")}
+    assert any("0000000640.png" in name for name in pictures), "the samples over training"
