@@ -1,5 +1,6 @@
 """What a run of the line ends with: leaderboard, pictures, decision, for the terminal and for Prefect's UI."""
 
+import base64
 import csv
 import json
 import sys
@@ -44,11 +45,13 @@ def decision(root: Path) -> str | None:
 
 
 def markdown(settings: Settings) -> str:
-    """Links to the pictures, the decision, and MLflow where it is a server."""
-    lines = [f"- {path.parts[1]}: [{path}]({(settings.root / path).as_uri()})" for path in pictures(settings.root)]
-    lines += [f"- {told}" for told in [decision(settings.root)] if told]
-    lines += [f"- MLflow: <{settings.tracking_uri}>"] if settings.served else []
-    return "\n".join(lines) or "No samples yet."
+    """The decision, MLflow where it is a server, and the pictures themselves: no browser follows a link to a file."""
+    lines = [f"**{told}**" for told in [decision(settings.root)] if told]
+    lines += [f"Compare the runs: <{settings.tracking_uri}>" if settings.served else "Compare the runs: `make ui`"]
+    for path in pictures(settings.root):
+        data = base64.b64encode((settings.root / path).read_bytes()).decode()
+        lines.append(f"### {path.parts[1]}\n\n`{path}`\n\n![samples](data:image/png;base64,{data})")
+    return "\n\n".join(lines)
 
 
 def costs(root: Path) -> dict[str, dict[str, Any]]:

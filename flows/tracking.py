@@ -123,14 +123,15 @@ class Tracker:
     ) -> None:
         """Add figures (metrics eval/*), their conditions (tags eval.*), report.json and `files` to a training's run.
 
-        `timing` (metrics eval/*, too) is what the evaluation cost: seconds, images_per_second. Equal values that the
+        `timing` (metrics eval_cost/*) is what the evaluation cost: seconds, images per second. Equal values that the
         run holds already are not logged again.
         """
         from mlflow.entities import Metric, RunTag
 
         with self.talking() as (client, _):
             run = self.run(fingerprint)
-            figures = {f"eval/{k}": float(v) for k, v in {**report["figures"], **timing}.items() if v is not None}
+            figures = {f"eval/{k}": float(v) for k, v in report["figures"].items() if v is not None}
+            figures |= {f"eval_cost/{k}": float(v) for k, v in timing.items()}
             now = time.time_ns() // 1_000_000
             metrics = [Metric(k, v, now, step=0) for k, v in figures.items() if run.data.metrics.get(k) != v]
             tags = [RunTag(f"eval.{k}", v) for k, v in record.flatten(report["conditions"]).items()]

@@ -1,18 +1,26 @@
-"""`make ui`: MLflow's UI over the project's runs, opened where they can be compared at once.
+"""`make ui`: MLflow's UI over the project's runs, opened on a saved view in which they can be compared at once.
 
 python -m flows.ui [--port 5000]
+
+The view lies in a tag of the experiment, where the UI keeps the views that its users save: its menu Views lists it.
+Left to itself the UI shows no figure in the table, all parameters above each picture, and the noise of step 0.
 """
 
 import argparse
+import json
 import os
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from flows.settings import Settings
 from flows.tracking import Tracker
 from genmodel.cli import user_errors
 
-_VIEW = "runs?workflowType=machine_learning&compareRunsMode=CHART"
+_VIEW = "genmodel"  # its name in the menu, and its key in the link
+_OPEN, _CLOSED = ("eval", "loss", "score", "throughput"), ("eval_cost", "Model metrics", "System metrics")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,10 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     with user_errors():
         settings = Settings.read(os.environ, Path.cwd())
         settings.apply()
-        with Tracker(settings).talking() as (_, experiment):
-            pass
         base = settings.tracking_uri if settings.served else f"http://127.0.0.1:{options.port}"
-        print(f"the runs, side by side: {base}/#/experiments/{experiment}/{_VIEW}", flush=True)
+        print(f"the runs, side by side: {base}/#/{save_view(Tracker(settings))}", flush=True)
         if not settings.served:
             print("Ctrl-C ends the server", flush=True)
             arguments = [
@@ -36,6 +42,42 @@ def main(argv: list[str] | None = None) -> int:
             ]
             os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", "--workers", "1", *arguments])
     return 0
+
+
+def save_view(tracker: Tracker) -> str:
+    """Save the view that fits the runs of today; returns its place in the UI, what follows #/."""
+    with tracker.talking() as (client, experiment):
+        runs = [run.data.metrics for run in client.search_runs([experiment])]
+        figures = sorted({name for metrics in runs for name in metrics if name.startswith("eval/")})
+        ends = Counter(int(metrics["images_seen"]) for metrics in runs if "images_seen" in metrics)
+        state = json.dumps(view(figures, ends.most_common(1)[0][0] if ends else 0))
+        saved = {"name": _VIEW, "createdAt": 0, "updatedAt": 0, "state": state}  # milliseconds, to sort the menu by
+        client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{_VIEW}", json.dumps(saved))
+    return f"experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey={_VIEW}"
+
+
+def view(figures: Sequence[str], step: int) -> dict[str, Any]:
+    """The state of MLflow 3.17's runs page: columns, sections and the image grid at `step`.
+
+    It adds a chart for each other metric by itself, in the section that is called as the metric is up to its slash.
+    """
+    sections = [_section("samples", True, 400, columns=1)]
+    sections += [_section(name, name in _OPEN, 260) for name in _OPEN + _CLOSED]
+    grid = {"type": "IMAGE", "uuid": "samples-grid", "metricSectionId": "samples", "imageKeys": ["samples"],
+            "step": step, "showRunParams": False, "deleted": False, "isGenerated": False}  # fmt: skip
+    columns = [f"metrics.`{name}`" for name in figures]
+    return {
+        "selectedColumns": [*columns, "tags.`genmodel.outcome`", "tags.`genmodel.data`"],
+        "compareRunSections": sections,
+        "compareRunCharts": [grid],
+        "isAccordionReordered": True,  # or the sections are sorted by name
+    }
+
+
+def _section(name: str, is_open: bool, height: int, columns: int = 3) -> dict[str, Any]:
+    """Charts of `height` pixels under a heading."""
+    shape = {"cardHeight": height, "columns": columns}
+    return {"uuid": name, "name": name, "display": is_open, "isReordered": True, **shape}
 
 
 def _parser() -> argparse.ArgumentParser:

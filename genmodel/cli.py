@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,7 +55,8 @@ def verify(arguments: argparse.Namespace) -> None:
     for problem in problems:
         print(problem)
     if problems:
-        raise BlockError(f"{arguments.data} is damaged in {len(problems)} places: prepare it again or pull it anew")
+        more = f" and {len(problems) - 1:,} other troubles" if len(problems) > 1 else ""
+        raise BlockError(f"{arguments.data}/{problems[0]}{more}; prepare the block again or pull it anew")
     print(f"{arguments.data}: {len(block):,} images, all files as they were written")
 
 
@@ -82,13 +84,17 @@ def train(arguments: argparse.Namespace) -> None:
         choose_device(arguments.device),
         arguments.fresh,
     )
-    print(f"{out}: weights.safetensors, config.json, history.csv, samples/")
+    print(f"{out}: weights.safetensors, config.json, history.csv, timeline.png, samples/")
 
 
 def sample(arguments: argparse.Namespace) -> None:
     from genmodel import pixels
     from genmodel.saved import load_model, sample
 
+    if arguments.n < 1:
+        raise ConfigError(f"-n: must be at least 1, not {arguments.n}")
+    if not 0 <= arguments.seed < 2**63:
+        raise ConfigError(f"--seed: must be between 0 and 2**63 - 1, not {arguments.seed}")
     model, _ = load_model(arguments.model, choose_device(arguments.device))
     pixels.save_grid(arguments.out, sample(model, arguments.n, arguments.seed))
     print(arguments.out)
@@ -121,8 +127,12 @@ def choose_device(asked: str = "auto") -> str:
 
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if asked.startswith("cuda") and not torch.cuda.is_available():
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", asked):
+        raise ConfigError(f"--device {asked}: write cpu, cuda, cuda:1, or auto")
+    if asked != "cpu" and not torch.cuda.is_available():
         raise ConfigError(f"--device {asked}: torch sees no GPU here; use --device cpu")
+    if asked != "cpu" and int(asked.partition(":")[2] or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {asked}: torch sees {torch.cuda.device_count()} here, counted from 0")
     return asked
 
 

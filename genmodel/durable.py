@@ -15,11 +15,12 @@ from genmodel.errors import StorageError
 _CHUNK = 1 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_OCCUPIED = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn a full or forbidden disk into a StorageError that names `path`."""
+    """Turn a full or forbidden disk, or a file where a folder should be, into a StorageError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -27,6 +28,8 @@ def storage_errors(path: Path) -> Iterator[None]:
             raise StorageError(f"no space left to write {path}: free some and run the same command again") from error
         if error.errno in _FORBIDDEN:
             raise StorageError(f"not allowed to write {path}: {error.strerror}") from error
+        if error.errno in _OCCUPIED:
+            raise StorageError(f"cannot write {path}: {error.filename} is in the way; choose another place") from error
         raise
 
 
@@ -41,9 +44,9 @@ def sync_folder(folder: Path) -> None:
 
 def write_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file by `write(handle)` so that `path` holds either its old content or all of the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with aside.open("wb") as handle:
                 write(handle)
@@ -66,6 +69,11 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON that reads well and whose bytes depend on the content alone; NaN is refused."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def is_foreign(folder: Path, mark: str) -> bool:
+    """Whether there is something at `folder` that is neither empty nor a folder of ours, which holds a file `mark`."""
+    return folder.exists() and not (folder / mark).exists() and (not folder.is_dir() or any(folder.iterdir()))
 
 
 def remove_folder(folder: Path) -> None:

@@ -49,8 +49,8 @@ def prepare(
     more than `max_reject_share` of the images cannot be used; StorageError for a full disk. On any error `out` is as
     it was before.
     """
-    sizes = _checked(sizes, val_fraction, max_reject_share)
-    if out.exists() and not (out / "block.json").exists() and (not out.is_dir() or any(out.iterdir())):
+    sizes = _checked(sizes, workers, val_fraction, max_reject_share)
+    if durable.is_foreign(out, "block.json"):
         raise BlockError(f"{out} is there and is no block: move it away or choose another --out")
     origin = open_source(source)
     listing = origin.scan()
@@ -74,9 +74,11 @@ def shard_rows(size: int) -> int:
     return 1 << (SHARD_BYTES // (size * size * 3)).bit_length() - 1
 
 
-def _checked(sizes: Sequence[int], val_fraction: float, max_reject_share: float) -> list[int]:
+def _checked(sizes: Sequence[int], workers: int, val_fraction: float, max_reject_share: float) -> list[int]:
     if not sizes or not all(8 <= size <= 4096 for size in sizes):
         raise ConfigError(f"--sizes: give sizes from 8 to 4096 px such as 64,256, not {','.join(map(str, sizes))!r}")
+    if workers < 0:
+        raise ConfigError(f"--workers: must be at least 1, or 0 for one a core, not {workers}")
     for option, value in (("--val-fraction", val_fraction), ("--allow-rejects", max_reject_share)):
         if not 0 <= value <= 1:
             raise ConfigError(f"{option}: must be between 0 and 1, not {value!r}")

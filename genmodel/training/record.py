@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from PIL import Image
 from torch import Tensor
 
 from genmodel import durable, pixels
@@ -24,7 +25,8 @@ class Record:
         self.folder = folder
         self.metrics = folder / "metrics.jsonl"
         self.samples = folder / "samples"
-        self.samples.mkdir(parents=True, exist_ok=True)
+        with durable.storage_errors(self.samples):
+            self.samples.mkdir(parents=True, exist_ok=True)
         self._drop_partial_line()
         rows = self.rows()
         self._last = rows[-1]["images_seen"] if rows else -1
@@ -49,6 +51,11 @@ class Record:
         path = self.samples / f"{images_seen:010d}.png"
         if not path.exists():
             pixels.save_grid(path, images)
+
+    def timeline(self, columns: int) -> Image.Image:
+        """The grids of samples as one picture, a row for each moment; `columns` images stand in a grid's row."""
+        grids = {int(path.stem): Image.open(path) for path in sorted(self.samples.glob("*.png"))}
+        return pixels.timeline(grids, columns, shown=columns)
 
     def rows(self) -> list[dict]:
         if not self.metrics.exists():

@@ -12,7 +12,7 @@ from torch import Tensor
 from genmodel import durable, pixels, progress, tensors
 from genmodel.data.block import Block
 from genmodel.data.loader import Loader
-from genmodel.errors import SettingsChangedError, TrainingDivergedError
+from genmodel.errors import ModelError, SettingsChangedError, TrainingDivergedError
 from genmodel.models.base import build_model
 from genmodel.training.checkpoint import Checkpoint, Checkpoints, flatten_optimizer, restore_optimizer
 from genmodel.training.ema import EMA
@@ -28,7 +28,11 @@ def train(identity: Identity, block: Block, out: Path, runs: Path, device: str =
     Checkpoints and the record live in `runs`/<fingerprint>, outside `out`: a second call after a kill continues
     there, a second call after the end only publishes again. `fresh` forgets them first.
     """
+    if durable.is_foreign(out, "config.json"):
+        raise ModelError(f"{out} is there and is no model: move it away or choose another --out")
     training = Training(identity, block, run_folder(identity, runs), device, fresh)
+    with durable.storage_errors(out):  # where nothing can be written shall be told now, not after the training
+        out.parent.mkdir(parents=True, exist_ok=True)
     while training.images_seen < training.budget:
         training.step()
         training.record_and_save()
@@ -49,11 +53,11 @@ class Training:
         self.device = torch.device(device)
         if config.threads:
             torch.set_num_threads(config.threads)
+        model = build_model(identity.config)  # first: it knows best which image sizes there can be
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loader = Loader(block, identity.config.image_size, "train", config.seed, device=device, flip=config.flip)
         if fresh:
             durable.remove_folder(folder)
-        self.loader = Loader(block, identity.config.image_size, "train", config.seed, device=device, flip=config.flip)
-        model = build_model(identity.config)
-        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = EMA(self.model.averaged, config.ema_half_life)
         self.rng = torch.Generator(self.device)
         self.codes = self.model.draw_codes(_SHOWN, torch.Generator().manual_seed(config.seed)).to(self.device)
@@ -181,6 +185,8 @@ class Training:
         durable.write_text(new / "history.csv", self.record.history())
         for picture in sorted(self.record.samples.glob("*.png")):
             durable.write_bytes(new / "samples" / picture.name, picture.read_bytes())
+        timeline = self.record.timeline(columns=math.isqrt(_SHOWN))
+        durable.write_with(new / "timeline.png", lambda handle: timeline.save(handle, format="PNG"))
         durable.write_json(self.folder / "cost.json", self.cost())
         durable.replace_folder(new, out)
 

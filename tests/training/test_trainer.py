@@ -25,9 +25,7 @@ TRAINING = {"images": 320, "batch_size": 8, "log_every": 40, "checkpoint_every":
 
 def toy(family: str = "dcgan", **training: object) -> RunConfig:
     network = {"base_channels": 4, "latent_dim": 6}
-    return run_config(
-        {"family": family, "image_size": 8, "network": network, "training": TRAINING | training}, "toy"
-    )
+    return run_config({"family": family, "image_size": 8, "network": network, "training": TRAINING | training}, "toy")
 
 
 def folder_bytes(folder: Path) -> dict[str, bytes]:
@@ -116,7 +114,7 @@ def test_samples_at_doublings_and_the_end(block: Block, tmp_path: Path) -> None:
     identity = identify("toy", toy(), block)
     train(identity, block, tmp_path / "out", tmp_path)
     drawn = sorted(int(path.stem) for path in (tmp_path / "out" / "samples").iterdir())
-    assert drawn == [0, 8, 16, 24, 40, 80, 160, 320]
+    assert drawn == [0, 16, 24, 40, 80, 160, 320]
 
 
 def test_a_finished_training_is_only_published_again(block: Block, tmp_path: Path) -> None:
