@@ -17,7 +17,8 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "genmodel needs Python 3.11 or newer; this is %s: make PYTHON=python3.12" % sys.version.split()[0])'
 	@echo "Making $(VENV): $$(grep -c == requirements.lock) packages, about 3 minutes the first time"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@# the lock names everything: without --no-deps pip resolves it anew and stumbles over pins of packages with extras
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
