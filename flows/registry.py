@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
+_DESCRIPTION = """Turns latent codes into images. A version is one trained model; `champion` is the one in use.
+
+```python
+import mlflow, numpy as np
+
+model = mlflow.pyfunc.load_model("models:/{name}@champion")
+latent_dim = model.metadata.get_input_schema().inputs[0].shape[1]
+codes = np.random.default_rng(0).uniform(-1, 1, (16, latent_dim)).astype(np.float32)  # VAE: standard_normal
+images = model.predict(codes)  # uint8, NHWC
+```
+
+It needs no pickle: set `MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false`. The weights lie beside it as safetensors.
+"""
 
 
 @dataclass(frozen=True)
@@ -59,10 +72,12 @@ class Registry:
                 client.log_model_artifacts(model.model_id, str(packed))
             client.finalize_logged_model(model.model_id, "READY")
             if not client.search_registered_models(f"name = '{self._name}'"):
-                client.create_registered_model(self._name, description="Turns latent codes into images.")
-            source = f"models:/{model.model_id}"
+                client.create_registered_model(self._name, description=_DESCRIPTION.format(name=self._name))
+            source, figures = f"models:/{model.model_id}", _in_words(described["name"], report["figures"])
             return _version(
-                client.create_model_version(self._name, source, run.info.run_id, tags, model_id=model.model_id)
+                client.create_model_version(
+                    self._name, source, run.info.run_id, tags, description=figures, model_id=model.model_id
+                )
             )
 
     def version(self, alias: str) -> Version | None:
@@ -97,6 +112,10 @@ class Registry:
         if champion is not None:
             self.set_alias(PREVIOUS, champion)
         self.set_alias(CHAMPION, version)
+
+
+def _in_words(name: str, figures: Mapping[str, float | None]) -> str:
+    return f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in figures.items() if value is not None)
 
 
 def _version(found: Any) -> Version:

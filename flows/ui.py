@@ -53,7 +53,9 @@ def save_view(tracker: Tracker) -> str:
         state = json.dumps(view(figures, ends.most_common(1)[0][0] if ends else 0))
         saved = {"name": _VIEW, "createdAt": 0, "updatedAt": 0, "state": state}  # milliseconds, to sort the menu by
         client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{_VIEW}", json.dumps(saved))
-    return f"experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey={_VIEW}"
+    return (
+        f"experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey={_VIEW}"
+    )
 
 
 def view(figures: Sequence[str], step: int) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def view(figures: Sequence[str], step: int) -> dict[str, Any]:
     It adds a chart for each other metric by itself, in the section that is called as the metric is up to its slash.
     """
     sections = [_section("samples", True, 400, columns=1)]
-    sections += [_section(name, name in _OPEN, 260) for name in _OPEN + _CLOSED]
+    sections += [_section(name, name in _OPEN, 260, columns=3) for name in _OPEN + _CLOSED]
     grid = {"type": "IMAGE", "uuid": "samples-grid", "metricSectionId": "samples", "imageKeys": ["samples"],
             "step": step, "showRunParams": False, "deleted": False, "isGenerated": False}  # fmt: skip
     columns = [f"metrics.`{name}`" for name in figures]
@@ -74,8 +76,8 @@ def view(figures: Sequence[str], step: int) -> dict[str, Any]:
     }
 
 
-def _section(name: str, is_open: bool, height: int, columns: int = 3) -> dict[str, Any]:
-    """Charts of `height` pixels under a heading."""
+def _section(name: str, is_open: bool, height: int, columns: int) -> dict[str, Any]:
+    """A heading with charts of `height` pixels."""
     shape = {"cardHeight": height, "columns": columns}
     return {"uuid": name, "name": name, "display": is_open, "isReordered": True, **shape}
 

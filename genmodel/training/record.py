@@ -75,7 +75,12 @@ class Record:
 
 
 def sample_moments(images: int, batch_size: int) -> set[int]:
-    """The images_seen at which grids are drawn: the start, then each doubling up to the end (as in the replays of
-    OpenAI's 2016 post, where a VAE's training is shown in logarithmic time)."""
-    steps = -(-images // batch_size)
-    return {0} | {-(-steps // 2**k) * batch_size for k in range(9) if steps >= 2**k}
+    """The images_seen at which grids are drawn: the start, the end, and the powers of two in the last ten doublings.
+
+    Powers of two, so that models of unlike budgets are drawn at the same moments and can be laid side by side; doubling,
+    as in the replays of OpenAI's 2016 post, where a VAE's training is shown in logarithmic time. Each is rounded up to
+    whole steps.
+    """
+    end = -(-images // batch_size) * batch_size
+    powers = (2**k for k in range(end.bit_length()) if end / 1024 <= 2**k < end)
+    return {0, end} | {-(-power // batch_size) * batch_size for power in powers}

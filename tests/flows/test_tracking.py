@@ -192,9 +192,9 @@ def test_evaluation_joins_the_run_of_the_training(settings: Settings, training: 
         tracker.log_evaluation(training.fingerprint, report, {"seconds": 3.0}, [picture])
     tracker.set_outcome(training.fingerprint, "promoted")
     run = client_of(settings).get_run(run_id)
-    assert {key: value for key, value in run.data.metrics.items() if key.startswith("eval/")} == {
+    assert {key: value for key, value in run.data.metrics.items() if key.startswith("eval")} == {
         "eval/fd_classifier": 12.5,
-        "eval/seconds": 3.0,
+        "eval_cost/seconds": 3.0,
     }
     assert len(history(settings, run_id, "eval/fd_classifier")) == 1
     assert (run.data.tags["eval.extractor.name"], run.data.tags["eval.n_samples"]) == ("classifier", "60")

@@ -42,4 +42,10 @@ def test_moments_are_steps_and_hold_the_start_and_the_end(images: int, batch_siz
     assert 0 in moments
     assert max(moments) == -(-images // batch_size) * batch_size
     assert all(moment % batch_size == 0 for moment in moments)
-    assert len(moments) <= 10
+    assert len(moments) <= 12
+
+
+def test_models_of_unlike_budgets_are_drawn_at_the_same_moments() -> None:
+    short, long = sample_moments(160_000, 64), sample_moments(200_000, 64)
+    assert short - {160_000} == long - {200_000}
+    assert {0, 256, 1024, 131_072} < short

@@ -1,0 +1,53 @@
+import json
+from dataclasses import replace
+from typing import Any
+
+from mlflow import MlflowClient
+
+from flows import ui
+from flows.record import Row, Training
+from flows.settings import Settings
+from flows.tracking import Tracker
+
+
+def saved(settings: Settings) -> dict[str, Any]:
+    """What MLflow's UI finds under the key in the link, as it reads it."""
+    client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
+    experiment = client.get_experiment_by_name(settings.experiment)
+    assert experiment is not None
+    envelope = json.loads(experiment.tags["mlflow.sharedViewState.genmodel"])
+    assert isinstance(envelope["name"], str) and isinstance(envelope["createdAt"], int)
+    state: dict[str, Any] = json.loads(envelope["state"])
+    return state
+
+
+def test_the_link_opens_a_view_with_the_figures_and_the_last_samples(settings: Settings, training: Training) -> None:
+    tracker = Tracker(settings)
+    sent = tracker.begin(training, 1000)
+    tracker.send(sent, [Row(n, 10**12 + n, {"loss/total": 1.0, "images_seen": n}) for n in (0, 640)], {})
+    report = {"conditions": {}, "figures": {"fd_classifier": 12.5, "bits_per_dim": None}}
+    tracker.log_evaluation(training.fingerprint, report, {"seconds": 3.0})
+    for _ in range(2):  # saved anew at each start, for the runs of the day
+        place = ui.save_view(tracker)
+    assert place == (
+        "experiments/1/runs?workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey=genmodel"
+    )
+    state = saved(settings)
+    assert [name for name in state["selectedColumns"] if name.startswith("metrics")] == ["metrics.`eval/fd_classifier`"]
+    (grid,) = state["compareRunCharts"]
+    assert (grid["imageKeys"], grid["step"], grid["showRunParams"]) == (["samples"], 640, False)
+    assert grid["metricSectionId"] in {section["uuid"] for section in state["compareRunSections"]}
+
+
+def test_an_experiment_without_runs_has_a_view_too(settings: Settings) -> None:
+    ui.save_view(Tracker(settings))
+    assert saved(settings)["compareRunCharts"][0]["step"] == 0
+
+
+def test_the_samples_are_those_of_the_step_where_most_runs_end(settings: Settings, training: Training) -> None:
+    tracker = Tracker(settings)
+    for fingerprint, last in {"aa": 640, "bb": 64_000, "cc": 640}.items():
+        sent = tracker.begin(replace(training, fingerprint=fingerprint * 32), 1000)
+        tracker.send(sent, [Row(last, 10**12, {"images_seen": last})], {})
+    ui.save_view(tracker)
+    assert saved(settings)["compareRunCharts"][0]["step"] == 640
