@@ -4,6 +4,9 @@ import sys
 from typing import Protocol
 
 
+_LOG_LINE = "{desc}: {percentage:.0f}% of {total_fmt}, {rate_fmt}, {remaining} left{postfix}"
+
+
 class Bar(Protocol):
     def update(self, n: int) -> object: ...
     def set_postfix_str(self, s: str, refresh: bool) -> object: ...
@@ -35,8 +38,8 @@ def bar(total: int, done: int, what: str, unit: str = " images") -> Bar:
         mininterval=0.2 if watched else 10,
         maxinterval=10,
         delay=0 if watched else 5,
-        ncols=100,
-        ascii=None if watched else True,
+        ncols=100 if watched else None,
+        bar_format=None if watched else _LOG_LINE,
         file=sys.stderr if watched else _Lines(),
     )
 
