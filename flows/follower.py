@@ -39,7 +39,7 @@ class Follower:
         self._sent: Sent | None = None  # what the tracker has; None before the first contact and after a failure
         self._mark = Mark()
         self._system: SystemReader | None = None
-        self._system_time = time.monotonic()
+        self._system_time, self._system_seen = time.monotonic(), False
         self._started_ms = _now_ms()
         self._warned = False
         self._stopping = threading.Event()
@@ -86,14 +86,16 @@ class Follower:
 
     def _send_system(self, sent: Sent) -> None:
         self._system = self._system or SystemReader(self._tracker.settings)
-        if time.monotonic() - self._system_time >= self._system_interval:
+        short = self._stopping.is_set() and not self._system_seen  # then one reading at the end
+        if short or time.monotonic() - self._system_time >= self._system_interval:
             self._system_time = time.monotonic()
             now = Row(max(sent.images_seen, 0), _now_ms(), self._system.read())
             self._tracker.log_rows(sent.run_id, [now])
+            self._system_seen = True
 
     def _finish(self) -> None:
         try:
-            self._tracker.end(self._send(), "FINISHED", outcome="trained")
+            self._tracker.end(self._send(with_system=True), "FINISHED", outcome="trained")
         except TrackingError as error:
             mend = "start the server" if self._tracker.settings.served else "mend that"
             raise TrackingError(

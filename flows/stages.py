@@ -16,9 +16,9 @@ from flows import versioning
 from flows.record import DataVersion, Training
 from flows.settings import Settings
 from genmodel import durable
-from genmodel.cli import choose_device, user_errors
+from genmodel.cli import choose_device, user_errors, whole_block
 from genmodel.config import Params, RunConfig, read_params
-from genmodel.errors import ConfigError
+from genmodel.errors import ConfigError, EvaluationError
 
 DATA, MODELS, RUNS, REFERENCE = Path("data"), Path("models"), Path("runs"), Path("reference")
 REPORTS, FIGURES = Path("reports"), Path("figures")
@@ -27,11 +27,10 @@ PARAMS, LEADERBOARD, DECISION = Path("params.yaml"), Path("leaderboard.csv"), Pa
 
 def reference(_: Settings) -> None:
     """Features and statistics of the real images, by the extractor that judges every model."""
-    from genmodel.data.block import Block
     from genmodel.evaluation.reference import make_reference
 
     config = read_params(PARAMS).evaluation
-    made = make_reference(Block.open(DATA), config.image_size, config, REFERENCE, choose_device())
+    made = make_reference(whole_block(DATA), config.image_size, config, REFERENCE, choose_device())
     about = made.about["extractor"]
     print(f"{REFERENCE}: {made.about['n']:,} real images, extractor {about['name']} {about['fingerprint'][:8]}")
 
@@ -40,11 +39,10 @@ def train(settings: Settings, name: str) -> None:
     """One training: the loop writes its record, the follower tells MLflow."""
     from flows.follower import Follower
     from flows.tracking import Tracker
-    from genmodel.data.block import Block
     from genmodel.training import trainer
     from genmodel.training.identity import identify
 
-    block = Block.open(DATA)
+    block = whole_block(DATA)  # bare `dvc repro` takes a damaged data/ for a new version of it
     identity = identify(name, _model(read_params(PARAMS), name), block)
     training = Training(
         name=name,
@@ -64,7 +62,9 @@ def evaluate(settings: Settings, name: str) -> None:
     from genmodel.evaluation.reference import Reference
     from genmodel.evaluation.report import evaluate
 
-    config = read_params(PARAMS).evaluation
+    params = read_params(PARAMS)
+    _model(params, name)
+    config = params.evaluation
     report, timing = evaluate(MODELS / name, Block.open(DATA), Reference.open(REFERENCE), config, choose_device())
     told = report.as_dict()
     durable.write_json(REPORTS / f"{name}.json", told)
@@ -99,6 +99,8 @@ def register(settings: Settings) -> None:
     from genmodel.saved import Sampler, load_model
 
     params = read_params(PARAMS)
+    if not LEADERBOARD.exists():
+        raise EvaluationError(f"{LEADERBOARD} is missing: run `dvc repro compare` first")
     best = str(pd.read_csv(LEADERBOARD)["model"].iloc[0])
     report = _report(best)
     model, _ = load_model(MODELS / best)
@@ -143,7 +145,11 @@ def _model(params: Params, name: str) -> RunConfig:
 
 
 def _report(name: str) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads((REPORTS / f"{name}.json").read_text())
+    path = REPORTS / f"{name}.json"
+    try:
+        report: dict[str, Any] = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError) as error:
+        raise EvaluationError(f"{path} is missing or damaged: run `dvc repro evaluate@{name}` first") from error
     return report
 
 

@@ -6,8 +6,12 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from genmodel.errors import ConfigError, GenmodelError
+from genmodel.errors import BlockError, ConfigError, GenmodelError
+
+if TYPE_CHECKING:
+    from genmodel.data.block import Block
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,17 +51,22 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 
 def verify(arguments: argparse.Namespace) -> None:
-    from genmodel.data.block import Block
-    from genmodel.errors import BlockError
+    block = whole_block(arguments.data)
+    print(f"{arguments.data}: {len(block):,} images, all files as they were written")
 
-    block = Block.open(arguments.data)
+
+def whole_block(path: Path) -> "Block":
+    """Open a block and check every byte of it; prints each problem, and raises BlockError with the first."""
+    from genmodel.data.block import Block
+
+    block = Block.open(path)
     problems = block.verify()
     for problem in problems:
         print(problem)
     if problems:
         more = f" and {len(problems) - 1:,} other troubles" if len(problems) > 1 else ""
-        raise BlockError(f"{arguments.data}/{problems[0]}{more}; prepare the block again or pull it anew")
-    print(f"{arguments.data}: {len(block):,} images, all files as they were written")
+        raise BlockError(f"{path}/{problems[0]}{more}; prepare the block again or pull it anew")
+    return block
 
 
 def train(arguments: argparse.Namespace) -> None:

@@ -1,5 +1,7 @@
 """What many tests need: a small block of bright and dark squares in two classes."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from genmodel.cli import main
 from genmodel.data.block import Block
 from genmodel.data.prepare import prepare
 
@@ -48,3 +51,32 @@ def shared_data(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"needs {name} of ../shared/data")
     return path
+
+
+@pytest.fixture
+def raw(block: Block, tmp_path: Path) -> Path:
+    """The block's 60 PNGs in their two class folders, ours to spoil."""
+    return Path(shutil.copytree(block.path.parent / "raw", tmp_path / "raw"))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the command stands."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def mistake(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """mistake(words) -> the one line on stderr of a `genmodel` command that must fail as a user's mistake."""
+
+    def run(*words: object) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main([str(word) for word in words])
+        assert caught.value.code == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and said.count("\n") == 1 and said.endswith("\n"), said
+        return said.removeprefix("error: ").strip()
+
+    return run

@@ -60,7 +60,14 @@ def test_train(room: str, block: Block, disk: Grow, capsys: pytest.CaptureFixtur
     old = Path("models/vae/config.json")
     old.parent.mkdir(parents=True)
     old.write_text("a good model")
-    settings = ["image_size=8", "images=96", "batch_size=32", "checkpoint_every=32", "latent_dim=16", "base_channels=16"]
+    settings = [
+        "image_size=8",
+        "images=96",
+        "batch_size=32",
+        "checkpoint_every=32",
+        "latent_dim=16",
+        "base_channels=16",
+    ]
     words = ["train", "vae", "--data", str(block.path), *(word for one in settings for word in ("--set", one))]
     disk(room)
     fails(capsys, *words)
@@ -70,4 +77,4 @@ def test_train(room: str, block: Block, disk: Grow, capsys: pytest.CaptureFixtur
     assert main(words) == 0
     assert main(["sample", "models/vae"]) == 0
     assert [path.name for path in Path("models").iterdir()] == ["vae"]
-    assert not [path for path in Path().rglob("*.partial")]
+    assert not list(Path().rglob("*.partial"))

@@ -1,0 +1,170 @@
+"""The commands behind the stages, each by itself: what goes wrong is one line, and what was made is kept."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from flows import stages
+from flows.registry import CHAMPION, PREVIOUS, Registry
+from flows.settings import Settings
+from flows.tracking import Tracker
+from genmodel.data.block import Block
+
+DATA_DVC = "outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  path: data\n"
+PARAMS = """
+models:
+  small: {family: vae, image_size: 8, network: {latent_dim: 4, base_channels: 4}, training: {images: 64, log_every: 32}}
+  large: {family: vae, image_size: 8, network: {latent_dim: 4, base_channels: 8}, training: {images: 64, log_every: 32}}
+evaluation: {samples: 16, extractor: pixels, image_size: 8}
+gate: {margin: 0.0}
+"""
+
+Stage = Callable[..., str]
+
+
+@pytest.fixture
+def project(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Path:
+    """A project with versioned data and two tiny models to train, and an MLflow of its own."""
+    shutil.copytree(block.path, tmp_path / "data")
+    (tmp_path / "data.dvc").write_text(DATA_DVC)
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def fails(project: Path, capsys: pytest.CaptureFixture[str]) -> Stage:
+    """fails(words) -> the one line of a stage that must fail as a user's mistake."""
+
+    def run(*words: str) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="2"):
+            stages.main(list(words))
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and said.count("\n") == 1, said
+        return said.removeprefix("error: ").strip()
+
+    return run
+
+
+def run(*lines: str) -> None:
+    for line in lines:
+        assert stages.main(line.split()) == 0
+
+
+def change(project: Path, old: str, new: str) -> None:
+    text = (project / "params.yaml").read_text()
+    assert old in text
+    (project / "params.yaml").write_text(text.replace(old, new))
+
+
+def test_a_model_that_params_yaml_has_not(project: Path, fails: Stage) -> None:
+    for stage in ("train", "evaluate"):
+        assert fails(stage, "smal") == "params.yaml has no model 'smal', only small, large"
+    assert not (project / "models").exists() and not (project / "reports").exists()
+
+
+def test_what_a_stage_needs_and_has_not(project: Path, fails: Stage) -> None:
+    assert fails("evaluate", "small") == "reference/reference.json is missing: make the reference first"
+    run("reference")
+    assert fails("evaluate", "small").startswith("models/small/config.json is missing: train the model")
+    assert fails("register") == "leaderboard.csv is missing: run `dvc repro compare` first"
+    run("train small", "evaluate small")
+    assert fails("compare") == "reports/large.json is missing or damaged: run `dvc repro evaluate@large` first"
+    assert not (project / "leaderboard.csv").exists()
+
+
+@pytest.mark.parametrize("stage", [["reference"], ["train", "small"]])
+def test_damaged_data_is_named_before_anything_is_learnt_from_it(stage: list[str], project: Path, fails: Stage) -> None:
+    shard = project / "data/8/shard-00000.npy"
+    content = bytearray(shard.read_bytes())
+    content[1000] ^= 1
+    shard.write_bytes(content)
+    assert fails(*stage).startswith("data/8/shard-00000.npy: is damaged")
+    assert not (project / "models").exists() and not (project / "reference").exists()
+
+
+def test_data_that_is_not_versioned(project: Path, fails: Stage) -> None:
+    (project / "data.dvc").unlink()
+    assert "data.dvc is missing: version some data first" in fails("train", "small")
+
+
+def test_without_a_tracking_server_the_training_is_kept_and_sent_later(
+    project: Path, fails: Stage, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    from genmodel.training.trainer import Training
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    line = fails("train", "small")
+    assert line == (
+        "cannot reach the tracking server at http://127.0.0.1:1: the model is trained and safe; "
+        "start the server and run the same command again"
+    )
+    weights = (project / "models/small/weights.safetensors").read_bytes()
+    shutil.rmtree(project / "models")  # as DVC does before it runs a stage again
+
+    def trained_again(_: Training) -> NoReturn:
+        raise AssertionError("it was trained already")
+
+    monkeypatch.setattr(Training, "step", trained_again)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.tracking_uri)
+    run("train small")
+    assert (project / "models/small/weights.safetensors").read_bytes() == weights
+    tracker = Tracker(settings)
+    fingerprint = json.loads((project / "models/small/config.json").read_text())["fingerprint"]
+    sent = tracker.run(fingerprint)
+    assert sent.info.status == "FINISHED"
+    assert sent.data.metrics["images_seen"] == 64 and "loss/negative_elbo" in sent.data.metrics
+
+
+def test_without_a_tracking_server_the_other_stages_fail_in_a_line(
+    project: Path, fails: Stage, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    run("reference", "train small", "train large", "evaluate small", "evaluate large", "compare")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    for stage in (["evaluate", "small"], ["register"]):
+        assert fails(*stage) == "cannot reach the tracking server at http://127.0.0.1:1"
+    assert not (project / "decision.json").exists()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.tracking_uri)
+    run("evaluate small", "register")
+    assert (project / "decision.json").exists()
+
+
+def decision(project: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((project / "decision.json").read_text())
+    return told
+
+
+def test_the_champion_is_judged_anew_under_todays_conditions(project: Path, settings: Settings) -> None:
+    change(project, "  large:", "  other:")
+    text = (project / "params.yaml").read_text()
+    small, other = (next(line for line in text.splitlines() if f" {name}:" in line) for name in ("small", "other"))
+    change(project, other + "\n", "")
+    run("reference", "train small", "evaluate small", "compare", "register")
+    first = decision(project)
+    assert (first["outcome"], first["champion"]) == ("promote", None)
+
+    change(project, small, other)
+    change(project, "samples: 16", "samples: 32")
+    run("reference", "train other", "evaluate other", "compare", "register")
+    second = decision(project)
+    assert second["candidate"]["name"] == "other"
+    assert second["champion"]["name"] == "small"
+    assert second["champion"]["weights"] == first["candidate"]["weights"]
+    assert second["champion"]["value"] != first["candidate"]["value"], "32 samples, not the 16 of its own report"
+
+    registry = Registry(Tracker(settings))
+    better = second["candidate"]["value"] < second["champion"]["value"]
+    champion = registry.version(CHAMPION)
+    assert champion is not None
+    assert champion.tags["genmodel.weights"] == second["candidate" if better else "champion"]["weights"]
+    assert (registry.version(PREVIOUS) is not None) == better
+    assert second["outcome"] == ("promote" if better else "reject")
+
+    run("register")
+    assert decision(project)["outcome"] == ("inconclusive" if better else "reject"), "its own weights, or as before"
+    assert {path.name for path in project.iterdir() if path.name.startswith("tmp")} == set()
