@@ -74,6 +74,8 @@ def _is_rotated(image: Image.Image) -> bool:
 
 def _to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
     """Pillow's convert("RGB"), which drops alpha; but 16 bits are scaled to 8, where it would clip them."""
+    if image.mode == "RGB":
+        return image, False  # convert would copy it
     if image.mode == "F":
         raise Reject("floating-point pixels, whose range is not known")
     if not image.mode.startswith("I"):
@@ -104,8 +106,7 @@ def resize_all(image: Image.Image, targets: Sequence[int]) -> dict[int, np.ndarr
     result = {}
     for target in sorted(targets, reverse=True):
         while min(image.size) >= 2 * target:
-            image = image.resize((image.width // 2, image.height), Image.Resampling.BOX)
-            image = image.resize((image.width, image.height // 2), Image.Resampling.BOX)
+            image = _halve(image)
         scale = target / min(image.size)
         width, height = round(image.width * scale), round(image.height * scale)
         if width * height > MAX_RESIZED_PIXELS:
@@ -116,3 +117,10 @@ def resize_all(image: Image.Image, targets: Sequence[int]) -> dict[int, np.ndarr
         band = band.resize((target, height), Image.Resampling.BICUBIC)
         result[target] = np.asarray(band.crop((0, top, target, top + target)))
     return result
+
+
+def _halve(image: Image.Image) -> Image.Image:
+    """Half the size by BOX. Of an even side `reduce` gives the same means of two, bit for bit, in half the time."""
+    width, height = image.size
+    image = image.resize((width // 2, height), Image.Resampling.BOX) if width % 2 else image.reduce((2, 1))
+    return image.resize((width // 2, height // 2), Image.Resampling.BOX) if height % 2 else image.reduce((1, 2))

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from genmodel.data.members import Reject
-from genmodel.data.resize import decode, resize, resize_all
+from genmodel.data.resize import _halve, decode, resize, resize_all
+from genmodel.data.sources import open_source
 from genmodel.durable import digest_bytes
 
 Picture = Callable[..., Image.Image]
@@ -107,6 +108,33 @@ def test_pixels_equal_an_independent_implementation(width: int, height: int, pic
 def test_pixels_equal_for_any_shape(width: int, height: int, target: int, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     np.testing.assert_array_equal(resize(Image.fromarray(pixels), target), adm(pixels, target))
+
+
+@pytest.mark.parametrize("length", [2, 3, 4, 5, 12, 13, 374, 375, 499, 500, 1023, 1024])
+def test_halves_equal_box_for_even_and_odd_sides(length: int) -> None:
+    pixels = np.random.default_rng(length).integers(0, 256, (length, 6, 3), np.uint8)
+    for tall in (pixels, pixels.transpose(1, 0, 2)):
+        expected = resample(tall, tall.shape[1] // 2, tall.shape[0] // 2, box, 0.5)
+        np.testing.assert_array_equal(np.asarray(_halve(Image.fromarray(tall))), expected)
+
+
+def test_real_images_equal_plain_pillow(shared: Callable[[str], str]) -> None:
+    """Each size apart by Pillow's resize alone, and from real files, whatever shortcuts are taken here."""
+    source = open_source(shared("ILSVRC2012_img_train.sample.tar"))
+    for member in source.scan().members[::40]:
+        content = source.read(member)
+        plain, (image, _) = Image.open(io.BytesIO(content)).convert("RGB"), decode(content)
+        assert image.tobytes() == plain.tobytes()
+        for target, pixels in resize_all(image, [256, 128, 64]).items():
+            whole = plain
+            while min(whole.size) >= 2 * target:
+                whole = whole.resize((whole.width // 2, whole.height), Image.Resampling.BOX)
+                whole = whole.resize((whole.width, whole.height // 2), Image.Resampling.BOX)
+            width, height = (round(side * target / min(whole.size)) for side in whole.size)
+            whole = whole.resize((width, whole.height), Image.Resampling.BICUBIC)
+            whole = whole.resize((width, height), Image.Resampling.BICUBIC)
+            left, top = (width - target) // 2, (height - target) // 2
+            np.testing.assert_array_equal(pixels, np.asarray(whole)[top : top + target, left : left + target])
 
 
 def test_golden_pixels() -> None:
