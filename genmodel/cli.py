@@ -96,6 +96,33 @@ def train(arguments: argparse.Namespace) -> None:
     print(f"{out}: weights.safetensors, config.json, history.csv, timeline.png, samples/")
 
 
+def batch(arguments: argparse.Namespace) -> None:
+    import json
+
+    from genmodel import pixels
+    from genmodel.config import run_config
+    from genmodel.data.block import Block
+    from genmodel.data.loader import Loader
+    from genmodel.errors import BlockError
+
+    path = arguments.run_folder / "identity.json"
+    try:
+        identity = json.loads(path.read_text())
+        config, digest = run_config(identity["config"], str(path)), identity["block"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"--run {arguments.run_folder}: identity.json is missing or damaged") from error
+    training, block = config.training, Block.open(arguments.data)
+    if digest != block.digest:
+        raise BlockError(f"{arguments.data} is another block ({block.digest[:16]}) than the run's ({digest[:16]})")
+    last = -(-training.images // training.batch_size)
+    if not 1 <= arguments.step <= last:
+        raise ConfigError(f"--step {arguments.step}: the run's steps are from 1 to {last:,}")
+    loader = Loader(block, config.image_size, "train", training.seed, flip=training.flip, place="map")
+    seen = (arguments.step - 1) * training.batch_size
+    pixels.save_grid(arguments.out, loader.batch(seen, training.batch_size)[0])
+    print(f"{arguments.out}: images {seen:,} and on; order up to there {loader.order_digest(seen)}")
+
+
 def sample(arguments: argparse.Namespace) -> None:
     from genmodel import pixels
     from genmodel.saved import load_model, sample
@@ -197,6 +224,12 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--runs", type=Path, default=Path("runs"), help="where checkpoints and records are kept")
     add.add_argument("--fresh", action="store_true", help="forget the checkpoints of an earlier try")
     add_device(add)
+
+    add = command(batch, "Show the batch of a run's step.", "batch --run runs/0123456789abcdef --step 1000")
+    add.add_argument("--run", dest="run_folder", type=Path, required=True, help="the run's folder")
+    add.add_argument("--step", type=int, required=True, help="counted from 1")
+    add_data(add)
+    add.add_argument("--out", type=Path, default=Path("grid.png"), help="the PNG to write")
 
     add = command(sample, "Draw samples into a picture.", "sample models/dcgan -n 64 --seed 0 --out grid.png")
     add.add_argument("model", type=Path, help="a finished model's folder")

@@ -1,7 +1,8 @@
-"""Batches of a block: the same ones whether they come from the device's memory or from the memory map."""
+"""Batches of a block: the same ones whether they come from the device's memory, the host's, or the memory map."""
 
-import os
+import hashlib
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -9,18 +10,20 @@ from torch import Tensor
 
 from genmodel.data.block import Block, Split
 from genmodel.data.order import flips, order
+from genmodel.data.store import Place, Store, best_place
 from genmodel.errors import ConfigError
 
 _AHEAD = 1 << 13  # positions whose order is worked out at once
-_COPY = 64 << 20  # bytes read at once while the split is brought into memory
+_BATCHES = 2  # that are read before they are asked for, where that takes the host's time
 
 
 class Loader:
     """A split of a block at one size, in an order that is a function of (seed, images_seen) alone.
 
-    The images live on `device` where they fit into `memory_budget` bytes (default: half of what is free there), else
-    they are gathered from the memory map for each batch. With `flip`, half of the images are mirrored, anew every
-    epoch. Of `world_size` processes each takes its share of every batch, in the order of their ranks.
+    `place` is where the images live: in the memory of `device` where half of what is free there holds them, else in
+    the (pinned) memory of the host, else in the memory map. What is not on the device is read ahead by a thread. With
+    `flip`, half of the images are mirrored, anew every epoch. Of `world_size` processes each takes its share of every
+    batch, in the order of their ranks. What is compared with block.json, and when, see `Store`.
     """
 
     def __init__(
@@ -31,7 +34,7 @@ class Loader:
         seed: int,
         device: str | torch.device = "cpu",
         flip: bool = False,
-        memory_budget: int | None = None,
+        place: Place | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -42,10 +45,12 @@ class Loader:
         self.rank, self.world_size = rank, world_size
         self._rows = block.rows(split)
         self._labels = torch.from_numpy(block.labels[self._rows].astype(np.int64)).to(self.device)
-        budget = _free_memory(self.device) // 2 if memory_budget is None else memory_budget
-        self.resident = len(self) * image_size * image_size * 3 <= budget
-        self._images: Tensor | None = None
+        self.place: Place = place or best_place(len(self) * image_size * image_size * 3, self.device)
+        self._store = Store(block, image_size, self._rows, self.device, self.place)
+        self._thread = None if self.place == "device" else ThreadPoolExecutor(1, "read-ahead")
+        self._coming: dict[tuple[int, int], Future[tuple[Tensor, np.ndarray]]] = {}  # (first, count) -> host's batch
         self._first, self._order = 0, np.empty(0, np.int64)
+        self._digest, self._digested = hashlib.sha256(), 0
 
     def __len__(self) -> int:
         """Images in the split."""
@@ -54,57 +59,71 @@ class Loader:
     def batch(self, images_seen: int, batch_size: int) -> tuple[Tensor, Tensor]:
         """The batch after `images_seen` images: uint8 [B, S, S, 3] and labels int64 [B], on the device.
 
-        B is batch_size / world_size; ConfigError if that is no whole number. A batch may straddle two epochs.
+        B is batch_size / world_size; ConfigError if that is no whole number; BlockError once a shard is found damaged.
+        A batch may straddle two epochs.
         """
         share, rest = divmod(batch_size, self.world_size)
         if rest:
             raise ConfigError(f"training.batch_size: {batch_size} cannot be shared by {self.world_size} processes")
-        first = images_seen + self.rank * share
-        images, labels = self._take(self._ordered(first, share))
+        images, places = self._expected(images_seen + self.rank * share, share, batch_size)
+        images = images.to(self.device, non_blocking=True)
         if self.flip:
-            chosen = np.flatnonzero(flips(np.arange(first, first + share), self.seed))  # on the host: nothing waits
-            index = torch.from_numpy(chosen).to(self.device, non_blocking=True)
-            images.index_copy_(0, index, images.index_select(0, index).flip(2))
-        return images, labels
+            first = images_seen + self.rank * share
+            self._mirror(images, np.flatnonzero(flips(np.arange(first, first + share), self.seed)))
+        return images, self._labels_at(places)
 
     def sequential(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The whole split once, in canonical order and never mirrored; the last batch may be smaller."""
         for start in range(0, len(self), batch_size):
-            yield self._take(np.arange(start, min(start + batch_size, len(self))))
+            places = np.arange(start, min(start + batch_size, len(self)))
+            yield self._store.take(places).to(self.device), self._labels_at(places)
 
-    def _ordered(self, first: int, count: int) -> np.ndarray:
+    def order_digest(self, images_seen: int) -> str:
+        """sha256 over the rows of the block that were shown before `images_seen`, in their order, as int64 (-1 - row
+        where mirrored), little-endian: the same for any batch size, world size and place. It goes on from the last
+        call's."""
+        if images_seen < self._digested:
+            self._digest, self._digested = hashlib.sha256(), 0
+        for start in range(self._digested, images_seen, _AHEAD):
+            positions = np.arange(start, min(start + _AHEAD, images_seen))
+            rows = self._rows[order(positions, len(self), self.seed)].astype("<i8")
+            mirrored = flips(positions, self.seed) if self.flip else np.zeros(len(rows), bool)
+            self._digest.update(np.where(mirrored, ~rows, rows))
+        self._digested = images_seen
+        return self._digest.hexdigest()
+
+    def check(self) -> None:
+        """Wait until every shard in use is compared with its digest; BlockError names one that is damaged."""
+        self._store.check.wait()
+
+    def _expected(self, first: int, count: int, stride: int) -> tuple[Tensor, np.ndarray]:
+        """The images at positions first, first + 1, ... and their places; the batches after it are begun."""
+        if self._thread is None:
+            return self._gather(first, count)
+        wanted = [(first + i * stride, count) for i in range(1 + _BATCHES)]
+        for old in self._coming.keys() - set(wanted):  # the order of batches was broken
+            self._coming.pop(old).cancel()
+        for batch in wanted:
+            if batch not in self._coming:
+                self._coming[batch] = self._thread.submit(self._gather, *batch)
+        return self._coming.pop(wanted[0]).result()
+
+    def _gather(self, first: int, count: int) -> tuple[Tensor, np.ndarray]:
         start = first - self._first
         if start < 0 or start + count > len(self._order):
             positions = np.arange(first, first + max(count, _AHEAD))
             self._first, self._order, start = first, order(positions, len(self), self.seed), 0
-        return self._order[start : start + count]
+        places = self._order[start : start + count]
+        return self._store.take(places), places
 
-    def _take(self, places: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The images and labels at places of the split, int64 [n]."""
-        index = torch.from_numpy(places).to(self.device, non_blocking=True)
-        if self.resident:
-            if self._images is None:
-                self._images = self._bring()
-            return self._images.index_select(0, index), self._labels.index_select(0, index)
-        images = torch.from_numpy(self.block.gather(self.image_size, self._rows[places]))
-        if self.device.type == "cuda":
-            images = images.pin_memory().to(self.device, non_blocking=True)
-        return images.to(self.device), self._labels.index_select(0, index)
+    def _labels_at(self, places: np.ndarray) -> Tensor:
+        return self._labels.index_select(0, torch.from_numpy(places).to(self.device, non_blocking=True))
 
-    def _bring(self) -> Tensor:
-        size = self.image_size
-        images = torch.empty((len(self), size, size, 3), dtype=torch.uint8, device=self.device)
-        step = max(1, _COPY // (size * size * 3))
-        for start in range(0, len(self), step):
-            part = self.block.gather(size, self._rows[start : start + step])
-            images[start : start + step] = torch.from_numpy(part)
-        return images
-
-
-def _free_memory(device: torch.device) -> int:
-    """Bytes that are free on the device; unknown ones count as none."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    if device.type == "cpu":
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 0
+    def _mirror(self, images: Tensor, chosen: np.ndarray) -> None:
+        """Mirror the images at `chosen` in place. The rows of a batch are copied by numpy: torch goes byte by byte."""
+        index = torch.from_numpy(chosen).to(self.device, non_blocking=True)
+        mirrored = images.index_select(0, index).flip(2)
+        if self.device.type == "cpu":
+            images.numpy()[chosen] = mirrored.numpy()
+        else:
+            images.index_copy_(0, index, mirrored)

@@ -1,15 +1,29 @@
 """Batches: the same from memory and from the map, for any start, any world size."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
+from genmodel.cli import main
+from genmodel.config import run_config
 from genmodel.data.block import Block
 from genmodel.data.loader import Loader
+from genmodel.data.order import flips, order
 from genmodel.data.prepare import prepare
+from genmodel.data.store import Place, best_place
+from genmodel.durable import digest_bytes, write_json
 from genmodel.errors import BlockError, ConfigError
+from genmodel.pixels import save_grid
+from genmodel.training.identity import identify
+from genmodel.training.trainer import train
+
+DAMAGED = r"16/shard-00001\.npy is damaged"
+PLACES: tuple[Place, ...] = get_args(Place)
 
 
 @pytest.fixture(scope="module")
@@ -60,20 +74,31 @@ def test_labels_belong_to_their_images(block: Block) -> None:
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_memory_and_map_give_the_same(block: Block, flip: bool) -> None:
-    resident, mapped = (Loader(block, 16, "train", 1, flip=flip, memory_budget=budget) for budget in (1 << 30, 0))
-    assert resident.resident and not mapped.resident
-    for start in (0, 7, 1000, 3, 10**9):
-        for a, b in zip(resident.batch(start, 9), mapped.batch(start, 9), strict=True):
+@pytest.mark.parametrize("place", ["host", "map"])
+def test_every_place_gives_the_same(block: Block, flip: bool, place: Place) -> None:
+    one, other = Loader(block, 16, "train", 1, flip=flip), Loader(block, 16, "train", 1, flip=flip, place=place)
+    assert one.place == "device"
+    for start in (0, 9, 18, 27, 7, 1000, 3, 12, 10**9):  # in order, which is read ahead, and not
+        for a, b in zip(one.batch(start, 9), other.batch(start, 9), strict=True):
             assert torch.equal(a, b)
-    for one, two in zip(resident.sequential(10), mapped.sequential(10), strict=True):
-        assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
+    for x, y in zip(one.sequential(10), other.sequential(10), strict=True):
+        assert torch.equal(x[0], y[0]) and torch.equal(x[1], y[1])
 
 
-def test_a_budget_one_byte_short_is_respected(block: Block) -> None:
-    need = len(block.rows("train")) * 16 * 16 * 3
-    assert Loader(block, 16, "train", 1, memory_budget=need).resident
-    assert not Loader(block, 16, "train", 1, memory_budget=need - 1).resident
+def test_batches_are_read_ahead(block: Block) -> None:
+    loader = Loader(block, 16, "train", 1, place="map")
+    loader.batch(0, 9)
+    assert sorted(loader._coming) == [(9, 9), (18, 9)]
+    loader.batch(36, 9)  # another order of batches forgets them
+    assert sorted(loader._coming) == [(45, 9), (54, 9)]
+
+
+def test_memory_is_used_by_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr("genmodel.data.store._free_host", lambda: 2000)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (200, 0))
+    assert [best_place(need, cpu) for need in (1000, 1001)] == ["device", "map"]
+    assert [best_place(need, gpu) for need in (100, 101, 1000, 1001)] == ["device", "host", "host", "map"]
 
 
 def test_a_resume_replays_nothing_and_batch_size_does_not_matter(block: Block) -> None:
@@ -112,10 +137,96 @@ def test_bad_sizes_and_splits_are_told_at_once(block: Block, tmp_path: Path) -> 
         Loader(block, 64, "train", 0)
 
 
+def damaged(block: Block, path: Path, change: Callable[[bytes], bytes]) -> Block:
+    """A copy of the block with another second shard."""
+    shutil.copytree(block.path, path)
+    shard = path / "16" / "shard-00001.npy"
+    shard.write_bytes(change(shard.read_bytes()))
+    return Block.open(path)
+
+
+def flip_last_bit(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize("place", ["device", "host"])
+def test_what_is_brought_into_memory_is_checked_before_the_first_batch(
+    block: Block, tmp_path: Path, place: Place
+) -> None:
+    loader = Loader(damaged(block, tmp_path / "data", flip_last_bit), 16, "train", 0, place=place)
+    with pytest.raises(BlockError, match=DAMAGED):
+        loader.batch(0, 4)
+
+
+def test_what_is_mapped_is_checked_while_it_is_read(block: Block, tmp_path: Path) -> None:
+    loader = Loader(damaged(block, tmp_path / "data", flip_last_bit), 16, "train", 0, place="map")
+    with pytest.raises(BlockError, match=DAMAGED):
+        [loader.batch(start, 4) for start in range(0, 400_000, 4)]
+    with pytest.raises(BlockError, match=DAMAGED):
+        loader.check()
+
+
+def test_a_sound_block_passes_the_check(block: Block) -> None:
+    loader = Loader(block, 16, "train", 0, place="map")
+    loader.batch(0, 4)
+    loader.check()
+
+
+def test_a_header_or_a_length_of_its_own_is_told_before_any_batch(block: Block, tmp_path: Path) -> None:
+    for name, change in (
+        ("header", lambda content: content.replace(b"(8, 16", b"(9, 16", 1)),
+        ("length", lambda content: content[:-1]),
+    ):
+        with pytest.raises(BlockError, match=f"shard-00001.npy has another {name}"):
+            Loader(damaged(block, tmp_path / name, change), 16, "train", 0)
+
+
+def test_a_training_stops_at_a_damaged_shard(block: Block, tmp_path: Path) -> None:
+    config = run_config({"family": "dcgan", "image_size": 16}, "test", ["images=64", "batch_size=8", "base_channels=4"])
+    broken = damaged(block, tmp_path / "data", flip_last_bit)
+    with pytest.raises(BlockError, match=DAMAGED):
+        train(identify("test", config, broken), broken, tmp_path / "out", tmp_path / "runs")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_digest_of_the_order_depends_on_the_order_alone(block: Block, flip: bool) -> None:
+    loader = Loader(block, 16, "train", 1, flip=flip)
+    positions = np.arange(20_000)
+    rows = block.rows("train")[order(positions, len(loader), 1)]
+    rows = np.where(flips(positions, 1), -1 - rows, rows) if flip else rows
+    for seen in (5, 20_000, 9_000, 0):  # on, and back
+        assert loader.order_digest(seen) == digest_bytes(rows[:seen].astype("<i8").tobytes())
+    other = Loader(block, 8, "train", 1, flip=flip, place="map", rank=1, world_size=2)
+    other.batch(0, 10)
+    assert other.order_digest(300) == loader.order_digest(300)
+    assert Loader(block, 16, "train", 2, flip=flip).order_digest(300) != loader.order_digest(300)
+
+
+def test_the_batch_of_a_step_is_shown_again(block: Block, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = run_config({"family": "dcgan", "image_size": 16}, "test", ["images=64", "batch_size=8", "seed=5"])
+    identity = identify("test", config, block)
+    write_json(tmp_path / "identity.json", identity.as_dict())
+    ask = ["batch", "--run", str(tmp_path), "--data", str(block.path), "--out", str(tmp_path / "grid.png"), "--step"]
+    main([*ask, "3"])
+    images, _ = Loader(block, 16, "train", 5, flip=config.training.flip).batch(16, 8)
+    save_grid(tmp_path / "expected.png", images)
+    assert (tmp_path / "grid.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
+    assert "order" in capsys.readouterr().out
+    for step, said in (("0", "from 1 to 8"), ("9", "from 1 to 8")):
+        with pytest.raises(SystemExit):
+            main([*ask, step])
+        assert said in capsys.readouterr().err
+    write_json(tmp_path / "identity.json", identity.as_dict() | {"block": "0" * 64})
+    with pytest.raises(SystemExit):
+        main([*ask, "3"])
+    assert "another block" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_gpu_gives_the_same(block: Block) -> None:
     cpu = Loader(block, 16, "train", 1, flip=True)
-    for budget in (None, 0):
-        gpu = Loader(block, 16, "train", 1, "cuda", flip=True, memory_budget=budget)
+    for place in PLACES:
+        gpu = Loader(block, 16, "train", 1, "cuda", flip=True, place=place)
         for a, b in zip(cpu.batch(5, 20), gpu.batch(5, 20), strict=True):
             assert b.device.type == "cuda" and torch.equal(a, b.cpu())

@@ -1,0 +1,83 @@
+"""Where a split's images are read from: the device's memory, the host's, or the memory map. All give the same bytes."""
+
+import os
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genmodel.data import parquet
+from genmodel.data.block import LEDGER, Block
+from genmodel.data.check import ShardCheck
+
+Place = Literal["device", "host", "map"]
+
+_COPY = 64 << 20  # bytes read at once while a split is brought into memory
+
+
+class Store:
+    """The images at `rows` of a block (int64 [n]), held at `place`.
+
+    Those in memory are brought there, and their shards' digests compared, at the first `take`. Those of the memory map
+    are compared beside the training; what is found stops the next `take`. BlockError names the damaged file.
+    """
+
+    def __init__(self, block: Block, size: int, rows: np.ndarray, device: torch.device, place: Place) -> None:
+        self._shape = (len(rows), size, size, 3)
+        self._device, self._place = device, place
+        ledger = parquet.read(block.path / LEDGER, ["shard", "row"])
+        self._shards, self._rows = ledger["shard"][rows], ledger["row"][rows]
+        self._maps = [np.asarray(shard) for shard in block.shards(size)]  # an np.memmap itself is slow to index
+        self.check = ShardCheck(block, size, np.unique(self._shards).tolist())
+        self._held: Tensor | None = None
+
+    def take(self, places: np.ndarray) -> Tensor:
+        """Copies of the images at places of the split, uint8 [n, S, S, 3]: on the device if they live there, else in
+        the host's memory, pinned where the device is a GPU."""
+        if self._place == "map":
+            self.check.beside()
+        elif self._held is None:
+            self.check.now()
+            self._held = self._bring()
+        if self._held is not None and self._held.device.type != "cpu":
+            return self._held.index_select(0, torch.from_numpy(places).to(self._device, non_blocking=True))
+        images = self._empty(len(places))
+        if self._held is not None:
+            np.take(self._held.numpy(), places, 0, images.numpy(), "clip")
+        else:
+            self._read(places, images.numpy())
+        return images
+
+    def _read(self, places: np.ndarray, out: np.ndarray) -> None:
+        """One by one: a batch meets nearly as many shards as it has images."""
+        for i, (shard, row) in enumerate(zip(self._shards[places].tolist(), self._rows[places].tolist(), strict=True)):
+            out[i] = self._maps[shard][row]
+
+    def _empty(self, count: int) -> Tensor:
+        return torch.empty((count, *self._shape[1:]), dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+
+    def _bring(self) -> Tensor:
+        if self._place == "host":
+            images = self._empty(len(self._rows))
+        else:
+            images = torch.empty(self._shape, dtype=torch.uint8, device=self._device)
+        step = max(1, _COPY // images[0].numel())
+        for start in range(0, len(images), step):
+            part = images[start : start + step]
+            read = part.numpy() if part.device.type == "cpu" else np.empty(part.shape, np.uint8)
+            self._read(np.arange(start, start + len(part)), read)
+            part.copy_(torch.from_numpy(read))
+        return images
+
+
+def best_place(need: int, device: torch.device) -> Place:
+    """The fastest place for `need` bytes that leaves half of the memory free there that is free now."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_host()
+    if need <= free // 2:
+        return "device"
+    return "host" if device.type == "cuda" and need <= _free_host() // 2 else "map"
+
+
+def _free_host() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
