@@ -1,0 +1,131 @@
+"""Push and pull through real remotes, a folder and an S3 endpoint; an object that was damaged there is refused."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from flows import versioning
+
+ORIGIN = {"source": "digits", "sizes": [16]}
+CONFIG = Path(__file__).parents[2] / ".dvc" / "config"
+
+
+class Remote(NamedTuple):
+    options: dict[str, str]
+    objects: Callable[[], dict[str, bytes]]
+    put: Callable[[str, bytes], None]
+
+
+def configure(root: Path, **options: str) -> None:
+    """This project's DVC settings and a default remote with these options."""
+    settings = CONFIG.read_text().replace("[core]", "[core]\n    remote = store", 1)
+    remote = "".join(f"    {key} = {value}\n" for key, value in options.items())
+    (root / ".dvc" / "config").write_text(f"{settings}\n['remote \"store\"']\n{remote}")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with this one's DVC settings, and data of three files, one of them above 1 MiB."""
+    root = tmp_path / "project"
+    (root / "data" / "16").mkdir(parents=True)
+    (root / "data" / "block.json").write_text("{}")
+    for shard, size in enumerate((1000, 3 << 20)):
+        (root / "data" / "16" / f"shard-{shard:05d}.npy").write_bytes(os.urandom(size))
+    (root / ".dvc").mkdir()
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """The address of an S3 server of our own on a free port."""
+    pytest.importorskip("moto.server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=5).close()
+                    break
+                except OSError:
+                    assert server.poll() is None and time.monotonic() < deadline, "the S3 server did not start"
+                    time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Remote:
+    """A place to push to: its options for DVC, what it holds, and how to put something else there."""
+    if request.param == "folder":
+        store = tmp_path / "store"
+
+        def put(name: str, content: bytes) -> None:
+            (store / name).chmod(0o644)
+            (store / name).write_bytes(content)
+
+        return Remote({"url": str(store)}, lambda: tree(store), put)
+    import boto3
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    address = request.getfixturevalue("endpoint")
+    s3 = boto3.resource("s3", endpoint_url=address, region_name="us-east-1")
+    bucket = s3.create_bucket(Bucket=f"bucket{len(list(s3.buckets.all()))}")
+    return Remote(
+        {"url": f"s3://{bucket.name}", "endpointurl": address, "region": "us-east-1"},
+        lambda: {held.key: held.get()["Body"].read() for held in bucket.objects.all()},
+        lambda name, content: bucket.put_object(Key=name, Body=content) and None,
+    )
+
+
+def forget(root: Path) -> None:
+    """As a fresh clone: neither data nor cache."""
+    for place in (root / "data", root / ".dvc" / "cache", root / ".dvc" / "tmp"):
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_data_goes_there_and_comes_back(project: Path, remote: Remote) -> None:
+    configure(project, **remote.options, verify="true")
+    before = tree(project / "data")
+    versioning.add(project, ORIGIN)
+    assert versioning.push(project) == "store"
+    assert {*before.values()} < {*remote.objects().values()}  # and the list of the folder's files
+    forget(project)
+    assert versioning.restore(project)
+    assert tree(project / "data") == before
+
+
+def test_a_flipped_bit_there_is_refused(project: Path, remote: Remote) -> None:
+    configure(project, **remote.options, verify="true")
+    before = tree(project / "data")
+    versioning.add(project, ORIGIN)
+    versioning.push(project)
+    name, held = max(remote.objects().items(), key=lambda item: len(item[1]))
+    remote.put(name, held[:-1] + bytes([held[-1] ^ 1]))
+    forget(project)
+    assert not versioning.restore(project)
+    assert set(tree(project / "data").values()) < set(before.values())  # nothing but what is sound
+
+    forget(project)
+    configure(project, **remote.options, verify="false")  # DVC's default takes what comes
+    assert versioning.restore(project)
+    assert tree(project / "data") != before
