@@ -6,15 +6,10 @@ Ratios are medians over repeats that alternate between the two ways, so that a n
 """
 
 import argparse
-import os
 import platform
-import statistics
 import sys
 import tarfile
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -23,6 +18,8 @@ import torch
 from PIL import Image, ImageFilter
 
 from benchmarks import plain
+from benchmarks.compare import HEAD, Row, alternate, rate
+from benchmarks.data import CORES, measure_load, measure_prepare
 from genmodel import pixels
 from genmodel.cli import choose_device, user_errors
 from genmodel.config import run_config
@@ -33,28 +30,13 @@ from genmodel.models.base import build_model
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 SIZE = 64
-CORES = os.cpu_count() or 1
-
-
-@dataclass(frozen=True)
-class Row:
-    what: str
-    ours: list[float]  # images/s of each repeat
-    plain: list[float]
-
-    def text(self) -> str:
-        ratios = [ours / theirs for ours, theirs in zip(self.ours, self.plain, strict=True)]
-        spread = f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})"
-        return (
-            f"| {self.what} | {statistics.median(self.ours):,.0f} | {statistics.median(self.plain):,.0f} | {spread} |"
-        )
 
 
 def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     with user_errors(), tempfile.TemporaryDirectory() as scratch:
         images = unpacked(options.source, Path(scratch) / "images")
-        block = prepare(str(images), Path(scratch) / "data", [SIZE])
+        block = prepare(str(images), Path(scratch) / "data", [SIZE, 256])
         measures = {"prepare": measure_prepare, "load": measure_load, "train": measure_train}
         rows = [row for name in options.only.split(",") for row in measures[name](images, block, options)]
         report = _report(rows, len(block), options)
@@ -63,42 +45,6 @@ def main(argv: list[str] | None = None) -> int:
         with RESULTS.open("a") as handle:
             handle.write("\n" + report)
     return 0
-
-
-def alternate(what: str, ours: Callable[[], float], theirs: Callable[[], float], repeats: int) -> Row:
-    """`ours` and `theirs` return images/s; both run once unmeasured first."""
-    ours(), theirs()
-    pairs = [(ours(), theirs()) for _ in range(repeats)]
-    return Row(what, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
-
-
-def measure_prepare(images: Path, block: Block, options: argparse.Namespace) -> list[Row]:
-    """Raw JPEGs to a finished uint8 array on disk, all cores."""
-
-    def ours() -> float:
-        with tempfile.TemporaryDirectory() as scratch:
-            return rate(len(block), lambda: prepare(str(images), Path(scratch) / "data", [SIZE]))
-
-    def theirs() -> float:
-        with tempfile.TemporaryDirectory() as scratch:
-            return rate(len(block), lambda: plain.prepare(images, SIZE, Path(scratch) / "array.npy", CORES))
-
-    return [alternate(f"prepare at {SIZE} px, {CORES} cores", ours, theirs, options.repeats)]
-
-
-def measure_load(images: Path, block: Block, options: argparse.Namespace) -> list[Row]:
-    """Shuffled batches of 64, without a model."""
-    batch_size, ours_count, plain_count = 64, 64 * 2_000, 64 * 8
-    loader = Loader(block, SIZE, "train", seed=0, flip=True)
-    theirs_batches = plain.batches(images, SIZE, batch_size, CORES)
-
-    def ours() -> float:
-        return rate(ours_count, lambda: [loader.batch(seen, batch_size) for seen in range(0, ours_count, batch_size)])
-
-    def theirs() -> float:
-        return rate(plain_count, lambda: [next(theirs_batches) for _ in range(plain_count // batch_size)])
-
-    return [alternate(f"load {SIZE} px, batches of {batch_size}", ours, theirs, options.repeats)]
 
 
 def measure_train(images: Path, block: Block, options: argparse.Namespace) -> list[Row]:
@@ -129,18 +75,12 @@ def measure_train(images: Path, block: Block, options: argparse.Namespace) -> li
         row = alternate(
             f"train DCGAN-64, {precision}, {device}",
             lambda run=run: rate(steps * batch_size, run),
+            "eager fp32, DataLoader",
             theirs,
             options.repeats,
         )
         rows.append(row)
     return rows
-
-
-def rate(count: int, work: Callable[[], object]) -> float:
-    """`count` images over the seconds that `work` takes."""
-    start = time.perf_counter()
-    work()
-    return count / (time.perf_counter() - start)
 
 
 def unpacked(source: str | None, target: Path) -> Path:
@@ -178,9 +118,7 @@ def _report(rows: list[Row], count: int, options: argparse.Namespace) -> str:
     machine = f"{_processor()}, {CORES} cores{gpu}; torch {torch.__version__}, Python {platform.python_version()}"
     source = Path(options.source).name if options.source else "drawn JPEGs of 500 x 375"
     head = f"## {date.today()}, {machine}\n\n{count} images ({source}), {options.repeats} repeats, medians.\n\n"
-    table = "| what | genmodel, images/s | plain way, images/s | ratio (lowest to highest) |\n"
-    table += "| --- | ---: | ---: | ---: |\n"
-    return head + table + "".join(row.text() + "\n" for row in rows)
+    return head + HEAD + "".join(row.text() for row in rows)
 
 
 def _processor() -> str:
