@@ -39,10 +39,11 @@ def train(settings: Settings, name: str) -> None:
     """One training: the loop writes its record, the follower tells MLflow."""
     from flows.follower import Follower
     from flows.tracking import Tracker
+    from genmodel.data.block import Block
     from genmodel.training import trainer
     from genmodel.training.identity import identify
 
-    block = whole_block(DATA)  # bare `dvc repro` takes a damaged data/ for a new version of it
+    block = Block.open(DATA)
     identity = identify(name, _model(read_params(PARAMS), name), block)
     training = Training(
         name=name,

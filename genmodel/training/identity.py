@@ -10,7 +10,8 @@ from genmodel.config import RunConfig
 from genmodel.data.block import Block
 
 # the code that decides a trained model's bytes
-_CODE = ("models", "training", "data/block.py", "data/loader.py", "pixels.py", "tensors.py", "config.py")
+_CODE = ("models", "training", *(f"data/{name}.py" for name in ("block", "loader", "order", "store")))
+_CODE += ("config.py", "pixels.py", "tensors.py")
 
 
 @dataclass(frozen=True, kw_only=True)
