@@ -3,23 +3,27 @@
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from benchmarks import plain
 from benchmarks.compare import Row, alternate, rate
-from genmodel.data.block import Block
+from genmodel.data import parquet
+from genmodel.data.block import LEDGER, Block, shard_header, shard_name, write_index
 from genmodel.data.loader import Loader
 from genmodel.data.prepare import prepare
 from genmodel.data.resize import decode, resize_all
 from genmodel.data.store import Place
+from genmodel.durable import digest_file
 
 CORES = os.cpu_count() or 1
 BATCH = 64
+LARGE = 512 << 20  # bytes
 
 
 def measure_prepare(images: Path, block: Block, options: argparse.Namespace) -> list[Row]:
@@ -59,20 +63,46 @@ def measure_load(images: Path, block: Block, options: argparse.Namespace) -> lis
     """Shuffled batches of 64, without a model."""
     rows = []
     for size in block.sizes:
-        count = BATCH * (2_000 if size == 64 else 200)
-        copied = partial(rate, count, partial(_copy, block, size, count))
-        for place in ("device", "map"):
-            ours = _loading(block, size, place, False, count)
-            rows.append(alternate(f"load {size} px, {_NAMES[place]}", ours, "a copy", copied, options.repeats))
-        batches, few = plain.batches(images, size, BATCH, CORES), BATCH * 6
-
-        def theirs(batches=batches, few=few) -> float:  # type: ignore[no-untyped-def]
-            return rate(few, lambda: [next(batches) for _ in range(few // BATCH)])
-
-        ours = _loading(block, size, "device", True, count)
-        beside = "ImageFolder, DataLoader, flips in neither"
-        rows.append(alternate(f"load {size} px, mirrored by half", ours, beside, theirs, options.repeats))
+        count = BATCH * (1_000 if size == 64 else 100)
+        with tempfile.TemporaryDirectory() as scratch:
+            large = _enlarged(block, size, Path(scratch) / "data")
+            copied = partial(rate, count, partial(_copy, large, size, count))
+            for place in ("device", "map"):
+                ours = _loading(large, size, place, False, count)
+                rows.append(alternate(f"load {size} px, {_NAMES[place]}", ours, "a copy", copied, options.repeats))
+            ours = _loading(large, size, "device", True, count)
+            batches = plain.batches(images, size, BATCH, CORES)
+            theirs = partial(_next, batches, BATCH * 20)
+            beside = "ImageFolder, DataLoader, not mirrored"
+            rows.append(alternate(f"load {size} px, half mirrored", ours, beside, theirs, options.repeats))
     return rows
+
+
+def _next(batches: Iterator[Tensor], count: int) -> float:
+    return rate(count, lambda: _drop(next(batches) for _ in range(count // BATCH)))
+
+
+def _drop(batches: Iterable[object]) -> None:
+    """Take them one after the other, keeping none."""
+    for _ in batches:
+        pass
+
+
+def _enlarged(block: Block, size: int, folder: Path) -> Block:
+    """The images of a block again and again, so that they do not fit into the processor's caches."""
+    rows = np.concatenate(block.shards(size))
+    shards = -(-LARGE // rows.nbytes)
+    (folder / str(size)).mkdir(parents=True)
+    files = {}
+    for shard in range(shards):
+        path = folder / shard_name(size, shard)
+        path.write_bytes(shard_header(len(rows), size) + rows.tobytes())
+        files[shard_name(size, shard)] = {"sha256": digest_file(path), "rows": len(rows), "bytes": path.stat().st_size}
+    count = np.arange(shards * len(rows), dtype=np.int32)
+    columns = {"label": 0 * count, "split": 0 * count, "shard": count // len(rows), "row": count % len(rows)}
+    parquet.write(folder / LEDGER, columns)
+    write_index(folder, block.facts | {"images": len(count), "sizes": [size], "files": files})
+    return Block.open(folder)
 
 
 _NAMES: dict[Place, str] = {"device": "from memory", "map": "from the memory map"}
@@ -82,12 +112,13 @@ def _loading(block: Block, size: int, place: Place, flip: bool, count: int) -> C
     loader = Loader(block, size, "all", seed=0, flip=flip, place=place)
     loader.batch(0, BATCH)
     loader.check()  # what is compared in the background is not to be measured
-    return lambda: rate(count, lambda: [loader.batch(seen, BATCH) for seen in range(0, count, BATCH)])
+    return lambda: rate(count, lambda: _drop(loader.batch(seen, BATCH) for seen in range(0, count, BATCH)))
 
 
 def _copy(block: Block, size: int, count: int) -> None:
     """As many bytes in the order in which they lie, into batches of their own."""
-    shard = np.asarray(max(block.shards(size), key=len))
-    for start in range(0, count, BATCH):
-        start %= len(shard) - BATCH
-        shard[start : start + BATCH].copy()
+    shards = [np.asarray(shard) for shard in block.shards(size)]
+    steps = len(shards[0]) // BATCH
+    for number in range(count // BATCH):
+        start = number % steps * BATCH
+        shards[number // steps % len(shards)][start : start + BATCH].copy()

@@ -120,10 +120,10 @@ class Loader:
         return self._labels.index_select(0, torch.from_numpy(places).to(self.device, non_blocking=True))
 
     def _mirror(self, images: Tensor, chosen: np.ndarray) -> None:
-        """Mirror the images at `chosen` in place. The rows of a batch are copied by numpy: torch goes byte by byte."""
-        index = torch.from_numpy(chosen).to(self.device, non_blocking=True)
-        mirrored = images.index_select(0, index).flip(2)
+        """Mirror the images at `chosen` in place; on the host numpy copies whole images, where torch goes by bytes."""
         if self.device.type == "cpu":
-            images.numpy()[chosen] = mirrored.numpy()
+            pixels = images.numpy()
+            pixels[chosen] = torch.from_numpy(pixels[chosen]).flip(2).numpy()
         else:
-            images.index_copy_(0, index, mirrored)
+            index = torch.from_numpy(chosen).to(self.device, non_blocking=True)
+            images.index_copy_(0, index, images.index_select(0, index).flip(2))
