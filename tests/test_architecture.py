@@ -12,7 +12,7 @@ SCIENCE = sorted((ROOT / "genmodel").rglob("*.py"))
 OPERATIONS = sorted((ROOT / "flows").rglob("*.py"))
 ALLOWED = {"torch", "torchvision", "numpy", "pandas", "PIL", "genmodel"}
 # imported inside a function, with a clear word when missing; nothing that the five packages cannot do without
-OPTIONAL = {"yaml", "tqdm", "sklearn", "torch_fidelity", "jinja2"}
+OPTIONAL = {"pyarrow", "yaml", "tqdm", "sklearn", "torch_fidelity", "jinja2"}
 
 
 def imports(path: Path) -> dict[str, bool]:

@@ -6,7 +6,7 @@ Reading goes through `os.pread` alone, so that processes forked from a scan shar
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -136,6 +136,18 @@ class GzipFile:
         if len(self._points) > _MAX_POINTS:  # 40 KiB each
             self._points = self._points[::2]
             self._spacing *= 2
+
+
+def open_bytes(path: Path) -> Bytes:
+    """The bytes of a file, unpacked if it is a gzip."""
+    with path.open("rb") as handle:
+        return GzipFile(path) if handle.read(2) == b"\x1f\x8b" else PlainFile(path)
+
+
+def stamp_of(paths: Sequence[Path]) -> str:
+    """A text that changes when one of the files does, as far as its size and time tell."""
+    facts = [path.stat() for path in paths]
+    return " ".join(f"{fact.st_size}-{fact.st_mtime_ns}" for fact in facts)
 
 
 class Entry(NamedTuple):

@@ -1,15 +1,17 @@
 """The block: resized images in memory-mapped shards, a ledger of where each came from, and digests of it all.
 
-data/block.json            sizes, classes, recipe, versions, every file's sha256
-data/ledger.parquet        a row an image: name, class, label, split, sha256, original facts, shard, row
-data/rejects.parquet       what could not be used, and why
-data/64/shard-00000.npy    uint8 [rows, 64, 64, 3], NHWC, in canonical order (class, then name)
+data/block.json             sizes, classes, recipe, generations (source, decoders, counts), every file's sha256
+data/ledger-000.parquet     a row an image: name, class, label, split, sha256, original facts, shard, row
+data/rejects-000.parquet    what could not be used, and why
+data/64/shard-00000.npy     uint8 [rows, 64, 64, 3], NHWC, in canonical order (class, then name)
+
+An update adds a generation: further shards and ledgers of its own. What an earlier one wrote never changes.
 """
 
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +22,9 @@ from genmodel import durable, progress
 from genmodel.data import parquet
 from genmodel.errors import BlockError
 
-FORMAT = 1
+FORMAT = 2
 HEADER = 128  # bytes before a shard's first row
 SPLITS = {"train": 0, "val": 1}
-LEDGER, REJECTS = "ledger.parquet", "rejects.parquet"
 
 Split = Literal["train", "val", "all"]
 
@@ -31,6 +32,16 @@ Split = Literal["train", "val", "all"]
 def shard_name(size: int, shard: int) -> str:
     """A shard's path inside the block."""
     return f"{size}/shard-{shard:05d}.npy"
+
+
+def ledger_name(generation: int) -> str:
+    """The path inside the block of the ledger of a generation's images."""
+    return f"ledger-{generation:03d}.parquet"
+
+
+def rejects_name(generation: int) -> str:
+    """The path inside the block of the ledger of a generation's rejects."""
+    return f"rejects-{generation:03d}.parquet"
 
 
 def shard_header(rows: int, size: int) -> bytes:
@@ -54,7 +65,7 @@ class Block:
         self.sizes: list[int] = facts["sizes"]
         self.classes: list[str] = facts["classes"]
         self.resize: str = facts["resize"]
-        columns = parquet.read(path / LEDGER, ["label", "split", "shard", "row"])
+        columns = self.ledger(["label", "split", "shard", "row"])
         self.labels: np.ndarray = columns["label"]  # int32 [n]
         self.splits: np.ndarray = columns["split"]  # int32 [n], values of SPLITS
         self._shard, self._row = columns["shard"], columns["row"]
@@ -81,8 +92,24 @@ class Block:
             raise BlockError(f"{index} is damaged: its checksum does not fit; pull or prepare the block anew")
         block = cls(path, facts, durable.digest_bytes(content))
         if len(block) != facts["images"]:
-            raise BlockError(f"{path / LEDGER} has {len(block)} images, block.json {facts['images']}: pull it anew")
+            raise BlockError(
+                f"{path}: the ledgers have {len(block)} images, block.json {facts['images']}: pull it anew"
+            )
         return block
+
+    def ledger(self, columns: Sequence[str] | None = None) -> dict[str, Any]:
+        """The named columns (all by default) of every image, of all generations: int32 [n], or lists of n strings."""
+        names = [ledger_name(number) for number in range(len(self.facts["generations"]))]
+        return _joined([parquet.read(self.path / name, columns) for name in names])
+
+    def rejects(self) -> dict[str, list[str]]:
+        """The name, class, sha256 and reason of every reject, of all generations."""
+        names = [rejects_name(number) for number in range(len(self.facts["generations"]))]
+        return _joined([parquet.read(self.path / name) for name in names])
+
+    def shard_count(self) -> int:
+        """How many shards there are of each size."""
+        return sum(name.startswith(f"{self.sizes[0]}/") for name in self.facts["files"])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -101,8 +128,7 @@ class Block:
             wanted = ",".join(map(str, sorted({*self.sizes, size})))
             raise BlockError(f"{self.path} has {has} px, not {size}: prepare it with --sizes {wanted}")
         if size not in self._maps:
-            count = sum(name.startswith(f"{size}/") for name in self.facts["files"])
-            self._maps[size] = [self._map(size, shard) for shard in range(count)]
+            self._maps[size] = [self._map(size, shard) for shard in range(self.shard_count())]
         return self._maps[size]
 
     def _map(self, size: int, shard: int) -> np.ndarray:
@@ -148,6 +174,18 @@ class Block:
         return problems or list(_disagreements(self))
 
 
+def _joined(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Tables of the same columns, one below the other."""
+    if len(tables) == 1:
+        return dict(tables[0])
+    return {
+        name: np.concatenate([table[name] for table in tables])
+        if isinstance(column, np.ndarray)
+        else [text for table in tables for text in table[name]]
+        for name, column in tables[0].items()
+    }
+
+
 def _damage(path: Path, facts: Mapping[str, Any]) -> str:
     try:
         size = path.stat().st_size
@@ -168,19 +206,21 @@ def _names(folder: Path) -> list[str]:
 
 def _disagreements(block: Block) -> Iterator[str]:
     """What the ledgers, the shards and block.json say differently, all files being what block.json says."""
-    facts, ledger = block.facts, parquet.read(block.path / LEDGER)
-    count = len(parquet.read(block.path / REJECTS)["name"])
-    if count != facts["rejected"]:
-        yield f"{REJECTS}: has {count} rows, block.json says {facts['rejected']}"
+    ledger = block.ledger()
+    for number, facts in enumerate(block.facts["generations"]):
+        for name, expected in ((ledger_name(number), facts["images"]), (rejects_name(number), facts["rejected"])):
+            count = len(parquet.read(block.path / name, ["name"])["name"])
+            if count != expected:
+                yield f"{name}: has {count} rows, block.json says {expected}"
     if ledger["class"] != [block.classes[label] if 0 <= label < len(block.classes) else "" for label in block.labels]:
-        yield f"{LEDGER}: labels and classes differ"
+        yield "ledger: labels and classes differ"
     if not np.isin(block.splits, list(SPLITS.values())).all():
-        yield f"{LEDGER}: a split is neither train nor val"
+        yield "ledger: a split is neither train nor val"
     for size in block.sizes:
         rows = [len(shard) for shard in block.shards(size)]
         expected = [(shard, row) for shard, count in enumerate(rows) for row in range(count)]
         if expected != list(zip(ledger["shard"].tolist(), ledger["row"].tolist(), strict=True)):
-            yield f"{LEDGER}: its shards and rows are not those of the {size} px shards"
+            yield f"ledger: its shards and rows are not those of the {size} px shards"
         for shard, count in enumerate(rows):
             with (block.path / shard_name(size, shard)).open("rb") as handle:
                 if handle.read(HEADER) != shard_header(count, size):

@@ -5,6 +5,9 @@ images share (train/CLASS/x.jpg) are left out; images without any folder are of 
 """
 
 import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 FLAT_CLASS = "images"
@@ -34,6 +37,25 @@ class Listing(NamedTuple):
     ignored: int
 
 
+class Source(ABC):
+    """Raw images by class and name; sources.py opens the one that lies at a location.
+
+    It may be pickled, and a process forked after `scan` uses what the scan learned.
+    """
+
+    name: str  # short, without the machine's folders: it goes into block.json
+    stamp: str = ""  # changes when the source does; a preparation under another stamp is not resumed
+    files: Sequence[Path] = ()  # the archives that it is read from
+
+    @abstractmethod
+    def scan(self) -> Listing:
+        """All members in canonical order; SourceError if the source is cut off or damaged."""
+
+    @abstractmethod
+    def read(self, member: Member) -> bytes:
+        """A member's bytes; Reject if they cannot be had, SourceError if the source has changed since the scan."""
+
+
 class Collector:
     """Gathers a source's entries and names them."""
 
@@ -43,15 +65,14 @@ class Collector:
 
     def add(self, path: str, locator: tuple[int | str, ...], size: int, special: str = "", inside: str = "") -> None:
         """Add the entry `path` of `size` bytes; `special` says why it is no plain file, `inside` names its archive."""
-        refused = special or _hostile(path) or _hostile(inside)
+        refused = special or hostile(path) or hostile(inside)
         if refused:
             shown = f"{inside}/{path}" if inside else path
             self._found.append((shown.encode(errors="backslashreplace").decode(), locator, refused))
-        elif is_hidden(path) or path.rpartition("/")[2].rpartition(".")[2].lower() not in EXTENSIONS:
+        elif is_hidden(path) or not is_image(path):
             self._ignored += 1
         else:
-            large = f"{size:,} bytes are too many for an image" if size > MAX_BYTES else ""
-            self._found.append(("/".join(_parts(inside) + _parts(path)), locator, large))
+            self._found.append(("/".join(_parts(inside) + _parts(path)), locator, too_large(size)))
 
     def listing(self) -> Listing:
         """The members in canonical order."""
@@ -67,7 +88,22 @@ class Collector:
                 members.append(Member(top if slash else FLAT_CLASS, name, locator))
             else:
                 members.append(Member("", name, locator, "lies beside the class folders, in none of them"))
-        return Listing(_without_doubles(sorted(members)), self._ignored)
+        return listing(members, self._ignored)
+
+
+def listing(members: Iterable[Member], ignored: int) -> Listing:
+    """The members in canonical order, those refused whose names occur twice."""
+    return Listing(_without_doubles(sorted(members)), ignored)
+
+
+def in_label_order(classes: Iterable[str]) -> list[str]:
+    """Classes in the order of their labels: whole numbers by value (2 before 10), then the others by name."""
+    return sorted(set(classes), key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+
+
+def is_image(path: str) -> bool:
+    """Whether a file is an image by its name."""
+    return path.rpartition("/")[2].rpartition(".")[2].lower() in EXTENSIONS
 
 
 def is_hidden(path: str) -> bool:
@@ -79,7 +115,13 @@ def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in ("", ".")]
 
 
-def _hostile(path: str) -> str:
+def too_large(size: int) -> str:
+    """Why an image's file of `size` bytes is refused, or nothing."""
+    return f"{size:,} bytes are too many for an image" if size > MAX_BYTES else ""
+
+
+def hostile(path: str) -> str:
+    """Why a name is refused, or nothing."""
     if path.startswith("/"):
         return "an absolute name"
     if ".." in path.split("/"):

@@ -26,24 +26,28 @@ def make_shards(
     waiting = _slices(members, rows, shards)
     written: dict[int, dict[int, list[Outcome]]] = {}  # shard -> start -> outcomes
     pending: dict[Future[Any], Slice | None] = {}  # None: a sealing
+    unsealed: set[int] = set()  # what a kill would undo
+    most = 1 - (-_AHEAD * workers * SLICE // rows)  # one that waits for its seal, and those that all are busy with
     pool = _start(job, workers)
     try:
-        while True:
-            while len(pending) < _AHEAD * workers and (piece := next(waiting, None)):
+        piece = next(waiting, None)
+        while piece or pending:
+            while piece and len(pending) < _AHEAD * workers and len(unsealed | {piece.shard}) <= most:
+                unsealed.add(piece.shard)
                 pending[pool.submit(work, piece)] = piece
-            if not pending:
-                return
+                piece = next(waiting, None)
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                piece, outcomes = pending.pop(future), future.result()
-                if piece is None:
+                done, result = pending.pop(future), future.result()
+                if done is None:
+                    unsealed.discard(result)
                     continue
-                shard = written.setdefault(piece.shard, {})
-                shard[piece.start] = outcomes
-                if sum(map(len, shard.values())) == len(members[piece.shard * rows : (piece.shard + 1) * rows]):
+                shard = written.setdefault(done.shard, {})
+                shard[done.start] = result
+                if sum(map(len, shard.values())) == len(members[done.shard * rows : (done.shard + 1) * rows]):
                     whole = [outcome for start in sorted(shard) for outcome in shard[start]]
-                    pending[pool.submit(seal, piece.shard, whole)] = None
-                    del written[piece.shard]
-                yield piece, outcomes
+                    pending[pool.submit(seal, done.shard, whole)] = None
+                    del written[done.shard]
+                yield done, result
     except BrokenProcessPool as error:
         mend = "run the same command again, with fewer --workers if memory was short"
         raise StorageError(f"a worker that prepared images was killed: {mend}") from error

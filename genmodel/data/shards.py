@@ -19,9 +19,8 @@ import numpy as np
 
 from genmodel import durable
 from genmodel.data.block import HEADER, shard_header, shard_name
-from genmodel.data.members import Member, Reject
+from genmodel.data.members import Member, Reject, Source
 from genmodel.data.resize import decode, resize_all
-from genmodel.data.sources import Source
 
 # An accepted member's (sha256, width, height, mode, format, repairs), or a rejected one's (sha256, reason).
 Outcome = tuple[str | int, ...]
@@ -33,7 +32,12 @@ class Job:
 
     source: Source
     place: Path  # holds block/ and parts/
-    sizes: Sequence[int]
+    sizes: Sequence[int]  # none: the members are only read, for their sha256
+    first_shard: int = 0  # the number of the first shard in the block
+
+    def shard_name(self, size: int, shard: int) -> str:
+        """The path inside the block of the job's n-th shard."""
+        return shard_name(size, self.first_shard + shard)
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def work(piece: Slice) -> list[Outcome]:
         for size, image in images.items():
             pixels[size][i] = image
     for size, rows in pixels.items():
-        path = _job.place / "block" / shard_name(size, piece.shard)
+        path = _job.place / "block" / _job.shard_name(size, piece.shard)
         with durable.storage_errors(path):
             path.touch()
             with path.open("r+b") as handle:
@@ -88,6 +92,8 @@ def _convert(member: Member) -> tuple[Outcome, dict[int, np.ndarray]]:
             raise Reject(member.refused)
         content = _job.source.read(member)
         digest = durable.digest_bytes(content)
+        if not _job.sizes:
+            raise Reject("only read")
         image, facts = decode(content)
         return (digest, *astuple(facts)), resize_all(image, _job.sizes)
     except Reject as reject:
@@ -99,18 +105,19 @@ def is_accepted(outcome: Outcome) -> bool:
     return len(outcome) > 2
 
 
-def seal(shard: int, outcomes: list[Outcome]) -> None:
-    """Finish the files of a shard all of whose slices are written, and leave its part."""
+def seal(shard: int, outcomes: list[Outcome]) -> int:
+    """Finish the files of a shard all of whose slices are written, and leave its part; returns its number."""
     kept = [place for place, outcome in enumerate(outcomes) if is_accepted(outcome)]
     files = {}
     for size in _job.sizes:
-        name = shard_name(size, shard)
+        name = _job.shard_name(size, shard)
         path = _job.place / "block" / name
         with durable.storage_errors(path):
             _close_gaps(path, size, kept)
             durable.sync_folder(path.parent)
         files[name] = {"sha256": durable.digest_file(path), "rows": len(kept), "bytes": path.stat().st_size}
     durable.write_text(part_path(_job.place, shard), json.dumps({"files": files, "outcomes": outcomes}))
+    return shard
 
 
 def _close_gaps(path: Path, size: int, kept: Sequence[int]) -> None:

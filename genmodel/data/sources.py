@@ -1,85 +1,130 @@
-"""Where raw images come from: the digits, folders, tars, tars of tars, zips. Nothing is unpacked to disk.
+"""Where raw images come from. Nothing is unpacked to disk.
 
     source = open_source("ILSVRC2012_img_train.tar")
     for member in source.scan().members:
         content = source.read(member)
 
-A source may be pickled, and a process forked after `scan` uses what the scan learned.
+packed.py       a tar, tar.gz or zip of class folders, a tar of tars
+ilsvrc.py       ImageNet's validation tar, with the labels of its devkit
+webdataset.py   tars of key.jpg, key.cls, key.json
+hub.py          Parquet files with a column of images
+arrays.py       MNIST's IDX files; scikit-learn's digits
 """
 
+import glob
+import itertools
+import math
 import os
-import stat
-import zipfile
-import zlib
-from abc import ABC, abstractmethod
+import re
 from pathlib import Path
 
-import numpy as np
-
-from genmodel.data.archives import Bytes, GzipFile, PlainFile, tar_entries
-from genmodel.data.members import MAX_BYTES, Collector, Listing, Member, Reject, is_hidden
+from genmodel.data.archives import open_bytes, tar_entries
+from genmodel.data.arrays import Digits, Idx, is_idx
+from genmodel.data.hub import Hub
+from genmodel.data.ilsvrc import VALIDATION_NAME, Validation
+from genmodel.data.members import Collector, Listing, Member, Reject, Source, is_hidden, is_image
+from genmodel.data.packed import Tar, Zip, special_mode
+from genmodel.data.webdataset import WebDataset, is_webdataset
 from genmodel.errors import SourceError
 
-
-class Source(ABC):
-    """Raw images by class and name."""
-
-    name: str  # short, without the machine's folders: it goes into block.json
-    stamp: str = ""  # changes when the source does; a preparation under another stamp is not resumed
-
-    @abstractmethod
-    def scan(self) -> Listing:
-        """All members in canonical order; SourceError if the source is cut off or damaged."""
-
-    @abstractmethod
-    def read(self, member: Member) -> bytes:
-        """A member's bytes; Reject if they cannot be had, SourceError if the source has changed since the scan."""
+_KINDS = "a folder, a tar, a tar.gz, a zip, WebDataset shards, Parquet files, MNIST's IDX files, or digits"
+_TARS = (".tar", ".tar.gz", ".tgz")
+_PEEK = 16  # members of a tar that are looked at to tell what it is
+_MAX_PATTERN = 100_000  # files a pattern may name
 
 
-def open_source(location: str) -> Source:
-    """The source at `location`: "digits", or the path of a folder, a tar, a tar.gz or a zip."""
+def open_source(location: str, devkit: Path | None = None) -> Source:
+    """The source at `location`: "digits", or the path of a file or folder, or a pattern of WebDataset or Parquet files
+    such as train-{0000..1023}.tar or data/train-*.parquet.
+
+    `devkit` is ILSVRC2012_devkit_t12.tar.gz, for ILSVRC2012_img_val.tar; by default it lies beside that.
+    """
     if location == "digits":
         return Digits()
     path = Path(location)
-    if not path.exists():
-        raise SourceError(f"there is no source at {location}: give a folder, a tar, a tar.gz, a zip, or digits")
     try:
         if path.is_dir():
-            return Folder(path)
-        if not path.is_file():
-            raise SourceError(f"{location} is neither a file nor a folder")
-        with path.open("rb") as handle:
-            magic = handle.read(4)
+            return _open_folder(path)
+        if path.is_file():
+            return _open_file(path, devkit)
+        paths = [] if path.exists() else _expand(location)
+        if paths:
+            return _open_shards(paths, path.name)
     except PermissionError as error:
         raise SourceError(f"not allowed to read {location}: {error.strerror}") from error
+    if path.exists():
+        raise SourceError(f"{location} is neither a file nor a folder")
+    raise SourceError(f"there is no source at {location}: give {_KINDS}")
+
+
+def _open_file(path: Path, devkit: Path | None) -> Source:
+    with path.open("rb") as handle:
+        magic = handle.read(4)
     if not magic:
-        raise SourceError(f"{location} is empty: fetch it again")
+        raise SourceError(f"{path} is empty: fetch it again")
     if magic.startswith(b"PK"):
         return Zip(path)
-    return Tar(path, GzipFile(path) if magic.startswith(b"\x1f\x8b") else PlainFile(path))
+    if magic == b"PAR1":
+        return Hub([path], path.name)
+    if is_idx(path):
+        return Idx(path)
+    content = open_bytes(path)
+    peek = itertools.islice(tar_entries(content, 0, content.length, str(path)), _PEEK)
+    names = [entry.name.removeprefix("./") for entry in peek]
+    if names and all(VALIDATION_NAME.fullmatch(name) for name in names):
+        return Validation(path, devkit)
+    return WebDataset([path], path.name) if is_webdataset(names) else Tar(path)
 
 
-class Digits(Source):
-    """scikit-learn's 1,797 handwritten digits, 8x8, each as the bytes of a grey PGM."""
+def _open_folder(folder: Path) -> Source:
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if not is_hidden(entry.name))
+    if any(is_image(name) for name in names):
+        return Folder(folder)
+    for place in (folder, folder / "data"):  # where the hub keeps them
+        tables = sorted(place.glob("*.parquet"))
+        splits = sorted({path.name.partition("-")[0] for path in tables if "-" in path.name})
+        if len(splits) > 1:
+            raise SourceError(
+                f"{place} holds {', '.join(splits)}: choose one, such as '{place}/{splits[-1]}-*.parquet'"
+            )
+        if tables:
+            return Hub(tables, folder.resolve().name)
+    shards = [folder / name for name in names if name.endswith(_TARS)]
+    if shards and isinstance(_open_file(shards[0], None), WebDataset):
+        return WebDataset(shards, folder.resolve().name)
+    return Folder(folder)
 
-    name = "digits"
 
-    def __init__(self) -> None:
-        try:
-            from sklearn.datasets import load_digits
-        except ImportError as error:
-            raise SourceError("the digits come with scikit-learn: pip install scikit-learn") from error
-        digits = load_digits()
-        levels: np.ndarray = (digits.images.astype("int64") * 255 + 8) // 16  # 0..16 -> 0..255, rounded
-        self._contents: list[bytes] = [b"P5\n8 8\n255\n" + image.astype("uint8").tobytes() for image in levels]
-        self._labels = [str(label) for label in digits.target]
+def _open_shards(paths: list[Path], name: str) -> Source:
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise SourceError(f"{len(missing):,} of {len(paths):,} files are not there, such as {missing[0]}: fetch them")
+    if all(path.name.endswith(".parquet") for path in paths):
+        return Hub(paths, name)
+    if all(path.name.endswith(_TARS) for path in paths):
+        return WebDataset(paths, name)
+    raise SourceError(f"{name} names files that are neither all .tar nor all .parquet: name only one kind")
 
-    def scan(self) -> Listing:
-        labels = enumerate(self._labels)
-        return Listing(sorted(Member(label, f"{label}/{i:04d}.pgm", (i,)) for i, label in labels), 0)
 
-    def read(self, member: Member) -> bytes:
-        return self._contents[int(member.locator[0])]
+def _expand(pattern: str) -> list[Path]:
+    """The files that a pattern with {0000..0015}, {train,val}, * and ? means, in order; nothing if it is none."""
+    parts = re.split(r"\{([^{}]*)\}", pattern)  # what is in braces at the odd places
+    choices = [_choices(part) if place % 2 else [part] for place, part in enumerate(parts)]
+    if math.prod(map(len, choices)) > _MAX_PATTERN:
+        raise SourceError(f"{pattern} names more than {_MAX_PATTERN:,} files: mend the numbers in braces")
+    texts = ["".join(chosen) for chosen in itertools.product(*choices)]
+    if any(character in pattern for character in "*?"):
+        return [Path(found) for text in texts for found in sorted(glob.glob(text))]  # noqa: PTH207
+    return [Path(text) for text in texts] if len(parts) > 1 else []
+
+
+def _choices(braced: str) -> list[str]:
+    span = re.fullmatch(r"(\d+)\.\.(\d+)", braced)
+    if not span:
+        return braced.split(",")
+    first, last = int(span[1]), min(int(span[2]), int(span[1]) + _MAX_PATTERN)
+    return [str(number).zfill(len(span[1])) for number in range(first, last + 1)]
 
 
 class Folder(Source):
@@ -103,7 +148,7 @@ class Folder(Source):
                         else:
                             facts = entry.stat(follow_symlinks=False)
                             locator = (path, facts.st_size, facts.st_mtime_ns)
-                            found.add(path, locator, facts.st_size, _special(facts.st_mode))
+                            found.add(path, locator, facts.st_size, special_mode(facts.st_mode))
             except OSError as error:
                 raise SourceError(f"cannot read {self._path / folder}: {error.strerror}") from error
         return found.listing()
@@ -115,87 +160,3 @@ class Folder(Source):
             raise SourceError(f"{self._path} changed while it was read: {member.name} is gone") from error
         except OSError as error:
             raise Reject(f"cannot be read: {error.strerror}") from error
-
-
-def _special(mode: int) -> str:
-    if stat.S_ISLNK(mode):
-        return "a link"
-    return "" if stat.S_ISREG(mode) else "no plain file"
-
-
-class Tar(Source):
-    """A tar or tar.gz of class folders, or of a tar for each class as ImageNet has them (nXXXXXXXX.tar)."""
-
-    def __init__(self, path: Path, content: Bytes) -> None:
-        self._path, self._content = path, content
-        self.name, self.stamp = path.name, _stamp(path)
-
-    def scan(self) -> Listing:
-        found = Collector()
-        for entry in tar_entries(self._content, 0, self._content.length, str(self._path)):
-            if entry.special or not entry.name.lower().endswith(".tar") or is_hidden(entry.name):
-                found.add(entry.name, (entry.offset, entry.size), entry.size, entry.special)
-                continue
-            where = f"{entry.name} in {self._path}"
-            for inner in tar_entries(self._content, entry.offset, entry.size, where):
-                found.add(inner.name, (inner.offset, inner.size), inner.size, inner.special, inside=entry.name[:-4])
-        return found.listing()
-
-    def read(self, member: Member) -> bytes:
-        offset, size = map(int, member.locator)
-        content = self._content.read_at(offset, size)
-        if len(content) != size:
-            raise SourceError(f"{self._path} changed while it was read: {member.name} is cut off")
-        return content
-
-
-class Zip(Source):
-    """A zip of class folders."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._file = path, PlainFile(path)
-        self.name, self.stamp = path.name, _stamp(path)
-
-    def scan(self) -> Listing:
-        found = Collector()
-        try:
-            with zipfile.ZipFile(self._path) as archive:
-                entries = archive.infolist()
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise SourceError(f"{self._path} is no whole zip ({error}): fetch it again") from error
-        for entry in entries:
-            if not entry.is_dir():
-                locator = (entry.header_offset, entry.compress_size, entry.file_size, entry.CRC, entry.compress_type)
-                found.add(entry.filename, locator, entry.file_size, _special_in_zip(entry))
-        return found.listing()
-
-    def read(self, member: Member) -> bytes:
-        """The bytes straight from the file: zipfile's own handle could not be shared between processes."""
-        start, packed_size, size, checksum, method = map(int, member.locator)
-        header = self._file.read_at(start, 30)
-        if header[:4] != b"PK\3\4" or len(header) != 30:
-            raise Reject("damaged in the zip")
-        start += 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-        content = self._file.read_at(start, min(packed_size, MAX_BYTES))
-        if method == zipfile.ZIP_DEFLATED:
-            try:
-                content = zlib.decompressobj(-15).decompress(content, size + 1)
-            except zlib.error as error:
-                raise Reject("damaged in the zip") from error
-        if len(content) != size or zlib.crc32(content) != checksum:
-            raise Reject("damaged in the zip")
-        return content
-
-
-def _special_in_zip(entry: zipfile.ZipInfo) -> str:
-    mode = entry.external_attr >> 16
-    if entry.flag_bits & 1:
-        return "encrypted"
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return f"packed by a method that is not supported ({entry.compress_type})"
-    return _special(mode) if stat.S_IFMT(mode) else ""
-
-
-def _stamp(path: Path) -> str:
-    facts = path.stat()
-    return f"{facts.st_size}-{facts.st_mtime_ns}"

@@ -82,7 +82,7 @@ def test_damaged_index(block: Block, content: str) -> None:
 
 def test_other_version(block: Block) -> None:
     (block.path / "block.json").write_text(json.dumps(block.facts | {"format": 9}))
-    with pytest.raises(BlockError, match="format 9, not 1: prepare it anew"):
+    with pytest.raises(BlockError, match="format 9, not 2: prepare it anew"):
         Block.open(block.path)
 
 
@@ -153,12 +153,12 @@ def test_verify_checks_the_ledger_against_the_shards(made: Path, tmp_path: Path)
         shutil.rmtree(tmp_path / "data", ignore_errors=True)
         shutil.copytree(made, tmp_path / "data")
         facts = Block.open(tmp_path / "data").facts
-        path = tmp_path / "data/ledger.parquet"
+        path = tmp_path / "data/ledger-000.parquet"
         ledger = parquet.read(path)
         ledger[column] = ledger[column].copy()
         ledger[column][3] += change
         parquet.write(path, ledger)
-        facts["files"]["ledger.parquet"]["sha256"] = digest_file(path)
+        facts["files"]["ledger-000.parquet"]["sha256"] = digest_file(path)
         write_index(tmp_path / "data", facts)
         return Block.open(tmp_path / "data").verify(watch=False)
 

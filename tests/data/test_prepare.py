@@ -31,7 +31,7 @@ def test_rows_ledger_and_rejects(
 ) -> None:
     block = make(packed("tar", files), tmp_path / "data")
     good = sorted(images)
-    ledger = parquet.read(block.path / "ledger.parquet")
+    ledger = parquet.read(block.path / "ledger-000.parquet")
     assert ledger["name"] == good
     assert ledger["sha256"] == [durable.digest_bytes(files[name]) for name in good]
     assert ledger["class"] == [name[:3] for name in good]
@@ -43,7 +43,7 @@ def test_rows_ledger_and_rejects(
         expected = np.stack([resize(decode(files[name])[0], size) for name in good])
         np.testing.assert_array_equal(np.concatenate(block.shards(size)), expected)
         np.testing.assert_array_equal(np.load(block.path / f"{size}/shard-00000.npy"), block.shards(size)[0])
-    rejects = parquet.read(block.path / "rejects.parquet")
+    rejects = parquet.read(block.path / "rejects-000.parquet")
     assert rejects["name"] == sorted(files.keys() - images.keys())
     assert rejects["reason"][0] == "an empty file" and rejects["reason"][1].startswith("none of JPEG")
     assert block.facts["rejected"] == 3 and block.facts["images"] == len(block) == 42
@@ -53,10 +53,10 @@ def test_rows_ledger_and_rejects(
 
 def test_others_read_the_ledgers(make: Make, files: dict[str, bytes], packed: Pack, tmp_path: Path) -> None:
     block = make(packed("tar", files), tmp_path / "data")
-    table = pq.read_table(block.path / "ledger.parquet", use_threads=False).to_pydict()
-    ours = parquet.read(block.path / "ledger.parquet")
+    table = pq.read_table(block.path / "ledger-000.parquet", use_threads=False).to_pydict()
+    ours = parquet.read(block.path / "ledger-000.parquet")
     assert table == {name: list(column) for name, column in ours.items()}
-    assert pq.read_table(block.path / "rejects.parquet", use_threads=False).num_rows == 3
+    assert pq.read_table(block.path / "rejects-000.parquet", use_threads=False).num_rows == 3
 
 
 def test_any_number_of_workers_gives_the_same_bytes(
@@ -164,7 +164,7 @@ def test_the_index_holds_no_paths_and_no_times(
     block = make(packed("tar", images), tmp_path / "data")
     text = (block.path / "block.json").read_text()
     assert str(tmp_path) not in text
-    keys = "format sizes resize versions classes images rejected ignored val_fraction source files checksum"
+    keys = "format sizes resize classes images rejected val_fraction generations files checksum"
     assert sorted(json.loads(text)) == sorted(keys.split(" "))
 
 
