@@ -38,16 +38,29 @@ def user_errors() -> Iterator[None]:
 def prepare(arguments: argparse.Namespace) -> None:
     from genmodel.data.prepare import prepare
 
+    if arguments.update:
+        _update(arguments)
+        return
     block = prepare(
         arguments.source,
         arguments.out,
-        arguments.sizes,
+        arguments.sizes or [64],
         workers=arguments.workers,
-        val_fraction=arguments.val_fraction,
+        val_fraction=0.1 if arguments.val_fraction is None else arguments.val_fraction,
         max_reject_share=arguments.allow_rejects,
+        devkit=arguments.devkit,
     )
     sizes = ", ".join(str(size) for size in block.sizes)
     print(f"{arguments.out}: {len(block):,} images in {len(block.classes):,} classes at {sizes} px")
+
+
+def _update(arguments: argparse.Namespace) -> None:
+    from genmodel.data.update import update
+
+    if arguments.sizes or arguments.val_fraction is not None:
+        raise ConfigError("--update keeps the block's sizes and val fraction: leave out --sizes and --val-fraction")
+    made = update(arguments.source, arguments.out, arguments.workers, arguments.allow_rejects, arguments.devkit)
+    print(f"{arguments.out}: " + "\n".join(made.lines()))
 
 
 def verify(arguments: argparse.Namespace) -> None:
@@ -67,6 +80,14 @@ def whole_block(path: Path) -> "Block":
         more = f" and {len(problems) - 1:,} other troubles" if len(problems) > 1 else ""
         raise BlockError(f"{path}/{problems[0]}{more}; prepare the block again or pull it anew")
     return block
+
+
+def census(arguments: argparse.Namespace) -> None:
+    from genmodel.data.block import Block
+    from genmodel.data.census import as_csv, as_table, count
+
+    rows = count(Block.open(arguments.data))
+    print(as_csv(rows) if arguments.csv else as_table(rows), end="")
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -203,12 +224,23 @@ def _parser() -> argparse.ArgumentParser:
     add = command(
         prepare, "Turn raw images into a block.", "prepare ILSVRC2012_img_train.tar --out data --sizes 64,256"
     )
-    add.add_argument("source", help="a tar, tar.gz or zip of class folders, a tar of tars, a folder, or: digits")
+    add.add_argument(
+        "source",
+        help="a folder, tar, tar.gz or zip of class folders, a tar of tars, ImageNet's train or val tar, WebDataset "
+        "shards, Parquet files (a folder or a pattern such as train-{000..146}.tar), MNIST's images-idx3-ubyte, "
+        "or: digits",
+    )
     add.add_argument("--out", type=Path, default=Path("data"), help="the block's folder")
-    add.add_argument("--sizes", type=_sizes, default=[64], help="side lengths in pixels, separated by commas")
+    add.add_argument("--sizes", type=_sizes, help="side lengths in pixels, separated by commas; None is 64")
     add.add_argument("--workers", type=int, default=0, help="processes; 0 is one a core")
-    add.add_argument("--val-fraction", type=float, default=0.1, help="share of the images held out for validation")
+    add.add_argument("--val-fraction", type=float, help="share of the images held out for validation; None is 0.1")
     add.add_argument("--allow-rejects", type=float, default=0.01, help="share of unreadable images that is no error")
+    add.add_argument("--update", action="store_true", help="add what is new in the source to the block that is there")
+    add.add_argument("--devkit", type=Path, help="ILSVRC2012_devkit_t12.tar.gz; None: it lies beside the val tar")
+
+    add = command(census, "Count what was odd about the raw images of a block.", "census data --csv")
+    add.add_argument("data", type=Path, nargs="?", default=Path("data"), help="the block's folder")
+    add.add_argument("--csv", action="store_true", help="print it as CSV")
 
     add = command(verify, "Check every file of a block against its digest.", "verify data")
     add.add_argument("data", type=Path, nargs="?", default=Path("data"), help="the block's folder")
