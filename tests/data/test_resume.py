@@ -53,7 +53,7 @@ def converted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], C
 
 
 # A resume makes again the shard that waited for its seal, and what there was of the one behind it.
-REPEATED_AT_MOST = 2 * 8 - 1
+REPEATED_AT_MOST = 2 * 8
 
 
 def test_killed_at_any_write_and_resumed_gives_the_same_bytes(
