@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks import plain
 from benchmarks.compare import Row, alternate, rate
 from genmodel.data import parquet
-from genmodel.data.block import LEDGER, Block, shard_header, shard_name, write_index
+from genmodel.data.block import Block, ledger_name, shard_header, shard_name, write_index
 from genmodel.data.loader import Loader
 from genmodel.data.prepare import prepare
 from genmodel.data.resize import decode, resize_all
@@ -100,7 +100,7 @@ def _enlarged(block: Block, size: int, folder: Path) -> Block:
         files[shard_name(size, shard)] = {"sha256": digest_file(path), "rows": len(rows), "bytes": path.stat().st_size}
     count = np.arange(shards * len(rows), dtype=np.int32)
     columns = {"label": 0 * count, "split": 0 * count, "shard": count // len(rows), "row": count % len(rows)}
-    parquet.write(folder / LEDGER, columns)
+    parquet.write(folder / ledger_name(0), columns)
     write_index(folder, block.facts | {"images": len(count), "sizes": [size], "files": files})
     return Block.open(folder)
 

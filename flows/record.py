@@ -33,7 +33,7 @@ class DataVersion:
         described = _read_json(block / "block.json", BlockError)
         return cls(
             digest=digest,
-            source=described["source"],
+            source=" + ".join(generation["source"] for generation in described["generations"]),
             images=described["images"],
             classes=len(described["classes"]),
             sizes=tuple(described["sizes"]),

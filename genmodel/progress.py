@@ -3,7 +3,6 @@
 import sys
 from typing import Protocol
 
-
 _LOG_LINE = "{desc}: {percentage:.0f}% of {total_fmt}, {rate_fmt}, {remaining} left{postfix}"
 
 

@@ -61,7 +61,7 @@ def test_one_unreadable_image_is_listed_and_the_rest_goes_on(raw: Path, place: P
         shutil.copy(raw / "circle/000.png", raw / f"circle/more-{number}.png")
     (raw / "square/torn.png").write_bytes((raw / "square/000.png").read_bytes()[:60])
     assert genmodel("prepare", raw, "--sizes", "8", "--workers", 1) == 0
-    rejects = pd.read_parquet(place / "data/rejects.parquet")
+    rejects = pd.read_parquet(place / "data/rejects-000.parquet")
     assert rejects["name"].tolist() == ["square/torn.png"] and rejects["class"].tolist() == ["square"]
     assert rejects["reason"].str.len().min() > 5
     assert len(Block.open(place / "data")) == 120

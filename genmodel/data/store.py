@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genmodel.data import parquet
-from genmodel.data.block import LEDGER, Block
+from genmodel.data.block import Block
 from genmodel.data.check import ShardCheck
 
 Place = Literal["device", "host", "map"]
@@ -26,7 +25,7 @@ class Store:
     def __init__(self, block: Block, size: int, rows: np.ndarray, device: torch.device, place: Place) -> None:
         self._shape = (len(rows), size, size, 3)
         self._device, self._place = device, place
-        ledger = parquet.read(block.path / LEDGER, ["shard", "row"])
+        ledger = block.ledger(["shard", "row"])
         self._shards, self._rows = ledger["shard"][rows], ledger["row"][rows]
         self._maps = [np.asarray(shard) for shard in block.shards(size)]  # an np.memmap itself is slow to index
         self.check = ShardCheck(block, size, np.unique(self._shards).tolist())

@@ -77,7 +77,7 @@ class Record:
 def sample_moments(images: int, batch_size: int) -> set[int]:
     """The images_seen at which grids are drawn: the start, the end, and the powers of two in the last ten doublings.
 
-    Powers of two, so that models of unlike budgets are drawn at the same moments and can be laid side by side; doubling,
+    Powers of two, so that models of unlike budgets are drawn at the same moments and can lie side by side; doubling,
     as in the replays of OpenAI's 2016 post, where a VAE's training is shown in logarithmic time. Each is rounded up to
     whole steps.
     """

@@ -176,6 +176,7 @@ class Training:
     def publish(self, out: Path) -> None:
         """Put the finished model at `out`, whole or not at all: nothing in it depends on time or place."""
         self.bar.close()
+        self.loader.check()  # a short training may end before the shards that it read were all compared
         new = out.with_name(f".{out.name}.partial")
         durable.remove_folder(new)
         with self.ema.applied_to(self.model.averaged):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from genmodel.data import parquet
-from genmodel.data.block import FORMAT, HEADER, LEDGER, REJECTS, Block, shard_header, shard_name, write_index
+from genmodel.data.block import FORMAT, HEADER, Block, ledger_name, rejects_name, shard_header, shard_name, write_index
 from genmodel.data.loader import Loader
 from genmodel.data.prepare import shard_rows
 
@@ -48,8 +48,8 @@ def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts |= {"sha256": [f"{i:064x}" for i in range(IMAGES)], "mode": ["RGB"] * IMAGES}
     texts |= {"format": ["JPEG"] * IMAGES, "repairs": [""] * IMAGES}
     places = {"shard": image // per_shard, "row": image % per_shard}
-    parquet.write(folder / LEDGER, {**texts, **numbers, **places})
-    parquet.write(folder / REJECTS, {name: [] for name in ("name", "class", "sha256", "reason")})
+    parquet.write(folder / ledger_name(0), {**texts, **numbers, **places})
+    parquet.write(folder / rejects_name(0), {name: [] for name in ("name", "class", "sha256", "reason")})
     files = {}
     for shard in range(math.ceil(IMAGES / per_shard)):
         rows = min(per_shard, IMAGES - shard * per_shard)
@@ -58,8 +58,9 @@ def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
             handle.truncate(HEADER + rows * SIZE * SIZE * 3)
         files[shard_name(SIZE, shard)] = {"sha256": "0" * 64, "rows": rows, "bytes": HEADER + rows * SIZE * SIZE * 3}
     facts = {"format": FORMAT, "resize": "adm-1", "versions": {}, "classes": classes, "files": files, "sizes": [SIZE]}
-    counts = {"images": IMAGES, "rejected": 0, "source": "simulated", "val_fraction": 0.1, "ignored": 0}
-    write_index(folder, facts | counts)
+    counts = {"images": IMAGES, "rejected": 0}
+    generation = {"source": "simulated", "versions": {}, "ignored": 0} | counts
+    write_index(folder, facts | counts | {"val_fraction": 0.1, "generations": [generation]})
     return folder
 
 
