@@ -126,7 +126,9 @@ def test_git_commit_and_whether_files_differ_from_it(tmp_path: Path) -> None:
 def test_data_and_training_are_read_from_disk(tmp_path: Path) -> None:
     with pytest.raises(BlockError, match=r"block.json is missing"):
         DataVersion.read(tmp_path, "0.dir")
-    (tmp_path / "block.json").write_text('{"generations": [{"source": "digits"}], "images": 7, "classes": ["a", "b"], "sizes": [16]}')
+    (tmp_path / "block.json").write_text(
+        '{"generations": [{"source": "digits"}], "images": 7, "classes": ["a", "b"], "sizes": [16]}'
+    )
     data = DataVersion.read(tmp_path, "0.dir")
     assert data == DataVersion(digest="0.dir", source="digits", images=7, classes=2, sizes=(16,))
     with pytest.raises(ModelError, match=r"config.json is missing"):
