@@ -3,6 +3,7 @@
 import argparse
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from multiprocessing import get_context
@@ -22,7 +23,7 @@ from genmodel.data.store import Place
 from genmodel.durable import digest_file
 
 CORES = os.cpu_count() or 1
-BATCH = 64
+BATCHES = {64: 256, 256: 64}  # images a batch by size in pixels
 LARGE = 512 << 20  # bytes
 
 
@@ -60,26 +61,28 @@ def _convert(content: bytes) -> None:
 
 
 def measure_load(images: Path, block: Block, options: argparse.Namespace) -> list[Row]:
-    """Shuffled batches of 64, without a model."""
+    """Shuffled batches, without a model."""
     rows = []
     for size in block.sizes:
-        count = BATCH * (1_000 if size == 64 else 100)
+        batch_size = BATCHES[size]
+        count = batch_size * (250 if size == 64 else 100)
         with tempfile.TemporaryDirectory() as scratch:
             large = _enlarged(block, size, Path(scratch) / "data")
-            copied = partial(rate, count, partial(_copy, large, size, count))
+            copied = partial(rate, count, partial(_copy, large, size, count, batch_size))
             for place in ("device", "map"):
-                ours = _loading(large, size, place, False, count)
+                ours = _loading(large, size, place, False, count, batch_size)
                 rows.append(alternate(f"load {size} px, {_NAMES[place]}", ours, "a copy", copied, options.repeats))
-            ours = _loading(large, size, "device", True, count)
-            batches = plain.batches(images, size, BATCH, CORES)
-            theirs = partial(_next, batches, BATCH * 20)
+            ours = _loading(large, size, "device", True, count, batch_size)
+            theirs = partial(_next, plain.batches(images, size, 64, CORES), 20)
             beside = "ImageFolder, DataLoader, not mirrored"
             rows.append(alternate(f"load {size} px, half mirrored", ours, beside, theirs, options.repeats))
     return rows
 
 
 def _next(batches: Iterator[Tensor], count: int) -> float:
-    return rate(count, lambda: _drop(next(batches) for _ in range(count // BATCH)))
+    taken = rate(count * 64, lambda: _drop(next(batches) for _ in range(count)))
+    time.sleep(1)  # its workers fill their queues again: they are not to disturb what is measured next
+    return taken
 
 
 def _drop(batches: Iterable[object]) -> None:
@@ -108,17 +111,17 @@ def _enlarged(block: Block, size: int, folder: Path) -> Block:
 _NAMES: dict[Place, str] = {"device": "from memory", "map": "from the memory map"}
 
 
-def _loading(block: Block, size: int, place: Place, flip: bool, count: int) -> Callable[[], float]:
+def _loading(block: Block, size: int, place: Place, flip: bool, count: int, batch_size: int) -> Callable[[], float]:
     loader = Loader(block, size, "all", seed=0, flip=flip, place=place)
-    loader.batch(0, BATCH)
+    loader.batch(0, batch_size)
     loader.check()  # what is compared in the background is not to be measured
-    return lambda: rate(count, lambda: _drop(loader.batch(seen, BATCH) for seen in range(0, count, BATCH)))
+    return lambda: rate(count, lambda: _drop(loader.batch(seen, batch_size) for seen in range(0, count, batch_size)))
 
 
-def _copy(block: Block, size: int, count: int) -> None:
+def _copy(block: Block, size: int, count: int, batch_size: int) -> None:
     """As many bytes in the order in which they lie, into batches of their own."""
     shards = [np.asarray(shard) for shard in block.shards(size)]
-    steps = len(shards[0]) // BATCH
-    for number in range(count // BATCH):
-        start = number % steps * BATCH
-        shards[number // steps % len(shards)][start : start + BATCH].copy()
+    steps = len(shards[0]) // batch_size
+    for number in range(count // batch_size):
+        start = number % steps * batch_size
+        shards[number // steps % len(shards)][start : start + batch_size].copy()

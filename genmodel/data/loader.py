@@ -14,6 +14,7 @@ from genmodel.data.store import Place, Store, best_place
 from genmodel.errors import ConfigError
 
 _AHEAD = 1 << 13  # positions whose order is worked out at once
+_CACHED = 256 << 10  # bytes mirrored at once
 _BATCHES = 2  # that are read before they are asked for, where that takes the host's time
 
 
@@ -44,7 +45,7 @@ class Loader:
         self.device = torch.device(device)
         self.rank, self.world_size = rank, world_size
         self._rows = block.rows(split)
-        self._labels = torch.from_numpy(block.labels[self._rows].astype(np.int64)).to(self.device)
+        self._labels = block.labels[self._rows].astype(np.int64)
         self.place: Place = place or best_place(len(self) * image_size * image_size * 3, self.device)
         self._store = Store(block, image_size, self._rows, self.device, self.place)
         self._thread = None if self.place == "device" else ThreadPoolExecutor(1, "read-ahead")
@@ -117,13 +118,16 @@ class Loader:
         return self._store.take(places), places
 
     def _labels_at(self, places: np.ndarray) -> Tensor:
-        return self._labels.index_select(0, torch.from_numpy(places).to(self.device, non_blocking=True))
+        return torch.from_numpy(self._labels[places]).to(self.device, non_blocking=True)
 
     def _mirror(self, images: Tensor, chosen: np.ndarray) -> None:
-        """Mirror the images at `chosen` in place; on the host numpy copies whole images, where torch goes by bytes."""
+        """Mirror the images at `chosen` in place; on the host a few at a time, which stay in the processor's cache."""
         if self.device.type == "cpu":
-            pixels = images.numpy()
-            pixels[chosen] = torch.from_numpy(pixels[chosen]).flip(2).numpy()
+            pixels = images.numpy()  # numpy copies whole images, where torch goes by bytes
+            step = max(1, _CACHED // pixels[0].nbytes)
+            for start in range(0, len(chosen), step):
+                some = chosen[start : start + step]
+                pixels[some] = torch.from_numpy(pixels[some]).flip(2).numpy()
         else:
             index = torch.from_numpy(chosen).to(self.device, non_blocking=True)
             images.index_copy_(0, index, images.index_select(0, index).flip(2))

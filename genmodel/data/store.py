@@ -30,6 +30,7 @@ class Store:
         self._maps = [np.asarray(shard) for shard in block.shards(size)]  # an np.memmap itself is slow to index
         self.check = ShardCheck(block, size, np.unique(self._shards).tolist())
         self._held: Tensor | None = None
+        self._held_pixels = np.empty(0, np.uint8)  # the same memory, where it is the host's
 
     def take(self, places: np.ndarray) -> Tensor:
         """Copies of the images at places of the split, uint8 [n, S, S, 3]: on the device if they live there, else in
@@ -41,11 +42,11 @@ class Store:
             self._held = self._bring()
         if self._held is not None and self._held.device.type != "cpu":
             return self._held.index_select(0, torch.from_numpy(places).to(self._device, non_blocking=True))
-        images = self._empty(len(places))
+        images, pixels = self._room(len(places))
         if self._held is not None:
-            np.take(self._held.numpy(), places, 0, images.numpy(), "clip")
+            self._held_pixels.take(places, 0, pixels, "clip")
         else:
-            self._read(places, images.numpy())
+            self._read(places, pixels)
         return images
 
     def _read(self, places: np.ndarray, out: np.ndarray) -> None:
@@ -53,17 +54,19 @@ class Store:
         for i, (shard, row) in enumerate(zip(self._shards[places].tolist(), self._rows[places].tolist(), strict=True)):
             out[i] = self._maps[shard][row]
 
-    def _empty(self, count: int) -> Tensor:
-        """Room in the host's memory. Numpy asks for huge pages, torch does not and is half as fast to write to."""
+    def _room(self, count: int) -> tuple[Tensor, np.ndarray]:
+        """Memory of the host, as both see it. Numpy asks for huge pages, torch does not and is half as fast to fill."""
         shape = (count, *self._shape[1:])
         if self._device.type == "cuda":
-            return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
-        return torch.from_numpy(np.empty(shape, np.uint8))
+            pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+            return pinned, pinned.numpy()
+        pixels = np.empty(shape, np.uint8)
+        return torch.from_numpy(pixels), pixels
 
     def _bring(self) -> Tensor:
         on_host = self._place == "host" or self._device.type == "cpu"
         if on_host:
-            images = self._empty(len(self._rows))
+            images, self._held_pixels = self._room(len(self._rows))
         else:
             images = torch.empty(self._shape, dtype=torch.uint8, device=self._device)
         step = max(1, _COPY // images[0].numel())
