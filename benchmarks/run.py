@@ -20,13 +20,13 @@ from PIL import Image, ImageFilter
 from benchmarks import plain
 from benchmarks.compare import HEAD, Row, alternate, rate
 from benchmarks.data import CORES, measure_load, measure_prepare
-from genmodel import pixels
 from genmodel.cli import choose_device, user_errors
 from genmodel.config import run_config
 from genmodel.data.block import Block
 from genmodel.data.loader import Loader
 from genmodel.data.prepare import prepare
 from genmodel.models.base import build_model
+from genmodel.training.engine import Engine
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 SIZE = 64
@@ -59,18 +59,15 @@ def measure_train(images: Path, block: Block, options: argparse.Namespace) -> li
 
     rows = []
     for precision in ("fp32", "bf16"):
-        model = build_model(run_config({"family": "dcgan", "image_size": SIZE}, "bench")).to(device)
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        config = run_config({"family": "dcgan", "image_size": SIZE, "training": {"precision": precision}}, "bench")
+        model = build_model(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         loader = Loader(block, SIZE, "train", seed=0, device=device, flip=True)
-        rng = torch.Generator(device)
+        engine = Engine(model, config.training, budget=1_000_000)
 
-        def run(model=model, loader=loader, rng=rng, precision=precision) -> None:  # type: ignore[no-untyped-def]
-            for step in range(steps):
-                rng.manual_seed(step)
-                batch, _ = loader.batch(step * batch_size, batch_size)
-                with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-                    metrics = model.step(pixels.to_model(batch), rng)
-            float(metrics["loss/generator"])  # waits for the device
+        def run(loader: Loader = loader, engine: Engine = engine) -> None:
+            for seen in range(0, steps * batch_size, batch_size):
+                engine.step(loader.batch(seen, batch_size)[0], seen)
+            engine.means()  # waits for the device
 
         row = alternate(
             f"train DCGAN-64, {precision}, {device}",

@@ -48,7 +48,12 @@ class TrainingConfig:
     batch_size: Count = 64
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     flip: bool = True  # mirror half of the images; not for digits or letters
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # tf32 is a GPU's; on a CPU it is fp32
+    schedule: Literal["constant", "linear", "cosine"] = "constant"  # of the learning rates, from full to 0 at the end
+    warmup: Annotated[int, Range(0)] = 0  # images over which the learning rates rise to the full ones
+    clip_norm: Annotated[float, Range(0)] = 0.0  # gradients longer than this are shortened to it; 0 leaves them
+    accumulate: Count = 1  # parts that a batch goes through the networks in, for want of memory
+    deterministic: bool = False  # equal bytes from run to run on a GPU, too, at some speed; a CPU gives them anyway
     threads: Annotated[int, Range(0)] = 0  # of the CPU; 0 takes all cores. Another number may change the last bits
     ema_half_life: Annotated[float, Range(0)] = 10_000  # images; 0 switches the average off
     log_every: Count = 5_000  # images between two rows of the record

@@ -2,13 +2,27 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from genmodel.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimiser update within a training step.
+
+    `loss` takes images float [N, 3, S, S] in [-1, 1] and a generator for all noise, and returns the loss and detached
+    scalars to record, named `loss/...`, `score/...`; they may stay on the device.
+    """
+
+    name: str  # of the player, and so of its optimiser: generator, discriminator, vae
+    network: nn.Module  # whose parameters are updated; those of others get no gradient
+    loss: Callable[[Tensor, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
 
 
 class GenerativeModel(nn.Module, ABC):
@@ -19,6 +33,7 @@ class GenerativeModel(nn.Module, ABC):
 
     Config: ClassVar[type]  # the family's frozen dataclass of network settings
     has_likelihood: ClassVar[bool]  # whether bits_per_dim means anything
+    replay_clock: ClassVar[Literal["linear", "log"]]  # in which time its training is shown (OpenAI's post of 2016)
 
     def __init__(self, config: Any, image_size: int) -> None:
         super().__init__()
@@ -32,14 +47,16 @@ class GenerativeModel(nn.Module, ABC):
 
     @abstractmethod
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        """The optimisers by name, made on first use; their state belongs into a checkpoint."""
+        """The optimisers by player, made on first use, fused; their state belongs into a checkpoint."""
 
     @abstractmethod
-    def step(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        """One optimiser update (for a GAN: of both players) on a batch; all noise comes from `rng`.
+    def phases(self) -> Sequence[Phase]:
+        """The updates of one training step, in order."""
 
-        Returns detached scalars to record; they may stay on the device.
-        """
+    @property
+    def batches_per_step(self) -> int:
+        """Batches of real images that a step takes: phase i gets batch i, phases after the last batch that one."""
+        return 1
 
     @property
     @abstractmethod

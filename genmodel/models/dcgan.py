@@ -7,17 +7,17 @@ codes uniform in [-1, 1] (section 3 and 4). With base_channels=128 the generator
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from genmodel.config import Count, Positive, Range, Share
 from genmodel.models.augment import translate
-from genmodel.models.base import GenerativeModel, doublings
-from genmodel.models.losses import discriminator_loss, non_saturating_loss
+from genmodel.models.base import GenerativeModel, Phase, doublings
+from genmodel.models.losses import discriminator_loss, non_saturating_loss, r1_penalty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,8 @@ class DCGANConfig:
     discriminator_learning_rate: Positive = 2.0e-4
     beta1: Share = 0.5
     beta2: Annotated[float, Range(0, 0.999999)] = 0.999
+    discriminator_steps: Count = 1  # updates of the discriminator, each on a batch of its own, for one of the generator
+    r1: Annotated[float, Range(0)] = 0.0  # weight gamma of the R1 penalty; 0 leaves it out
     translate: Annotated[float, Range(0, 0.5)] = 0.0  # share of the side that images are moved by, for few images
 
 
@@ -80,12 +82,14 @@ class Discriminator(nn.Module):
 class DCGAN(GenerativeModel):
     Config: ClassVar[type] = DCGANConfig
     has_likelihood: ClassVar[bool] = False
+    replay_clock: ClassVar[Literal["linear", "log"]] = "linear"
 
     def __init__(self, config: DCGANConfig, image_size: int) -> None:
         super().__init__(config, image_size)
         self.generator = Generator(config, image_size)
         self.discriminator = Discriminator(config, image_size)
         self._optimizers: dict[str, torch.optim.Optimizer] = {}
+        self._fake_images: Tensor | None = None  # of the discriminator's last pass, for the generator's next
 
     def initialise(self, rng: torch.Generator) -> None:
         for module in self.modules():
@@ -110,29 +114,39 @@ class DCGAN(GenerativeModel):
             }
         return self._optimizers
 
-    def step(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        """The discriminator's update, then the generator's, on the same fake images."""
-        optimizers = self.optimizers()
-        fake_images = self.generator(self.draw_codes(len(images), rng))
+    def phases(self) -> Sequence[Phase]:
+        discriminator = Phase("discriminator", self.discriminator, self._discriminator_loss)
+        generator = Phase("generator", self.generator, self._generator_loss)
+        return [*[discriminator] * self.config.discriminator_steps, generator]
 
+    @property
+    def batches_per_step(self) -> int:
+        return int(self.config.discriminator_steps)
+
+    def _discriminator_loss(self, images: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        self._fake_images = self.generator(self.draw_codes(len(images), rng))
+        images.requires_grad_(self.config.r1 > 0)
         real_logits = self._judge(images, rng)
-        fake_logits = self._judge(fake_images.detach(), rng)
-        loss_d = discriminator_loss(real_logits.float(), fake_logits.float())
-        optimizers["discriminator"].zero_grad(set_to_none=True)
-        loss_d.backward()
-        optimizers["discriminator"].step()
-
-        loss_g = non_saturating_loss(self._judge(fake_images, rng).float())
-        optimizers["generator"].zero_grad(set_to_none=True)
-        # the discriminator's own gradients are not needed here: a third of this pass's work
-        loss_g.backward(inputs=list(self.generator.parameters()))
-        optimizers["generator"].step()
-        return {
-            "loss/generator": loss_g.detach(),
-            "loss/discriminator": loss_d.detach(),
+        fake_logits = self._judge(self._fake_images.detach(), rng)
+        loss = discriminator_loss(real_logits.float(), fake_logits.float())
+        metrics = {
+            "loss/discriminator": loss.detach(),
             "score/real": real_logits.detach().float().sigmoid().mean(),
             "score/fake": fake_logits.detach().float().sigmoid().mean(),
         }
+        if self.config.r1 > 0:
+            penalty = r1_penalty(real_logits.float(), images)
+            metrics["loss/r1"] = penalty.detach()
+            loss = loss + 0.5 * self.config.r1 * penalty
+        return loss, metrics
+
+    def _generator_loss(self, images: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """On the same fake images as the discriminator's last pass, where they are still there."""
+        fake_images, self._fake_images = self._fake_images, None
+        if fake_images is None:  # a step of several passes keeps those of the last one alone
+            fake_images = self.generator(self.draw_codes(len(images), rng))
+        loss = non_saturating_loss(self._judge(fake_images, rng).float())
+        return loss, {"loss/generator": loss.detach()}
 
     def _judge(self, images: Tensor, rng: torch.Generator) -> Tensor:
         logits: Tensor = self.discriminator(translate(images, round(self.config.translate * self.image_size), rng))

@@ -17,6 +17,15 @@ def non_saturating_loss(fake_logits: Tensor) -> Tensor:
     return F.softplus(-fake_logits).mean()
 
 
+def r1_penalty(real_logits: Tensor, real_images: Tensor) -> Tensor:
+    """E[|grad_x D(x)|^2] over real images, of which `real_logits` [N] were made with gradients wanted for the images.
+
+    Mescheder et al. 2018, eq. 9, without its gamma / 2. Its own gradient goes through the discriminator twice.
+    """
+    (slopes,) = torch.autograd.grad(real_logits.sum(), real_images, create_graph=True)
+    return slopes.square().flatten(1).sum(dim=1).mean()
+
+
 def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mu, exp(logvar)) || N(0, 1)) summed over the code, in nats: [N]; Kingma & Welling 2014, appendix B."""
     return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(dim=1)

@@ -5,15 +5,15 @@ every colour value (Salimans et al. 2017, eq. 2) around the decoder's image, wit
 So negative_elbo bounds -log p of the uint8 image itself, and bits/dim may stand beside those of other models.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from genmodel.config import Count, Positive
-from genmodel.models.base import GenerativeModel, doublings
+from genmodel.models.base import GenerativeModel, Phase, doublings
 from genmodel.models.losses import bits_per_dim, discretised_logistic_nll, gaussian_kl
 from genmodel.pixels import to_model
 
@@ -65,6 +65,7 @@ class Decoder(nn.Module):
 class VAE(GenerativeModel):
     Config: ClassVar[type] = VAEConfig
     has_likelihood: ClassVar[bool] = True
+    replay_clock: ClassVar[Literal["linear", "log"]] = "log"
 
     def __init__(self, config: VAEConfig, image_size: int) -> None:
         super().__init__(config, image_size)
@@ -98,13 +99,13 @@ class VAE(GenerativeModel):
         rate = bits_per_dim(gaussian_kl(mu, logvar), dimensions)
         return {"negative_elbo": distortion + rate, "distortion": distortion, "rate": rate}
 
-    def step(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+    def phases(self) -> Sequence[Phase]:
+        return [Phase("vae", self, self._loss)]
+
+    def _loss(self, images: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         terms = {name: value.mean() for name, value in self.negative_elbo(images, rng).items()}
-        optimizer = self.optimizers()["vae"]
-        optimizer.zero_grad(set_to_none=True)
-        (terms["distortion"] + self.config.beta * terms["rate"]).backward()
-        optimizer.step()
-        return {f"loss/{name}": value.detach() for name, value in terms.items()}
+        loss = terms["distortion"] + self.config.beta * terms["rate"]
+        return loss, {f"loss/{name}": value.detach() for name, value in terms.items()}
 
     @property
     def averaged(self) -> nn.Module:

@@ -1,12 +1,15 @@
-"""Checkpoints: one tensor file with everything a resume needs, checked by its digest; the last two are kept."""
+"""Checkpoints: one tensor file with everything a resume needs, checked by its digest; the last two are kept.
+
+A checkpoint is copied at once and written by a thread beside the training: the loop waits for the disk only when the
+next one is due before the last is written, and at the end.
+"""
 
 import json
-from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from genmodel import durable, tensors
@@ -29,8 +32,22 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[None] | None = None
 
     def save(self, checkpoint: Checkpoint) -> None:
+        """Copy a checkpoint and have it written; StorageError if the one before could not be."""
+        copied = {name: value.detach().clone() for name, value in checkpoint.tensors.items()}
+        self.wait()
+        self._writing = self._writer.submit(self._write, Checkpoint(copied, checkpoint.facts))
+
+    def wait(self) -> None:
+        """Until the last checkpoint is on disk; StorageError if it could not be written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, checkpoint: Checkpoint) -> None:
         name = f"{checkpoint.facts['images_seen']:012d}"
         digest = tensors.save(self.folder / f"{name}.safetensors", checkpoint.tensors)
         durable.write_json(self.folder / f"{name}.json", {"sha256": digest, "facts": checkpoint.facts})
@@ -41,6 +58,7 @@ class Checkpoints:
     def latest(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest checkpoint that is whole (None when there are none at all), and a warning for each damaged one
         that was passed over. CheckpointError when there are some and all are damaged."""
+        self.wait()
         warnings: list[str] = []
         for manifest in reversed(self._finished()):
             try:
@@ -64,23 +82,3 @@ class Checkpoints:
 
     def _finished(self) -> list[Path]:
         return sorted(self.folder.glob("*.json"))
-
-
-def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as tensors named "<parameter index>.<field>"; its settings come from the configuration."""
-    state = optimizer.state_dict()["state"]
-    return {f"{index}.{field}": value for index, fields in state.items() for field, value in fields.items()}
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
-    """Put back what flatten_optimizer gave.
-
-    Moments take their weight's memory layout: a fused step walks through both side by side, and a checkpoint is
-    contiguous where the weights are channels_last.
-    """
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    for name, value in flat.items():
-        index, field = name.split(".", 1)
-        weight = weights[int(index)]
-        like = torch.empty_like(weight, dtype=value.dtype) if value.shape == weight.shape else torch.empty_like(value)
-        optimizer.state[weight][field] = like.copy_(value)

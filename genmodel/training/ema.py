@@ -22,13 +22,13 @@ class EMA:
         return 0.5 ** (batch_size / half_life) if half_life > 0 else 0.0
 
     @torch.no_grad()
-    def update(self, module: nn.Module, images_seen: int, batch_size: int) -> None:
-        keep = self.decay(images_seen, batch_size)
-        state = module.state_dict()
-        names = [name for name, value in state.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.shadow[name] for name in names], [state[name] for name in names], 1 - keep)
-        for name in state.keys() - set(names):
-            self.shadow[name].copy_(state[name])
+    def update(self, module: nn.Module, share: Tensor) -> None:
+        """Move by `share` (a scalar on the module's device, 1 - decay) towards the module."""
+        for name, value in module.state_dict().items():
+            if value.is_floating_point():
+                self.shadow[name].lerp_(value, share)
+            else:
+                self.shadow[name].copy_(value)
 
     @contextlib.contextmanager
     def applied_to(self, module: nn.Module) -> Iterator[None]:

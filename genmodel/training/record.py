@@ -38,10 +38,12 @@ class Record:
         if whole < len(content):
             os.truncate(self.metrics, whole)
 
-    def add(self, step: int, images_seen: int, metrics: Mapping[str, float]) -> None:
+    def add(self, step: int, images_seen: int, metrics: Mapping[str, float], order: str = "") -> None:
+        """`order` is the loader's digest of the images shown so far, in their order."""
         if images_seen <= self._last:
             return
-        row = {"step": step, "images_seen": images_seen, "time_ms": time.time_ns() // 1_000_000, "metrics": metrics}
+        row: dict[str, object] = {"step": step, "images_seen": images_seen, "time_ms": time.time_ns() // 1_000_000}
+        row |= {"order": order, "metrics": metrics}
         with durable.storage_errors(self.metrics), self.metrics.open("a") as handle:
             handle.write(json.dumps(row) + "\n")
         self._last = images_seen

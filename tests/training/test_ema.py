@@ -5,13 +5,17 @@ from torch import nn
 from genmodel.training.ema import EMA
 
 
+def share(average: EMA, images_seen: int, batch_size: int) -> torch.Tensor:
+    return torch.tensor(1 - average.decay(images_seen, batch_size))
+
+
 def test_after_a_half_life_an_old_weight_counts_half() -> None:
     module = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(module.weight)
     average = EMA(module, half_life=100)
     nn.init.ones_(module.weight)
     for step in range(10):
-        average.update(module, images_seen=1_000_000 + 10 * step, batch_size=10)
+        average.update(module, share(average, 1_000_000 + 10 * step, 10))
     assert average.shadow["weight"].item() == pytest.approx(0.5)
 
 
@@ -25,7 +29,7 @@ def test_no_half_life_follows_the_module() -> None:
     module = nn.Linear(2, 2)
     average = EMA(module, half_life=0)
     nn.init.constant_(module.weight, 3.0)
-    average.update(module, images_seen=10, batch_size=10)
+    average.update(module, share(average, 10, 10))
     assert torch.equal(average.shadow["weight"], module.weight)
 
 
@@ -33,7 +37,7 @@ def test_running_statistics_are_averaged_and_counters_copied() -> None:
     module = nn.BatchNorm2d(2)
     average = EMA(module, half_life=100)
     module(torch.randn(4, 2, 3, 3) + 5)
-    average.update(module, images_seen=10**9, batch_size=100)
+    average.update(module, share(average, 10**9, 100))
     torch.testing.assert_close(average.shadow["running_mean"], module.running_mean * 0.5)
     assert average.shadow["num_batches_tracked"] == 1
 

@@ -1,0 +1,47 @@
+"""A whole training step as one CUDA graph: one launch where an eager step makes a thousand."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from genmodel.training.engine import Engine
+
+_EAGER = 3  # steps before the capture: kernels are chosen and the optimisers' state is made in them
+
+
+class CapturedStep:
+    """Engine.update, captured at the fourth step and replayed from then on; the first three are real steps, too.
+
+    All that a step reads lies at fixed places: the images are copied there, the engine's knobs and sums are there, and
+    the noise's generator is registered with the graph, so that a new seed is seen by the next replay.
+    """
+
+    def __init__(self, engine: "Engine") -> None:
+        self.engine = engine
+        self.stream = torch.cuda.Stream(engine.device)  # a capture may not begin on the default stream
+        self.eager = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.images = torch.empty(0)
+
+    def __call__(self, images: Tensor) -> None:
+        if self.eager < _EAGER:
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                self.engine.update(images)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            self.eager += 1
+            return
+        if self.graph is None:
+            self.graph = self._capture(images)
+        self.images.copy_(images)
+        self.graph.replay()
+
+    def _capture(self, images: Tensor) -> torch.cuda.CUDAGraph:
+        self.images = images.clone()
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self.engine.rng)
+        with torch.cuda.graph(graph, stream=self.stream):  # records, and runs nothing
+            self.engine.update(self.images)
+        return graph

@@ -1,0 +1,24 @@
+"""The finished model's folder: weights, configuration, history, samples; nothing in it depends on time or place."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from genmodel import durable, tensors
+from genmodel.models.base import GenerativeModel
+from genmodel.training.record import Record
+
+
+def publish(model: GenerativeModel, facts: Mapping[str, Any], record: Record, out: Path) -> None:
+    """Put `model` with its averaged weights at `out`, whole or not at all; `facts` are its config.json's."""
+    new = out.with_name(f".{out.name}.partial")
+    durable.remove_folder(new)
+    weights = tensors.save(new / "weights.safetensors", model.state_dict())
+    durable.write_json(new / "config.json", {**facts, "weights": weights})
+    durable.write_text(new / "history.csv", record.history())
+    for picture in sorted(record.samples.glob("*.png")):
+        durable.write_bytes(new / "samples" / picture.name, picture.read_bytes())
+    timeline = record.timeline(columns=math.isqrt(64))
+    durable.write_with(new / "timeline.png", lambda handle: timeline.save(handle, format="PNG"))
+    durable.replace_folder(new, out)
