@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from genmodel.config import Count, Positive, Range, Share
 from genmodel.models.augment import translate
 from genmodel.models.base import GenerativeModel, Phase, doublings
-from genmodel.models.losses import discriminator_loss, non_saturating_loss, r1_penalty
+from genmodel.models.losses import discriminator_loss, non_saturating_loss, r1_penalty, widened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,14 +128,14 @@ class DCGAN(GenerativeModel):
         images.requires_grad_(self.config.r1 > 0)
         real_logits = self._judge(images, rng)
         fake_logits = self._judge(self._fake_images.detach(), rng)
-        loss = discriminator_loss(real_logits.float(), fake_logits.float())
+        loss = discriminator_loss(real_logits, fake_logits)
         metrics = {
             "loss/discriminator": loss.detach(),
-            "score/real": real_logits.detach().float().sigmoid().mean(),
-            "score/fake": fake_logits.detach().float().sigmoid().mean(),
+            "score/real": real_logits.detach().sigmoid().mean(),
+            "score/fake": fake_logits.detach().sigmoid().mean(),
         }
         if self.config.r1 > 0:
-            penalty = r1_penalty(real_logits.float(), images)
+            penalty = r1_penalty(real_logits, images)
             metrics["loss/r1"] = penalty.detach()
             loss = loss + 0.5 * self.config.r1 * penalty
         return loss, metrics
@@ -145,12 +145,11 @@ class DCGAN(GenerativeModel):
         fake_images, self._fake_images = self._fake_images, None
         if fake_images is None:  # a step of several passes keeps those of the last one alone
             fake_images = self.generator(self.draw_codes(len(images), rng))
-        loss = non_saturating_loss(self._judge(fake_images, rng).float())
+        loss = non_saturating_loss(self._judge(fake_images, rng))
         return loss, {"loss/generator": loss.detach()}
 
     def _judge(self, images: Tensor, rng: torch.Generator) -> Tensor:
-        logits: Tensor = self.discriminator(translate(images, round(self.config.translate * self.image_size), rng))
-        return logits
+        return widened(self.discriminator(translate(images, round(self.config.translate * self.image_size), rng)))
 
     @property
     def averaged(self) -> nn.Module:

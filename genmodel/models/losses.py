@@ -7,6 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def widened(values: Tensor) -> Tensor:
+    """In at least float32, as losses want it, whatever the networks work in."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """-E[log D(x)] - E[log(1 - D(G(z)))], D = sigmoid(logit); Goodfellow et al. 2014, eq. 1. Natural units."""
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from genmodel.config import Count, Positive
 from genmodel.models.base import GenerativeModel, Phase, doublings
-from genmodel.models.losses import bits_per_dim, discretised_logistic_nll, gaussian_kl
+from genmodel.models.losses import bits_per_dim, discretised_logistic_nll, gaussian_kl, widened
 from genmodel.pixels import to_model
 
 
@@ -39,7 +39,7 @@ class Encoder(nn.Module):
         self.head = nn.Linear(4 * 4 * widths[-1], 2 * config.latent_dim)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        mu, logvar = self.head(self.layers(images).flatten(1)).float().chunk(2, dim=1)
+        mu, logvar = widened(self.head(self.layers(images).flatten(1))).chunk(2, dim=1)
         return mu, logvar.clamp(-14, 8)  # exp stays finite whatever the first steps bring
 
 
@@ -93,9 +93,9 @@ class VAE(GenerativeModel):
         """Bits/dim of each image: `negative_elbo` = `distortion` + `rate`, one sample of z; float [N] each."""
         mu, logvar = self.encoder(images)
         noise = torch.randn(mu.shape, generator=rng, device=mu.device)
-        mean = self.decoder(mu + (0.5 * logvar).exp() * noise).float()
+        mean = widened(self.decoder(mu + (0.5 * logvar).exp() * noise))
         dimensions = images[0].numel()
-        distortion = bits_per_dim(discretised_logistic_nll(images, mean, self.log_scale.float()), dimensions)
+        distortion = bits_per_dim(discretised_logistic_nll(images, mean, widened(self.log_scale)), dimensions)
         rate = bits_per_dim(gaussian_kl(mu, logvar), dimensions)
         return {"negative_elbo": distortion + rate, "distortion": distortion, "rate": rate}
 

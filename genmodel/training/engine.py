@@ -4,7 +4,7 @@
     engine.step(batch, images_seen)        # uint8 images in, weights and averages updated
     engine.means()                         # of the metrics since the last call: the only place that waits
 
-A step whose loss or gradient is not finite changes no weight; `bad_steps` counts those in a row.
+An update whose loss or gradient is not finite changes no weight; `bad_steps` counts the steps with one, in a row.
 """
 
 import math
