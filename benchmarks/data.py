@@ -67,7 +67,7 @@ def measure_load(images: Path, block: Block, options: argparse.Namespace) -> lis
         batch_size = BATCHES[size]
         count = batch_size * (250 if size == 64 else 100)
         with tempfile.TemporaryDirectory() as scratch:
-            large = _enlarged(block, size, Path(scratch) / "data")
+            large = enlarged(block, size, Path(scratch) / "data")
             copied = partial(rate, count, partial(_copy, large, size, count, batch_size))
             for place in ("device", "map"):
                 ours = _loading(large, size, place, False, count, batch_size)
@@ -91,7 +91,7 @@ def _drop(batches: Iterable[object]) -> None:
         pass
 
 
-def _enlarged(block: Block, size: int, folder: Path) -> Block:
+def enlarged(block: Block, size: int, folder: Path) -> Block:
     """The images of a block again and again, so that they do not fit into the processor's caches."""
     rows = np.concatenate(block.shards(size))
     shards = -(-LARGE // rows.nbytes)

@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 
+from genmodel.models.vae import VAE
+
 
 def folder(images: Path, size: int, to_tensor: bool = True) -> ImageFolder:
     steps: list = [Resize(size), CenterCrop(size)]
@@ -96,3 +98,21 @@ class Networks:
         loss_g.backward()
         self.optimizer_g.step()
         return loss_real.item() + loss_fake.item(), loss_g.item()
+
+
+class Autoencoder:
+    """genmodel's VAE of width 64 trained as tutorials train theirs: its layers and its loss, nothing of its engine."""
+
+    def __init__(self, device: str) -> None:
+        self.model = VAE(VAE.Config(), 64)
+        self.model.initialise(torch.Generator().manual_seed(0))
+        self.model.to(device)
+        self.rng = torch.Generator(device)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), 1e-3)
+
+    def step(self, real: Tensor) -> float:
+        self.optimizer.zero_grad()
+        loss = self.model.negative_elbo(real, self.rng)["negative_elbo"].mean()
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()

@@ -8,18 +8,16 @@ Ratios are medians over repeats that alternate between the two ways, so that a n
 import argparse
 import platform
 import sys
-import tarfile
 import tempfile
 from datetime import date
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageFilter
 
 from benchmarks import plain
 from benchmarks.compare import HEAD, Row, alternate, rate
 from benchmarks.data import CORES, measure_load, measure_prepare
+from benchmarks.sources import unpacked
 from genmodel.cli import choose_device, user_errors
 from genmodel.config import run_config
 from genmodel.data.block import Block
@@ -48,66 +46,45 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure_train(images: Path, block: Block, options: argparse.Namespace) -> list[Row]:
-    """Steps of DCGAN-64 of width 64 with batches of 64, data included, on the device at hand."""
-    device, batch_size = choose_device(), 64
+    """Steps of DCGAN-64 and of the VAE, both of width 64, with batches of 64, data included, on the device at hand."""
+    device = choose_device()
     steps = 200 if device == "cuda" else 6
-    plain_batches = plain.batches(images, SIZE, batch_size, CORES)
-    networks = plain.Networks(device)
-
-    def theirs() -> float:
-        return rate(steps * batch_size, lambda: [networks.step(next(plain_batches).to(device)) for _ in range(steps)])
-
-    rows = []
-    for precision in ("fp32", "bf16"):
-        config = run_config({"family": "dcgan", "image_size": SIZE, "training": {"precision": precision}}, "bench")
-        model = build_model(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        loader = Loader(block, SIZE, "train", seed=0, device=device, flip=True)
-        engine = Engine(model, config.training, budget=1_000_000)
-
-        def run(loader: Loader = loader, engine: Engine = engine) -> None:
-            for seen in range(0, steps * batch_size, batch_size):
-                engine.step(loader.batch(seen, batch_size)[0], seen)
-            engine.means()  # waits for the device
-
-        row = alternate(
-            f"train DCGAN-64, {precision}, {device}",
-            lambda run=run: rate(steps * batch_size, run),
-            "eager fp32, DataLoader",
-            theirs,
-            options.repeats,
-        )
-        rows.append(row)
-    return rows
+    return [
+        _beside_plain(family, precision, theirs, images, block, device, steps, options.repeats)
+        for family, theirs in (("dcgan", plain.Networks(device)), ("vae", plain.Autoencoder(device)))
+        for precision in ("fp32", "bf16")
+    ]
 
 
-def unpacked(source: str | None, target: Path) -> Path:
-    """Class folders of JPEGs for ImageFolder: from a tar of tars or of class folders, or drawn here without one."""
-    if source is None:
-        return draw(target)
-    if Path(source).is_dir():
-        return Path(source)
-    with tarfile.open(source) as archive:
-        for member in archive:
-            handle = archive.extractfile(member)
-            if member.name.endswith(".tar") and handle is not None:
-                with tarfile.open(fileobj=handle) as inner:
-                    inner.extractall(target / Path(member.name).stem, filter="data")
-            elif member.isfile():
-                archive.extract(member, target, filter="data")
-    return target
+def _beside_plain(
+    family: str,
+    precision: str,
+    theirs: plain.Networks | plain.Autoencoder,
+    images: Path,
+    block: Block,
+    device: str,
+    steps: int,
+    repeats: int,
+) -> Row:
+    batch_size = 64
+    config = run_config({"family": family, "image_size": SIZE, "training": {"precision": precision}}, "bench")
+    model = build_model(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loader = Loader(block, SIZE, "train", seed=0, device=device, flip=True)
+    engine = Engine(model, config.training, budget=1_000_000)
+    batches = plain.batches(images, SIZE, batch_size, CORES)
 
+    def ours() -> None:
+        for seen in range(0, steps * batch_size, batch_size):
+            engine.step(loader.batch(seen, batch_size)[0], seen)
+        engine.means()  # waits for the device
 
-def draw(target: Path, count: int = 400) -> Path:
-    """JPEGs of ImageNet's usual size and weight (500 x 375, about 110 KB): noise at several scales."""
-    noise = np.random.default_rng(0)
-    for number in range(count):
-        image = Image.fromarray(noise.integers(0, 256, (375, 500, 3), dtype=np.uint8))
-        coarse = Image.fromarray(noise.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((500, 375))
-        image = Image.blend(coarse, image.filter(ImageFilter.GaussianBlur(1)), 0.4)
-        path = target / f"class{number % 10}" / f"{number:04d}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path, quality=92)
-    return target
+    def plainly() -> None:
+        for _ in range(steps):
+            theirs.step(next(batches).to(device))
+
+    count = steps * batch_size
+    what = f"train {family.upper()}-64, {precision}, {device}"
+    return alternate(what, lambda: rate(count, ours), "eager fp32, DataLoader", lambda: rate(count, plainly), repeats)
 
 
 def _report(rows: list[Row], count: int, options: argparse.Namespace) -> str:
