@@ -16,6 +16,7 @@ from typing import Literal
 from PIL import Image, ImageDraw
 
 from genmodel import durable, progress
+from genmodel.errors import StorageError
 from genmodel.training.curves import round_numbers
 
 Clock = Literal["log", "linear"]
@@ -47,40 +48,43 @@ def write_replay(grids: Mapping[int, Path], clock: Clock, out: Path) -> None:
 def write_video(grids: Mapping[int, Path], clock: Clock, out: Path) -> bool:
     """Write the same as an MP4 where there is the program ffmpeg, on whose version its bytes depend.
 
-    Says whether it is written. Where ffmpeg fails, a line tells so: a training never ends for that.
+    Returns whether it is written. Where that fails, a line on stderr tells so: a training never ends for a video.
     """
     if shutil.which("ffmpeg") is None:
         return False
-    with tempfile.TemporaryDirectory() as folder:
-        raw, made = Path(folder) / "frames.rgb", Path(folder) / "replay.mp4"
-        size = (0, 0)
-        with durable.storage_errors(raw), raw.open("wb") as handle:
-            for page, ticks in zip(frames(grids, clock), schedule(grids, clock).values(), strict=True):
-                size = page.size
-                handle.writelines([page.tobytes()] * ticks)
-        complaint = _encode(raw, size, made)
-        if not complaint:
-            durable.write_bytes(out, made.read_bytes())
-            return True
-    progress.say(f"{out} is not written, ffmpeg failed: {complaint}")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            raw, made = Path(folder) / "frames.rgb", Path(folder) / "replay.mp4"
+            size = (0, 0)
+            with raw.open("wb") as handle:
+                for page, ticks in zip(frames(grids, clock), schedule(grids, clock).values(), strict=True):
+                    size = page.size
+                    handle.writelines([page.tobytes()] * ticks)
+            complaint = _encode(raw, size, made)
+            if not complaint:
+                durable.write_bytes(out, made.read_bytes())
+                return True
+    except (OSError, StorageError) as error:  # the frames take some 100 MB for a moment
+        complaint = str(error)
+    progress.say(f"{out} could not be made: {complaint}")
     return False
 
 
 def _encode(raw: Path, size: tuple[int, int], made: Path) -> str:
     """RGB frames of a tick each to H.264 or, failing that, MPEG-4; returns what the last try complained of, or ""."""
-    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "{}x{}".format(*size), "-r", f"1000/{TICK_MS}", "-i", raw]
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "{}x{}".format(*size), "-r", f"1000/{TICK_MS}"]
     complaint = ""
     for codec in _CODECS:
-        result = ["-c:v", *codec, "-pix_fmt", "yuv420p", "-movflags", "+faststart", made]
-        command = ["ffmpeg", "-nostdin", "-v", "error", "-y", *source, *result]
+        result = ["-c:v", *codec, "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(made)]
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-y", *source, "-i", str(raw), *result]
         try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=_PATIENCE)
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            return f"ffmpeg took more than {_PATIENCE} s"
+        if done.returncode == 0:
             return ""
-        except subprocess.CalledProcessError as error:
-            complaint = (error.stderr.strip() or f"exit code {error.returncode}").splitlines()[-1]
-        except (OSError, subprocess.TimeoutExpired) as error:
-            complaint = str(error)
-    return complaint
+        complaint = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+    return f"ffmpeg: {complaint}"
 
 
 def schedule(moments: Collection[int], clock: Clock) -> dict[int, int]:
