@@ -12,7 +12,7 @@ SCIENCE = sorted((ROOT / "genmodel").rglob("*.py"))
 OPERATIONS = sorted((ROOT / "flows").rglob("*.py"))
 ALLOWED = {"torch", "torchvision", "numpy", "pandas", "PIL", "genmodel"}
 # imported inside a function, with a clear word when missing; nothing that the five packages cannot do without
-OPTIONAL = {"pyarrow", "yaml", "tqdm", "sklearn", "torch_fidelity", "jinja2"}
+OPTIONAL = {"pyarrow", "yaml", "tqdm", "sklearn", "torch_fidelity", "jinja2", "pynvml"}
 
 
 def imports(path: Path) -> dict[str, bool]:
@@ -101,6 +101,7 @@ def test_everything_imports_without_the_operations_and_does_nothing(tmp_path: Pa
         "pyarrow",
         "safetensors",
         "jinja2",
+        "pynvml",
         "rich",
     }
     code = BARE.replace("{refused}", repr(refused - {"jinja2"}))

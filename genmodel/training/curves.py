@@ -14,7 +14,7 @@ BROKEN = "#b00020"  # where a value is no number any more
 _INK, _GRID, _PAPER = "#1b1b1b", "#e2e2e2", "#fdfdfb"
 _SMOOTH = 2  # drawn this much larger and then shrunk: Pillow's lines have no soft edges
 _PANEL = 260  # pixels of a panel's height
-_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 24, 40, 30  # pixels around a panel's plot
+_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 44, 40, 30  # pixels around a panel's plot
 _WILD = 100  # a value that is so many times the median makes the axis logarithmic
 
 Points = list[tuple[int, float]]  # images seen, value
@@ -75,7 +75,7 @@ class _Panel:
     def axes(self, height: Callable[[float], float], ticks: Sequence[float]) -> None:
         for tick in ticks:
             self.line([(self.left, self.y(height(tick))), (self.right, self.y(height(tick)))], _GRID, 1)
-            self.text(self.left - 8, self.y(height(tick)), f"{tick:,.10g}", anchor="rm")
+            self.text(self.left - 8, self.y(height(tick)), f"{tick + 0.0:,.10g}", anchor="rm")
         for seen in round_numbers(0, self.end, 6):
             self.line([(self.x(seen), self.bottom), (self.x(seen), self.bottom + 5)], _INK, 1)
             self.text(self.x(seen), self.bottom + 18, f"{seen:,.10g}", anchor="ms")
@@ -132,7 +132,7 @@ def _axis(values: Sequence[float]) -> tuple[Callable[[float], float], list[float
     edge = 0.05 * (bend(high) - bend(low)) or abs(bend(high)) / 10 or 1.0  # a flat curve in the middle
     bottom, top = bend(low) - edge, bend(high) + edge
     if wild:
-        decades = range(math.ceil(math.log10(max(-low, high) / unit)) + 1)
+        decades = range(1, math.ceil(math.log10(max(-low, high) / unit)) + 1)  # those below stand too close
         powers = [unit * 10.0**k for k in decades[:: 1 + len(decades) // 5]]
         ticks = [tick for tick in (*(-power for power in powers), 0.0, *powers) if bottom <= bend(tick) <= top]
     else:

@@ -4,12 +4,13 @@ Rows are only ever appended. A resumed training repeats some steps with equal re
 are not written again, so that a follower that has read them needs no care.
 """
 
+import bisect
 import csv
 import io
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from PIL import Image
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from genmodel import durable, pixels
 
-_TIMED = ("throughput/",)  # metrics that differ from run to run: in the record, not in history.csv
+_TIMED = ("throughput/", "time/", "gpu/")  # metrics that differ from run to run: in the record, not in history.csv
+_LINEAR = 32  # parts of a training at whose ends a grid is drawn
 
 
 class Record:
@@ -54,10 +56,15 @@ class Record:
         if not path.exists():
             pixels.save_grid(path, images)
 
+    def grids(self) -> dict[int, Path]:
+        """The grids of samples by images seen, in their order."""
+        return {int(path.stem): path for path in sorted(self.samples.glob("*.png"))}
+
     def timeline(self, columns: int) -> Image.Image:
-        """The grids of samples as one picture, a row for each moment; `columns` images stand in a grid's row."""
-        grids = {int(path.stem): Image.open(path) for path in sorted(self.samples.glob("*.png"))}
-        return pixels.timeline(grids, columns, shown=columns)
+        """The log-spaced grids as one picture, a row for each moment; `columns` images stand in a grid's row."""
+        grids = self.grids()
+        rows = {seen: Image.open(grids[seen]) for seen in log_spaced(grids)}
+        return pixels.timeline(rows, columns, shown=columns)
 
     def rows(self) -> list[dict]:
         if not self.metrics.exists():
@@ -76,13 +83,27 @@ class Record:
         return text.getvalue()
 
 
-def sample_moments(images: int, batch_size: int) -> set[int]:
-    """The images_seen at which grids are drawn: the start, the end, and the powers of two in the last ten doublings.
+def sample_moments(images: int, images_per_step: int) -> set[int]:
+    """The images_seen at which grids are drawn: the start, the end, and between them log-spaced and linearly spaced.
 
-    Powers of two, so that models of unlike budgets are drawn at the same moments and can lie side by side; doubling,
-    as in the replays of OpenAI's 2016 post, where a VAE's training is shown in logarithmic time. Each is rounded up to
-    whole steps.
+    The log-spaced are the powers of two in the last ten doublings: models of unlike budgets are drawn at the same
+    moments and can lie side by side. Early on they show what happens at once, as in the replays of OpenAI's 2016 post,
+    where a VAE's training is shown in logarithmic time; the linear ones, 32 equal parts, are for its GANs in linear
+    time. Each is rounded up to whole steps.
     """
-    end = -(-images // batch_size) * batch_size
-    powers = (2**k for k in range(end.bit_length()) if end / 1024 <= 2**k < end)
-    return {0, end} | {-(-power // batch_size) * batch_size for power in powers}
+    end = _whole_steps(images, images_per_step)
+    powers = {2**k for k in range(end.bit_length()) if end / 1024 <= 2**k < end}
+    parts = {-(-end * part // _LINEAR) for part in range(_LINEAR + 1)}
+    return {_whole_steps(moment, images_per_step) for moment in powers | parts}
+
+
+def _whole_steps(images: int, images_per_step: int) -> int:
+    return -(-images // images_per_step) * images_per_step
+
+
+def log_spaced(moments: Iterable[int]) -> list[int]:
+    """Of sample_moments those that are powers of two, rounded up as they are, and the first and the last."""
+    ordered = sorted(moments)
+    powers = [2**k for k in range(ordered[-1].bit_length())]
+    # moments are whole steps: nothing lies between a power and the moment to which it was rounded up
+    return sorted({ordered[0], ordered[-1]} | {ordered[bisect.bisect_left(ordered, power)] for power in powers})

@@ -1,0 +1,164 @@
+"""A training replayed: its sample grids as an animated picture, each shown for as long as it lasted on a clock.
+
+In linear time a second stands for an equal number of images; in logarithmic time for an equal factor, so that the
+first images, when most happens in a VAE, are not over at once. OpenAI's post on generative models of 2016 shows its
+GANs in the one and its VAE in the other.
+"""
+
+import math
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image, ImageDraw
+
+from genmodel import durable, progress
+from genmodel.errors import StorageError
+from genmodel.training.curves import round_numbers
+
+Clock = Literal["log", "linear"]
+
+TICKS = 64  # of the clock from the start to the end
+HELD = 14  # ticks for which the last grid stays
+TICK_MS = 140  # whole hundredths of a second, as GIF counts
+HEAD = 70  # pixels above the grid, for the words and the clock's line
+_WIDEST = 640  # pixels of a grid; larger ones are shrunk
+_NARROWEST = 360  # pixels of the page: the words need them
+_EDGE = 12  # pixels left and right of the line
+_LINE = 42  # pixels from the top down to the line
+_INK, _FAINT = "#1b1b1b", "#c8c8c8"
+_CODECS = (["libx264", "-crf", "18"], ["mpeg4", "-q:v", "3"])  # the better first; not every ffmpeg has it
+_PATIENCE = 300  # seconds that ffmpeg may take
+
+
+def write_replay(grids: Mapping[int, Path], clock: Clock, out: Path) -> None:
+    """Write an animated GIF of 11 s from `grids`, pictures by images seen; equal grids give equal bytes.
+
+    GIF and not WebP, because `dvc plots` shows no WebP.
+    """
+    first, *rest = frames(grids, clock)
+    lasting = [ticks * TICK_MS for ticks in schedule(grids, clock).values()]
+    animated = {"save_all": True, "append_images": rest, "duration": lasting, "loop": 0}
+    durable.write_with(out, lambda handle: first.save(handle, format="GIF", **animated))
+
+
+def write_video(grids: Mapping[int, Path], clock: Clock, out: Path) -> bool:
+    """Write the same as an MP4 where there is the program ffmpeg, on whose version its bytes depend.
+
+    Returns whether it is written. Where that fails, a line on stderr tells so: a training never ends for a video.
+    """
+    if shutil.which("ffmpeg") is None:
+        return False
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            raw, made = Path(folder) / "frames.rgb", Path(folder) / "replay.mp4"
+            size = (0, 0)
+            with raw.open("wb") as handle:
+                for page, ticks in zip(frames(grids, clock), schedule(grids, clock).values(), strict=True):
+                    size = page.size
+                    handle.writelines([page.tobytes()] * ticks)
+            complaint = _encode(raw, size, made)
+            if not complaint:
+                durable.write_bytes(out, made.read_bytes())
+                return True
+    except (OSError, StorageError) as error:  # the frames take some 100 MB for a moment
+        complaint = str(error)
+    progress.say(f"{out} could not be made: {complaint}")
+    return False
+
+
+def _encode(raw: Path, size: tuple[int, int], made: Path) -> str:
+    """RGB frames of a tick each to H.264 or, failing that, MPEG-4; returns what the last try complained of, or ""."""
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "{}x{}".format(*size), "-r", f"1000/{TICK_MS}"]
+    complaint = ""
+    for codec in _CODECS:
+        result = ["-c:v", *codec, "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(made)]
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-y", *source, "-i", str(raw), *result]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            return f"ffmpeg took more than {_PATIENCE} s"
+        if done.returncode == 0:
+            return ""
+        complaint = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+    return f"ffmpeg: {complaint}"
+
+
+def schedule(moments: Collection[int], clock: Clock) -> dict[int, int]:
+    """The images seen of the grids to show, in order -> for how many ticks of the clock each stays.
+
+    A grid stays until the next one; where several begin at one tick, the nearest to it stands for them all, and so
+    the first and the last grid are always among them.
+    """
+    place = scale(moments, clock)
+    begins: dict[int, int] = {}
+    for seen in sorted(moments, key=lambda seen: -abs(place(seen) * TICKS - round(place(seen) * TICKS))):
+        begins[round(place(seen) * TICKS)] = seen  # the nearest comes last and stays
+    ticks = sorted(begins)
+    ends = [*ticks[1:], ticks[-1] + HELD]
+    return {begins[tick]: end - tick for tick, end in zip(ticks, ends, strict=True)}
+
+
+def scale(moments: Collection[int], clock: Clock) -> Callable[[int], float]:
+    """Where images seen stand on the clock: 0 at the first of the moments, 1 at the last.
+
+    Zero has no logarithm: the time from there to the next moment counts as one doubling.
+    """
+    lowest = min((seen for seen in moments if seen > 0), default=1)
+
+    def hand(seen: int) -> float:
+        return seen if clock == "linear" else 1 + math.log2(seen / lowest) if seen else 0
+
+    start = hand(min(moments))
+    span = hand(max(moments)) - start or 1
+    return lambda seen: (hand(seen) - start) / span
+
+
+def frames(grids: Mapping[int, Path], clock: Clock) -> Iterator[Image.Image]:
+    """The pages of the replay, one for each grid that `schedule` shows: RGB, of even width and height, of one size."""
+    head = None
+    for seen in schedule(grids, clock):
+        with Image.open(grids[seen]) as picture:
+            grid = picture.convert("RGB")
+        grid.thumbnail((_WIDEST, _WIDEST))
+        if head is None:
+            width = max(grid.width, _NARROWEST)
+            size = width + width % 2, HEAD + grid.height + grid.height % 2  # even, as yuv420p wants it
+            head = _head(size[0], grids, clock)
+        page = Image.new("RGB", size, "white")
+        page.paste(head)
+        _tell(page, seen, grids, clock)
+        page.paste(grid, ((page.width - grid.width) // 2, HEAD))
+        yield page
+
+
+def _head(width: int, moments: Collection[int], clock: Clock) -> Image.Image:
+    """What stays the same above the grids: the clock's name and its line, with round numbers below."""
+    head = Image.new("RGB", (width, HEAD), "white")
+    pen = ImageDraw.Draw(head)
+    kind = "logarithmic" if clock == "log" else "linear"
+    pen.text((width - _EDGE, 28), f"{kind} time", fill=_INK, anchor="rs", font_size=14)
+    pen.line((_EDGE, _LINE, width - _EDGE, _LINE), fill=_FAINT, width=3)
+    place, last = scale(moments, clock), max(moments)
+    powers = [10**k for k in range(len(str(last)))]
+    marks = round_numbers(0, last, 4) if clock == "linear" else [0, *powers]
+    for mark in (int(mark) for mark in marks):
+        if 0 <= place(mark) <= 1:
+            x = _EDGE + place(mark) * (width - 2 * _EDGE)
+            pen.line((x, _LINE - 3, x, _LINE + 5), fill=_FAINT)
+            half = pen.textlength(f"{mark:,}", font_size=12) / 2
+            x = min(max(x, half + 2), width - half - 2)
+            pen.text((x, _LINE + 19), f"{mark:,}", fill=_INK, anchor="ms", font_size=12)
+    return head
+
+
+def _tell(page: Image.Image, seen: int, moments: Collection[int], clock: Clock) -> None:
+    """Write the time of a grid onto its page, and draw the clock's line up to it."""
+    pen = ImageDraw.Draw(page)
+    pen.text((_EDGE, 28), f"{seen:,} images seen", fill=_INK, anchor="ls", font_size=22)
+    x = _EDGE + scale(moments, clock)(seen) * (page.width - 2 * _EDGE)
+    pen.line((_EDGE, _LINE, x, _LINE), fill=_INK, width=3)
+    pen.ellipse((x - 5, _LINE - 5, x + 5, _LINE + 5), fill=_INK)

@@ -1,0 +1,163 @@
+import itertools
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given
+from PIL import Image, ImageChops, ImageSequence
+
+from genmodel import pixels
+from genmodel.training import replay
+from genmodel.training.record import sample_moments
+from genmodel.training.replay import HEAD, HELD, TICK_MS, TICKS, frames, scale, schedule, write_replay, write_video
+
+MOMENTS = [0, 64, 128, 256, 512, 1_024]
+CLOCKS: list[Any] = ["log", "linear"]
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the program ffmpeg")
+
+
+@pytest.fixture
+def grids(tmp_path: Path) -> Mapping[int, Path]:
+    """Grids of 16 grey images, each grid of another grey."""
+    paths = {}
+    for place, seen in enumerate(MOMENTS):
+        paths[seen] = tmp_path / "samples" / f"{seen:010d}.png"
+        pixels.save_grid(paths[seen], torch.full((16, 8, 8, 3), 40 * place, dtype=torch.uint8))
+    return paths
+
+
+def test_in_log_time_each_doubling_lasts_as_long() -> None:
+    assert schedule([0, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192], "log") == {
+        0: 8, 64: 8, 128: 8, 256: 8, 512: 8, 1_024: 8, 2_048: 8, 4_096: 8, 8_192: HELD
+    }  # fmt: skip
+
+
+def test_in_linear_time_each_image_lasts_as_long() -> None:
+    assert schedule([0, 1_000, 4_000, 16_000, 32_000, 64_000], "linear") == {
+        0: 1, 1_000: 3, 4_000: 12, 16_000: 16, 32_000: 32, 64_000: HELD
+    }  # fmt: skip
+    assert schedule([0, 100, 64_000], "linear") == {0: TICKS, 64_000: HELD}, "100 images pass too fast to be seen"
+
+
+def test_the_parts_of_a_training_last_equally_long_though_they_are_rounded_up_to_steps() -> None:
+    lasting = list(schedule(sample_moments(160_000, 64), "linear").values())
+    assert lasting.count(2) >= 24 and set(lasting[:-1]) == {1, 2}
+
+
+def test_places_on_the_clocks() -> None:
+    log, linear = scale(MOMENTS, "log"), scale(MOMENTS, "linear")
+    assert [log(seen) for seen in MOMENTS] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert [linear(seen) for seen in (0, 256, 512, 1_024)] == [0, 0.25, 0.5, 1]
+    assert scale([64, 128, 256], "log")(128) == 0.5, "a record without a start"
+    assert scale([7], "log")(7) == scale([0], "linear")(0) == 0
+
+
+@given(st.sets(st.integers(0, 10**9), min_size=1, max_size=300), st.sampled_from(CLOCKS))
+def test_a_grid_comes_within_half_a_tick_of_its_time(moments: set[int], clock: Any) -> None:
+    shown = schedule(moments, clock)
+    assert sum(shown.values()) == (TICKS if len(moments) > 1 else 0) + HELD
+    assert len(shown) <= TICKS + 1
+    assert min(shown.values()) >= 1
+    assert list(shown) == sorted(shown)
+    assert min(moments) in shown and max(moments) in shown
+    now, place = 0, scale(moments, clock)
+    for seen, ticks in shown.items():
+        assert abs(now - place(seen) * TICKS) <= 0.5 + 1e-9
+        now += ticks
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_the_picture_is_animated_as_scheduled_and_equal_each_time(
+    clock: Any, grids: Mapping[int, Path], tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one.gif", tmp_path / "two.gif"
+    write_replay(grids, clock, one)
+    write_replay(dict(reversed(grids.items())), clock, two)
+    assert one.read_bytes() == two.read_bytes()
+    shown = schedule(grids, clock)
+    with Image.open(one) as picture:
+        assert picture.format == "GIF" and picture.info["loop"] == 0
+        pages = [(page.convert("RGB"), page.info["duration"]) for page in ImageSequence.Iterator(picture)]
+    assert [milliseconds for _, milliseconds in pages] == [ticks * TICK_MS for ticks in shown.values()]
+    assert 8_000 <= sum(milliseconds for _, milliseconds in pages) <= 12_000
+    shades = [page.getpixel((page.width // 2 - 40, HEAD + 40))[0] for page, _ in pages]
+    assert shades == [40 * MOMENTS.index(seen) for seen in shown]
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_the_time_is_written_above_the_images_and_never_over_them(clock: Any, grids: Mapping[int, Path]) -> None:
+    pages = list(frames(grids, clock))
+    for seen, page in zip(schedule(grids, clock), pages, strict=True):
+        with Image.open(grids[seen]) as grid:
+            left = (page.width - grid.width) // 2
+            below = page.crop((left, HEAD, left + grid.width, HEAD + grid.height))
+            assert ImageChops.difference(below, grid.convert("RGB")).getbbox() is None
+    words = [page.crop((0, 0, page.width // 2, 34)) for page in pages]
+    for before, after in itertools.pairwise(words):
+        box = ImageChops.difference(before, after).getbbox()
+        assert box is not None and box[3] - box[1] >= 10, "the images seen are written, large enough to read"
+
+
+def test_the_line_reaches_as_far_as_the_clock(grids: Mapping[int, Path]) -> None:
+    for clock, far in (("log", [0, 0.2, 0.4, 0.6, 0.8, 1]), ("linear", [0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1])):
+        reached = []
+        for page in frames(grids, clock):  # type: ignore[arg-type]
+            line = [page.getpixel((x, 42))[0] < 100 for x in range(page.width)]
+            reached.append((sum(line) - 5 - 6) / (page.width - 24))  # less half the knob on either side
+        assert reached == pytest.approx(far, abs=0.02)
+
+
+def test_large_grids_are_shrunk_and_small_ones_get_room_for_the_words(tmp_path: Path) -> None:
+    large, small = tmp_path / "large.png", tmp_path / "small.png"
+    Image.new("RGB", (2_066, 2_066), "teal").save(large)
+    Image.new("RGB", (9, 9), "teal").save(small)
+    assert [page.size for page in frames({0: large}, "log")] == [(640, HEAD + 640)]
+    assert [page.size for page in frames({0: small}, "log")] == [(360, HEAD + 10)]
+
+
+def test_a_single_grid_is_a_picture_that_stands(tmp_path: Path, grids: Mapping[int, Path]) -> None:
+    write_replay({0: grids[0]}, "log", tmp_path / "still.gif")
+    with Image.open(tmp_path / "still.gif") as picture:
+        assert getattr(picture, "n_frames", 1) == 1
+
+
+@needs_ffmpeg
+def test_the_video_lasts_as_long_and_plays_everywhere(grids: Mapping[int, Path], tmp_path: Path) -> None:
+    out = tmp_path / "replay.mp4"
+    assert write_video(grids, "log", out)
+    entries = "stream=codec_name,pix_fmt,width,height,duration"
+    command = ["ffprobe", "-v", "error", "-show_entries", entries, "-of", "default=noprint_wrappers=1", str(out)]
+    told = dict(line.split("=") for line in subprocess.check_output(command, text=True).split())
+    assert told["codec_name"] in ("h264", "mpeg4") and told["pix_fmt"] == "yuv420p"
+    assert (int(told["width"]), int(told["height"])) == next(frames(grids, "log")).size
+    assert float(told["duration"]) == pytest.approx((TICKS + HELD) * TICK_MS / 1000, abs=0.05)
+
+
+@needs_ffmpeg
+def test_an_ffmpeg_without_the_better_codec_takes_the_other(
+    grids: Mapping[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "_CODECS", (["no_such_codec"], replay._CODECS[1]))
+    assert write_video(grids, "log", tmp_path / "replay.mp4")
+
+
+def test_an_ffmpeg_that_fails_costs_a_line(
+    grids: Mapping[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "bin" / "ffmpeg"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho first >&2\necho it is broken >&2\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    out = tmp_path / "replay.mp4"
+    assert not write_video(grids, "log", out)
+    assert capsys.readouterr().err == f"{out} could not be made: ffmpeg: it is broken\n"
+    assert not out.exists()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not write_video(grids, "log", out)
+    assert capsys.readouterr().err == "", "without ffmpeg there is nothing to say"
