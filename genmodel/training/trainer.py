@@ -10,12 +10,12 @@ import torch
 from genmodel import durable, pixels, progress
 from genmodel.data.block import Block
 from genmodel.data.loader import Loader
-from genmodel.errors import ModelError, SettingsChangedError, TrainingDivergedError
+from genmodel.errors import CheckpointError, ModelError, SettingsChangedError, TrainingDivergedError
 from genmodel.models.base import build_model
 from genmodel.training.checkpoint import Checkpoint, Checkpoints
 from genmodel.training.curves import draw_curves
 from genmodel.training.engine import Engine, set_precision
-from genmodel.training.identity import Identity
+from genmodel.training.identity import Identity, differences
 from genmodel.training.preemption import EXIT, Preemption
 from genmodel.training.publish import publish
 from genmodel.training.record import Record, sample_moments
@@ -100,14 +100,15 @@ class Training:
         """A row, a sample grid, a checkpoint, each where it is due; at the end all three. Back, where steps are bad."""
         due_row, due_save = self._due(self.config.log_every), self._due(self.config.checkpoint_every)
         looks = self.device.type == "cpu" or due_row or due_save  # a GPU is not waited for at every step
-        if looks and int(self.engine.bad_steps) >= _PATIENCE:
+        bad_steps = int(self.engine.bad_steps) if looks else 0
+        if bad_steps >= _PATIENCE or (due_save and not self.engine.is_finite()):
             self.go_back()
             return
         if due_row:
             self.add_row()
         if self.images_seen in self.moments or self.images_seen == self.budget:
             self.draw_samples()
-        if due_save:
+        if due_save and not bad_steps:  # a checkpoint is a good place to go back to
             self.save()
 
     def _due(self, every: int) -> bool:
@@ -160,15 +161,17 @@ class Training:
             "lowered": self.engine.lowered,
             "seconds": self.seconds,
         }
+        self.record.sync()
         self.checkpoints.save(Checkpoint(self.engine.state(), facts))
 
     def leave(self) -> None:
-        """Save, and end as a process that SIGTERM has ended."""
-        self.save()
+        """Save, where the state is good, and end as a process that SIGTERM has ended."""
+        if not int(self.engine.bad_steps) and self.engine.is_finite():
+            self.save()
         self.checkpoints.wait()
         self.bar.close()
         progress.say(
-            f"{self.identity.name}: stopped at {self.images_seen:,} images; the same command goes on from there"
+            f"{self.identity.name}: stopped at {self.images_seen:,} images; the same command goes on from here"
         )
         raise SystemExit(EXIT)
 
@@ -190,9 +193,13 @@ class Training:
         """The run's folder is named by the fingerprint; the whole of it is kept inside and must agree."""
         path = self.folder / "identity.json"
         mine = self.identity.as_dict()
-        if path.exists() and (theirs := json.loads(path.read_text()))["fingerprint"] != mine["fingerprint"]:
-            changed = sorted(key for key in mine if mine[key] != theirs.get(key))
-            raise SettingsChangedError(f"{self.folder} belongs to another training ({', '.join(changed)}): use --fresh")
+        try:
+            theirs = json.loads(path.read_bytes()) if path.exists() else mine
+            changes = "; ".join(differences(theirs, mine))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} is damaged: remove it and run the same command again") from error
+        if changes:
+            raise SettingsChangedError(f"{self.folder} belongs to another training ({changes}): use --fresh")
         durable.write_json(path, mine)
 
     def finish(self, out: Path) -> None:
