@@ -32,6 +32,12 @@ def unsynced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
+@pytest.fixture(autouse=True)
+def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing them takes as long as the steps between them."""
+    monkeypatch.setattr(trainer, "sample_moments", lambda images, per_step: {0, 16, images})
+
+
 def undamaged(folder: Path) -> bool:
     """Whether every checkpoint that counts is whole: no kill leaves one that has to be passed over."""
     return Checkpoints(folder / "checkpoints").latest()[1] == []
@@ -50,14 +56,15 @@ def test_killed_at_any_time_and_resumed_ends_the_same(
 ) -> None:
     """200 kills at random times in the lives of both families, several in a training, some of which kill a resume."""
     identity, rng = toy_identity(family), random.Random(0)
-    began = time.monotonic()
-    assert in_child(partial(train, identity, block, tmp_path / "whole", tmp_path / "whole-runs")) == 0
-    whole = time.monotonic() - began
+    train(identity, block, tmp_path / "whole", tmp_path / "whole-runs")  # here, so that all is imported before a fork
     expected = remains(run_folder(identity, tmp_path / "whole-runs"), tmp_path / "whole")
+    began = time.monotonic()
+    assert in_child(partial(train, identity, block, tmp_path / "timed", tmp_path / "timed-runs")) == 0
+    whole = time.monotonic() - began
     killed, ended = 0, 0
-    while killed < kills or (tmp_path / str(ended)).exists():
+    while killed < kills or (tmp_path / f"{ended}-runs").exists():
         out, runs = tmp_path / str(ended), tmp_path / f"{ended}-runs"
-        limit = rng.uniform(0, whole / 2) if killed < kills else None
+        limit = rng.uniform(0, 0.7 * whole) if killed < kills else None
         code = in_child(partial(train, identity, block, out, runs), kill_after=limit)
         if code == 0:
             assert remains(run_folder(identity, runs), out) == expected
@@ -67,7 +74,7 @@ def test_killed_at_any_time_and_resumed_ends_the_same(
         assert code == -signal.SIGKILL
         assert undamaged(run_folder(identity, runs))
         killed += 1
-    assert killed == kills and ended >= kills // 20
+    assert killed == kills and ended > 1
     print(f"{killed} kills in {ended} trainings of {whole:.1f} s")
 
 
@@ -78,11 +85,9 @@ def test_killed_at_any_write_and_resumed_ends_the_same(
     remains: Remains,
     killed_at: Callable[..., int],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Before every opening, renaming, removing, and in the middle of every write, from the first checkpoint to the
     published folder: in the loop and in the thread that writes checkpoints."""
-    monkeypatch.setattr(trainer, "sample_moments", lambda *_: {0, 32})
     identity = toy_identity(images=32, checkpoint_every=8, log_every=16)
     train(identity, block, tmp_path / "whole", tmp_path / "whole-runs")
     expected = remains(run_folder(identity, tmp_path / "whole-runs"), tmp_path / "whole")
