@@ -70,9 +70,11 @@ def resumed_without(dropped: str, patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("dropped", "matters"),
-    [("nothing", False), ("model.", True), ("ema.", True), ("optimizer.", True), ("sums.", True)]
-    + [("images_seen", True), ("summed", True), ("lowered", True)]
-    + [("seconds", False)],  # of the cost, and so of no weight and no row
+    [
+        ("nothing", False),
+        *((name, True) for name in ("model.", "ema.", "optimizer.", "sums.", "images_seen", "summed", "lowered")),
+        ("seconds", False),  # of the cost, and so of no weight and no row
+    ],
 )
 def test_no_saved_field_is_more_than_a_resume_needs(
     dropped: str,
@@ -99,7 +101,9 @@ def test_no_saved_field_is_more_than_a_resume_needs(
 
 
 def state(number: int) -> Checkpoint:
-    return Checkpoint({"weight": torch.full((300,), float(number)), "step": torch.tensor(number)}, {"images_seen": number})
+    return Checkpoint(
+        {"weight": torch.full((300,), float(number)), "step": torch.tensor(number)}, {"images_seen": number}
+    )
 
 
 class PowerCuts:

@@ -122,7 +122,7 @@ def test_a_full_disk_at_the_end_of_a_preempted_training_is_told(
         real(self, checkpoint)
 
     monkeypatch.setattr(Checkpoints, "_write", full)
-    with pytest.raises(StorageError, match="no space left to write .*: free some and run the same command again"):
+    with pytest.raises(StorageError, match=r"no space left to write .*: free some and run the same command again"):
         train(toy_identity(), block, tmp_path / "out", tmp_path / "runs")
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
