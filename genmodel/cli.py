@@ -113,8 +113,9 @@ def train(arguments: argparse.Namespace) -> None:
         arguments.runs,
         choose_device(arguments.device),
         arguments.fresh,
+        arguments.profile,
     )
-    print(f"{out}: weights.safetensors, config.json, history.csv, timeline.png, samples/")
+    print(f"{out}: weights.safetensors, config.json, history.csv, timeline.png, replay.gif, samples/")
 
 
 def batch(arguments: argparse.Namespace) -> None:
@@ -255,6 +256,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--params", type=Path, default=None, help="read MODEL's settings from this params.yaml")
     add.add_argument("--runs", type=Path, default=Path("runs"), help="where checkpoints and records are kept")
     add.add_argument("--fresh", action="store_true", help="forget the checkpoints of an earlier try")
+    add.add_argument("--profile", action="store_true", help="leave a trace and a table of ten steps by the record")
     add_device(add)
 
     add = command(batch, "Show the batch of a run's step.", "batch --run runs/0123456789abcdef --step 1000")

@@ -15,22 +15,32 @@ from genmodel.models.base import build_model
 from genmodel.training.checkpoint import Checkpoint, Checkpoints
 from genmodel.training.curves import draw_curves
 from genmodel.training.engine import Engine, set_precision
+from genmodel.training.gauges import Gauges, PhaseClock
 from genmodel.training.identity import Identity
 from genmodel.training.preemption import EXIT, Preemption
+from genmodel.training.profiling import profiled
 from genmodel.training.publish import publish
-from genmodel.training.record import Record, sample_moments
+from genmodel.training.record import SHOWN, Record, sample_moments
+from genmodel.training.replay import write_video
 
-_SHOWN = 64  # samples in a grid
 _PATIENCE = 3  # steps in a row whose loss or gradient is not finite, before the training goes back
 _LOWER = 0.5  # what the learning rates are multiplied by then, once
 
 
-def train(identity: Identity, block: Block, out: Path, runs: Path, device: str = "cpu", fresh: bool = False) -> Path:
+def train(
+    identity: Identity,
+    block: Block,
+    out: Path,
+    runs: Path,
+    device: str = "cpu",
+    fresh: bool = False,
+    profile: bool = False,
+) -> Path:
     """Train a model to its budget of images and put the finished folder at `out`; returns the run's folder.
 
     Checkpoints and the record live in `runs`/<fingerprint>, outside `out`: a second call after a kill continues
-    there, a second call after the end only publishes again. `fresh` forgets them first. At a SIGTERM the state is
-    saved and SystemExit(143) raised.
+    there, a second call after the end only publishes again. `fresh` forgets them first. `profile` leaves a profile of
+    ten steps in the run's folder. At a SIGTERM the state is saved and SystemExit(143) raised.
     """
     if durable.is_foreign(out, "config.json"):
         raise ModelError(f"{out} is there and is no model: move it away or choose another --out")
@@ -38,11 +48,13 @@ def train(identity: Identity, block: Block, out: Path, runs: Path, device: str =
         training = Training(identity, block, run_folder(identity, runs), device, fresh)
         with durable.storage_errors(out):  # where nothing can be written shall be told now, not after the training
             out.parent.mkdir(parents=True, exist_ok=True)
-        while training.images_seen < training.budget:
-            training.step()
-            training.record_and_save()
-            if preemption.asked:
-                training.leave()
+        with profiled(training.folder, training.device, profile) as look:
+            while training.images_seen < training.budget:
+                training.step()
+                training.record_and_save()
+                look()
+                if preemption.asked:
+                    training.leave()
         training.finish(out)
     return training.folder
 
@@ -69,11 +81,13 @@ class Training:
         per_step = config.batch_size * model.batches_per_step
         self.budget = math.ceil(config.images / per_step) * per_step
         self.engine = Engine(self.model, config, self.budget)
-        self.codes = self.model.draw_codes(_SHOWN, torch.Generator().manual_seed(config.seed)).to(self.device)
+        self.codes = self.model.draw_codes(SHOWN, torch.Generator().manual_seed(config.seed)).to(self.device)
         self.moments = sample_moments(config.images, per_step)
         self.images_seen = 0
         self.seconds = 0.0  # of training, over all resumes
         self.record = Record(folder)
+        self.time = PhaseClock()
+        self.gauges = Gauges(self.device)
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self._refuse_other_settings()
         self._resume()
@@ -91,8 +105,10 @@ class Training:
 
     def step(self) -> None:
         """One step of the engine on the next batch."""
-        images, _ = self.loader.batch(self.images_seen, self.engine.images_per_step)
-        self.engine.step(images, self.images_seen)
+        with self.time.phase("data"):
+            images, _ = self.loader.batch(self.images_seen, self.engine.images_per_step)
+        with self.time.phase("step"):
+            self.engine.step(images, self.images_seen)
         self.images_seen += self.engine.images_per_step
         self.bar.update(self.engine.images_per_step)
 
@@ -106,9 +122,11 @@ class Training:
         if due_row:
             self.add_row()
         if self.images_seen in self.moments or self.images_seen == self.budget:
-            self.draw_samples()
+            with self.time.phase("samples"):
+                self.draw_samples()
         if due_save:
-            self.save()
+            with self.time.phase("checkpoint"):
+                self.save()
 
     def _due(self, every: int) -> bool:
         """Whether the last step went past a multiple of `every` images, or was the last."""
@@ -140,8 +158,9 @@ class Training:
         now = time.perf_counter()
         rate = (self.images_seen - self._row_images) / (now - self._row_clock)
         self._row_clock, self._row_images = now, self.images_seen
+        costs = {"throughput/images_per_second": rate} | self.gauges.read() | self.time.read_and_reset()
         order = self.loader.order_digest(self.images_seen)
-        self.record.add(self.step_number, self.images_seen, means | {"throughput/images_per_second": rate}, order)
+        self.record.add(self.step_number, self.images_seen, means | costs, order)
         losses = [f"{name.split('/')[1]} {value:.3f}" for name, value in means.items() if name.startswith("loss/")]
         self.bar.set_postfix_str(", ".join(losses), refresh=False)
 
@@ -159,6 +178,7 @@ class Training:
             "summed": self.engine.summed,
             "lowered": self.engine.lowered,
             "seconds": self.seconds,
+            "energy_kwh": self.gauges.energy_kwh,
         }
         self.checkpoints.save(Checkpoint(self.engine.state(), facts))
 
@@ -185,6 +205,7 @@ class Training:
         self.engine.load(checkpoint.tensors)
         self.engine.summed, self.engine.lowered = facts["summed"], facts["lowered"]
         self.images_seen, self.seconds = facts["images_seen"], facts["seconds"]
+        self.gauges = Gauges(self.device, facts["energy_kwh"])
 
     def _refuse_other_settings(self) -> None:
         """The run's folder is named by the fingerprint; the whole of it is kept inside and must agree."""
@@ -203,10 +224,12 @@ class Training:
         facts = self.identity.as_dict() | {"images_seen": self.images_seen}
         with self.engine.ema.applied_to(self.model.averaged):
             publish(self.model, facts, self.record, out)
+        write_video(self.record.grids(), self.model.replay_clock, self.folder / "replay.mp4")
         durable.write_json(self.folder / "cost.json", self.cost())
 
     def cost(self) -> dict[str, object]:
-        return {
+        energy = {"energy_kwh": self.gauges.energy_kwh} if self.gauges.energy_kwh else {}
+        return energy | {
             "seconds": self.seconds,
             "images_per_second": self.images_seen / self.seconds,
             "parameters": sum(value.numel() for value in self.model.parameters()),
