@@ -1,12 +1,12 @@
 """How the data came to be: what data.dvc keeps in its `meta`, and the same data made again from that.
 
-    meta:
-      source: ILSVRC2012_img_train.tar
-      sizes: [64, 256]
-      val_fraction: 0.05        # here and below only what is not the default
-      updates:                  # what was added later, in this order
-      - source: photos
-        allow_rejects: 0.02
+meta:
+  source: ILSVRC2012_img_train.tar
+  sizes: [64, 256]
+  val_fraction: 0.05        # here and below only what is not the default
+  updates:                  # what was added later, in this order
+  - source: photos
+    allow_rejects: 0.02
 """
 
 from collections.abc import Mapping

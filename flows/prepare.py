@@ -40,7 +40,7 @@ def ensure(root: Path, remote: str | None = None, workers: int = 0) -> str:
             origin.make(root, workers)
         except SourceError as error:
             raise VersioningError(
-                f"data/ is absent, in no cache and no remote, and cannot be made again: {error}; or make other data: "
+                f"data/ is absent, in no cache and no remote, and cannot be made again: {error}; or run "
                 f"`python -m flows.prepare --source SOURCE --sizes {_sizes_text(origin.sizes)}`"
             ) from error
         if not versioning.matches(root):

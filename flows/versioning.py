@@ -199,7 +199,7 @@ def restore(root: Path, remote: str | None = None) -> bool:
 
 
 def _check_list(repo: "Repo", oid: str, remote: str) -> None:
-    """VersioningError if the remote's list of the data's files is damaged: DVC verifies the files it names, and not it."""
+    """VersioningError if the remote's list of the files is damaged: DVC verifies what it names, and not the list."""
     from dvc_data.hashfile.hash import hash_file
 
     objects = repo.cloud.get_remote_odb(remote)

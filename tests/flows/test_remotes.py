@@ -153,8 +153,8 @@ def test_a_flipped_bit_there_is_refused_however_the_remote_is_set(
     assert pull_by_hand(project)  # DVC's default takes what comes
     assert tree(project / "data") != before
 
-    for name in (name, next(name for name in remote.objects() if name.endswith(".dir"))):  # as the line says
-        remote.delete(name)
+    for damaged in (name, *(listed for listed in remote.objects() if listed.endswith(".dir"))):  # as the line says
+        remote.delete(damaged)
     forget(project)
     for path, content in before.items():
         (project / "data" / path).parent.mkdir(parents=True, exist_ok=True)
