@@ -156,7 +156,12 @@ def _data_file(root: Path) -> dict[str, Any]:
 
 def add(root: Path, origin: Mapping[str, Any]) -> str:
     """Version data/ as it is now: into DVC's cache and data.dvc, which keeps `origin` too. Returns the digest."""
+    from dvc_objects.fs.generic import test_links
+
     with _repo(root) as repo:
+        cache = repo.cache.local  # `dvc add` takes a copy for a reflink: here it must know that there are none
+        usable = test_links(cache.cache_types, cache.fs, cache.path, repo.fs, str(root / DATA))
+        cache.cache_types = usable or cache.cache_types
         (tracked,) = repo.add(str(root / DATA))
         tracked.meta = dict(origin)
         tracked.dump()

@@ -112,6 +112,7 @@ def test_updates_are_shards_of_their_own_and_a_clone_makes_them_all_again(
 ) -> None:
     root = empty_project.root
     command("--source", sources[0], "--sizes", "8", "--val-fraction", "0.25")
+    assert Block.open(root / "data").facts["val_fraction"] == 0.25
     before = tree(root / "data")
     said = command("--update", "--source", sources[1], "--allow-rejects", "0.5")
     assert "20 new images, 0 rejected, 0 were there already" in said
@@ -202,6 +203,20 @@ def test_an_update_needs_data_as_versioned(empty_project, command: Callable[...,
     with pytest.raises(VersioningError, match=r"cannot be made again: there is no source at \S*more: [^\n]+$"):
         ensure(root)
     assert not list(root.glob("data.steps-*")), "nothing was made in vain"
+
+
+def test_the_devkit_is_passed_on(empty_project, command: Callable[..., str], sources: list[str], raw: Path) -> None:
+    """Here one that is none: genmodel's own tests read real ones."""
+    kit = empty_project.root.with_name("kit.tar.gz")
+    with tarfile.open(kit, "w:gz") as nothing:
+        nothing.add(raw / "circle/000.png", "readme.txt")
+    with tarfile.open(kit.with_name("val.tar"), "w") as val:
+        val.add(raw / "circle/000.png", "ILSVRC2012_val_00000001.JPEG")
+    words = ["--source", "../val.tar", "--devkit", "../kit.tar.gz"]
+    assert "kit.tar.gz is not the devkit of ILSVRC2012" in command(*words)
+    command("--source", sources[0], "--sizes", "8")
+    assert "kit.tar.gz is not the devkit of ILSVRC2012" in command("--update", *words)
+    assert Origin.of_data(empty_project.root).updates == ()
 
 
 def test_tiny_imagenet_b_added_to_a(

@@ -107,6 +107,16 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+def test_the_cache_links_instead_of_copying(project: Path) -> None:
+    """With this project's own settings; a reflink looks like a file of its own."""
+    shutil.copy(CONFIG, project / ".dvc" / "config")
+    assert 'type = "reflink,hardlink,symlink"' in CONFIG.read_text()
+    versioning.add(project, ORIGIN)
+    linked = [path.is_symlink() or path.stat().st_nlink > 1 for path in (project / "data" / "16").iterdir()]
+    cached = next(path for path in (project / ".dvc" / "cache").rglob("*") if path.stat().st_size == 3 << 20)
+    assert all(linked) or reflinks(cached, project / "reflink")
+
+
 def test_data_goes_there_and_comes_back(project: Path, remote: Remote) -> None:
     configure(project, **remote.options)
     before = tree(project / "data")
@@ -116,6 +126,11 @@ def test_data_goes_there_and_comes_back(project: Path, remote: Remote) -> None:
     forget(project)
     assert versioning.restore(project)
     assert tree(project / "data") == before
+
+
+def reflinks(path: Path, copy: Path) -> bool:
+    """Whether the file system shares the blocks of copies."""
+    return subprocess.run(["cp", "--reflink=always", str(path), str(copy)], capture_output=True).returncode == 0
 
 
 def pull_by_hand(root: Path) -> bool:
