@@ -117,12 +117,14 @@ def prepare(root: Path, origin: Origin, workers: int = 0, update: bool = False) 
     `update`: data/ stays as data.dvc has it, and only the last of the origin's updates is added.
     """
     settings = Settings.read(os.environ, root)
-    if not update:
+    changed = True
+    if update:
+        changed = update_block(settings.root, origin, workers, settings.dvc_remote, return_state=True).result()
+    else:
         make_block(settings.root, origin, workers, return_state=True).result()
-    elif not update_block(settings.root, origin, workers, settings.dvc_remote, return_state=True).result():
-        return
-    version_data(settings.root, origin, return_state=True).result()
-    push_data(settings.root, settings.dvc_remote, return_state=True).result()
+    if changed:
+        version_data(settings.root, origin, return_state=True).result()
+    push_data(settings.root, settings.dvc_remote, return_state=True).result()  # what an earlier try may have left
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -241,9 +241,9 @@ def secure(root: Path, remote: str | None = None) -> str:
     with _repo(root) as repo:
         name = _remote(repo, remote)
         found = {level: repo.config.read(level)["remote"].get((name or "").lower(), {}) for level in repo.config.files}
-        if name is None or any("verify" in options for options in found.values()):
+        level = next((level for level, options in reversed(found.items()) if "url" in options), None)
+        if name is None or level is None or any("verify" in options for options in found.values()):
             return ""
-        level = next((level for level, options in reversed(found.items()) if "url" in options), "repo")
         if level not in ("repo", "local"):  # of this user or machine, not the project's
             command = f"dvc remote modify --{level} {name} verify true"
             return f"remote {name}: run `{command}`, or a `dvc pull` by hand takes a damaged object for the real one"

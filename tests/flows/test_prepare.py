@@ -181,6 +181,11 @@ def test_an_update_that_was_not_versioned_is_versioned_by_the_same_command(
     assert "0 new images" in said and "commit it" in said
     assert Origin.of_data(root).updates == (Step(source="../more"),) and versioning.matches(root)
 
+    empty_project.dvc("remote", "add", "--default", "store", str(root.with_name("store")))  # what was not pushed
+    assert "pushed to store" in command("--update", "--source", sources[1])
+    forget_data(root)
+    assert versioning.restore(root)
+
 
 def test_an_update_needs_data_as_versioned(empty_project, command: Callable[..., str], sources: list[str]) -> None:
     root = empty_project.root

@@ -218,9 +218,9 @@ def test_verify_is_set_for_a_pull_by_hand(project: Path, remote: Remote, place: 
 
 
 def test_what_is_not_the_project_s_to_set(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A remote of the user's global settings, one whose `verify` was chosen, and none."""
+    """A remote of the user's global settings, one whose `verify` was chosen, one that is nowhere, and none."""
     monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "global"))
-    assert versioning.secure(project) == ""
+    assert versioning.secure(project) == versioning.secure(project, "nowhere") == ""
     configure(project, url=str(tmp_path / "store"))
     (tmp_path / "global").mkdir()
     (project / ".dvc" / "config").rename(tmp_path / "global" / "config")
