@@ -156,7 +156,12 @@ def _data_file(root: Path) -> dict[str, Any]:
 
 def add(root: Path, origin: Mapping[str, Any]) -> str:
     """Version data/ as it is now: into DVC's cache and data.dvc, which keeps `origin` too. Returns the digest."""
+    from dvc_objects.fs.generic import test_links
+
     with _repo(root) as repo:
+        cache = repo.cache.local  # `dvc add` takes a copy for a reflink: here it must know that there are none
+        usable = test_links(cache.cache_types, cache.fs, cache.path, repo.fs, str(root / DATA))
+        cache.cache_types = usable or cache.cache_types
         (tracked,) = repo.add(str(root / DATA))
         tracked.meta = dict(origin)
         tracked.dump()
@@ -171,7 +176,10 @@ def matches(root: Path) -> bool:
 
 
 def restore(root: Path, remote: str | None = None) -> bool:
-    """Bring data/ back from DVC's cache or, where one is set, from a remote; False where neither has it."""
+    """Bring data/ back from DVC's cache or, where one is set, from a remote; False where neither has all of it.
+
+    VersioningError if the remote's copy is damaged; nothing damaged stays here.
+    """
     from dvc.exceptions import CheckoutError
 
     target = str(root / DATA_FILE)
@@ -179,12 +187,41 @@ def restore(root: Path, remote: str | None = None) -> bool:
         with contextlib.suppress(CheckoutError):  # not all in the cache
             repo.checkout([target])
             return True
-        if _remote(repo, remote) is None:
+        name = _remote(repo, remote)
+        if name is None:
             return False
-        with contextlib.suppress(CheckoutError):  # not all in the remote either
-            repo.pull([target], remote=remote)
+        _check_list(repo, digest(root), name)
+        with contextlib.suppress(CheckoutError):  # not all in the remote either, or not sound there
+            repo.pull([target], remote=name)
             return True
+        objects = repo.used_objs([target], remote=name, force=True, push=True).get(None, ())
+        refused = repo.cloud.status(objects, remote=name).deleted  # there, and after the pull still not here
+        if refused:
+            first, more = min(refused, key=lambda each: each.obj_name), len(refused) - 1
+            what = first.obj_name + (f" and {more:,} more" if more else "")
+            raise _damaged(repo, name, what, [first.value, digest(root)])
     return False
+
+
+def _check_list(repo: "Repo", oid: str, remote: str) -> None:
+    """VersioningError if the remote's list of the files is damaged: DVC verifies what it names, and not the list."""
+    from dvc_data.hashfile.hash import hash_file
+
+    objects = repo.cloud.get_remote_odb(remote)
+    with contextlib.suppress(FileNotFoundError):
+        _, found = hash_file(objects.oid_to_path(oid), objects.fs, "md5")
+        if found.value != oid.removesuffix(".dir"):
+            raise _damaged(repo, remote, "the list of files", [oid])
+
+
+def _damaged(repo: "Repo", remote: str, what: str, oids: Sequence[str]) -> VersioningError:
+    """`oids`: what must go there before a push sends it again; DVC believes what the list names to be there."""
+    objects = repo.cloud.get_remote_odb(remote)
+    paths = " and ".join(objects.fs.unstrip_protocol(objects.oid_to_path(oid)) for oid in oids)
+    return VersioningError(
+        f"the remote {remote} has damaged data, {what}: nothing of it is left here; delete {paths} there, and run "
+        "`dvc push` where the data are whole"
+    )
 
 
 def push(root: Path, remote: str | None = None) -> str | None:
@@ -196,20 +233,49 @@ def push(root: Path, remote: str | None = None) -> str | None:
         return name
 
 
+def secure(root: Path, remote: str | None = None) -> str:
+    """Let a `dvc pull` by hand verify what it gets from the remote, too: `verify` is set in the file that has its url.
+
+    Returns a line that says so, or what the user should do; nothing where `verify` is set, to whatever, or no remote.
+    """
+    with _repo(root) as repo:
+        name = _remote(repo, remote)
+        found = {level: repo.config.read(level)["remote"].get((name or "").lower(), {}) for level in repo.config.files}
+        level = next((level for level, options in reversed(found.items()) if "url" in options), None)
+        if name is None or level is None or any("verify" in options for options in found.values()):
+            return ""
+        if level not in ("repo", "local"):  # of this user or machine, not the project's
+            command = f"dvc remote modify --{level} {name} verify true"
+            return f"remote {name}: run `{command}`, or a `dvc pull` by hand takes a damaged object for the real one"
+        with repo.config.edit(level) as config:
+            config["remote"][name.lower()]["verify"] = "true"
+        path = Path(repo.config.files[level]).relative_to(repo.root_dir)
+        return f"remote {name}: verify = true is now in {path}, so that a `dvc pull` by hand refuses damaged objects"
+
+
 def _remote(repo: "Repo", asked: str | None) -> str | None:
     return asked or repo.config["core"].get("remote")
 
 
+def _verifying(root: Path) -> dict[str, Any]:
+    """Settings for DVC that make it compare what it pulls with its digest, from whatever remote."""
+    from dvc.config import Config
+    from dvc.repo import Repo
+
+    remotes = Config(Repo.find_dvc_dir(str(root)))["remote"]
+    return {"remote": {name: {"verify": True} for name in remotes}}
+
+
 @contextlib.contextmanager
 def _repo(root: Path) -> Iterator["Repo"]:
-    """DVC's view of the project; whatever goes wrong in it is a VersioningError."""
+    """DVC's view of the project, no pull unverified; whatever goes wrong in it is a VersioningError."""
     from dvc.exceptions import NotDvcRepoError
     from dvc.lock import LockError
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.WARNING)  # no advice after every step
     try:
-        with Repo(str(root)) as repo:
+        with Repo(str(root), config=_verifying(root)) as repo:
             yield repo
     except VersioningError:
         raise

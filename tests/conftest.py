@@ -45,12 +45,16 @@ def block(tmp_path_factory: pytest.TempPathFactory) -> Block:
     return prepare(str(draw_images(folder / "raw")), folder / "data", [8], workers=1)
 
 
-def shared_data(name: str) -> Path:
-    """A file of the real images beside the project; the test is skipped where they are absent."""
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip(f"needs {name} of ../shared/data")
-    return path
+@pytest.fixture
+def shared_data() -> Callable[[str], Path]:
+    """shared_data(name) -> a file of the real images beside the project; skips the test where they are absent."""
+
+    def find(name: str) -> Path:
+        if not (SHARED / name).exists():
+            pytest.skip(f"needs {name} of ../shared/data")
+        return SHARED / name
+
+    return find
 
 
 @pytest.fixture
