@@ -231,8 +231,8 @@ def test_a_kill_leaves_the_old_block_and_a_resume_keeps_finished_shards(
     def until_killed() -> None:
         real = durable.write_text
 
-        def write_text(path: Path, content: str) -> None:
-            real(path, content)
+        def write_text(path: Path, content: str, sync: bool = True) -> None:
+            real(path, content, sync)
             if len(list(parts.glob("*.json"))) >= 3:
                 os.killpg(os.getpgid(0), signal.SIGKILL)
 
