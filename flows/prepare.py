@@ -90,9 +90,13 @@ def ensure(root: Path, remote: str | None = None, workers: int = 0) -> str:
     return digest
 
 
-def _make(root: Path, origin: Origin, workers: int) -> str:
+def _make(root: Path, origin: Origin, workers: int, dask: bool = False) -> str:
     """Write data/ and say in a line what it holds."""
+    from genmodel.data.pool import make_shards
     from genmodel.data.prepare import prepare as prepare_block
+
+    if dask:
+        from flows.cluster import make_shards
 
     block = prepare_block(
         origin.location(root),
@@ -100,6 +104,7 @@ def _make(root: Path, origin: Origin, workers: int) -> str:
         list(origin.sizes),
         workers=workers,
         max_reject_share=origin.allow_rejects,
+        make=make_shards,
     )
     sizes = ", ".join(str(size) for size in block.sizes)
     return f"data: {len(block):,} images in {len(block.classes):,} classes at {sizes} px, from {origin.source}"
@@ -107,8 +112,8 @@ def _make(root: Path, origin: Origin, workers: int) -> str:
 
 @task(name="prepare", cache_policy=NO_CACHE)
 @one_line
-def make_block(root: Path, origin: Origin, workers: int) -> str:
-    made = _make(root, origin, workers)
+def make_block(root: Path, origin: Origin, workers: int, dask: bool) -> str:
+    made = _make(root, origin, workers, dask)
     get_run_logger().info(made)
     return made
 
@@ -130,10 +135,13 @@ def push_data(root: Path, remote: str | None) -> None:
 
 @flow(name="prepare")
 @one_line
-def prepare(root: Path, origin: Origin, workers: int = 0) -> None:
-    """Raw images become data/, a version of it, and a copy of that on the remote."""
+def prepare(root: Path, origin: Origin, workers: int = 0, dask: bool = False) -> None:
+    """Raw images become data/, a version of it, and a copy of that on the remote.
+
+    `dask`: the flow's task runner is a Dask cluster, and each shard a task on it.
+    """
     settings = Settings.read(os.environ, root)
-    make_block(settings.root, origin, workers, return_state=True).result()
+    make_block(settings.root, origin, workers, dask, return_state=True).result()
     version_data(settings.root, origin, return_state=True).result()
     push_data(settings.root, settings.dvc_remote, return_state=True).result()
 
@@ -143,9 +151,23 @@ def main(argv: list[str] | None = None) -> int:
     with user_errors():
         root = Path.cwd()
         settings = Settings.read(os.environ, root)
-        launch.run(prepare, settings, root=root, origin=_asked(root, options), workers=options.workers)
+        parameters = {"root": root, "origin": _asked(root, options), "workers": options.workers}
+        if options.dask:
+            _run_on_cluster(options.dask, settings, parameters)
+        else:
+            launch.run(prepare, settings, **parameters)
         print(f"data.dvc {versioning.digest(root)}: commit it, and run `python -m flows.retrain`")
     return 0
+
+
+def _run_on_cluster(dask: str, settings: Settings, parameters: dict[str, Any]) -> None:
+    launch.apply(settings)
+    from flows import cluster
+
+    cluster.check(dask)
+    with launch.server(settings):  # one for the workers, too
+        on_cluster = prepare.with_options(task_runner=cluster.runner(dask, parameters["workers"]))
+        launch.run(on_cluster, settings, **parameters, dask=True)
 
 
 def _asked(root: Path, options: argparse.Namespace) -> Origin:
@@ -188,6 +210,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--sizes", _sizes, "side lengths in pixels, as 64,256", _sizes_text(_DEFAULT_SIZES))
     add("--allow-rejects", float, "share of unreadable images that is no error", str(_ALLOWED_REJECTS))
     parser.add_argument("--workers", type=int, default=0, help="processes (default: one a core)")
+    parser.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="make the shards on the Dask cluster whose scheduler is at ADDRESS, as tcp://HOST:8786; all its machines "
+        "must see the source and this folder under the same paths (local: a cluster of --workers processes here)",
+    )
     return parser
 
 
