@@ -6,6 +6,7 @@ worker that a killed flow has left behind, or that Dask has given up too early, 
 """
 
 import os
+import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -26,8 +27,9 @@ from genmodel.data.shards import Job, Outcome, Part, Slice, install, make_shard
 from genmodel.errors import ConfigError, SourceError, StorageError
 
 LOCAL = "local"
-_HERE = ("tcp://127.0.0.1:", "tcp://localhost:", "127.0.0.1:", "localhost:")
-_PATIENCE = 10  # seconds that a scheduler may take to answer
+_ADDRESS = re.compile(r"(?:tcp|tls)://(?P<host>[^/]+):\d+")
+_HERE = "127.0.0.1", "localhost"
+_PATIENCE = 5  # seconds that a scheduler may take to answer
 _AHEAD = 2  # shards a worker's thread has waiting
 
 
@@ -35,12 +37,15 @@ def check(address: str) -> None:
     """ConfigError unless `address` is "local", or that of a Dask scheduler with workers."""
     if address == LOCAL:
         return
-    if not address.startswith(_HERE) and not os.environ.get("PREFECT_API_URL"):
+    match = _ADDRESS.fullmatch(address)
+    if not match:
+        raise ConfigError(f"--dask {address}: write tcp://HOST:8786, the address of a Dask scheduler, or: local")
+    if match["host"] not in _HERE and not os.environ.get("PREFECT_API_URL"):
         raise ConfigError(f"--dask {address}: set PREFECT_API_URL to a Prefect server that all its machines can reach")
     try:
         with Client(address, timeout=_PATIENCE, set_as_default=False) as client:
             workers = client.nthreads()
-    except (OSError, ValueError) as error:
+    except OSError as error:
         what = str(error).partition("\n")[0]
         raise ConfigError(f"--dask {address}: no Dask scheduler answers there ({what})") from error
     if not workers:

@@ -15,6 +15,7 @@ repeated after a kill, and gives the same bytes.
 import json
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
@@ -198,7 +199,7 @@ def make_shard(job: Job, shard: int, members: Sequence[Member]) -> Part:
 
     Its scratch folder is its own: others may make the same shard at the same time, or have been left behind by a kill.
     """
-    own = replace(job, scratch=uuid.uuid4().hex)
+    own = replace(job, scratch=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}")
     outcomes: list[Outcome] = []
     for start in range(0, len(members), SLICE):
         outcomes += make_slice(own, Slice(shard, start, members[start : start + SLICE]))
