@@ -17,7 +17,8 @@ from typing import Any
 from flows import versioning
 from genmodel import durable
 from genmodel.data.block import Block
-from genmodel.data.prepare import prepare
+from genmodel.data.pool import make_shards
+from genmodel.data.prepare import Maker, prepare
 from genmodel.data.sources import open_source
 from genmodel.data.update import Update, update
 from genmodel.errors import BlockError, VersioningError
@@ -51,9 +52,9 @@ class Step:
         """SourceError if the source is not there."""
         open_source(self.location(root), self.devkit_path(root))
 
-    def add(self, root: Path, workers: int, block: Path) -> Update:
+    def add(self, root: Path, workers: int, block: Path, maker: Maker = make_shards) -> Update:
         """Add what is new in the source to a block."""
-        return update(self.location(root), block, workers, self.allow_rejects, self.devkit_path(root))
+        return update(self.location(root), block, workers, self.allow_rejects, self.devkit_path(root), maker)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +101,11 @@ class Origin(Step):
         """The sources in words."""
         return " and ".join(step.source for step in self.steps)
 
-    def make(self, root: Path, workers: int) -> Block:
+    def make(self, root: Path, workers: int, maker: Maker = make_shards) -> Block:
         """Write data/ anew, an older one giving way at the end; a kill at any time loses no finished step."""
         data = root / versioning.DATA
         if not self.updates:
-            return self._prepare(root, data, workers)
+            return self._prepare(root, data, workers, maker)
         if durable.is_foreign(data, "block.json"):
             raise BlockError(f"{data} is there and is no block: move it away")
         for step in self.steps:  # all of them, before the first has taken its time
@@ -112,13 +113,13 @@ class Origin(Step):
         place = root / f"{versioning.DATA}.steps-{durable.digest_json(self.as_dict())[:12]}"
         done = len(Block.open(place).facts["generations"]) if place.exists() else 0
         if not done:
-            self._prepare(root, place, workers)
+            self._prepare(root, place, workers, maker)
         for step in self.updates[max(done - 1, 0) :]:
-            step.add(root, workers, place)
+            step.add(root, workers, place, maker)
         durable.replace_folder(place, data)
         return Block.open(data)
 
-    def _prepare(self, root: Path, out: Path, workers: int) -> Block:
+    def _prepare(self, root: Path, out: Path, workers: int, maker: Maker) -> Block:
         return prepare(
             self.location(root),
             out,
@@ -127,6 +128,7 @@ class Origin(Step):
             val_fraction=self.val_fraction,
             max_reject_share=self.allow_rejects,
             devkit=self.devkit_path(root),
+            make=maker,
         )
 
 

@@ -21,6 +21,8 @@ from flows.origin import ALLOWED_REJECTS, DEFAULT_SIZES, DIGITS, VAL_FRACTION, O
 from flows.settings import Settings
 from genmodel import durable
 from genmodel.cli import user_errors
+from genmodel.data.pool import make_shards
+from genmodel.data.prepare import Maker
 from genmodel.errors import ConfigError, SourceError, VersioningError
 
 _NOTE = "data.update.json"  # of an update that is not versioned yet
@@ -59,9 +61,9 @@ def ensure(root: Path, remote: str | None = None, workers: int = 0) -> str:
 
 @task(name="prepare", cache_policy=NO_CACHE)
 @one_line
-def make_block(root: Path, origin: Origin, workers: int) -> None:
+def make_block(root: Path, origin: Origin, workers: int, dask: bool) -> None:
     """Write data/ and say in a line what it holds."""
-    block = origin.make(root, workers)
+    block = origin.make(root, workers, _maker(dask))
     sizes = ", ".join(str(size) for size in block.sizes)
     get_run_logger().info(
         f"data: {len(block):,} images in {len(block.classes):,} classes at {sizes} px, from {origin.title}"
@@ -70,7 +72,7 @@ def make_block(root: Path, origin: Origin, workers: int) -> None:
 
 @task(name="update", cache_policy=NO_CACHE)
 @one_line
-def update_block(root: Path, origin: Origin, workers: int, remote: str | None) -> bool:
+def update_block(root: Path, origin: Origin, workers: int, dask: bool, remote: str | None) -> bool:
     """Add the last of the origin's updates to data/ and say what a push will send; False if it holds nothing new.
 
     A note remembers which data were to be updated: an update whose versioning was cut short is no foreign change.
@@ -80,7 +82,7 @@ def update_block(root: Path, origin: Origin, workers: int, remote: str | None) -
     if not resumed:
         ensure(root, remote, workers)
         durable.write_json(note, asked)
-    made = origin.updates[-1].add(root, workers, root / versioning.DATA)
+    made = origin.updates[-1].add(root, workers, root / versioning.DATA, _maker(dask))
     for line in made.lines():
         get_run_logger().info(line)
     added_before = resumed and len(made.block.facts["generations"]) == len(origin.steps)
@@ -89,6 +91,15 @@ def update_block(root: Path, origin: Origin, workers: int, remote: str | None) -
         note.unlink()
         return False
     return True
+
+
+def _maker(dask: bool) -> Maker:
+    """What makes shards: processes of this machine, or the cluster that the flow runs on."""
+    if not dask:
+        return make_shards
+    from flows import cluster
+
+    return cluster.make_shards
 
 
 @task(name="version", cache_policy=NO_CACHE)
@@ -111,17 +122,18 @@ def push_data(root: Path, remote: str | None) -> None:
 
 @flow(name="prepare")
 @one_line
-def prepare(root: Path, origin: Origin, workers: int = 0, update: bool = False) -> None:
+def prepare(root: Path, origin: Origin, workers: int = 0, update: bool = False, dask: bool = False) -> None:
     """Raw images become data/, a version of it, and a copy of that on the remote.
 
-    `update`: data/ stays as data.dvc has it, and only the last of the origin's updates is added.
+    `update`: data/ stays as data.dvc has it, and only the last of the origin's updates is added. `dask`: the flow's
+    task runner is a Dask cluster, and each shard a task on it.
     """
     settings = Settings.read(os.environ, root)
     changed = True
     if update:
-        changed = update_block(settings.root, origin, workers, settings.dvc_remote, return_state=True).result()
+        changed = update_block(settings.root, origin, workers, dask, settings.dvc_remote, return_state=True).result()
     else:
-        make_block(settings.root, origin, workers, return_state=True).result()
+        make_block(settings.root, origin, workers, dask, return_state=True).result()
     if changed:
         version_data(settings.root, origin, return_state=True).result()
     push_data(settings.root, settings.dvc_remote, return_state=True).result()  # what an earlier try may have left
@@ -134,11 +146,25 @@ def main(argv: list[str] | None = None) -> int:
         settings = Settings.read(os.environ, root)
         origin = _updated(root, options) if options.update else _asked(root, options)
         before = versioning.digest(root) if options.update else ""
-        launch.run(prepare, settings, root=root, origin=origin, workers=options.workers, update=options.update)
+        parameters = {"root": root, "origin": origin, "workers": options.workers, "update": options.update}
+        if options.dask:
+            _run_on_cluster(options.dask, settings, parameters)
+        else:
+            launch.run(prepare, settings, **parameters)
         digest = versioning.digest(root)
         if not options.update or digest != before:
             print(f"data.dvc {digest}: commit it, and run `python -m flows.retrain`")
     return 0
+
+
+def _run_on_cluster(dask: str, settings: Settings, parameters: dict[str, Any]) -> None:
+    launch.apply(settings)
+    from flows import cluster
+
+    cluster.check(dask)
+    with launch.server(settings):  # one for the workers, too
+        on_cluster = prepare.with_options(task_runner=cluster.runner(dask, parameters["workers"]))
+        launch.run(on_cluster, settings, **parameters, dask=True)
 
 
 def _asked(root: Path, options: argparse.Namespace) -> Origin:
@@ -208,6 +234,12 @@ def _parser() -> argparse.ArgumentParser:
         "--update", action="store_true", help="add what is new in the source to the data, as shards of their own"
     )
     parser.add_argument("--workers", type=int, default=0, help="processes (default: one a core)")
+    parser.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="make the shards on the Dask cluster whose scheduler is at ADDRESS, as tcp://HOST:8786; all its machines "
+        "must see the source and this folder under the same paths (local: a cluster of --workers processes here)",
+    )
     return parser
 
 

@@ -15,6 +15,7 @@ _CRON_FIELD = re.compile(r"[\d*/,\-A-Za-z#?]+")
 # Defaults, not orders: a variable that the user has set keeps its value.
 _QUIET_AND_SAFE = {
     "DO_NOT_TRACK": "true",  # without a network each attempt to report usage costs seconds
+    "DASK_LOGGING__DISTRIBUTED": "warning",  # else each worker tells its whole life
     "DVC_NO_ANALYTICS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -150,6 +150,11 @@ def _killed_at(write: int, whole_group: bool, task: Callable[[], object]) -> int
 
     `whole_group`: its workers are killed with it. Nothing is synced: a killed process, unlike a power cut, needs none.
     """
+    return _count_writes(task, write, whole_group)[0]
+
+
+def _count_writes(task: Callable[[], object], kill_at: int = 0, whole_group: bool = True) -> tuple[int, int]:
+    """The exit code of `task`, and how often it and its workers wrote to disk."""
     count = multiprocessing.Value("i", 0)
 
     def child() -> None:
@@ -159,8 +164,9 @@ def _killed_at(write: int, whole_group: bool, task: Callable[[], object]) -> int
             def call(*args: Any, **options: Any) -> Any:
                 with count.get_lock():
                     count.value += 1
-                    if count.value == write:
-                        os.killpg(main, signal.SIGKILL) if whole_group else os.kill(main, signal.SIGKILL)
+                    now = count.value == kill_at
+                if now:
+                    os.killpg(main, signal.SIGKILL) if whole_group else os.kill(main, signal.SIGKILL)
                 return function(*args, **options)
 
             return call
@@ -175,7 +181,7 @@ def _killed_at(write: int, whole_group: bool, task: Callable[[], object]) -> int
             setattr(holder, name, counted(getattr(holder, name)))
         task()
 
-    return _in_child(child)
+    return _in_child(child), count.get_obj().value  # a killed process may hold the lock
 
 
 def _as_fixture(helper: Callable[..., Any]) -> Any:
@@ -184,7 +190,7 @@ def _as_fixture(helper: Callable[..., Any]) -> Any:
 
 encode, picture, tar_bytes = _as_fixture(_encode), _as_fixture(_picture), _as_fixture(_tar_bytes)
 tree, shared, make = _as_fixture(_tree), _as_fixture(_shared), _as_fixture(_make)
-in_child, killed_at = _as_fixture(_in_child), _as_fixture(_killed_at)
+in_child, killed_at, count_writes = _as_fixture(_in_child), _as_fixture(_killed_at), _as_fixture(_count_writes)
 
 
 @pytest.fixture(params=_KINDS)
