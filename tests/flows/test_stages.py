@@ -21,7 +21,7 @@ models:
   small: {family: vae, image_size: 8, network: {latent_dim: 4, base_channels: 4}, training: {images: 64, log_every: 32}}
   large: {family: vae, image_size: 8, network: {latent_dim: 4, base_channels: 8}, training: {images: 64, log_every: 32}}
 evaluation: {samples: 16, extractor: pixels, image_size: 8}
-gate: {margin: 0.0}
+gate: {margin: 0.013}
 """
 
 Stage = Callable[..., str]
