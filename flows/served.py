@@ -4,7 +4,6 @@ It stands alone: a server needs mlflow, numpy and torch, and nothing of genmodel
 [N, latent_dim], or {"n": 16, "seed": 3}, also as rows of a table; the answer is images, uint8 [N, S, S, 3].
 """
 
-import warnings
 from typing import Any
 
 import mlflow.pytorch
@@ -18,7 +17,6 @@ from torch import Tensor
 
 _MOST = 4096  # images in one request: a server has no use for a client that asks for a billion
 _BATCH = 256
-warnings.filterwarnings("ignore", message=".*type hints to the `predict` method")  # MLflow would convert by them
 
 
 class Served(PythonModel):
@@ -29,7 +27,9 @@ class Served(PythonModel):
         self.latent_dim = int(context.model_config["latent_dim"])
         self.prior = str(context.model_config["prior"])
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(  # of the hints for `model_input`, an array is the one that MLflow neither converts by nor asks for
+        self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
+    ) -> np.ndarray:
         codes = self._codes(model_input)
         with torch.no_grad():
             return torch.cat([self.sampler(part) for part in codes.split(_BATCH)]).numpy()
