@@ -19,7 +19,7 @@ DATA_DVC = "outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  path: data\n"
 PARAMS = """
 models:
   small: {family: vae, image_size: 8, network: {latent_dim: 4, base_channels: 4}, training: {images: 64, log_every: 32}}
-  large: {family: vae, image_size: 8, network: {latent_dim: 4, base_channels: 8}, training: {images: 640, log_every: 32}}
+  large: {family: vae, image_size: 8, network: {latent_dim: 4, base_channels: 8}, training: {images: 640, log_every: 8}}
 evaluation: {samples: 16, extractor: pixels, image_size: 8}
 gate: {margin: 0.013}
 """
