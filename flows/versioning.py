@@ -165,17 +165,19 @@ def outs(lock: str) -> dict[str, str]:
 def restore_commands(root: Path, stage: str, data: str, model: str | None) -> list[str]:
     """What to type in another checkout of the project for the data and the model that `stage` trained.
 
-    They come from this project's cache or, what it lacks, from the remote; a `model` that no dvc.lock names is None,
-    and is trained again.
+    They come from this project's cache or, what it lacks, from the remote of today, which an old checkout may not know;
+    a `model` that no dvc.lock names is None, and is trained again.
     """
     with _repo(root) as repo:
         cache = repo.cache.local
         cached = all(cache.exists(digest) for digest in (data, model) if digest)
-        share = f"dvc config --local cache.dir '{cache.path.removesuffix('/files/md5')}'"
+        share = [f"dvc config --local cache.dir '{cache.path.removesuffix('/files/md5')}'"]
+    if not cached:
+        share.insert(0, f"cp '{root}'/.dvc/config* .dvc/")
     get = "checkout" if cached else "pull"
     if model is None:
-        return [share, f"dvc {get} {DATA_FILE}", f"dvc repro --single-item {stage}"]
-    return [share, f"dvc {get} {DATA_FILE} {stage}"]
+        return [*share, f"dvc {get} {DATA_FILE}", f"dvc repro --single-item {stage}"]
+    return [*share, f"dvc {get} {DATA_FILE} {stage}"]
 
 
 def add(root: Path, origin: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,40 +49,37 @@ stages:
     outs: [decision.json, decision.md]
 """
 
-IGNORED = (
-    "/data\n/models\n/reference\n/reports\n/figures\n/runs\n/ml*\n/leaderboard.*\n/decision.*\n/promotions.jsonl\n"
-)
+IGNORED = "/data /models /reference /reports /figures /runs /ml* /leaderboard.* /decision.* /promotions.jsonl"
+OF_ANOTHER_LINE = ("PREFECT_", "MLFLOW_", "DVC_", "GENMODEL_")
 
-Shell = Callable[..., str]
+pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def shell(monkeypatch: pytest.MonkeyPatch) -> Shell:
-    """shell(folder, lines) -> what bash says to them, stopping at the first that fails; none may."""
-    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "GENMODEL_", "PREFECT_"))]:
-        monkeypatch.delenv(name)
+def shell(folder: Path, *lines: str) -> str:
+    """What bash says to the lines, stopping at the first that fails; none may."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(OF_ANOTHER_LINE)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "SHELL": "/bin/sh"}
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join(lines)],
+        cwd=folder,
+        env={**clean, "PATH": path, "DVC_NO_ANALYTICS": "1", "SHELL": "/bin/sh"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
-    def run(folder: Path, *lines: str) -> str:
-        done = subprocess.run(
-            ["bash", "-ec", "\n".join(lines)], cwd=folder, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
 
-    return run
-
-
-@pytest.fixture
-def project(block: Block, tmp_path: Path, shell: Shell) -> Path:
+@pytest.fixture(scope="module")
+def project(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of a small project, where the line has run once by `dvc repro`; dvc.lock is not yet committed."""
-    origin, root = tmp_path / "origin", tmp_path / "project"
-    shell(tmp_path, "git init --quiet origin", "git clone --quiet origin project 2>/dev/null")
+    folder = tmp_path_factory.mktemp("lineage")
+    root = folder / "project"
+    shell(folder, "git init --quiet origin", "git clone --quiet origin project 2>/dev/null")
     (root / ".dvc").mkdir()
     (root / ".dvc/config").write_text("[core]\n    analytics = false\n")
     (root / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
-    for name, text in {"params.yaml": PARAMS, "dvc.yaml": DVC_YAML, ".gitignore": IGNORED}.items():
+    for name, text in {"params.yaml": PARAMS, "dvc.yaml": DVC_YAML, ".gitignore": IGNORED.replace(" ", "\n")}.items():
         (root / name).write_text(text)
     shutil.copytree(block.path, root / "data")
     versioning.add(root, {"source": "raw", "licence": "CC0-1.0"})
@@ -95,11 +91,10 @@ def project(block: Block, tmp_path: Path, shell: Shell) -> Path:
         "git commit --quiet -m 'settings and data'",
         "dvc repro --quiet",
     )
-    assert origin.exists()
     return root
 
 
-def lineage(shell: Shell, root: Path) -> tuple[dict[str, str], list[str]]:
+def lineage(root: Path) -> tuple[dict[str, str], list[str]]:
     """The links of version 1 by their names, and the commands."""
     lines = shell(root, "python -m flows.registry lineage champion").splitlines()
     end = lines.index("")
@@ -113,56 +108,8 @@ def check_restored(root: Path, original: Path) -> None:
     assert Block.open(root / "data").digest == Block.open(original / "data").digest
 
 
-@pytest.mark.slow
-def test_the_commands_of_lineage_restore_the_data_and_the_weights(project: Path, shell: Shell) -> None:
-    trained_at = shell(project, "git rev-parse HEAD").strip()
-    links, commands = lineage(shell, project)
-    assert links["commit"].strip() == trained_at
-    assert "was not committed after the training" in links["dvc.lock"] and commands[-1].startswith("dvc repro")
-    shell(project, *commands)  # trains again
-    restored = project.parent / "project-version-1"
-    check_restored(restored, project)
-    shell(project, f"git worktree remove --force {restored}")
-
-    shell(project, "git add dvc.lock", "git commit --quiet -m 'the line has run'")
-    locked_at = shell(project, "git rev-parse HEAD").strip()
-    other = (project / "params.yaml").read_text().replace("base_channels: 4", "base_channels: 8")
-    (project / "params.yaml").write_text(other)
-    shell(project, "dvc repro --quiet train@small", "git commit --quiet --all -m 'another model'")
-    links, commands = lineage(shell, project)
-    assert links["dvc.lock"].strip() == locked_at
-    lock = yaml.safe_load(shell(project, f"git show {locked_at}:dvc.lock"))["stages"]
-    assert links["model"].strip() == lock["train@small"]["outs"][0]["md5"]
-    assert links["data"].strip() == versioning.digest(project)
-    assert commands[-1] == "dvc checkout data.dvc train@small"
-    shell(project, *commands)
-    shell(project, f"git checkout --quiet {locked_at}", "dvc checkout --quiet")
-    check_restored(restored, project)
-
-
-@pytest.mark.slow
-def test_another_clone_pulls_what_its_cache_lacks(project: Path, shell: Shell, tmp_path: Path) -> None:
-    remote = tmp_path / "remote"
-    shell(
-        project,
-        f"dvc remote add --quiet --default stored {remote}",
-        "git add --all",
-        "git commit --quiet -m 'the line has run, with a remote'",
-        "dvc push --quiet",
-    )
-    shell(tmp_path, "git clone --quiet project elsewhere")
-    for name in ("mlflow.db", "mlartifacts"):
-        (tmp_path / "elsewhere" / name).symlink_to(project / name)  # the same registry
-    links, commands = lineage(shell, tmp_path / "elsewhere")
-    assert commands[-1] == "dvc pull data.dvc train@small"
-    shell(tmp_path / "elsewhere", *commands)
-    check_restored(tmp_path / "elsewhere-version-1", project)
-    assert links["version"].strip().startswith("1, small, weights ")
-
-
-@pytest.mark.slow
 def test_what_else_the_command_line_says(
-    project: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = shell(project, "python -m flows.registry history")
     assert all(word in told for word in ("Champions", "promote", "small", "There is no champion yet: fd_pixels"))
@@ -179,3 +126,48 @@ def test_what_else_the_command_line_says(
         with pytest.raises(SystemExit, match="2"):
             command.main(words)
         assert capsys.readouterr().err == f"error: {why}\n"
+
+
+def test_the_commands_of_lineage_restore_the_data_and_the_weights(project: Path) -> None:
+    trained_at = shell(project, "git rev-parse HEAD").strip()
+    links, commands = lineage(project)
+    assert links["commit"].strip() == trained_at
+    assert "was not committed after the training" in links["dvc.lock"] and commands[-1].startswith("dvc repro")
+    shell(project, *commands)  # trains again
+    restored = project.parent / "project-version-1"
+    check_restored(restored, project)
+    shell(project, f"git worktree remove --force {restored}")
+
+    shell(project, "git add dvc.lock", "git commit --quiet -m 'the line has run'")
+    locked_at = shell(project, "git rev-parse HEAD").strip()
+    other = (project / "params.yaml").read_text().replace("base_channels: 4", "base_channels: 8")
+    (project / "params.yaml").write_text(other)
+    shell(project, "dvc repro --quiet train@small", "git commit --quiet --all -m 'another model'")
+    links, commands = lineage(project)
+    assert links["dvc.lock"].strip() == locked_at
+    lock = yaml.safe_load(shell(project, f"git show {locked_at}:dvc.lock"))["stages"]
+    assert links["model"].strip() == lock["train@small"]["outs"][0]["md5"]
+    assert links["data"].strip() == versioning.digest(project)
+    assert commands[-1] == "dvc checkout data.dvc train@small"
+    shell(project, *commands)
+    shell(project, f"git checkout --quiet {locked_at}", "dvc checkout --quiet")
+    check_restored(restored, project)
+
+
+def test_another_clone_pulls_what_its_cache_lacks(project: Path, tmp_path: Path) -> None:
+    remote = tmp_path / "remote"
+    shell(
+        project,
+        f"dvc remote add --quiet --default stored {remote}",
+        "git add --all",
+        "git commit --quiet -m 'the line has run, with a remote'",
+        "dvc push --quiet --all-commits",
+    )
+    shell(tmp_path, f"git clone --quiet {project} elsewhere")
+    for name in ("mlflow.db", "mlartifacts"):
+        (tmp_path / "elsewhere" / name).symlink_to(project / name)  # the same registry
+    links, commands = lineage(tmp_path / "elsewhere")
+    assert commands[-1] == "dvc pull data.dvc train@small"
+    shell(tmp_path / "elsewhere", *commands)
+    check_restored(tmp_path / "elsewhere-version-1", project)
+    assert links["version"].strip().startswith("1, small, weights ")
