@@ -171,13 +171,10 @@ def restore_commands(root: Path, stage: str, data: str, model: str | None) -> li
     with _repo(root) as repo:
         cache = repo.cache.local
         cached = all(cache.exists(digest) for digest in (data, model) if digest)
-        share = [f"dvc config --local cache.dir '{cache.path.removesuffix('/files/md5')}'"]
-    if not cached:
-        share.insert(0, f"cp '{root}'/.dvc/config* .dvc/")
-    get = "checkout" if cached else "pull"
-    if model is None:
-        return [*share, f"dvc {get} {DATA_FILE}", f"dvc repro --single-item {stage}"]
-    return [*share, f"dvc {get} {DATA_FILE} {stage}"]
+        share = f"dvc config --local cache.dir '{cache.path.removesuffix('/files/md5')}'"
+    remote = [] if cached else [f"cp '{root}'/.dvc/config* .dvc/"]
+    get = f"dvc {'checkout' if cached else 'pull'} {DATA_FILE}"
+    return [*remote, share, *([get, f"dvc repro --single-item {stage}"] if model is None else [f"{get} {stage}"])]
 
 
 def add(root: Path, origin: Mapping[str, Any]) -> str:

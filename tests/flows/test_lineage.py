@@ -52,7 +52,7 @@ stages:
 IGNORED = "/data /models /reference /reports /figures /runs /ml* /leaderboard.* /decision.* /promotions.jsonl"
 OF_ANOTHER_LINE = ("PREFECT_", "MLFLOW_", "DVC_", "GENMODEL_")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def shell(folder: Path, *lines: str) -> str:
