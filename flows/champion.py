@@ -13,7 +13,7 @@ from typing import Any
 from flows.ledger import Ledger
 from flows.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry, Version
 from genmodel import durable
-from genmodel.errors import TrackingError
+from genmodel.errors import ModelError, TrackingError
 from genmodel.evaluation.gate import Check, Decision
 
 ROLLED_BACK = "genmodel.rolled_back"  # a version's tag: why it is not to become champion again
@@ -105,7 +105,7 @@ class Promotions:
     def _loads(self, candidate: Version) -> Check:
         try:
             return Check(name="loads", passed=True, says=self._registry.try_out(candidate))
-        except TrackingError as error:
+        except ModelError as error:
             return Check(name="loads", passed=False, says=f"{error}.")
 
     def _answered(self, digest: str) -> dict[str, Any] | None:

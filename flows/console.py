@@ -36,7 +36,7 @@ def _show(events: Iterable[Mapping[str, Any]], every: bool) -> None:
     for event in events:
         if every or event["after"]["champion"] != event["before"]:
             table.add_row(*row(event))
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(width=None if sys.stdout.isatty() else 160, markup=False)
     if table.row_count:
         console.print(table, highlight=False)
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows import tracking
 from flows.settings import Settings
-from genmodel.errors import TrackingError
+from genmodel.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,22 +34,22 @@ def package(target: Path, sampler: "nn.Module", latent_dim: int, prior: str, bes
     tracking.save_package(target, sampler, codes, images, SERVED, config, requirements, beside)
 
 
-def try_out(uri: str, settings: Settings, n: int = 4) -> str:
-    """Load a registered model and draw `n` images with it; returns what it did in words.
+def try_out(folder: Path, name: str, settings: Settings, n: int = 4) -> str:
+    """Load the package in `folder` and draw `n` images with it; returns what it did in words.
 
-    TrackingError, for whatever reason, where it does not load, or where what it draws is no images.
+    ModelError, which calls it `name`, where it does not load, or where what it draws is no images.
     """
     import numpy as np
 
     try:
-        model = tracking.load(uri, settings)
+        model = tracking.load(folder, settings)
         images = np.asarray(model.predict(_request(model, n)))
     except Exception as error:  # torch, zip, MLflow and the shipped code raise errors of their own
-        raise TrackingError(f"{uri} does not load and generate: {' '.join(str(error).split())[:300]}") from error
+        raise ModelError(f"{name} does not load and generate: {' '.join(str(error).split())[:300]}") from error
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) != n or images.shape[3] != 3:
-        raise TrackingError(f"{uri} generates no images, but {images.dtype} {list(images.shape)}")
+        raise ModelError(f"{name} generates no images, but {images.dtype} {list(images.shape)}")
     if images.min() == images.max():
-        raise TrackingError(f"{uri} generates blank images: all their values are {images.min()}")
+        raise ModelError(f"{name} generates blank images: all their values are {images.min()}")
     return f"It loads from the registry and generates {images.shape[1]} px images."
 
 

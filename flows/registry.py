@@ -133,8 +133,14 @@ class Registry:
             fetch(f"{source.rstrip('/')}/extra_files", folder, self._tracker.settings)
 
     def try_out(self, version: Version) -> str:
-        """Load a version as anyone would and draw images with it; TrackingError if it does not. See packaging."""
-        return try_out(f"models:/{self._name}/{version.number}", self._tracker.settings)
+        """Fetch a version, load it as anyone would and draw images with it; returns what it did in words.
+
+        ModelError if that fails; TrackingError where MLflow does not give it, which says nothing about the model.
+        """
+        with self._tracker.talking() as (client, _), tempfile.TemporaryDirectory() as scratch:
+            source = client.get_model_version_download_uri(self._name, version.number)
+            fetch(source, Path(scratch), self._tracker.settings)
+            return try_out(Path(scratch), f"version {version.number} of {self._name}", self._tracker.settings)
 
     def run_tags(self, version: Version) -> dict[str, str]:
         """The tags of the run that a version comes from: commit, data, training."""

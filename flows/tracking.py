@@ -260,8 +260,8 @@ def fetch(uri: str, folder: Path, settings: Settings) -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         fetched = download_artifacts(artifact_uri=uri, dst_path=scratch, tracking_uri=settings.tracking_uri)
-        for path in Path(fetched).iterdir():
-            durable.write_bytes(folder / path.name, path.read_bytes())
+        for path in (path for path in Path(fetched).rglob("*") if path.is_file()):
+            durable.write_bytes(folder / path.relative_to(fetched), path.read_bytes())
 
 
 def save_package(
@@ -292,9 +292,9 @@ def save_package(
     model.save(str(target / "MLmodel"))
 
 
-def load(uri: str, settings: Settings) -> "PyFuncModel":
-    """A model of the registry, as anyone's MLflow loads it."""
+def load(folder: Path, settings: Settings) -> "PyFuncModel":
+    """The model of a package, as anyone's MLflow loads it."""
     import mlflow.pyfunc
 
     settings.apply()
-    return mlflow.pyfunc.load_model(uri)
+    return mlflow.pyfunc.load_model(str(folder))

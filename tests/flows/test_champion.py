@@ -24,7 +24,7 @@ from flows.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry, Version
 from flows.settings import Settings
 from flows.tracking import Tracker
 from genmodel.config import GateConfig
-from genmodel.errors import TrackingError
+from genmodel.errors import ModelError, TrackingError
 from genmodel.evaluation.gate import Decision, decide
 
 FORK = multiprocessing.get_context("fork")
@@ -39,7 +39,7 @@ class Weightless(Registry):
 
     def try_out(self, version: Version) -> str:
         if version.number in self.broken:
-            raise TrackingError(f"models:/genmodel/{version.number} does not load and generate")
+            raise ModelError(f"version {version.number} of genmodel does not load and generate")
         return "It loads from the registry and generates."
 
 
@@ -208,8 +208,24 @@ def test_a_better_model_that_does_not_load_is_rejected(registry: Weightless, set
     settle(registry, settings.root, first, distances)
     registry.broken = frozenset("2")
     decision = settle(registry, settings.root, second, distances)
-    assert decision["outcome"] == "reject" and "models:/genmodel/2 does not load" in decision["reasons"][-1]
+    assert decision["outcome"] == "reject" and "version 2 of genmodel does not load" in decision["reasons"][-1]
     assert aliases(settings)[CHAMPION] == "1"
+
+
+def test_a_registry_that_cannot_be_reached_rejects_nobody(
+    registry: Weightless, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first,) = make_versions(settings, 1)
+
+    def away(_: Version) -> str:
+        raise TrackingError("cannot reach the tracking server")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "try_out", away)
+        with pytest.raises(TrackingError, match="cannot reach"):
+            settle(registry, settings.root, first, {"1": 10.0})
+    assert Ledger(settings.root).events() == []
+    assert settle(registry, settings.root, first, {"1": 10.0})["outcome"] == "promote"
 
 
 def test_an_alias_that_is_moved_by_hand_while_the_gate_judges_is_noticed(
@@ -270,7 +286,7 @@ def test_rollback_puts_the_previous_one_back_and_keeps_the_other_out(registry: W
     settle(registry, settings.root, versions[1], distances)
 
     registry.broken = frozenset("1")
-    with pytest.raises(TrackingError, match="genmodel/1 does not load"):
+    with pytest.raises(ModelError, match="version 1 of genmodel does not load"):
         promotions.roll_back("it paints noise")
     assert aliases(settings) == {CANDIDATE: "2", CHAMPION: "2", PREVIOUS: "1"}
     registry.broken = frozenset()

@@ -22,7 +22,7 @@ from flows.registry import CHAMPION, PREVIOUS, Registry
 from flows.settings import Settings
 from flows.tracking import Tracker
 from genmodel import tensors
-from genmodel.errors import TrackingError
+from genmodel.errors import ModelError, TrackingError
 
 LOAD = """
 import sys
@@ -171,14 +171,17 @@ def test_a_version_that_does_not_generate_is_told_from_one_that_does(
     (program,) = (settings.root / "mlartifacts").rglob("model.pt2")
     whole = program.read_bytes()
     program.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(TrackingError, match="models:/genmodel/1 does not load and generate") as caught:
+    with pytest.raises(ModelError, match="version 1 of genmodel does not load and generate") as caught:
         registry.try_out(version)
     assert "\n" not in str(caught.value)
+    program.unlink()
+    with pytest.raises((ModelError, TrackingError)):
+        registry.try_out(version)
     program.write_bytes(whole)
     registry.try_out(version)
 
 
 def test_a_model_that_paints_one_value_does_not_generate(settings: Settings, tmp_path: Path) -> None:
     package(tmp_path / "blank", Blank().eval(), 4, "normal", [])
-    with pytest.raises(TrackingError, match="generates blank images: all their values are 7"):
-        try_out(str(tmp_path / "blank"), settings)
+    with pytest.raises(ModelError, match="it generates blank images: all their values are 7"):
+        try_out(tmp_path / "blank", "it", settings)

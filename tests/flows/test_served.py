@@ -136,7 +136,7 @@ def test_a_server_answers_with_images_from_codes_and_from_a_seed(champion: Gener
 def test_a_seed_draws_what_genmodel_draws(family: str, settings: Settings, tmp_path: Path) -> None:
     model = built(family)
     package(tmp_path / "package", Sampler(model), model.latent_dim, prior_of(model), [])
-    loaded = load(str(tmp_path / "package"), settings)
+    loaded = load(tmp_path / "package", settings)
     expected = sample(model, 300, seed=5).numpy()  # more than a batch
     assert np.array_equal(loaded.predict({"n": 300, "seed": 5}), expected)
     assert np.array_equal(loaded.predict({"n": 7}), sample(model, 7, seed=0).numpy())
