@@ -33,7 +33,7 @@ import mlflow, numpy as np
 
 model = mlflow.pyfunc.load_model("models:/{name}@champion")
 images = model.predict({{"n": 16, "seed": 3}})  # uint8, NHWC
-codes = np.random.default_rng(0).standard_normal((16, model.model_config["latent_dim"]))  # or of your own codes
+codes = np.random.default_rng(0).standard_normal((16, model.model_config["latent_dim"]))  # or codes of your own
 images = model.predict(codes.astype(np.float32))
 ```
 
@@ -79,7 +79,11 @@ class Registry:
                 "genmodel.weights": described["weights"],
                 "genmodel.family": described["config"]["family"],
                 "genmodel.data": run.data.tags["genmodel.data"],
-                **{f"eval.{name}": f"{value:.6g}" for name, value in report["figures"].items() if value is not None},
+                **{
+                    f"eval.{name}": f"{float(value):.6g}"
+                    for name, value in report["figures"].items()
+                    if value is not None
+                },
                 **card.tags,
             }
             model = client.create_logged_model(experiment_id, described["name"], run.info.run_id, tags)

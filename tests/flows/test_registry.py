@@ -75,7 +75,7 @@ def finished(training: Training, folder: Path, seed: int) -> tuple[Path, dict[st
     weights = tensors.save(folder / "weights.safetensors", painter.state_dict())
     described = {"name": "small-vae", "fingerprint": training.fingerprint, "config": training.config}
     (folder / "config.json").write_text(json.dumps({**described, "weights": weights}))
-    figures = {"fd_classifier": 12.3456789 + seed, "bits_per_dim": None}
+    figures = {"fd_classifier": 12.3456789 + seed, "kd_classifier": "nan", "bits_per_dim": None}
     return folder, {"name": "small-vae", "weights": weights, "conditions": {}, "figures": figures}, painter
 
 
@@ -99,6 +99,7 @@ def test_anyones_mlflow_loads_the_champion_without_pickle(
         "genmodel.family": "vae",
         "genmodel.data": training.data.digest,
         "eval.fd_classifier": "12.3457",
+        "eval.kd_classifier": "nan",
     }
     registry.set_alias(CHAMPION, version.number)
     assert registry.version(CHAMPION) == registry.find("champion") == version
