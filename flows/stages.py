@@ -10,15 +10,20 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flows import versioning
+from flows import outcome, versioning
 from flows.record import DataVersion, Training
 from flows.settings import Settings
 from genmodel import durable
 from genmodel.cli import choose_device, user_errors, whole_block
 from genmodel.config import Params, RunConfig, read_params
 from genmodel.errors import ConfigError, EvaluationError
+
+if TYPE_CHECKING:
+    from flows.card import Card
+    from flows.registry import Registry, Version
+    from genmodel.models.base import GenerativeModel
 
 DATA, MODELS, RUNS, REFERENCE = Path("data"), Path("models"), Path("runs"), Path("reference")
 REPORTS, FIGURES = Path("reports"), Path("figures")
@@ -94,9 +99,12 @@ def register(settings: Settings) -> None:
     """The best model becomes a registered version; the gate says whether it is the new champion."""
     import pandas as pd
 
-    from flows.registry import CANDIDATE, Registry
+    from flows.champion import Promotions
+    from flows.ledger import Ledger
+    from flows.registry import Registry
     from flows.tracking import Tracker
-    from genmodel.evaluation.gate import decide
+    from genmodel.evaluation.gate import as_markdown, decide
+    from genmodel.export import prior_of
     from genmodel.saved import Sampler, load_model
 
     params = read_params(PARAMS)
@@ -104,35 +112,62 @@ def register(settings: Settings) -> None:
         raise EvaluationError(f"{LEADERBOARD} is missing: run `dvc repro compare` first")
     best = str(pd.read_csv(LEADERBOARD)["model"].iloc[0])
     report = _report(best)
-    model, _ = load_model(MODELS / best)
-    tracker = Tracker(settings)
-    tracker.restore(MODELS / best, _data_version(settings))
+    model, about = load_model(MODELS / best)
+    tracker, data = Tracker(settings), _data_version(settings)
+    tracker.restore(MODELS / best, data)
     registry = Registry(tracker)
-    version = registry.register(MODELS / best, report, Sampler(model), model.latent_dim)
-    registry.set_alias(CANDIDATE, version)
-    with registry.promotion():
-        decision = decide(report, _champion_report(registry, report["weights"], params), params.gate)
-        if decision.outcome == "promote":
-            registry.promote(version)
-    tracker.set_outcome(report["fingerprint"], decision.outcome)
-    durable.write_json(DECISION, decision.as_dict())
-    print(f"{decision.outcome}: {' '.join(decision.reasons)}")
+    card = _card(settings, model, about, report, data)
+    version = registry.register(MODELS / best, report, Sampler(model), model.latent_dim, prior_of(model), card)
+    decision = Promotions(registry, Ledger(settings.root)).settle(
+        version,
+        request={"report": report, "rule": asdict(params.gate)},
+        judge=lambda champion: decide(report, _champion_report(registry, champion, report, params), params.gate),
+    )
+    tracker.set_outcome(report["fingerprint"], decision["outcome"])
+    durable.write_text(DECISION.with_suffix(".md"), as_markdown(decision))
+    durable.write_json(DECISION, decision)
+    print(f"{decision['outcome']}: {' '.join(decision['reasons'])}")
 
 
-def _champion_report(registry: Any, candidate_weights: str, params: Params) -> dict[str, Any] | None:
+def _card(
+    settings: Settings, model: "GenerativeModel", about: dict[str, Any], report: dict[str, Any], data: DataVersion
+) -> "Card":
+    """What the registry shows of the best model; `about` is its config.json."""
+    from flows.card import Card
+
+    name = about["name"]
+    lock = settings.root / "dvc.lock"
+    locked = versioning.outs(lock.read_text()).get(f"{MODELS}/{name}") if lock.exists() else None
+    grids = sorted((MODELS / name / "samples").glob("*.png"))
+    return Card(
+        about=about,
+        report=report,
+        data={"source": data.source, "images": data.images, "classes": data.classes, "digest": f"`{data.digest}`"},
+        cost={
+            **outcome.costs(settings.root).get(name, {}),
+            "parameters": sum(weight.numel() for weight in model.parameters()),
+            "bytes of weights": (MODELS / name / "weights.safetensors").stat().st_size,
+        },
+        licence=versioning.origin(settings.root).get("licence"),
+        grid=grids[-1] if grids else None,
+        tags={"genmodel.model": locked} if locked else {},
+    )
+
+
+def _champion_report(
+    registry: "Registry", champion: "Version | None", candidate: dict[str, Any], params: Params
+) -> dict[str, Any] | None:
     """The champion judged again, under today's conditions: its figures of old may have been made under others."""
-    from flows.registry import CHAMPION
     from genmodel.data.block import Block
     from genmodel.evaluation.reference import Reference
     from genmodel.evaluation.report import evaluate
 
-    champion = registry.version(CHAMPION)
     if champion is None:
         return None
     with tempfile.TemporaryDirectory() as scratch:
         registry.download(champion, Path(scratch))
         told: dict[str, Any] = json.loads((Path(scratch) / "report.json").read_text())
-        if told["weights"] == candidate_weights:
+        if told["weights"] == candidate["weights"]:
             return told
         block, real = Block.open(DATA), Reference.open(REFERENCE)
         judged, _ = evaluate(Path(scratch), block, real, params.evaluation, choose_device())

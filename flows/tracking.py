@@ -8,11 +8,11 @@ import contextlib
 import fcntl
 import logging
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +25,7 @@ from genmodel.errors import TrackingError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.pyfunc import PyFuncModel
     from torch import nn
 
 _MAX_METRICS = 1000  # in one call; MLflow would cut a longer one within a row, and a row must arrive whole
@@ -259,37 +260,41 @@ def fetch(uri: str, folder: Path, settings: Settings) -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         fetched = download_artifacts(artifact_uri=uri, dst_path=scratch, tracking_uri=settings.tracking_uri)
-        for path in Path(fetched).iterdir():
-            durable.write_bytes(folder / path.name, path.read_bytes())
+        for path in (path for path in Path(fetched).rglob("*") if path.is_file()):
+            durable.write_bytes(folder / path.relative_to(fetched), path.read_bytes())
 
 
-def package(target: Path, sampler: "nn.Module", latent_dim: int, beside: Sequence[Path]) -> None:
-    """Write an MLflow model to the folder `target`: the exported graph (pt2, nothing pickled) with files `beside`.
+def save_package(
+    target: Path, sampler: "nn.Module", codes: Any, images: Any, served: Path, config: Mapping[str, Any],
+    requirements: Sequence[str], beside: Sequence[Path],
+) -> None:  # fmt: skip
+    """Write an MLflow model to the folder `target`: a graph exported as pt2, which the code in `served` runs.
 
-    `sampler`, on the CPU and in eval mode, turns codes float32 [N, latent_dim] into images uint8 [N, S, S, 3].
+    `codes` and `images`, arrays, are an example. `config` is what the code is told; files `beside` it are kept with it.
     """
+    import mlflow.pyfunc
     import mlflow.pytorch
-    import numpy as np
-    import torch
     from mlflow.models import Model, ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    codes = np.random.default_rng(0).standard_normal((4, latent_dim), dtype=np.float32)  # of one, the batch were fixed
-    with torch.no_grad():
-        images = sampler(torch.from_numpy(codes))
-    assert images.dtype == torch.uint8 and images.ndim == 4 and images.shape[3] == 3, "uint8 NHWC"
-    inputs = Schema([TensorSpec(np.dtype(np.float32), (-1, latent_dim))])
-    outputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, *images.shape[1:]))])
+    inputs, outputs = (Schema([TensorSpec(a.dtype, (-1, *a.shape[1:]))]) for a in (codes, images))
     mlflow.pytorch.save_model(
-        sampler,
-        str(target),
-        signature=ModelSignature(inputs=inputs, outputs=outputs),
-        input_example=codes,
-        serialization_format="pt2",
-        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", "numpy", "torch")],
-        extra_files=[str(path) for path in beside],
-    )
+        sampler, str(target), signature=ModelSignature(inputs, outputs), input_example=codes,
+        serialization_format="pt2", pip_requirements=list(requirements), extra_files=[str(path) for path in beside],
+    )  # fmt: skip
+    shutil.copyfile(served, target / served.name)
     model = Model.load(str(target))
-    # An exported graph stays on its device: without this, loading fails wherever there is a GPU.
-    model.flavors["python_function"]["config"]["device"] = "cpu"
+    model.signature = ModelSignature(outputs=outputs)  # of inputs MLflow would take but one form
+    mlflow.pyfunc.add_to_model(
+        model, "mlflow.pyfunc.loaders.code_model", None, None, "conda.yaml", "python_env.yaml", dict(config),
+        model_code_path=served.name, artifacts={"model": {"path": "", "uri": ""}},
+    )  # fmt: skip
     model.save(str(target / "MLmodel"))
+
+
+def load(folder: Path, settings: Settings) -> "PyFuncModel":
+    """The model of a package, as anyone's MLflow loads it."""
+    import mlflow.pyfunc
+
+    settings.apply()
+    return mlflow.pyfunc.load_model(str(folder))

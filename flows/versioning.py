@@ -154,6 +154,29 @@ def _data_file(root: Path) -> dict[str, Any]:
     return content
 
 
+def outs(lock: str) -> dict[str, str]:
+    """What a dvc.lock (its text) names: path -> DVC's digest, of every stage's outs."""
+    import yaml
+
+    stages = (yaml.safe_load(lock) or {}).get("stages", {})
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", ()) if "md5" in out}
+
+
+def restore_commands(root: Path, stage: str, data: str, model: str | None) -> list[str]:
+    """What to type in another checkout of the project for the data and the model that `stage` trained.
+
+    They come from this project's cache or, what it lacks, from the remote of today, which an old checkout may not know;
+    a `model` that no dvc.lock names is None, and is trained again.
+    """
+    with _repo(root) as repo:
+        cache = repo.cache.local
+        cached = all(cache.exists(digest) for digest in (data, model) if digest)
+        share = f"dvc config --local cache.dir '{cache.path.removesuffix('/files/md5')}'"
+    remote = [] if cached else [f"cp '{root}'/.dvc/config* .dvc/"]
+    get = f"dvc {'checkout' if cached else 'pull'} {DATA_FILE}"
+    return [*remote, share, *([get, f"dvc repro --single-item {stage}"] if model is None else [f"{get} {stage}"])]
+
+
 def add(root: Path, origin: Mapping[str, Any]) -> str:
     """Version data/ as it is now: into DVC's cache and data.dvc, which keeps `origin` too. Returns the digest."""
     from dvc_objects.fs.generic import test_links

@@ -158,6 +158,14 @@ def sample(arguments: argparse.Namespace) -> None:
     print(arguments.out)
 
 
+def export(arguments: argparse.Namespace) -> None:
+    from genmodel.export import export_onnx
+    from genmodel.saved import load_model
+
+    export_onnx(load_model(arguments.model)[0], arguments.onnx)
+    print(f"{arguments.onnx}: codes to images, for batches of any size")
+
+
 def evaluate(arguments: argparse.Namespace) -> None:
     import json
     from dataclasses import asdict
@@ -271,6 +279,10 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--seed", type=int, default=0, help="of the latent codes")
     add.add_argument("--out", type=Path, default=Path("grid.png"), help="the PNG to write")
     add_device(add)
+
+    add = command(export, "Write a finished model as ONNX.", "export models/dcgan --onnx dcgan.onnx")
+    add.add_argument("model", type=Path, help="a finished model's folder")
+    add.add_argument("--onnx", type=Path, required=True, help="the file to write")
 
     add = command(evaluate, "Judge a finished model.", "evaluate models/vae --data data")
     add.add_argument("model", type=Path, help="a finished model's folder")

@@ -214,7 +214,7 @@ outs = {
     "train": [f"models/{name}/w"],
     "evaluate": [f"reports/{name}.json", f"figures/{name}.json"],
     "compare": ["leaderboard.csv", "leaderboard.md", "leaderboard.html"],
-    "register": ["decision.json"],
+    "register": ["decision.json", "decision.md"],
 }
 for out in outs[stage]:
     pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)
