@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from genmodel.errors import ConfigError, EvaluationError
 
 DATA, MODELS, RUNS, REFERENCE = Path("data"), Path("models"), Path("runs"), Path("reference")
 REPORTS, FIGURES = Path("reports"), Path("figures")
+FEATURES = RUNS / "features"  # of samples, kept so that another figure costs no other pass
 PARAMS, LEADERBOARD, DECISION = Path("params.yaml"), Path("leaderboard.csv"), Path("decision.json")
 
 
@@ -66,7 +66,16 @@ def evaluate(settings: Settings, name: str) -> None:
     params = read_params(PARAMS)
     _model(params, name)
     config = params.evaluation
-    report, timing = evaluate(MODELS / name, Block.open(DATA), Reference.open(REFERENCE), config, choose_device())
+    picture = REPORTS / f"{name}-neighbours.png"
+    report, timing = evaluate(
+        MODELS / name,
+        Block.open(DATA),
+        Reference.open(REFERENCE),
+        config,
+        choose_device(),
+        cache=FEATURES,
+        picture=picture,
+    )
     told = report.as_dict()
     durable.write_json(REPORTS / f"{name}.json", told)
     durable.write_json(
@@ -74,7 +83,7 @@ def evaluate(settings: Settings, name: str) -> None:
     )
     tracker = Tracker(settings)
     tracker.restore(MODELS / name, _data_version(settings))
-    tracker.log_evaluation(report.fingerprint, told, asdict(timing))
+    tracker.log_evaluation(report.fingerprint, told, timing.as_dict(), [picture])
     print(f"{name}: {', '.join(f'{key} {value}' for key, value in told['figures'].items() if value is not None)}")
 
 
@@ -135,7 +144,7 @@ def _champion_report(registry: Any, candidate_weights: str, params: Params) -> d
         if told["weights"] == candidate_weights:
             return told
         block, real = Block.open(DATA), Reference.open(REFERENCE)
-        judged, _ = evaluate(Path(scratch), block, real, params.evaluation, choose_device())
+        judged, _ = evaluate(Path(scratch), block, real, params.evaluation, choose_device(), cache=FEATURES)
         return judged.as_dict()
 
 

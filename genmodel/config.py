@@ -62,9 +62,10 @@ class EvaluationConfig:
     image_size: ImageSize = 64  # the one size at which all models are compared
     samples: Annotated[int, Range(16)] = 10_000
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
-    extractor: Literal["classifier", "inception", "pixels"] = "classifier"
-    extractor_weights: str = ""  # path of the reference Inception weights
+    extractor: Literal["classifier", "inception", "dinov2", "pixels"] = "classifier"
+    extractor_weights: str = ""  # path of the weights of inception or dinov2
     classifier_images: Count = 100_000  # the classifier's training budget, images seen
+    importance_samples: Count = 64  # of z for each val image, where a model has a likelihood
     threads: Annotated[int, Range(0)] = 0
 
 

@@ -26,8 +26,8 @@ class Decision:
 def decide(candidate: dict[str, Any], champion: dict[str, Any] | None, config: GateConfig) -> Decision:
     """Weigh two reports (Report.as_dict) by their Frechet distance, where less is better.
 
-    In this order: a candidate with a figure that is no number is rejected; without a champion it is promoted; the
-    champion's own weights are inconclusive ("unchanged"), whatever the conditions; reports of unlike conditions raise
+    In this order: a candidate with a figure that is no number, or with a finding of health, is rejected; without a
+    champion it is promoted; the champion's own weights are inconclusive ("unchanged"), whatever the conditions; reports of unlike conditions raise
     IncomparableError; a champion whose figure is no number gives way; a relative difference up to `config.margin` is
     inconclusive, and beyond it the lower distance wins.
     """
@@ -48,6 +48,8 @@ def _weigh(
     broken = [f"{key} is {value}" for key, value in candidate["figures"].items() if not _is_number(value)]
     if broken:
         return "reject", f"{candidate['name']} is broken: {', '.join(broken)}."
+    if candidate.get("health"):
+        return "reject", f"{candidate['name']} is sick: {' '.join(candidate['health'])}"
     mine = float(candidate["figures"][figure])
     if champion is None:
         return "promote", f"There is no champion yet, and {candidate['name']} is sound: {figure} {mine:g}."
