@@ -89,14 +89,15 @@ def evaluate(settings: Settings, name: str) -> None:
 
 def compare(_: Settings) -> None:
     """All reports in one table, the best first: leaderboard.csv, .md and .html."""
+    from flows import outcome
     from genmodel.evaluation import leaderboard, page
 
     names = read_params(PARAMS).models
     reports = [_report(name) for name in names]
     frame = leaderboard.leaderboard(reports, one_ranking=True)
-    leaderboard.write(frame, LEADERBOARD, LEADERBOARD.with_suffix(".md"))
+    leaderboard.write(frame, LEADERBOARD, LEADERBOARD.with_suffix(".md"), leaderboard.seeds_table(reports))
     page.write_page(reports, MODELS, LEADERBOARD.with_suffix(".html"))
-    print(leaderboard.markdown(frame), end="")
+    print(leaderboard.markdown(frame[outcome.narrow(frame)]), end="")
 
 
 def register(settings: Settings) -> None:

@@ -27,9 +27,9 @@ def decide(candidate: dict[str, Any], champion: dict[str, Any] | None, config: G
     """Weigh two reports (Report.as_dict) by their Frechet distance, where less is better.
 
     In this order: a candidate with a figure that is no number, or with a finding of health, is rejected; without a
-    champion it is promoted; the champion's own weights are inconclusive ("unchanged"), whatever the conditions; reports of unlike conditions raise
-    IncomparableError; a champion whose figure is no number gives way; a relative difference up to `config.margin` is
-    inconclusive, and beyond it the lower distance wins.
+    champion it is promoted; the champion's own weights are inconclusive ("unchanged"), whatever the conditions;
+    reports of unlike conditions raise IncomparableError; a champion whose figure is no number gives way; a relative
+    difference up to `config.margin` is inconclusive, and beyond it the lower distance wins.
     """
     figure = figure_names(candidate["conditions"]["extractor"]["name"]).frechet
     outcome, reason = _weigh(candidate, champion, figure, config.margin)
