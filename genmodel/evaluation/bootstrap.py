@@ -19,10 +19,12 @@ _AT_ONCE = 50  # resamples whose weights are held together
 
 
 class Estimate(NamedTuple):
-    """A figure, and how it moves with the weight of each of its N units: float64 [N], of mean 0."""
+    """A figure, how it moves with the weight of each of its N units (float64 [N], of mean 0), and its bounds."""
 
     value: float
     influence: Tensor
+    low: float = -math.inf
+    high: float = math.inf
 
 
 def mean(values: Tensor) -> Estimate:
@@ -42,12 +44,12 @@ def intervals(estimates: Mapping[str, Estimate], seed: int) -> dict[str, tuple[f
         names = [name for name, estimate in estimates.items() if len(estimate.influence) == count]
         shifts = _resample(torch.stack([estimates[name].influence for name in names], dim=1), seed)
         for name, shift in zip(names, shifts.T, strict=True):
-            value = estimates[name].value
+            value, _, least, most = estimates[name]
             if not (math.isfinite(value) and torch.isfinite(shift).all()):
                 found[name] = (math.nan, math.nan)
                 continue
             low, high = torch.quantile(shift, torch.tensor([_TAIL, 1 - _TAIL], dtype=shift.dtype)).tolist()
-            found[name] = (value + low, value + high)
+            found[name] = (max(least, value + low), min(most, value + high))
     return {name: found[name] for name in estimates}
 
 

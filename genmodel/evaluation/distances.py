@@ -62,7 +62,7 @@ def frechet_distance(mean: Tensor, root: Tensor, features: Tensor) -> Estimate:
     spread = root.square().sum() + squares.sum() / (count - 1) - 2 * overlaps.sum()
     carried = (count - 1) * (left.square() @ overlaps)
     influence = 2 * centred @ shift + squares - carried
-    return Estimate(max(0.0, float(shift.square().sum() + spread)), influence - influence.mean())
+    return Estimate(max(0.0, float(shift.square().sum() + spread)), influence - influence.mean(), low=0)
 
 
 def frechet_at_infinity(mean: Tensor, root: Tensor, features: Tensor, whole: Estimate) -> Estimate:

@@ -85,8 +85,8 @@ def findings(
     shift = abs(samples.mean - real.mean)
     if shift > _SHIFTED * real.deviation:
         found.append(
-            f"Wrong range: the samples' mean level is {samples.mean:.0f}, the real images' {real.mean:.0f}:"
-            " training and evaluation saw other levels."
+            f"Wrong levels: the samples' mean is {samples.mean:.0f} and the real images' {real.mean:.0f}:"
+            " too short a training, or one on images of another range."
         )
     return found + _of_history(history)
 

@@ -52,7 +52,7 @@ def memorisation(
     hits = mean((ratios <= threshold).double() + 0 * ratios)  # NaN stays NaN
     copied = min(1.0, max(0.0, (hits.value - expected) / scale)) if math.isfinite(hits.value) else math.nan
     visible = min(1.0, 2 * _SURE * noise / scale)
-    return Memorisation(Estimate(copied, hits.influence / scale), visible, threshold, ratios)
+    return Memorisation(Estimate(copied, hits.influence / scale, low=0, high=1), visible, threshold, ratios)
 
 
 def _ratios(to_training: Tensor, to_held_out: Tensor) -> Tensor:

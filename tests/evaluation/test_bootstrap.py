@@ -52,6 +52,13 @@ def test_they_depend_on_the_seed_alone_and_nothing_else_beside() -> None:
     assert list(more) == ["b", "a", "c"] and more["a"] == pytest.approx(intervals(one, 3)["a"], rel=1e-12)
 
 
+def test_they_end_at_the_bounds_of_a_figure() -> None:
+    plain = Estimate(0.1, torch.tensor([-9.0, 9.0]).double().repeat(10))
+    low, high = intervals({"f": plain}, 0)["f"]
+    assert low < 0 and high > 1
+    assert intervals({"f": plain._replace(low=0, high=1)}, 0)["f"] == (0, 1)
+
+
 def test_what_is_no_number_has_no_interval() -> None:
     found = intervals({"a": Estimate(math.nan, torch.zeros(5).double()), "b": mean(torch.tensor([1, math.nan]))}, 0)
     assert all(math.isnan(end) for ends in found.values() for end in ends)
