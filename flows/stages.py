@@ -97,7 +97,7 @@ def compare(_: Settings) -> None:
     frame = leaderboard.leaderboard(reports, one_ranking=True)
     leaderboard.write(frame, LEADERBOARD, LEADERBOARD.with_suffix(".md"), leaderboard.seeds_table(reports))
     page.write_page(reports, MODELS, LEADERBOARD.with_suffix(".html"))
-    print(leaderboard.markdown(frame[outcome.narrow(frame)]), end="")
+    print(leaderboard.markdown(frame[outcome.narrow(map(str, frame))]), end="")
 
 
 def register(settings: Settings) -> None:

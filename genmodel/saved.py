@@ -65,7 +65,8 @@ def generate_batches(model: GenerativeModel, codes: Tensor, batch_size: int = 25
 
 def sample(model: GenerativeModel, n: int, seed: int, batch_size: int = 256) -> Tensor:
     """`n` samples, uint8 [n, S, S, 3] on the CPU; the same seed gives the same images in the same order."""
-    return torch.cat([to_uint8(images).cpu() for images in generate_batches(model, draw_codes(model, n, seed), batch_size)])
+    batches = generate_batches(model, draw_codes(model, n, seed), batch_size)
+    return torch.cat([to_uint8(images).cpu() for images in batches])
 
 
 class Sampler(nn.Module):

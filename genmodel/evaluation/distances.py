@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from genmodel.evaluation.bootstrap import Estimate
+from genmodel.evaluation.manifold import rows_at_once
 
-_ROWS = 1024  # of a kernel matrix held at once
+_NOTHING = 1e-13  # eigenvalues below this share of the largest are rounding
 _PARTS = 3  # the smallest sets of the extrapolation hold a third of the samples
 
 
@@ -45,10 +46,9 @@ def frechet_distance(mean: Tensor, root: Tensor, features: Tensor) -> Estimate:
     """Squared Frechet distance |m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)) (Heusel et al. 2017, eq. 6).
 
     Between the Gaussian of `mean` [d] and `root` [d, d] = A^(1/2), and the moments of `features` [N, d]. With the
-    centred features X / (N - 1)^(1/2) = Y and the thin singular value decomposition Y A^(1/2) = P S W', tr (A B)^(1/2)
-    is the sum of S: exact for singular covariances too, where a matrix root of A B loses half of the digits. The
-    optimal map T from B to A gives the influence of x, 2 (m_b - m_a).(x - m_b) + tr((1 - T)((x - m_b)(x - m_b)' - B)),
-    and row i of P holds its part that costs most: (x_i - m_b)' T (x_i - m_b) = (N - 1) sum_j P_ij^2 S_j.
+    centred features X, tr (A B)^(1/2) is the sum of the singular values of Y = X A^(1/2) / (N - 1)^(1/2): exact for
+    singular covariances too, where a matrix root of A B loses half of the digits.
+    The influence of x is 2 (m_b - m_a).(x - m_b) + tr((1 - T)((x - m_b)(x - m_b)' - B)), T the optimal map from B to A.
     """
     assert features.ndim == 2 and len(features) >= 2, features.shape
     count = len(features)
@@ -57,12 +57,21 @@ def frechet_distance(mean: Tensor, root: Tensor, features: Tensor) -> Estimate:
         return Estimate(math.nan, torch.full((count,), math.nan, dtype=torch.float64))
     own_mean = wide.mean(dim=0)
     centred, shift = wide - own_mean, own_mean - mean
-    left, overlaps, _ = torch.linalg.svd(centred @ root / math.sqrt(count - 1), full_matrices=False)
+    across = centred @ root / math.sqrt(count - 1)
     squares = centred.square().sum(dim=1)
-    spread = root.square().sum() + squares.sum() / (count - 1) - 2 * overlaps.sum()
-    carried = (count - 1) * (left.square() @ overlaps)
-    influence = 2 * centred @ shift + squares - carried
+    spread = root.square().sum() + squares.sum() / (count - 1) - 2 * torch.linalg.svdvals(across).sum()
+    influence = 2 * centred @ shift + squares - _carried(across)
     return Estimate(max(0.0, float(shift.square().sum() + spread)), influence - influence.mean(), low=0)
+
+
+def _carried(across: Tensor) -> Tensor:
+    """(x_i - m_b)' T (x_i - m_b) of each row, from Y = P S W': (N - 1) sum_j P_ij^2 S_j, where P = Y W / S.
+
+    By the eigenvectors of Y' Y, which cost a fraction of a singular value decomposition and are exact enough here.
+    """
+    squares, vectors = torch.linalg.eigh(across.T @ across)
+    kept = squares > squares[-1] * _NOTHING
+    return (len(across) - 1) * ((across @ vectors[:, kept]).square() @ squares[kept].rsqrt())
 
 
 def frechet_at_infinity(mean: Tensor, root: Tensor, features: Tensor, whole: Estimate) -> Estimate:
@@ -121,11 +130,13 @@ def mean_kernel(features: Tensor) -> float:
 def _row_means(a: Tensor, b: Tensor, *, same: bool) -> Tensor:
     """For each row x of `a` the mean of k(x, y) over the rows y of `b`; without x itself if both are the `same`."""
     a, b = a.double(), b.double()
-    sums = torch.cat([_kernel(rows @ b.T, a.shape[1]).sum(dim=1) for rows in a.split(_ROWS)])
+    sums = torch.cat([_kernel(rows @ b.T, a.shape[1]).sum(dim=1) for rows in a.split(rows_at_once(len(b)))])
     if not same:
         return sums / len(b)
     return (sums - _kernel(a.square().sum(dim=1), a.shape[1])) / (len(a) - 1)
 
 
 def _kernel(products: Tensor, dim: int) -> Tensor:
-    return (products / dim + 1) ** 3
+    """(x.y / d + 1)^3, in place of the products."""
+    products.div_(dim).add_(1)
+    return products.square().mul_(products)

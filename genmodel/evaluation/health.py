@@ -57,9 +57,7 @@ class Meter:
         )
 
 
-def findings(
-    real: Levels, samples: Levels, apart: float, history: Sequence[Mapping[str, float]] = ()
-) -> list[str]:
+def findings(real: Levels, samples: Levels, apart: float, history: Sequence[Mapping[str, float]] = ()) -> list[str]:
     """What is wrong with a model, a sentence each; empty for a healthy one.
 
     `apart` is the median squared distance in feature space of a sample to its nearest other, over the same of the real
@@ -100,9 +98,7 @@ def _of_history(history: Sequence[Mapping[str, float]]) -> list[str]:
     ]
     last = history[-max(1, len(history) // 4) :]
     if last and all({"score/real", "score/fake"} <= row.keys() for row in last):
-        real, fake = (
-            float(torch.tensor([row[name] for row in last]).mean()) for name in ("score/real", "score/fake")
-        )
+        real, fake = (float(torch.tensor([row[name] for row in last]).mean()) for name in ("score/real", "score/fake"))
         if fake < _WON and 1 - real < _WON:
             found.append(
                 f"The discriminator won: it scores real images {real:.4f} and samples {fake:.4f}"

@@ -50,7 +50,7 @@ def leaderboard(reports: Reports, *, one_ranking: bool = False) -> pd.DataFrame:
 
 def seeds_table(reports: Reports) -> pd.DataFrame | None:
     """Mean and spread of every figure over the seeds of each recipe that has several; None where none has."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for group in split_by_conditions(reports):
         for members in _families(group).values():
             if len(members) > 1:
@@ -60,7 +60,8 @@ def seeds_table(reports: Reports) -> pd.DataFrame | None:
                     mean, spread = _over_seeds(members, name)
                     row[name] = f"{show(mean)} \u00b1 {show(spread)}" if mean is not None else NOT_APPLICABLE
                 rows.append(row)
-    return pd.DataFrame(sorted(rows, key=lambda row: row["models"])).fillna(NOT_APPLICABLE) if rows else None
+    rows.sort(key=lambda row: str(row["models"]))
+    return pd.DataFrame(rows).fillna(NOT_APPLICABLE) if rows else None
 
 
 def _families(reports: Reports) -> dict[str, Reports]:
@@ -82,7 +83,7 @@ def _over_seeds(members: Reports, name: str) -> tuple[float | None, float | None
 
 def _figure_columns(frame: pd.DataFrame) -> list[str]:
     """All figures' columns: an extractor's own, in the order of the reports, then those of one name everywhere."""
-    own = [name for name in frame if name.split("_")[0] in {"fd", "kd", "is", "fid", "kid", "inception"}]
+    own = [name for name in map(str, frame) if name.split("_")[0] in {"fd", "kd", "is", "fid", "kid", "inception"}]
     return own + [f"{name}{end}" for name in FIGURES for end in ("", "_low", "_high")]
 
 
@@ -122,7 +123,7 @@ def _row(report: dict[str, Any], members: Reports) -> dict[str, Any]:
 
 
 def write(frame: pd.DataFrame, csv: Path, md: Path, seeds: pd.DataFrame | None = None) -> None:
-    """Write the leaderboard as CSV (figures as the reports have them) and as aligned Markdown, with the seeds' table."""
+    """Write the leaderboard as CSV (figures as the reports have them) and as Markdown, with the seeds' table."""
     durable.write_text(csv, frame.to_csv(index=False, lineterminator="\n"))
     more = "" if seeds is None else f"\nOver training seeds, mean \u00b1 standard deviation:\n\n{markdown(seeds)}"
     durable.write_text(md, markdown(frame) + more)

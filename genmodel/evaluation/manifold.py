@@ -12,7 +12,7 @@ from genmodel.evaluation.bootstrap import Estimate, mean
 NEAREST = 5  # neighbours that are kept of each image
 _PRECISION_K = 3  # as in Kynkaanniemi et al. 2019
 _DENSITY_K = 5  # as in Naeem et al. 2020
-_ROWS = 1024  # of a distance matrix held at once
+_CELLS = 1 << 21  # of a matrix held at once: 16 MiB
 
 
 def neighbours(features: Tensor) -> Tensor:
@@ -64,12 +64,18 @@ def manifold(real: Tensor, real_neighbours: Tensor, fake: Tensor, fake_neighbour
     return Manifold(*(mean(value.double() + unknown) for value in values))
 
 
+def rows_at_once(columns: int) -> int:
+    """How many rows of so many columns are worked on together: small enough to stay near the processor."""
+    return max(1, _CELLS // columns)
+
+
 def _blocks(features: Tensor, others: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """The matrix of squared distances between the rows of both, 1,024 rows at a time, each with its first row."""
+    """The matrix of squared distances between the rows of both, some rows at a time, each with its first row."""
     centre = others.double().mean(dim=0)  # near 0 a difference of squares loses the least
     features, others = features.double() - centre, others.double() - centre
     squares = others.square().sum(dim=1)
-    for start in range(0, len(features), _ROWS):
-        rows = features[start : start + _ROWS]
+    step = rows_at_once(len(others))
+    for start in range(0, len(features), step):
+        rows = features[start : start + step]
         block = torch.addmm(squares, rows, others.T, alpha=-2)
         yield start, block.add_(rows.square().sum(dim=1, keepdim=True)).clamp_(min=0)

@@ -1,8 +1,8 @@
 """Memorisation: whether samples lie nearer to training images than images that nobody trained on would.
 
 For each image the ratio of its distance to the nearest training image to that to the nearest held-out image (val
-split). It is near 1 for what is new, whatever the samples look like (blurred ones too), and near 0 for a copy. How small
-it gets by chance, or by twins among the images, the training images themselves tell: each against the others.
+split). It is near 1 for what is new, whatever the samples look like (blurred ones too), and near 0 for a copy. How
+small it gets by chance, or by twins among the images, the training images themselves tell: each against the others.
 After the idea of a held-out control in Meehan et al. 2020 (A Non-Parametric Test to Detect Data-Copying).
 """
 
@@ -34,9 +34,7 @@ class Memorisation(NamedTuple):
         return self.copied.value >= self.visible
 
 
-def memorisation(
-    real: tuple[Tensor, Tensor], samples: tuple[Tensor, Tensor], searched: float = 1.0
-) -> Memorisation:
+def memorisation(real: tuple[Tensor, Tensor], samples: tuple[Tensor, Tensor], searched: float = 1.0) -> Memorisation:
     """From squared distances to the nearest training image and to the nearest held-out image, [N] each.
 
     `real` are those of training images, to the nearest other one; `searched` is the share of the training images that

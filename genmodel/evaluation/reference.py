@@ -69,7 +69,7 @@ class Reference:
             if mine != now:
                 raise IncomparableError(
                     f"{self.path} was made for {key} {str(mine)[:12]}, not {str(now)[:12]} as {block.path} and"
-                    " evaluation.samples have it now: make the reference again"
+                    " evaluation.samples have it now: make it again"
                 )
         if self.about["image_size"] not in block.sizes:
             sizes = ", ".join(str(size) for size in block.sizes)

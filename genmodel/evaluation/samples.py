@@ -67,7 +67,8 @@ def take(
 def _make(
     model: GenerativeModel, n: int, seed: int, extractor: Extractor, device: torch.device
 ) -> tuple[Samples, Pass]:
-    meter, parts, pairs = Meter(), [], []
+    meter, parts = Meter(), []
+    pairs: list[Tensor] = []
     seconds = {"sampling": 0.0, "features": 0.0}
     batches = generate_batches(model, draw_codes(model, n, seed), BATCH_SIZE)
     start = time.perf_counter()

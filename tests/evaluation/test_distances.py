@@ -133,7 +133,7 @@ def test_kernel_distance_agrees_with_a_double_loop() -> None:
 
 def test_kernel_distance_agrees_with_torch_fidelity_across_row_blocks() -> None:
     metric_kid = pytest.importorskip("torch_fidelity.metric_kid", reason="torch-fidelity is not installed")
-    a, b = draw(1100, 8, seed=1).double(), draw(1100, 8, seed=2, scale=1.1).double()
+    a, b = draw(1700, 8, seed=1).double(), draw(1700, 8, seed=2, scale=1.1).double()
     theirs = metric_kid.kernel_mmd(
         a.numpy(), b.numpy(), kid_kernel="poly", kid_kernel_poly_degree=3, kid_kernel_poly_gamma=None,
         kid_kernel_poly_coef0=1.0,
@@ -166,7 +166,7 @@ def test_order_and_size_of_batches_change_nothing(distance: object, monkeypatch:
     a, b = draw(300, 16, seed=1), draw(250, 16, seed=2, shift=0.3)
     expected = distance(a, b)  # type: ignore[operator]
     order = torch.randperm(250, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr("genmodel.evaluation.distances._ROWS", 17)
+    monkeypatch.setattr("genmodel.evaluation.manifold._CELLS", 17 * 250)
     found = distance(a.flip(0), b[order])  # type: ignore[operator]
     assert found.value == pytest.approx(expected.value, rel=1e-9)
     torch.testing.assert_close(found.influence, expected.influence[order], rtol=1e-7, atol=1e-7)

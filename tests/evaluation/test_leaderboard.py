@@ -102,7 +102,9 @@ def test_intervals_stand_beside_their_figures() -> None:
 
 
 def test_models_that_differ_in_their_seed_alone_are_told_with_mean_and_spread(tmp_path: Path) -> None:
-    seeds = [report(f"vae-{seed}", distance, bits=4.0 + seed, recipe="v") for seed, distance in enumerate((3.0, 5.0, 7.0))]
+    seeds = [
+        report(f"vae-{seed}", distance, bits=4.0 + seed, recipe="v") for seed, distance in enumerate((3.0, 5.0, 7.0))
+    ]
     reports = [*seeds, report("gan", 4.0)]
     frame = leaderboard(reports).set_index("model")
     assert list(frame["seeds"]) == [3, "n/a", 3, 3]
@@ -111,7 +113,9 @@ def test_models_that_differ_in_their_seed_alone_are_told_with_mean_and_spread(tm
     table = seeds_table(reports)
     assert table is not None and len(table) == 1
     assert table.loc[0, "models"] == "vae-0, vae-1, vae-2"
-    assert table.loc[0, "fd_classifier"] == "5.000 \u00b1 2.000" and table.loc[0, "bits_per_dim"] == "5.000 \u00b1 1.000"
+    assert (
+        table.loc[0, "fd_classifier"] == "5.000 \u00b1 2.000" and table.loc[0, "bits_per_dim"] == "5.000 \u00b1 1.000"
+    )
     write(leaderboard(reports), tmp_path / "l.csv", tmp_path / "l.md", table)
     assert "Over training seeds" in (tmp_path / "l.md").read_text()
 

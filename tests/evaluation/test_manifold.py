@@ -42,7 +42,7 @@ def test_far_sets_share_nothing() -> None:
 
 def test_neighbours_and_nearest_are_those_of_a_full_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = draw(90, 5, 1), draw(60, 5, 2)
-    monkeypatch.setattr("genmodel.evaluation.manifold._ROWS", 16)
+    monkeypatch.setattr("genmodel.evaluation.manifold._CELLS", 1000)
     full = torch.cdist(a.double(), b.double()).numpy()
     squares, rows = nearest(a, b, 3)
     np.testing.assert_array_equal(rows, np.argsort(full, axis=1)[:, :3])
@@ -54,7 +54,7 @@ def test_neighbours_and_nearest_are_those_of_a_full_matrix(monkeypatch: pytest.M
 def test_order_and_size_of_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     real, fake = draw(200, 8, 1), draw(150, 8, 2, shift=0.5)
     expected = [figure.value for figure in judge(real, fake)]
-    monkeypatch.setattr("genmodel.evaluation.manifold._ROWS", 13)
+    monkeypatch.setattr("genmodel.evaluation.manifold._CELLS", 2000)
     assert [figure.value for figure in judge(real.flip(0), fake.flip(0))] == pytest.approx(expected, rel=1e-9)
 
 

@@ -8,8 +8,8 @@ from genmodel.config import EvaluationConfig
 from genmodel.data.block import Block
 from genmodel.errors import EvaluationError, IncomparableError, ModelError
 from genmodel.evaluation.features import extract, image_batches, spread
-from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.evaluation.figures import Real
+from genmodel.evaluation.reference import Reference, make_reference
 
 CLASSIFIER = EvaluationConfig(samples=50, classifier_images=640)
 PIXELS = EvaluationConfig(samples=50, extractor="pixels")
@@ -63,7 +63,7 @@ def test_all_images_are_taken_where_there_are_fewer_than_asked_for(block: Block,
 
 def test_another_block_is_refused(block: Block, single_class_block: Block, reference: Reference) -> None:
     reference.check(block, CLASSIFIER)
-    with pytest.raises(IncomparableError, match=r"was made for block .* make the reference again"):
+    with pytest.raises(IncomparableError, match=r"was made for block .* make it again"):
         reference.check(single_class_block, CLASSIFIER)
 
 

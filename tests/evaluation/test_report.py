@@ -9,13 +9,13 @@ import torch
 from genmodel.config import EvaluationConfig
 from genmodel.data.block import Block
 from genmodel.errors import IncomparableError
-from genmodel.evaluation.features import extract
-from genmodel.evaluation.reference import Reference, make_reference
-from genmodel.evaluation.manifold import manifold, neighbours
-from genmodel.evaluation.report import Report, evaluate
-from genmodel.evaluation.similarity import ms_ssim, psnr, ssim
 from genmodel.evaluation.classes import inception_score
 from genmodel.evaluation.distances import frechet_distance, kernel_distance
+from genmodel.evaluation.features import extract
+from genmodel.evaluation.manifold import manifold, neighbours
+from genmodel.evaluation.reference import Reference, make_reference
+from genmodel.evaluation.report import Report, evaluate
+from genmodel.evaluation.similarity import ms_ssim, psnr, ssim
 from genmodel.saved import load_model, sample
 
 CONFIG = EvaluationConfig(samples=40, seed=5, classifier_images=640)

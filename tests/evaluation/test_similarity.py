@@ -30,7 +30,9 @@ def plain(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 
 def test_ssim_is_the_papers() -> None:
     a, b = pair(24, noise=30)
-    expected = [np.mean([plain(x, y)[0] for x, y in zip(p, q, strict=True)]) for p, q in zip(a.numpy(), b.numpy(), strict=True)]
+    expected = [
+        np.mean([plain(x, y)[0] for x, y in zip(p, q, strict=True)]) for p, q in zip(a.numpy(), b.numpy(), strict=True)
+    ]
     np.testing.assert_allclose(ssim(a, b), expected, rtol=1e-9)
 
 
