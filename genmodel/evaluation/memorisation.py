@@ -15,7 +15,7 @@ from torch import Tensor
 from genmodel.evaluation.bootstrap import Estimate, mean
 
 _BY_CHANCE = 0.002  # share of the real images that count as copies: it sets the ratio below which a sample does
-_SURE = 1.645  # standard deviations: 5% on one side
+_SURE = 2.326  # standard deviations: 1% on one side
 
 
 class Memorisation(NamedTuple):
@@ -30,8 +30,8 @@ class Memorisation(NamedTuple):
 
     @property
     def seen(self) -> bool:
-        """Whether more is copied than chance explains."""
-        return self.copied.value >= self.visible
+        """Whether more is copied than chance explains: half of what is surely seen lies beyond it 1 time in 100."""
+        return self.copied.value > self.visible / 2
 
 
 def memorisation(real: tuple[Tensor, Tensor], samples: tuple[Tensor, Tensor], searched: float = 1.0) -> Memorisation:
@@ -39,7 +39,7 @@ def memorisation(real: tuple[Tensor, Tensor], samples: tuple[Tensor, Tensor], se
 
     `real` are those of training images, to the nearest other one; `searched` is the share of the training images that
     were looked at: where it is below 1, as many times fewer copies are met. A share of `visible` is told from none in
-    95 of 100 cases, with a false alarm in 5 of 100: 2 x 1.645 standard deviations of a share that chance alone makes.
+    99 of 100 cases, with a false alarm in 1 of 100: 2 x 2.326 standard deviations of a share that chance alone makes.
     """
     by_chance, ratios = _ratios(*real), _ratios(*samples)
     threshold = float(torch.quantile(by_chance, _BY_CHANCE))
@@ -47,7 +47,7 @@ def memorisation(real: tuple[Tensor, Tensor], samples: tuple[Tensor, Tensor], se
     rare = max(expected, 1 / len(by_chance), 1 / len(ratios))
     noise = math.sqrt(rare * (1 - rare) * (1 / len(by_chance) + 1 / len(ratios)))
     scale = searched * (1 - expected)
-    hits = mean((ratios <= threshold).double() + 0 * ratios)  # NaN stays NaN
+    hits = mean((ratios <= threshold).double().masked_fill(ratios.isnan(), math.nan))
     copied = min(1.0, max(0.0, (hits.value - expected) / scale)) if math.isfinite(hits.value) else math.nan
     visible = min(1.0, 2 * _SURE * noise / scale)
     return Memorisation(Estimate(copied, hits.influence / scale, low=0, high=1), visible, threshold, ratios)

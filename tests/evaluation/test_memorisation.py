@@ -43,9 +43,10 @@ def test_near_copies_are_seen_too() -> None:
     assert judge(generate(2000, 0.05, 0, noise=0.05)).seen
 
 
-def test_the_smallest_share_is_seen_nineteen_times_in_twenty_and_none_is_invented_as_often() -> None:
+def test_the_smallest_share_is_seen_and_none_is_invented() -> None:
+    """99 times in 100 each; some more of 80 are let pass, for counts this small are no Gaussian."""
     limit = judge(generate(1000, 0.0, 0)).visible
-    assert np.mean([judge(generate(1000, limit, seed)).copied.value > limit / 2 for seed in range(1, 81)]) >= 0.9
+    assert np.mean([judge(generate(1000, limit, seed)).seen for seed in range(1, 81)]) >= 0.95
     assert np.mean([judge(generate(1000, 0.0, seed)).seen for seed in range(1, 81)]) <= 0.05
 
 
@@ -60,6 +61,12 @@ def test_the_fewer_are_searched_the_larger_a_share_must_be() -> None:
     half = TRAIN[::2]  # of a generator that copies 20%, half of the copies are met, and the estimate knows
     found = judge(generate(2000, 0.2, 1), searched=0.5, train=half)
     assert found.copied.value == pytest.approx(0.2, abs=0.03)
+
+
+def test_a_sample_that_is_a_held_out_image_is_no_copy() -> None:
+    samples = generate(200, 0.0, 1)
+    samples[:20] = HELD_OUT[:20]
+    assert judge(samples).copied.value == 0
 
 
 def test_copies_of_twins_and_what_is_no_number() -> None:

@@ -3,8 +3,10 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from genmodel.config import EvaluationConfig
 from genmodel.data.block import Block
@@ -12,7 +14,7 @@ from genmodel.errors import IncomparableError
 from genmodel.evaluation.classes import inception_score
 from genmodel.evaluation.distances import frechet_distance, kernel_distance
 from genmodel.evaluation.features import extract
-from genmodel.evaluation.manifold import manifold, neighbours
+from genmodel.evaluation.manifold import manifold, nearest, neighbours
 from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.evaluation.report import Report, evaluate
 from genmodel.evaluation.similarity import ms_ssim, psnr, ssim
@@ -104,6 +106,28 @@ def test_a_report_is_the_same_every_time_and_holds_no_times(
     }  # fmt: skip
     assert (report.name, report.family) == ("small-vae", "vae")
     assert all(value > 0 for value in timing.as_dict().values()) and len(timing.as_dict()) == 3
+
+
+def test_the_picture_shows_samples_beside_the_nearest_training_images(
+    block: Block, reference: Reference, vae_folder: Path, tmp_path: Path
+) -> None:
+    evaluate(vae_folder, block, reference, CONFIG, picture=tmp_path / "neighbours.png")
+    page = np.asarray(Image.open(tmp_path / "neighbours.png").convert("RGB"))
+    step = 16 * 4 + 2  # 16 px, drawn 4 times as large
+    assert page.shape == (8 * step + 2, 8 * step + 2, 3)
+    tiles = [page[2 + r * step :: 4, 2 + c * step :: 4][:16, :16] for r in range(8) for c in range(8)]
+    model, _ = load_model(vae_folder)
+    samples = sample(model, 40, seed=5)
+    rows = reference.rows(block)
+    values, _ = extract(reference.extractor(CONFIG), [samples])
+    nearby = nearest(values, reference.real.features, 3)[1]
+    shown = set()
+    for place in range(0, 64, 4):
+        (number,) = [n for n in range(40) if np.array_equal(samples[n].numpy(), tiles[place])][:1]
+        shown.add(number)
+        for tile, row in zip(tiles[place + 1 : place + 4], nearby[number].tolist(), strict=True):
+            assert np.array_equal(tile, block.gather(16, rows[[row]])[0])
+    assert len(shown) > 8
 
 
 def test_what_does_not_apply_is_null(block: Block, gan_folder: Path, tmp_path: Path) -> None:
