@@ -53,7 +53,7 @@ def _beside_torch_fidelity(real: Tensor, fake: Tensor, weights: Path, device: st
         wanted = {"isc": True, "fid": True, "kid": True, "prc": True, "kid_subset_size": min(1000, len(fake))}
         calculate_metrics(
             input1=_Images(fake), input2=_Images(real), batch_size=BATCH_SIZE, cuda=device != "cpu", verbose=False,
-            feature_extractor_weights_path=str(weights), cache=False, **wanted,
+            feature_extractor="inception-v3-compat", feature_extractor_weights_path=str(weights), cache=False, **wanted,
         )  # fmt: skip
 
     both = len(real) + len(fake)
