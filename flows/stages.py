@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DATA, MODELS, RUNS, REFERENCE = Path("data"), Path("models"), Path("runs"), Path("reference")
 REPORTS, FIGURES = Path("reports"), Path("figures")
+FEATURES = RUNS / "features"  # of samples, kept so that another figure costs no other pass
 PARAMS, LEADERBOARD, DECISION = Path("params.yaml"), Path("leaderboard.csv"), Path("decision.json")
 
 
@@ -71,7 +72,16 @@ def evaluate(settings: Settings, name: str) -> None:
     params = read_params(PARAMS)
     _model(params, name)
     config = params.evaluation
-    report, timing = evaluate(MODELS / name, Block.open(DATA), Reference.open(REFERENCE), config, choose_device())
+    picture = REPORTS / f"{name}-neighbours.png"
+    report, timing = evaluate(
+        MODELS / name,
+        Block.open(DATA),
+        Reference.open(REFERENCE),
+        config,
+        choose_device(),
+        cache=FEATURES,
+        picture=picture,
+    )
     told = report.as_dict()
     durable.write_json(REPORTS / f"{name}.json", told)
     durable.write_json(
@@ -79,20 +89,21 @@ def evaluate(settings: Settings, name: str) -> None:
     )
     tracker = Tracker(settings)
     tracker.restore(MODELS / name, _data_version(settings))
-    tracker.log_evaluation(report.fingerprint, told, asdict(timing))
+    tracker.log_evaluation(report.fingerprint, told, timing.as_dict(), [picture])
     print(f"{name}: {', '.join(f'{key} {value}' for key, value in told['figures'].items() if value is not None)}")
 
 
 def compare(_: Settings) -> None:
     """All reports in one table, the best first: leaderboard.csv, .md and .html."""
+    from flows import outcome
     from genmodel.evaluation import leaderboard, page
 
     names = read_params(PARAMS).models
     reports = [_report(name) for name in names]
     frame = leaderboard.leaderboard(reports, one_ranking=True)
-    leaderboard.write(frame, LEADERBOARD, LEADERBOARD.with_suffix(".md"))
+    leaderboard.write(frame, LEADERBOARD, LEADERBOARD.with_suffix(".md"), leaderboard.seeds_table(reports))
     page.write_page(reports, MODELS, LEADERBOARD.with_suffix(".html"))
-    print(leaderboard.markdown(frame), end="")
+    print(leaderboard.markdown(frame[outcome.narrow(map(str, frame))]), end="")
 
 
 def register(settings: Settings) -> None:
@@ -170,7 +181,7 @@ def _champion_report(
         if told["weights"] == candidate["weights"]:
             return told
         block, real = Block.open(DATA), Reference.open(REFERENCE)
-        judged, _ = evaluate(Path(scratch), block, real, params.evaluation, choose_device())
+        judged, _ = evaluate(Path(scratch), block, real, params.evaluation, choose_device(), cache=FEATURES)
         return judged.as_dict()
 
 

@@ -168,7 +168,6 @@ def export(arguments: argparse.Namespace) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     import json
-    from dataclasses import asdict
 
     from genmodel.config import EvaluationConfig, read_params
     from genmodel.data.block import Block
@@ -184,7 +183,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     report, timing = evaluate(
         arguments.model, block, Reference.open(arguments.reference), config, choose_device(arguments.device)
     )
-    print(json.dumps(report.as_dict() | {"timing": asdict(timing)}, indent=2))
+    print(json.dumps(report.as_dict() | {"timing": timing.as_dict()}, indent=2))
 
 
 def choose_device(asked: str = "auto") -> str:

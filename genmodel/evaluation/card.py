@@ -45,7 +45,7 @@ def model_card(
         "## Samples",
         f"![samples]({picture})" if picture else "No sample grid was kept.",
         "## Memorisation",
-        _memorisation(report["figures"]),
+        _memorisation(report.get("memorisation")),
         *(["## Health", "\n".join(f"- {finding}" for finding in report["health"])] if report.get("health") else []),
         "## Cost",
         _facts(cost) if cost else "Not known: the record of its training is on another machine.",
@@ -67,11 +67,8 @@ def _figures(report: Mapping[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def _memorisation(figures: Mapping[str, Any]) -> str:
-    known = {name: value for name, value in figures.items() if name.startswith("memorised") and value is not None}
-    if not known:
-        return "Not measured."
-    return "Share of the samples that are copies of training images:\n\n" + _facts(known)
+def _memorisation(found: Mapping[str, Any] | None) -> str:
+    return str(found["verdict"]) if found else "Not measured: no images were held out to compare with."
 
 
 def _word(value: Any) -> str:

@@ -46,10 +46,11 @@ class Decision:
 def decide(candidate: dict[str, Any], champion: dict[str, Any] | None, config: GateConfig) -> Decision:
     """Weigh two reports (Report.as_dict) by their Frechet distance, where less is better.
 
-    A candidate with a figure that is no number, or beyond a guardrail, is rejected. Else, in this order: without a
-    champion it is promoted; the champion's own weights are inconclusive ("unchanged"), whatever the conditions;
-    reports of unlike conditions raise IncomparableError; a champion whose figure is no number gives way; a relative
-    difference up to `config.margin`, or intervals that overlap, are inconclusive; beyond, the lower distance wins.
+    A candidate with a figure that is no number, with a finding of health, or beyond a guardrail, is rejected. Else, in
+    this order: without a champion it is promoted; the champion's own weights are inconclusive ("unchanged"), whatever
+    the conditions; reports of unlike conditions raise IncomparableError; a champion whose figure is no number gives
+    way; a relative difference up to `config.margin`, or intervals that overlap, are inconclusive; beyond, the lower
+    distance wins.
     """
     figure = figure_names(candidate["conditions"]["extractor"]["name"]).frechet
     outcome, reason = _weigh(candidate, champion, figure, config)
@@ -73,6 +74,8 @@ def _weigh(
     broken = [f"{key} is {value}" for key, value in candidate["figures"].items() if not _is_number(value)]
     if broken:
         return "reject", f"{candidate['name']} is broken: {', '.join(broken)}."
+    if candidate.get("health"):
+        return "reject", f"{candidate['name']} is sick: {' '.join(candidate['health'])}"
     mine = float(candidate["figures"][figure])
     if champion is None:
         return "promote", f"There is no champion yet: {figure} {mine:g} of {candidate['name']}."
@@ -121,7 +124,7 @@ def _guardrails(figures: dict[str, Any], config: GateConfig) -> list[Check]:
     return [
         _bounded("precision", figures, config.min_precision, floor=True),
         _bounded("recall", figures, config.min_recall, floor=True),
-        _bounded("memorised", figures, config.max_memorised, floor=False),
+        _bounded("copied", figures, config.max_copied, floor=False),
     ]
 
 

@@ -78,6 +78,20 @@ class GenerativeModel(nn.Module, ABC):
         """
         raise AssertionError(f"{type(self).__name__} has no likelihood: ask has_likelihood first")
 
+    def importance_weighted_bits(self, images: Tensor, rng: torch.Generator, samples: int) -> Tensor:
+        """The tighter bound by `samples` samples of z an image (Burda et al. 2016, eq. 8): float [N], bits/dim.
+
+        `images` are uint8 [N, S, S, 3]. Only for families with has_likelihood.
+        """
+        raise AssertionError(f"{type(self).__name__} has no likelihood: ask has_likelihood first")
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Images of the mean codes of uint8 [N, S, S, 3] images: float [N, 3, S, S] in [-1, 1].
+
+        Only for families with has_likelihood.
+        """
+        raise AssertionError(f"{type(self).__name__} has no likelihood: ask has_likelihood first")
+
 
 def doublings(image_size: int, family: str) -> int:
     """How often a 4x4 map doubles to reach `image_size`; ConfigError for a size that is no power of two from 8."""

@@ -12,7 +12,8 @@ ABOUT = {
 }
 REPORT: dict[str, Any] = {
     "conditions": {"extractor": {"name": "classifier", "fingerprint": "e" * 64}, "n_samples": 2000, "n_real": 1600},
-    "figures": {"fd_classifier": 8.1174, "memorised_classifier": 0.0125, "bits_per_dim": None},
+    "figures": {"fd_classifier": 8.1174, "copied": 0.0125, "bits_per_dim": None},
+    "memorisation": {"verdict": "1.25% of the samples copy training images."},
     "intervals": {"fd_classifier": [7.9, 8.3211]},
     "health": ["The variance of the samples is a tenth of the data's."],
 }
@@ -38,7 +39,7 @@ def test_a_card_with_everything() -> None:
     assert "| bits_per_dim | n/a | n/a |" in section(text, "Figures")
     assert "2000 samples against 1600 real images, extractor classifier `eeeeeeee`" in section(text, "Figures")
     assert section(text, "Samples") == "![samples](grid.png)"
-    assert "- memorised_classifier: 0.0125" in section(text, "Memorisation")
+    assert "1.25% of the samples copy" in section(text, "Memorisation")
     assert section(text, "Health") == "- The variance of the samples is a tenth of the data's."
     assert section(text, "Cost") == "- seconds: 54.26"
 
@@ -49,7 +50,7 @@ def test_what_is_not_known_is_said() -> None:
     assert "- licence: not stated" in section(text, "Data")
     assert "| fd_classifier | nan | n/a |" in section(text, "Figures")
     assert section(text, "Samples") == "No sample grid was kept."
-    assert section(text, "Memorisation") == "Not measured."
+    assert section(text, "Memorisation") == "Not measured: no images were held out to compare with."
     assert "## Health" not in text
     assert section(text, "Cost").startswith("Not known")
 

@@ -84,7 +84,7 @@ def test_intervals_that_are_missing_or_no_numbers_or_not_asked_for_leave_the_mar
         ("precision", 0.04, 0.05),
         ("precision_classifier", 0.04, 0.5),
         ("recall_dinov2", 0.01, 0.06),
-        ("memorised_classifier", 0.051, 0.05),
+        ("copied", 0.051, 0.05),
         ("recall", "nan", 1.0),
     ],
 )
@@ -104,7 +104,7 @@ def test_guardrails_reject_with_a_reason_whatever_the_distance(key: str, bad: fl
 
 def test_every_reason_is_told_of_a_candidate_with_several() -> None:
     made = report("vae", 20.0)
-    made["figures"] |= {"precision": 0.01, "recall": 0.02, "memorised": 0.5}
+    made["figures"] |= {"precision": 0.01, "recall": 0.02, "copied": 0.5}
     decision = decide(made, report("dcgan", 10.0), GATE)
     assert decision.outcome == "reject" and len(decision.reasons) == 4
     text = as_markdown(decision.as_dict())
@@ -117,7 +117,7 @@ def test_figures_that_the_report_lacks_are_said_to_be_not_held() -> None:
     assert {check.name: check.passed for check in decision.checks} == {
         "precision": None,
         "recall": None,
-        "memorised": None,
+        "copied": None,
     }
     assert "The floor of recall, 0.05, was not held: no such figure." in as_markdown(decision.as_dict())
 

@@ -212,7 +212,7 @@ stage, name = sys.argv[1], sys.argv[-1]
 outs = {
     "reference": ["reference/r"],
     "train": [f"models/{name}/w"],
-    "evaluate": [f"reports/{name}.json", f"figures/{name}.json"],
+    "evaluate": [f"reports/{name}.json", f"reports/{name}-neighbours.png", f"figures/{name}.json"],
     "compare": ["leaderboard.csv", "leaderboard.md", "leaderboard.html"],
     "register": ["decision.json", "decision.md"],
 }
