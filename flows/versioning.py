@@ -1,12 +1,12 @@
 """DVC: the graph of stages, what has changed in it, and the versions of the data. The only file that knows dvc.
 
 Questions are answered inside this process, one after another (DVC's locks know processes, not threads); a stage runs
-in a process of its own, `dvc repro` (repro_command). Every trouble with DVC becomes a VersioningError of one line.
+in a process of its own, `dvc repro` (repro_command; flows/repro.py reads its output). Every trouble with DVC becomes
+a VersioningError of one line.
 """
 
 import contextlib
 import logging
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 DATA, DATA_FILE = "data", "data.dvc"
 _PREPARE = "`python -m flows.prepare --source SOURCE`"
-_BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
-_ADVICE = ("To track the changes with git", "\tgit add ", "To enable auto staging", "\tdvc config ", "Use `dvc push`")
-_STARTED = "Running stage '"
-_ERROR = "ERROR: "
 
 
 class LockConflictError(VersioningError):
@@ -94,32 +90,6 @@ def repro_command(stage: str, force: bool = False) -> list[str]:
     """
     options = ["--single-item", *(["--force"] if force else [])]
     return [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *options, stage]
-
-
-def is_worth_reading(line: str) -> bool:
-    """Whether a line of `dvc repro` is more than emptiness and the advice that it gives after every stage."""
-    return bool(line.strip()) and not line.startswith(_ADVICE)
-
-
-def is_lock_conflict(output: Sequence[str]) -> bool:
-    """Whether a failed `dvc repro` found another process at work before it began, so that trying again is right.
-
-    All of DVC's failures exit with 255; the output tells them apart. A conflict after the stage's own command has
-    started is none: nobody should repeat a finished training unasked.
-    """
-    errors = [line for line in output if line.startswith(_ERROR)]
-    started = any(line.startswith(_STARTED) for line in output)
-    return not started and any(sign in line for line in errors for sign in _BUSY)
-
-
-def failure(output: Sequence[str]) -> str:
-    """Why a `dvc repro` failed, in one line: the last word of the stage's own command, or DVC's error."""
-    said = [line.strip() for line in output if line.strip()]
-    place = next((i for i, line in enumerate(said) if line.startswith(_ERROR)), len(said))
-    error = said[place].removeprefix(_ERROR) if place < len(said) else "it ended without a word"
-    if "failed to run:" in error and place > 0 and not said[place - 1].startswith("> "):
-        return re.sub(r"^error: ", "", said[place - 1])
-    return error
 
 
 def digest(root: Path) -> str:
