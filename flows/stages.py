@@ -38,7 +38,6 @@ def reference(_: Settings) -> None:
 def train(settings: Settings, name: str) -> None:
     """One training: the loop writes its record, the follower tells MLflow."""
     from flows.follower import Follower
-    from flows.tracking import Tracker
     from genmodel.data.block import Block
     from genmodel.training import trainer
     from genmodel.training.identity import identify
@@ -52,7 +51,7 @@ def train(settings: Settings, name: str) -> None:
         config=identity.config.as_dict(),
         data=_data_version(settings),
     )
-    with Follower(Tracker(settings), training, trainer.run_folder(identity, RUNS)):
+    with Follower(settings, training, trainer.run_folder(identity, RUNS), MODELS / name):
         trainer.train(identity, block, MODELS / name, RUNS, choose_device())
 
 
@@ -73,7 +72,7 @@ def evaluate(settings: Settings, name: str) -> None:
         FIGURES / f"{name}.json", {key: value for key, value in told["figures"].items() if value is not None}
     )
     tracker = Tracker(settings)
-    tracker.restore(MODELS / name, _data_version(settings))
+    tracker.restore(MODELS / name, _data_version(settings), RUNS)
     tracker.log_evaluation(report.fingerprint, told, asdict(timing))
     print(f"{name}: {', '.join(f'{key} {value}' for key, value in told['figures'].items() if value is not None)}")
 
@@ -102,11 +101,13 @@ def register(settings: Settings) -> None:
     params = read_params(PARAMS)
     if not LEADERBOARD.exists():
         raise EvaluationError(f"{LEADERBOARD} is missing: run `dvc repro compare` first")
-    best = str(pd.read_csv(LEADERBOARD)["model"].iloc[0])
+    names = [str(name) for name in pd.read_csv(LEADERBOARD)["model"]]
+    best = names[0]
     report = _report(best)
     model, _ = load_model(MODELS / best)
     tracker = Tracker(settings)
-    tracker.restore(MODELS / best, _data_version(settings))
+    for name in names:
+        tracker.restore(MODELS / name, _data_version(settings), RUNS)
     registry = Registry(tracker)
     version = registry.register(MODELS / best, report, Sampler(model), model.latent_dim)
     registry.set_alias(CANDIDATE, version)
@@ -114,9 +115,20 @@ def register(settings: Settings) -> None:
         decision = decide(report, _champion_report(registry, report["weights"], params), params.gate)
         if decision.outcome == "promote":
             registry.promote(version)
-    tracker.set_outcome(report["fingerprint"], decision.outcome)
+    _tell_outcomes(tracker, registry, names, "rejected" if decision.outcome == "reject" else decision.outcome)
     durable.write_json(DECISION, decision.as_dict())
     print(f"{decision.outcome}: {' '.join(decision.reasons)}")
+
+
+def _tell_outcomes(tracker: Any, registry: Any, names: list[str], verdict: str) -> None:
+    """Tag each run of the leaderboard, best first, with what became of its model; the champion was promoted."""
+    from flows.registry import CHAMPION
+
+    champion = registry.version(CHAMPION)
+    for place, report in enumerate(map(_report, names)):
+        is_champion = champion is not None and champion.tags["genmodel.weights"] == report["weights"]
+        outcome = "promoted" if is_champion else verdict if place == 0 else "outranked"
+        tracker.set_outcome(report["fingerprint"], outcome)
 
 
 def _champion_report(registry: Any, candidate_weights: str, params: Params) -> dict[str, Any] | None:
