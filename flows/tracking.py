@@ -192,7 +192,7 @@ class Tracker:
     def _find(self, fingerprint: str) -> "list[Run]":
         """The runs of a training, the one that holds most of its record first."""
         with self.talking() as (client, experiment_id):
-            query, order = f"tags.`genmodel.fingerprint` = '{fingerprint}'", ["metrics.images_seen DESC", "start_time ASC"]
+            query, order = f"tags.`genmodel.fingerprint` = '{fingerprint}'", ["metrics.images_seen DESC", "start_time"]
             return list(client.search_runs([experiment_id], query, order_by=order))
 
     def run(self, fingerprint: str) -> "Run":
