@@ -77,7 +77,7 @@ class Follower:
         try:
             arrived = self.process.wait(_HURRY if status == "KILLED" else self._patience) == 0
         except subprocess.TimeoutExpired:
-            say(f"warning: MLflow at {self._settings.tracking_uri} does not answer")
+            say(f"warning: MLflow at {self._settings.tracking_uri} takes too long")
         finally:
             self.process.kill()
             with suppress(BrokenPipeError):

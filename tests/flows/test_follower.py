@@ -152,6 +152,7 @@ def test_a_resume_sends_only_what_is_missing(
             for images_seen in range(12):
                 written.add(images_seen)
             written.add(12, end="")  # cut short
+            wait_for(lambda: "images_seen" in metrics_now(settings))
             raise stop
 
     with pytest.raises(type(stop)):
