@@ -23,6 +23,7 @@ from genmodel.errors import ConfigError, EvaluationError
 if TYPE_CHECKING:
     from flows.card import Card
     from flows.registry import Registry, Version
+    from flows.tracking import Tracker
     from genmodel.models.base import GenerativeModel
 
 DATA, MODELS, RUNS, REFERENCE = Path("data"), Path("models"), Path("runs"), Path("reference")
@@ -44,7 +45,6 @@ def reference(_: Settings) -> None:
 def train(settings: Settings, name: str) -> None:
     """One training: the loop writes its record, the follower tells MLflow."""
     from flows.follower import Follower
-    from flows.tracking import Tracker
     from genmodel.data.block import Block
     from genmodel.training import trainer
     from genmodel.training.identity import identify
@@ -58,7 +58,7 @@ def train(settings: Settings, name: str) -> None:
         config=identity.config.as_dict(),
         data=_data_version(settings),
     )
-    with Follower(Tracker(settings), training, trainer.run_folder(identity, RUNS)):
+    with Follower(settings, training, trainer.run_folder(identity, RUNS), MODELS / name):
         trainer.train(identity, block, MODELS / name, RUNS, choose_device())
 
 
@@ -88,7 +88,7 @@ def evaluate(settings: Settings, name: str) -> None:
         FIGURES / f"{name}.json", {key: value for key, value in told["figures"].items() if value is not None}
     )
     tracker = Tracker(settings)
-    tracker.restore(MODELS / name, _data_version(settings))
+    tracker.restore(MODELS / name, _data_version(settings), RUNS)
     tracker.log_evaluation(report.fingerprint, told, timing.as_dict(), [picture])
     print(f"{name}: {', '.join(f'{key} {value}' for key, value in told['figures'].items() if value is not None)}")
 
@@ -121,11 +121,13 @@ def register(settings: Settings) -> None:
     params = read_params(PARAMS)
     if not LEADERBOARD.exists():
         raise EvaluationError(f"{LEADERBOARD} is missing: run `dvc repro compare` first")
-    best = str(pd.read_csv(LEADERBOARD)["model"].iloc[0])
+    names = [str(name) for name in pd.read_csv(LEADERBOARD)["model"]]
+    best = names[0]
     report = _report(best)
     model, about = load_model(MODELS / best)
     tracker, data = Tracker(settings), _data_version(settings)
-    tracker.restore(MODELS / best, data)
+    for name in names:
+        tracker.restore(MODELS / name, data, RUNS)
     registry = Registry(tracker)
     card = _card(settings, model, about, report, data)
     version = registry.register(MODELS / best, report, Sampler(model), model.latent_dim, prior_of(model), card)
@@ -134,10 +136,22 @@ def register(settings: Settings) -> None:
         request={"report": report, "rule": asdict(params.gate)},
         judge=lambda champion: decide(report, _champion_report(registry, champion, report, params), params.gate),
     )
-    tracker.set_outcome(report["fingerprint"], decision["outcome"])
+    verdict = "rejected" if decision["outcome"] == "reject" else decision["outcome"]
+    _tell_outcomes(tracker, registry, names, verdict)
     durable.write_text(DECISION.with_suffix(".md"), as_markdown(decision))
     durable.write_json(DECISION, decision)
     print(f"{decision['outcome']}: {' '.join(decision['reasons'])}")
+
+
+def _tell_outcomes(tracker: "Tracker", registry: "Registry", names: list[str], verdict: str) -> None:
+    """Tag each run of the leaderboard, best first, with what became of its model; the champion was promoted."""
+    from flows.registry import CHAMPION
+
+    champion = registry.version(CHAMPION)
+    for place, report in enumerate(map(_report, names)):
+        is_champion = champion is not None and champion.tags["genmodel.weights"] == report["weights"]
+        outcome = "promoted" if is_champion else verdict if place == 0 else "outranked"
+        tracker.set_outcome(report["fingerprint"], outcome)
 
 
 def _card(
