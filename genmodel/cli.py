@@ -2,8 +2,10 @@
 
 import argparse
 import contextlib
+import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,8 @@ from genmodel.errors import BlockError, ConfigError, GenmodelError
 
 if TYPE_CHECKING:
     from genmodel.data.block import Block
+
+_SILENCE = 10  # seconds in which torchrun ends the other processes after the first has failed
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,15 +28,25 @@ def main(argv: list[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Show a GenmodelError as one line and exit with 2; a Ctrl-C leaves quietly with 130."""
+    """Show a GenmodelError as one line and exit with 2; a Ctrl-C leaves quietly with 130.
+
+    Of torchrun's processes the first speaks: the others mostly meet the same error, and are ended before they say so.
+    """
     try:
         yield
     except GenmodelError as error:
+        if not _is_main():
+            time.sleep(_SILENCE)
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
     except KeyboardInterrupt as error:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        if _is_main():
+            print("stopped; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from error
+
+
+def _is_main() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def prepare(arguments: argparse.Namespace) -> None:
@@ -114,7 +128,8 @@ def train(arguments: argparse.Namespace) -> None:
         choose_device(arguments.device),
         arguments.fresh,
     )
-    print(f"{out}: weights.safetensors, config.json, history.csv, timeline.png, samples/")
+    if _is_main():
+        print(f"{out}: weights.safetensors, config.json, history.csv, timeline.png, samples/")
 
 
 def batch(arguments: argparse.Namespace) -> None:
