@@ -89,22 +89,23 @@ def test_two_go_on_where_one_stopped(block: Block, tmp_path: Path, monkeypatch: 
         if training.images_seen == 112:
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    with monkeypatch.context() as patch:
         patch.setattr(Training, "record_and_save", cut)
-        main(words("dcgan", block, tmp_path / "two", settings))
+        with pytest.raises(SystemExit):
+            main(words("dcgan", block, tmp_path / "two", settings))
     done = torchrun(words("dcgan", block, tmp_path / "two", settings))
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("going on from 64 images") == 1
     assert_alike(tmp_path / "two", tmp_path / "one")
 
 
-def processes(arguments: list[str]) -> list[subprocess.Popen[str]]:
+def processes(*arguments: str) -> list[subprocess.Popen[str]]:
     """Two of them, as torchrun starts its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, "-m", "genmodel.cli", *arguments]
+    command = [sys.executable, *arguments]
     return [
         subprocess.Popen(
             command, env=environment(**place, RANK=rank, LOCAL_RANK=rank), stderr=subprocess.PIPE, text=True
@@ -116,7 +117,7 @@ def processes(arguments: list[str]) -> list[subprocess.Popen[str]]:
 def test_one_goes_on_where_two_were_stopped(block: Block, tmp_path: Path) -> None:
     """A SIGTERM that reaches the second process alone ends both after the same step, with one checkpoint."""
     arguments = words("vae", block, tmp_path, ["images=8000", "log_every=16", "checkpoint_every=100000"])
-    both = processes(arguments)
+    both = processes("-m", "genmodel.cli", *arguments)
     deadline = time.monotonic() + 120
     while not any(path.stat().st_size for path in tmp_path.glob("runs/*/metrics.jsonl")):
         assert time.monotonic() < deadline and all(process.poll() is None for process in both)
@@ -138,3 +139,60 @@ def test_a_batch_that_cannot_be_shared_is_one_clear_line(block: Block, tmp_path:
     line = "error: training.batch_size: 10 cannot be shared by 2 processes in 2 parts each: set a multiple of 4"
     assert [said for said in done.stderr.splitlines() if "batch_size" in said] == [line]
     assert not any(tmp_path.iterdir())
+
+
+TOGETHER = """
+import copy, torch, torch.distributed as dist
+from torch import nn
+from genmodel.config import run_config
+from genmodel.models.base import Phase, build_model
+from genmodel.training.distributed import SharedBatchNorm2d, joined
+from genmodel.training.engine import Engine
+
+def draw(*shape): return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 3
+
+def results(norm, images, weights, summed):  # values of these images, and values of all
+    images.requires_grad_()
+    output = norm(images)
+    (slope,) = torch.autograd.grad((output.tanh() * weights).sum(), images, create_graph=True)
+    again = torch.autograd.grad(slope.square().sum(), [images, norm.weight])
+    return [output, slope, again[0]], [summed(again[1]), norm.running_mean, norm.running_var]
+
+def over_all(value):
+    dist.all_reduce(value)
+    return value
+
+torch.manual_seed(1)
+with joined("cpu") as (world, device):
+    rows = slice(3 * world.rank, 3 * world.rank + 3)
+    images, weights = draw(6, 4, 2, 5), draw(6, 4, 2, 5).flip(0)
+    whole = nn.BatchNorm2d(4).double()
+    nn.init.normal_(whole.weight, 1, 0.5)
+    shared = copy.deepcopy(whole)
+    shared.__class__ = SharedBatchNorm2d
+    each, alike = results(whole, images.clone(), weights, lambda value: value)
+    mine, mine_alike = results(shared, images[rows].clone(), weights[rows], over_all)
+    for value, expected in zip(mine + mine_alike, [value[rows] for value in each] + alike, strict=True):
+        torch.testing.assert_close(value, expected)
+    assert shared.state_dict().keys() == whole.state_dict().keys() and shared.num_batches_tracked == 1
+
+    network = {"base_channels": 4, "latent_dim": 6}
+    config = run_config({"family": "vae", "image_size": 8, "network": network, "training": {"batch_size": 4}}, "toy")
+    model = build_model(config)
+    def poisoned(images, noise):
+        loss, metrics = model._loss(images, noise)
+        return loss, metrics | {"loss/rate": metrics["loss/rate"] / (1 - world.rank)}  # infinite in the second alone
+    model.phases = lambda: [Phase("vae", model, poisoned)]
+    engine = Engine(model, config.training, 100, world)
+    before = copy.deepcopy(model.state_dict())
+    engine.step(torch.zeros(2, 8, 8, 3, dtype=torch.uint8), 0)
+    assert engine.bad_steps == 1
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+"""
+
+
+def test_norms_and_refusals_are_those_of_the_whole_batch() -> None:
+    """Batch normalisation in float64 with its first and second derivatives; an update bad in one process is in both."""
+    both = processes("-c", TOGETHER)
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
