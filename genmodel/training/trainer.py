@@ -253,5 +253,6 @@ class Training:
             "seconds": self.seconds,
             "images_per_second": self.images_seen / self.seconds,
             "parameters": sum(value.numel() for value in self.model.parameters()),
+            "processes": self.world.size,
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
         }
