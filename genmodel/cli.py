@@ -2,8 +2,10 @@
 
 import argparse
 import contextlib
+import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,8 @@ from genmodel.errors import BlockError, ConfigError, GenmodelError
 
 if TYPE_CHECKING:
     from genmodel.data.block import Block
+
+_SILENCE = 10  # seconds in which torchrun ends the other processes after the first has failed
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,15 +28,25 @@ def main(argv: list[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Show a GenmodelError as one line and exit with 2; a Ctrl-C leaves quietly with 130."""
+    """Show a GenmodelError as one line and exit with 2; a Ctrl-C leaves quietly with 130.
+
+    Of torchrun's processes the first speaks: the others mostly meet the same error, and are ended before they say so.
+    """
     try:
         yield
     except GenmodelError as error:
+        if not _is_main():
+            time.sleep(_SILENCE)
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
     except KeyboardInterrupt as error:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        if _is_main():
+            print("stopped; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from error
+
+
+def _is_main() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def prepare(arguments: argparse.Namespace) -> None:
@@ -115,34 +129,18 @@ def train(arguments: argparse.Namespace) -> None:
         arguments.fresh,
         arguments.profile,
     )
-    print(f"{out}: weights.safetensors, config.json, history.csv, timeline.png, replay.gif, samples/")
+    if _is_main():
+        print(f"{out}: weights.safetensors, config.json, history.csv, timeline.png, replay.gif, samples/")
 
 
 def batch(arguments: argparse.Namespace) -> None:
-    import json
-
     from genmodel import pixels
-    from genmodel.config import run_config
     from genmodel.data.block import Block
-    from genmodel.data.loader import Loader
-    from genmodel.errors import BlockError
+    from genmodel.training.past import past_batch
 
-    path = arguments.run_folder / "identity.json"
-    try:
-        identity = json.loads(path.read_text())
-        config, digest = run_config(identity["config"], str(path)), identity["block"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"--run {arguments.run_folder}: identity.json is missing or damaged") from error
-    training, block = config.training, Block.open(arguments.data)
-    if digest != block.digest:
-        raise BlockError(f"{arguments.data} is another block ({block.digest[:16]}) than the run's ({digest[:16]})")
-    last = -(-training.images // training.batch_size)
-    if not 1 <= arguments.step <= last:
-        raise ConfigError(f"--step {arguments.step}: the run's steps are from 1 to {last:,}")
-    loader = Loader(block, config.image_size, "train", training.seed, flip=training.flip, place="map")
-    seen = (arguments.step - 1) * training.batch_size
-    pixels.save_grid(arguments.out, loader.batch(seen, training.batch_size)[0])
-    print(f"{arguments.out}: images {seen:,} and on; order up to there {loader.order_digest(seen)}")
+    images, seen, order = past_batch(arguments.run_folder, Block.open(arguments.data), arguments.step)
+    pixels.save_grid(arguments.out, images)
+    print(f"{arguments.out}: images {seen:,} and on; order up to there {order}")
 
 
 def sample(arguments: argparse.Namespace) -> None:

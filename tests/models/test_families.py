@@ -6,7 +6,7 @@ import torch
 from genmodel.config import run_config
 from genmodel.errors import ConfigError
 from genmodel.models import FAMILIES
-from genmodel.models.base import GenerativeModel, build_model
+from genmodel.models.base import GenerativeModel, Noise, build_model
 from genmodel.models.dcgan import DCGAN
 from genmodel.models.losses import discretised_logistic_nll
 from genmodel.models.vae import VAE
@@ -30,7 +30,7 @@ def step(model: GenerativeModel, real: torch.Tensor, rng: torch.Generator) -> di
     for phase in model.phases():
         optimizer = model.optimizers()[phase.name]
         optimizer.zero_grad()
-        loss, measured = phase.loss(real.clone(), rng)
+        loss, measured = phase.loss(real.clone(), Noise(rng))
         loss.backward(inputs=list(phase.network.parameters()))
         optimizer.step()
         metrics |= measured
