@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 
+from genmodel.models.base import Noise
 from genmodel.models.vae import VAE
 
 
@@ -107,12 +108,12 @@ class Autoencoder:
         self.model = VAE(VAE.Config(), 64)
         self.model.initialise(torch.Generator().manual_seed(0))
         self.model.to(device)
-        self.rng = torch.Generator(device)
+        self.noise = Noise(torch.Generator(device))
         self.optimizer = torch.optim.Adam(self.model.parameters(), 1e-3)
 
     def step(self, real: Tensor) -> float:
         self.optimizer.zero_grad()
-        loss = self.model.negative_elbo(real, self.rng)["negative_elbo"].mean()
+        loss = self.model.negative_elbo(real, self.noise)["negative_elbo"].mean()
         loss.backward()
         self.optimizer.step()
         return loss.item()

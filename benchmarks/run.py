@@ -1,6 +1,6 @@
-"""Measure this machine: preparation, loading and training of DCGAN-64, each beside the plain way in the same run.
+"""Measure this machine: preparation, loading, training of DCGAN-64 and evaluation, each beside the plain way.
 
-    python -m benchmarks.run [--source IMAGES] [--repeats 3] [--only prepare,load,train]
+    python -m benchmarks.run [--source IMAGES] [--repeats 3] [--only prepare,load,train,evaluate,follow]
 
 Ratios are medians over repeats that alternate between the two ways, so that a noisy neighbour meets both.
 """
@@ -17,6 +17,8 @@ import torch
 from benchmarks import plain
 from benchmarks.compare import HEAD, Row, alternate, rate
 from benchmarks.data import CORES, measure_load, measure_prepare
+from benchmarks.evaluate import measure_evaluate
+from benchmarks.follow import measure_follow
 from benchmarks.sources import unpacked
 from genmodel.cli import choose_device, user_errors
 from genmodel.config import run_config
@@ -35,7 +37,13 @@ def main(argv: list[str] | None = None) -> int:
     with user_errors(), tempfile.TemporaryDirectory() as scratch:
         images = unpacked(options.source, Path(scratch) / "images")
         block = prepare(str(images), Path(scratch) / "data", [SIZE, 256])
-        measures = {"prepare": measure_prepare, "load": measure_load, "train": measure_train}
+        measures = {
+            "prepare": measure_prepare,
+            "load": measure_load,
+            "train": measure_train,
+            "evaluate": measure_evaluate,
+            "follow": measure_follow,
+        }
         rows = [row for name in options.only.split(",") for row in measures[name](images, block, options)]
         report = _report(rows, len(block), options)
     print(report)
@@ -106,7 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.splitlines()[0])
     parser.add_argument("--source", help="a folder or tar of class folders, or a tar of tars (default: drawn images)")
     parser.add_argument("--repeats", type=int, default=3, help="pairs of measurements (default: %(default)s)")
-    parser.add_argument("--only", default="prepare,load,train", help="what to measure (default: %(default)s)")
+    parser.add_argument("--only", default="prepare,load,train,follow", help="what to measure (default: %(default)s)")
+    parser.add_argument("--samples", type=int, default=10_000, help="to evaluate (default: %(default)s)")
     parser.add_argument("--dry", action="store_true", help="print the table without adding it to RESULTS.md")
     return parser
 

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from prefect import Flow
 from prefect.context import refresh_global_settings_context
 from prefect.exceptions import FailedRun
+from prefect.logging.handlers import APILogHandler
 from prefect.states import Failed
 
 from flows.guard import Guard
@@ -79,7 +80,10 @@ def server(settings: Settings) -> Iterator[None]:
             thread = threading.Thread(target=guard.run, args=(command, print), daemon=True)
             thread.start()
             _wait_until_it_answers(thread)
-        yield
+        try:
+            yield
+        finally:
+            APILogHandler().flush()  # or else it is tried for a minute when there is no server any more
 
 
 def _wait_until_it_answers(thread: threading.Thread) -> None:

@@ -4,6 +4,7 @@ import base64
 import csv
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def show(settings: Settings) -> None:
     table = Table(title="Leaderboard, best first", title_justify="left", box=SIMPLE_HEAD, show_edge=False)
     table.pad_edge, table.padding = False, (0, 1, 0, 0)
     table.caption, table.caption_justify = _conditions(rows), "left"
-    shown = [name for name in (rows[0] if rows else {}) if name not in _CONDITIONS]
+    shown = narrow(rows[0] if rows else {})
     for name in [*shown, "seconds"]:
         text = rows and isinstance(rows[0].get(name, 0), str)
         table.add_column(name.replace("_", " "), justify="left" if text else "right")
@@ -91,6 +92,13 @@ def show(settings: Settings) -> None:
     console.print("compare   make ui    (the runs side by side, in MLflow)", highlight=False)
 
 
+def narrow(columns: Iterable[str]) -> list[str]:
+    """The columns for a terminal; all of them, and the intervals, stand in the leaderboard's files."""
+    return [name for name in columns if name not in {*_CONDITIONS, *_ELSEWHERE} and not name.endswith(_ENDS)]
+
+
+_ELSEWHERE = ("density", "coverage", "pair_ms_ssim", "bits_per_dim_iw", "psnr", "ssim")
+_ENDS = ("_low", "_high", "_infinity")
 _CONDITIONS = ("n_samples", "n_real", "extractor", "image_size")
 
 

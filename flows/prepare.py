@@ -4,10 +4,11 @@ data.dvc also keeps where the data came from, so that a fresh clone can make the
 """
 
 import argparse
+import json
 import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,69 +17,37 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import launch, versioning
 from flows.launch import one_line
+from flows.origin import ALLOWED_REJECTS, DEFAULT_SIZES, DIGITS, VAL_FRACTION, Origin, Step
 from flows.settings import Settings
+from genmodel import durable
 from genmodel.cli import user_errors
-from genmodel.errors import VersioningError
+from genmodel.data.pool import make_shards
+from genmodel.data.prepare import Maker
+from genmodel.errors import ConfigError, SourceError, VersioningError
 
-_DEFAULT_SOURCE, _DEFAULT_SIZES = "digits", (16,)  # embedded: scikit-learn's 1,797 scans
-_ALLOWED_REJECTS = 0.01
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """All that decides the block's bytes."""
-
-    source: str  # "digits", or a path: absolute or relative to the project
-    sizes: tuple[int, ...]  # side lengths in pixels
-    allow_rejects: float = _ALLOWED_REJECTS  # share of unreadable images that is no error
-
-    @classmethod
-    def of_data(cls, root: Path) -> "Origin":
-        """What data.dvc tells, or the embedded default where there is none."""
-        told = versioning.origin(root) if versioning.is_versioned(root) else {}
-        return cls.from_dict({"source": _DEFAULT_SOURCE, "sizes": _DEFAULT_SIZES} | told)
-
-    @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> "Origin":
-        try:
-            return cls(
-                source=str(told["source"]),
-                sizes=tuple(int(size) for size in told["sizes"]),
-                allow_rejects=float(told.get("allow_rejects", _ALLOWED_REJECTS)),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise VersioningError(f"data.dvc: meta must hold source and sizes, not {dict(told)}") from error
-
-    def as_dict(self) -> dict[str, Any]:
-        told: dict[str, Any] = {"source": self.source, "sizes": list(self.sizes)}
-        return told if self.allow_rejects == _ALLOWED_REJECTS else told | {"allow_rejects": self.allow_rejects}
-
-    def location(self, root: Path) -> str:
-        """What genmodel's preparation is to read."""
-        return self.source if self.source == _DEFAULT_SOURCE else str(root / self.source)
-
-    def is_there(self, root: Path) -> bool:
-        return self.source == _DEFAULT_SOURCE or (root / self.source).exists()
+_NOTE = "data.update.json"  # of an update that is not versioned yet
 
 
 def ensure(root: Path, remote: str | None = None, workers: int = 0) -> str:
     """Make sure that data/ is what data.dvc says, and return its digest.
 
-    Data that is absent comes out of DVC's cache, else from the remote, else it is made again from its source.
+    Data that is absent comes out of DVC's cache, else from the remote, else it is made again from its sources.
     VersioningError if none of these is possible, or if data/ is something else.
     """
     digest = versioning.digest(root)
     if not (root / versioning.DATA).exists() and not versioning.restore(root, remote):
         origin = Origin.of_data(root)
-        if not origin.is_there(root):
+        try:
+            origin.check(root)
+            origin.make(root, workers)
+        except SourceError as error:
             raise VersioningError(
-                f"data/ is absent, in no cache and no remote, and its source {origin.source} is not here: run "
+                f"data/ is absent, in no cache and no remote, and cannot be made again: {error}; or run "
                 f"`python -m flows.prepare --source SOURCE --sizes {_sizes_text(origin.sizes)}`"
-            )
-        _make(root, origin, workers)
+            ) from error
         if not versioning.matches(root):
             raise VersioningError(
-                f"data/ made from {origin.source} is not what data.dvc says: another version of Pillow or libjpeg may "
+                f"data/ made from {origin.title} is not what data.dvc says: another version of Pillow or libjpeg may "
                 "decode otherwise (data/block.json names those used here); to accept it run `python -m flows.prepare`"
             )
         return versioning.add(root, origin.as_dict())
@@ -90,33 +59,54 @@ def ensure(root: Path, remote: str | None = None, workers: int = 0) -> str:
     return digest
 
 
-def _make(root: Path, origin: Origin, workers: int) -> str:
-    """Write data/ and say in a line what it holds."""
-    from genmodel.data.prepare import prepare as prepare_block
-
-    block = prepare_block(
-        origin.location(root),
-        root / versioning.DATA,
-        list(origin.sizes),
-        workers=workers,
-        max_reject_share=origin.allow_rejects,
-    )
-    sizes = ", ".join(str(size) for size in block.sizes)
-    return f"data: {len(block):,} images in {len(block.classes):,} classes at {sizes} px, from {origin.source}"
-
-
 @task(name="prepare", cache_policy=NO_CACHE)
 @one_line
-def make_block(root: Path, origin: Origin, workers: int) -> str:
-    made = _make(root, origin, workers)
-    get_run_logger().info(made)
-    return made
+def make_block(root: Path, origin: Origin, workers: int, dask: bool) -> None:
+    """Write data/ and say in a line what it holds."""
+    block = origin.make(root, workers, _maker(dask))
+    sizes = ", ".join(str(size) for size in block.sizes)
+    get_run_logger().info(
+        f"data: {len(block):,} images in {len(block.classes):,} classes at {sizes} px, from {origin.title}"
+    )
+
+
+@task(name="update", cache_policy=NO_CACHE)
+@one_line
+def update_block(root: Path, origin: Origin, workers: int, dask: bool, remote: str | None) -> bool:
+    """Add the last of the origin's updates to data/ and say what a push will send; False if it holds nothing new.
+
+    A note remembers which data were to be updated: an update whose versioning was cut short is no foreign change.
+    """
+    note, asked = root / _NOTE, {"data.dvc": versioning.digest(root), "origin": origin.as_dict()}
+    resumed = note.exists() and json.loads(note.read_text()) == asked
+    if not resumed:
+        ensure(root, remote, workers)
+        durable.write_json(note, asked)
+    made = origin.updates[-1].add(root, workers, root / versioning.DATA, _maker(dask))
+    for line in made.lines():
+        get_run_logger().info(line)
+    added_before = resumed and len(made.block.facts["generations"]) == len(origin.steps)
+    if not made.new_files and not added_before:
+        get_run_logger().info("nothing is new: data.dvc stays as it is")
+        note.unlink()
+        return False
+    return True
+
+
+def _maker(dask: bool) -> Maker:
+    """What makes shards: processes of this machine, or the cluster that the flow runs on."""
+    if not dask:
+        return make_shards
+    from flows import cluster
+
+    return cluster.make_shards
 
 
 @task(name="version", cache_policy=NO_CACHE)
 @one_line
 def version_data(root: Path, origin: Origin) -> str:
     digest = versioning.add(root, origin.as_dict())
+    (root / _NOTE).unlink(missing_ok=True)
     get_run_logger().info("data.dvc: %s", digest)
     return digest
 
@@ -124,18 +114,29 @@ def version_data(root: Path, origin: Origin) -> str:
 @task(name="push", cache_policy=NO_CACHE)
 @one_line
 def push_data(root: Path, remote: str | None) -> None:
+    if secured := versioning.secure(root, remote):
+        get_run_logger().info(secured)
     pushed = versioning.push(root, remote)
     get_run_logger().info(f"pushed to {pushed}" if pushed else "no remote is set: the data stays here")
 
 
 @flow(name="prepare")
 @one_line
-def prepare(root: Path, origin: Origin, workers: int = 0) -> None:
-    """Raw images become data/, a version of it, and a copy of that on the remote."""
+def prepare(root: Path, origin: Origin, workers: int = 0, update: bool = False, dask: bool = False) -> None:
+    """Raw images become data/, a version of it, and a copy of that on the remote.
+
+    `update`: data/ stays as data.dvc has it, and only the last of the origin's updates is added. `dask`: the flow's
+    task runner is a Dask cluster, and each shard a task on it.
+    """
     settings = Settings.read(os.environ, root)
-    make_block(settings.root, origin, workers, return_state=True).result()
-    version_data(settings.root, origin, return_state=True).result()
-    push_data(settings.root, settings.dvc_remote, return_state=True).result()
+    changed = True
+    if update:
+        changed = update_block(settings.root, origin, workers, dask, settings.dvc_remote, return_state=True).result()
+    else:
+        make_block(settings.root, origin, workers, dask, return_state=True).result()
+    if changed:
+        version_data(settings.root, origin, return_state=True).result()
+    push_data(settings.root, settings.dvc_remote, return_state=True).result()  # what an earlier try may have left
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -143,23 +144,62 @@ def main(argv: list[str] | None = None) -> int:
     with user_errors():
         root = Path.cwd()
         settings = Settings.read(os.environ, root)
-        launch.run(prepare, settings, root=root, origin=_asked(root, options), workers=options.workers)
-        print(f"data.dvc {versioning.digest(root)}: commit it, and run `python -m flows.retrain`")
+        origin = _updated(root, options) if options.update else _asked(root, options)
+        before = versioning.digest(root) if options.update else ""
+        parameters = {"root": root, "origin": origin, "workers": options.workers, "update": options.update}
+        if options.dask:
+            _run_on_cluster(options.dask, settings, parameters)
+        else:
+            launch.run(prepare, settings, **parameters)
+        digest = versioning.digest(root)
+        if not options.update or digest != before:
+            print(f"data.dvc {digest}: commit it, and run `python -m flows.retrain`")
     return 0
 
 
+def _run_on_cluster(dask: str, settings: Settings, parameters: dict[str, Any]) -> None:
+    launch.apply(settings)
+    from flows import cluster
+
+    cluster.check(dask)
+    with launch.server(settings):  # one for the workers, too
+        on_cluster = prepare.with_options(task_runner=cluster.runner(dask, parameters["workers"]))
+        launch.run(on_cluster, settings, **parameters, dask=True)
+
+
 def _asked(root: Path, options: argparse.Namespace) -> Origin:
-    """What the options ask for; what they leave open is as data.dvc has it."""
+    """What the options ask for; what they leave open is as data.dvc has it, but for another source's own."""
     told = Origin.of_data(root)
-    source = told.source
     if options.source is not None:
-        path = Path(options.source)
-        source = os.path.relpath(path, root) if path.exists() and not path.is_absolute() else options.source
-    return Origin(
-        source=source,
+        told = replace(told, source=_place(root, options.source), devkit=None, updates=())
+    return replace(
+        told,
         sizes=tuple(options.sizes or told.sizes),
+        val_fraction=told.val_fraction if options.val_fraction is None else options.val_fraction,
         allow_rejects=told.allow_rejects if options.allow_rejects is None else options.allow_rejects,
+        devkit=told.devkit if options.devkit is None else _place(root, options.devkit),
     )
+
+
+def _updated(root: Path, options: argparse.Namespace) -> Origin:
+    """What data.dvc has and, as the last of its updates, what the options ask for."""
+    if options.source is None:
+        raise ConfigError("--update needs --source: what to add to the data")
+    if options.sizes or options.val_fraction is not None:
+        raise ConfigError("--update keeps the data's sizes and val fraction: leave out --sizes and --val-fraction")
+    told = Origin.from_dict(versioning.origin(root))
+    step = Step(
+        source=_place(root, options.source),
+        allow_rejects=told.allow_rejects if options.allow_rejects is None else options.allow_rejects,
+        devkit=None if options.devkit is None else _place(root, options.devkit),
+    )
+    return replace(told, updates=(*told.updates, step))
+
+
+def _place(root: Path, text: str) -> str:
+    """A path as data.dvc keeps it: relative to the project, unless it was given as absolute."""
+    path = Path(text)
+    return os.path.relpath(path, root) if path.exists() and not path.is_absolute() else text
 
 
 def _sizes(text: str) -> list[int]:
@@ -177,17 +217,29 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m flows.prepare",
         description="Turn raw images into data/, version it in data.dvc, and push it where a remote is set.",
-        epilog="example:\n  python -m flows.prepare --source ILSVRC2012_img_train.tar --sizes 64,256",
+        epilog="examples:\n  python -m flows.prepare --source ILSVRC2012_img_train.tar --sizes 64,256\n"
+        "  python -m flows.prepare --update --source photos/",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
     def add(name: str, kind: Callable[[str], Any], what: str, otherwise: str) -> None:
         parser.add_argument(name, type=kind, help=f"{what} (default: as data.dvc has it, or {otherwise})")
 
-    add("--source", str, "a tar of tars, tar.gz or zip of class folders, a folder, or: digits", _DEFAULT_SOURCE)
-    add("--sizes", _sizes, "side lengths in pixels, as 64,256", _sizes_text(_DEFAULT_SIZES))
-    add("--allow-rejects", float, "share of unreadable images that is no error", str(_ALLOWED_REJECTS))
+    add("--source", str, "a tar of tars, tar.gz or zip of class folders, a folder, or: digits", DIGITS)
+    add("--sizes", _sizes, "side lengths in pixels, as 64,256", _sizes_text(DEFAULT_SIZES))
+    add("--val-fraction", float, "share of the images held out for validation", str(VAL_FRACTION))
+    add("--allow-rejects", float, "share of unreadable images that is no error", str(ALLOWED_REJECTS))
+    add("--devkit", str, "ILSVRC2012_devkit_t12.tar.gz, for ImageNet's val tar", "it lies beside that")
+    parser.add_argument(
+        "--update", action="store_true", help="add what is new in the source to the data, as shards of their own"
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes (default: one a core)")
+    parser.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="make the shards on the Dask cluster whose scheduler is at ADDRESS, as tcp://HOST:8786; all its machines "
+        "must see the source and this folder under the same paths (local: a cluster of --workers processes here)",
+    )
     return parser
 
 

@@ -3,18 +3,18 @@
 import colorsys
 import csv
 import json
-import re
 import shutil
 import subprocess
 import uuid
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from genmodel.errors import BlockError, ModelError, TrackingError
+
+_PICTURES = ("timeline.png", "curves.png", "replay.webp", "replay.gif", "replay.mp4")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,12 @@ class Training:
             data=data,
         )
 
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> "Training":
+        """Of what dataclasses.asdict made of it, and JSON of that."""
+        data = DataVersion(**{**told["data"], "sizes": tuple(told["data"]["sizes"])})
+        return cls(**{**told, "data": data})
+
     def tags(self, root: Path) -> dict[str, str]:
         """What a run of this training is tagged with at its start, in the project `root`."""
         tags = {
@@ -85,6 +91,7 @@ class Training:
             "genmodel.data": self.data.digest,
             "family": self.family,
             "model": self.name,
+            "mlflow.runName": f"{self.name}-{self.fingerprint[:8]}",
             "mlflow.source.name": f"genmodel train {self.name}",
             "mlflow.source.type": "LOCAL",
             "mlflow.runColor": _color(self.family, self.fingerprint),
@@ -173,6 +180,22 @@ def read_history(path: Path, time_ms: int) -> list[Row]:
         ]
 
 
+def read_finished(model: Path, runs: Path, training: Training, time_ms: int) -> list[Row]:
+    """The rows of a finished model: those of its record where `runs` still holds it, with their own times.
+
+    A request with some of them may wait in a server that was frozen; with other times they would be there twice.
+    """
+    history = {row.images_seen: row for row in read_history(model / "history.csv", time_ms)}
+    recorded, _ = read_rows(runs / training.fingerprint[:16] / "metrics.jsonl", Mark())
+    rows = history | {row.images_seen: row for row in recorded}
+    return [rows[images_seen] for images_seen in sorted(rows)]
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The pictures of a whole training that are in the folder of a model or of a record."""
+    return [folder / name for name in _PICTURES if (folder / name).exists()]
+
+
 def sample_grids(folder: Path) -> dict[int, Path]:
     """The sample grids in a folder by the images seen when they were drawn, in that order."""
     return {int(path.stem): path for path in sorted(folder.glob("*.png")) if path.stem.isdigit()}
@@ -188,18 +211,11 @@ def write_logged_images(grids: Mapping[int, Path], run_id: str, folder: Path) ->
 
     for images_seen, path in grids.items():
         same = uuid.uuid5(uuid.NAMESPACE_OID, f"{run_id} {images_seen}")
-        name = f"samples+step+{images_seen}+timestamp+{path.stat().st_mtime_ns // 1_000_000}+{same}"
+        name = f"samples+step+{images_seen}+timestamp+{images_seen}+{same}"  # a file's time differs from copy to copy
         shutil.copyfile(path, folder / f"{name}.png")
         with Image.open(path) as image:
             image.thumbnail((256, 256))
             image.save(folder / f"{name}+compressed.webp")
-
-
-def logged_images(paths: Iterable[str]) -> frozenset[int]:
-    """The images seen of the sample grids that are among a run's artifacts, each with its thumbnail."""
-    found = (re.fullmatch(r"images/samples\+step\+(\d+)\+.*\.(png|webp)", path) for path in paths)
-    files = Counter(int(match[1]) for match in found if match)
-    return frozenset(images_seen for images_seen, number in files.items() if number == 2)
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

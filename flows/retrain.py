@@ -20,7 +20,7 @@ from prefect.futures import PrefectFuture, wait
 from prefect.states import State
 from prefect.tasks import Task
 
-from flows import launch, outcome, prepare, versioning
+from flows import launch, outcome, prepare, repro, versioning
 from flows.guard import DEADLINE, STOPPED, Guard
 from flows.launch import one_line
 from flows.settings import Settings
@@ -115,7 +115,7 @@ def run_stage(stage: Stage, settings: Settings, guard: Guard, force: bool) -> No
 
     def hear(line: str) -> None:
         output.append(line)
-        if versioning.is_worth_reading(line):
+        if repro.is_worth_reading(line):
             logger.info(line)
 
     command = versioning.repro_command(stage.name, force)
@@ -137,9 +137,9 @@ def _trouble(stage: Stage, status: int, output: list[str], deadline: float) -> G
         return GenmodelError(f"{stage.name} took more than {deadline / 60:g} minutes: {mend}")
     if status == STOPPED:
         return GenmodelError(f"{stage.name} was stopped: run again to go on")
-    if versioning.is_lock_conflict(output):
+    if repro.is_lock_conflict(output):
         return LockConflictError(f"{stage.name}: another DVC process is at work on its files: run again after it")
-    return GenmodelError(f"{stage.name} failed: {versioning.failure(output)}")
+    return GenmodelError(f"{stage.name} failed: {repro.failure(output)}")
 
 
 def publish(settings: Settings) -> None:

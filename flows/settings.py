@@ -15,6 +15,7 @@ _CRON_FIELD = re.compile(r"[\d*/,\-A-Za-z#?]+")
 # Defaults, not orders: a variable that the user has set keeps its value.
 _QUIET_AND_SAFE = {
     "DO_NOT_TRACK": "true",  # without a network each attempt to report usage costs seconds
+    "DASK_LOGGING__DISTRIBUTED": "warning",  # else each worker tells its whole life
     "DVC_NO_ANALYTICS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -49,18 +50,19 @@ class Settings:
         """Read the environment `environ` of a project in `root`; ConfigError for a wrong value."""
         root = root.resolve()
         tracking_uri = _tracking_uri(environ.get("MLFLOW_TRACKING_URI", ""), root)
+        experiment = environ.get("MLFLOW_EXPERIMENT_NAME") or cls.experiment
         defaults = {**_QUIET_AND_SAFE, "PREFECT_HOME": str(root / ".prefect")}
         return cls(
             root=root,
             tracking_uri=tracking_uri,
             artifacts=_artifacts(tracking_uri, root),
-            experiment=environ.get("MLFLOW_EXPERIMENT_NAME") or cls.experiment,
+            experiment=experiment,
             registered_name=_registered_name(environ.get("GENMODEL_REGISTERED_NAME") or cls.registered_name),
             dvc_remote=environ.get("GENMODEL_DVC_REMOTE") or None,
             cron=_cron(environ.get("GENMODEL_CRON") or cls.cron),
             stage_deadline=_seconds("GENMODEL_STAGE_DEADLINE", environ, cls.stage_deadline),
             environment={name: environ.get(name) or value for name, value in defaults.items()}
-            | {"MLFLOW_TRACKING_URI": tracking_uri},
+            | {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_EXPERIMENT_NAME": experiment},
         )
 
     @property

@@ -10,9 +10,9 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flows import versioning
+from flows import outcome, versioning
 from flows.record import DataVersion, Training
 from flows.settings import Settings
 from genmodel import durable
@@ -20,8 +20,15 @@ from genmodel.cli import choose_device, user_errors, whole_block
 from genmodel.config import Params, RunConfig, read_params
 from genmodel.errors import ConfigError, EvaluationError
 
+if TYPE_CHECKING:
+    from flows.card import Card
+    from flows.registry import Registry, Version
+    from flows.tracking import Tracker
+    from genmodel.models.base import GenerativeModel
+
 DATA, MODELS, RUNS, REFERENCE = Path("data"), Path("models"), Path("runs"), Path("reference")
 REPORTS, FIGURES = Path("reports"), Path("figures")
+FEATURES = RUNS / "features"  # of samples, kept so that another figure costs no other pass
 PARAMS, LEADERBOARD, DECISION = Path("params.yaml"), Path("leaderboard.csv"), Path("decision.json")
 
 
@@ -38,7 +45,6 @@ def reference(_: Settings) -> None:
 def train(settings: Settings, name: str) -> None:
     """One training: the loop writes its record, the follower tells MLflow."""
     from flows.follower import Follower
-    from flows.tracking import Tracker
     from genmodel.data.block import Block
     from genmodel.training import trainer
     from genmodel.training.identity import identify
@@ -52,7 +58,7 @@ def train(settings: Settings, name: str) -> None:
         config=identity.config.as_dict(),
         data=_data_version(settings),
     )
-    with Follower(Tracker(settings), training, trainer.run_folder(identity, RUNS)):
+    with Follower(settings, training, trainer.run_folder(identity, RUNS), MODELS / name):
         trainer.train(identity, block, MODELS / name, RUNS, choose_device())
 
 
@@ -66,76 +72,130 @@ def evaluate(settings: Settings, name: str) -> None:
     params = read_params(PARAMS)
     _model(params, name)
     config = params.evaluation
-    report, timing = evaluate(MODELS / name, Block.open(DATA), Reference.open(REFERENCE), config, choose_device())
+    picture = REPORTS / f"{name}-neighbours.png"
+    report, timing = evaluate(
+        MODELS / name,
+        Block.open(DATA),
+        Reference.open(REFERENCE),
+        config,
+        choose_device(),
+        cache=FEATURES,
+        picture=picture,
+    )
     told = report.as_dict()
     durable.write_json(REPORTS / f"{name}.json", told)
     durable.write_json(
         FIGURES / f"{name}.json", {key: value for key, value in told["figures"].items() if value is not None}
     )
     tracker = Tracker(settings)
-    tracker.restore(MODELS / name, _data_version(settings))
-    tracker.log_evaluation(report.fingerprint, told, asdict(timing))
+    tracker.restore(MODELS / name, _data_version(settings), RUNS)
+    tracker.log_evaluation(report.fingerprint, told, timing.as_dict(), [picture])
     print(f"{name}: {', '.join(f'{key} {value}' for key, value in told['figures'].items() if value is not None)}")
 
 
 def compare(_: Settings) -> None:
     """All reports in one table, the best first: leaderboard.csv, .md and .html."""
+    from flows import outcome
     from genmodel.evaluation import leaderboard, page
 
     names = read_params(PARAMS).models
     reports = [_report(name) for name in names]
     frame = leaderboard.leaderboard(reports, one_ranking=True)
-    leaderboard.write(frame, LEADERBOARD, LEADERBOARD.with_suffix(".md"))
+    leaderboard.write(frame, LEADERBOARD, LEADERBOARD.with_suffix(".md"), leaderboard.seeds_table(reports))
     page.write_page(reports, MODELS, LEADERBOARD.with_suffix(".html"))
-    print(leaderboard.markdown(frame), end="")
+    print(leaderboard.markdown(frame[outcome.narrow(map(str, frame))]), end="")
 
 
 def register(settings: Settings) -> None:
     """The best model becomes a registered version; the gate says whether it is the new champion."""
     import pandas as pd
 
-    from flows.registry import CANDIDATE, Registry
+    from flows.champion import Promotions
+    from flows.ledger import Ledger
+    from flows.registry import Registry
     from flows.tracking import Tracker
-    from genmodel.evaluation.gate import decide
+    from genmodel.evaluation.gate import as_markdown, decide
+    from genmodel.export import prior_of
     from genmodel.saved import Sampler, load_model
 
     params = read_params(PARAMS)
     if not LEADERBOARD.exists():
         raise EvaluationError(f"{LEADERBOARD} is missing: run `dvc repro compare` first")
-    best = str(pd.read_csv(LEADERBOARD)["model"].iloc[0])
+    names = [str(name) for name in pd.read_csv(LEADERBOARD)["model"]]
+    best = names[0]
     report = _report(best)
-    model, _ = load_model(MODELS / best)
-    tracker = Tracker(settings)
-    tracker.restore(MODELS / best, _data_version(settings))
+    model, about = load_model(MODELS / best)
+    tracker, data = Tracker(settings), _data_version(settings)
+    for name in names:
+        tracker.restore(MODELS / name, data, RUNS)
     registry = Registry(tracker)
-    version = registry.register(MODELS / best, report, Sampler(model), model.latent_dim)
-    registry.set_alias(CANDIDATE, version)
-    with registry.promotion():
-        decision = decide(report, _champion_report(registry, report["weights"], params), params.gate)
-        if decision.outcome == "promote":
-            registry.promote(version)
-    tracker.set_outcome(report["fingerprint"], decision.outcome)
-    durable.write_json(DECISION, decision.as_dict())
-    print(f"{decision.outcome}: {' '.join(decision.reasons)}")
+    card = _card(settings, model, about, report, data)
+    version = registry.register(MODELS / best, report, Sampler(model), model.latent_dim, prior_of(model), card)
+    decision = Promotions(registry, Ledger(settings.root)).settle(
+        version,
+        request={"report": report, "rule": asdict(params.gate)},
+        judge=lambda champion: decide(report, _champion_report(registry, champion, report, params), params.gate),
+    )
+    verdict = "rejected" if decision["outcome"] == "reject" else decision["outcome"]
+    _tell_outcomes(tracker, registry, names, verdict)
+    durable.write_text(DECISION.with_suffix(".md"), as_markdown(decision))
+    durable.write_json(DECISION, decision)
+    print(f"{decision['outcome']}: {' '.join(decision['reasons'])}")
 
 
-def _champion_report(registry: Any, candidate_weights: str, params: Params) -> dict[str, Any] | None:
-    """The champion judged again, under today's conditions: its figures of old may have been made under others."""
+def _tell_outcomes(tracker: "Tracker", registry: "Registry", names: list[str], verdict: str) -> None:
+    """Tag each run of the leaderboard, best first, with what became of its model; the champion was promoted."""
     from flows.registry import CHAMPION
+
+    champion = registry.version(CHAMPION)
+    for place, report in enumerate(map(_report, names)):
+        is_champion = champion is not None and champion.tags["genmodel.weights"] == report["weights"]
+        outcome = "promoted" if is_champion else verdict if place == 0 else "outranked"
+        tracker.set_outcome(report["fingerprint"], outcome)
+
+
+def _card(
+    settings: Settings, model: "GenerativeModel", about: dict[str, Any], report: dict[str, Any], data: DataVersion
+) -> "Card":
+    """What the registry shows of the best model; `about` is its config.json."""
+    from flows.card import Card
+
+    name = about["name"]
+    lock = settings.root / "dvc.lock"
+    locked = versioning.outs(lock.read_text()).get(f"{MODELS}/{name}") if lock.exists() else None
+    grids = sorted((MODELS / name / "samples").glob("*.png"))
+    return Card(
+        about=about,
+        report=report,
+        data={"source": data.source, "images": data.images, "classes": data.classes, "digest": f"`{data.digest}`"},
+        cost={
+            **outcome.costs(settings.root).get(name, {}),
+            "parameters": sum(weight.numel() for weight in model.parameters()),
+            "bytes of weights": (MODELS / name / "weights.safetensors").stat().st_size,
+        },
+        licence=versioning.origin(settings.root).get("licence"),
+        grid=grids[-1] if grids else None,
+        tags={"genmodel.model": locked} if locked else {},
+    )
+
+
+def _champion_report(
+    registry: "Registry", champion: "Version | None", candidate: dict[str, Any], params: Params
+) -> dict[str, Any] | None:
+    """The champion judged again, under today's conditions: its figures of old may have been made under others."""
     from genmodel.data.block import Block
     from genmodel.evaluation.reference import Reference
     from genmodel.evaluation.report import evaluate
 
-    champion = registry.version(CHAMPION)
     if champion is None:
         return None
     with tempfile.TemporaryDirectory() as scratch:
         registry.download(champion, Path(scratch))
         told: dict[str, Any] = json.loads((Path(scratch) / "report.json").read_text())
-        if told["weights"] == candidate_weights:
+        if told["weights"] == candidate["weights"]:
             return told
         block, real = Block.open(DATA), Reference.open(REFERENCE)
-        judged, _ = evaluate(Path(scratch), block, real, params.evaluation, choose_device())
+        judged, _ = evaluate(Path(scratch), block, real, params.evaluation, choose_device(), cache=FEATURES)
         return judged.as_dict()
 
 

@@ -8,11 +8,11 @@ import contextlib
 import fcntl
 import logging
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,9 +25,13 @@ from genmodel.errors import TrackingError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.pyfunc import PyFuncModel
     from torch import nn
 
+Status = Literal["FINISHED", "FAILED", "KILLED"]
 _MAX_METRICS = 1000  # in one call; MLflow would cut a longer one within a row, and a row must arrive whole
+_GRIDS = "genmodel.samples"  # tag: images seen of the last sample grid that has arrived whole
+MEND = "start it, or unset MLFLOW_TRACKING_URI, and run the same command again"
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # or the UI asks what this experiment is
 
 
@@ -37,7 +41,7 @@ class Sent:
 
     run_id: str
     images_seen: int = -1  # of its last row
-    samples: frozenset[int] = field(default_factory=frozenset)  # images seen of its grids
+    samples: int = -1  # images seen of its last sample grid
 
 
 class Tracker:
@@ -51,52 +55,50 @@ class Tracker:
         self.settings = settings
         self._connected: tuple[MlflowClient, str] | None = None  # the client and the experiment's id
 
-    # Runs
-
     def begin(self, training: Training, started_ms: int) -> Sent:
         """Find or create the run of `training`, mark it as running, and say what it holds already.
 
         `started_ms`, unix milliseconds, is when the training began; the tracker may have been away then.
         """
         with self.talking() as (client, _):
-            sent = self._sent(client, self._find_or_create(training, started_ms))
+            sent = self._sent(self._find_or_create(training, started_ms))
             client.update_run(sent.run_id, status="RUNNING")
             client.set_tag(sent.run_id, "genmodel.outcome", "training")
             return sent
 
-    def restore(self, folder: Path, data: DataVersion) -> str:
-        """The run of the finished model in `folder`, refilled from its history where this MLflow lacks it.
+    def restore(self, folder: Path, data: DataVersion, runs: Path) -> str:
+        """The run of the finished model in `folder`, filled up with what this MLflow lacks of it; returns its id.
 
-        For a model that came out of DVC's cache, trained on another machine or before another MLflow. Returns the
-        run's id.
+        For a training that has ended while the tracker was away, and for a model that came out of DVC's cache, trained
+        on another machine or before another MLflow. `runs` holds the records of trainings, where they are kept.
         """
         training = Training.of_model(folder, data)
-        with self.talking() as (client, _):
-            if (found := self._find(training.fingerprint)) and found.info.status == "FINISHED":
-                return str(found.info.run_id)
-            run = self._find_or_create(training)
-            sent = self._sent(client, run)
-            rows = record.read_history(folder / "history.csv", run.info.start_time)
-            self.send(sent, [row for row in rows if row.images_seen > sent.images_seen],
-                      record.sample_grids(folder / "samples"))  # fmt: skip
-            self.end(sent.run_id, "FINISHED", outcome="trained")
-            return sent.run_id
+        run = self._find_or_create(training)
+        if run.info.status != "FINISHED":
+            rows = record.read_finished(folder, runs, training, run.info.start_time)
+            sent = self.send(self._sent(run), rows, record.sample_grids(folder / "samples"))
+            self.end(sent.run_id, "FINISHED", "trained", record.pictures(folder))
+        return str(run.info.run_id)
 
     def send(self, sent: Sent, rows: Sequence[Row], grids: Mapping[int, Path]) -> Sent:
-        """Add `rows` and those of `grids` that are not `sent`; returns what the run holds then.
+        """Add those of `rows` and `grids` that are later than what is `sent`; returns what the run holds then.
 
         A row arrives whole or not at all. Rows that are sent once more with their own times change nothing: MLflow
-        drops exact duplicates.
+        drops exact duplicates. A grid counts as sent when all its files have arrived; sent again, they are replaced.
         """
-        with self.talking() as (client, _):
-            self.log_rows(sent.run_id, rows)
-            if fresh := {images_seen: grids[images_seen] for images_seen in grids.keys() - sent.samples}:
-                with tempfile.TemporaryDirectory() as scratch:
-                    record.write_logged_images(fresh, sent.run_id, Path(scratch))
-                    client.log_artifacts(sent.run_id, scratch, "images")
-                client.set_tag(sent.run_id, "mlflow.loggedImages", "True")
+        from mlflow.entities import RunTag
+
+        rows = [row for row in rows if row.images_seen > sent.images_seen]
+        grids = {images_seen: path for images_seen, path in grids.items() if images_seen > sent.samples}
+        self.log_rows(sent.run_id, rows)
+        if grids:
+            with self.talking() as (client, _), tempfile.TemporaryDirectory() as scratch:
+                record.write_logged_images(grids, sent.run_id, Path(scratch))
+                client.log_artifacts(sent.run_id, scratch, "images")
+                tags = [RunTag("mlflow.loggedImages", "True"), RunTag(_GRIDS, str(max(grids)))]
+                client.log_batch(sent.run_id, tags=tags, synchronous=True)
         last = max([sent.images_seen, *(row.images_seen for row in rows)])
-        return Sent(sent.run_id, last, sent.samples | grids.keys())
+        return Sent(sent.run_id, last, max([sent.samples, *grids]))
 
     def log_rows(self, run_id: str, rows: Sequence[Row]) -> None:
         """Add rows to a run, of its record or of other figures of the moment."""
@@ -107,14 +109,16 @@ class Tracker:
                 metrics = [Metric(k, v, row.time_ms, row.images_seen) for row in batch for k, v in row.metrics.items()]
                 client.log_batch(run_id, metrics=metrics, synchronous=True)
 
-    def end(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"], outcome: str) -> None:
-        """Close a run. `outcome`, a tag to filter by: trained, failed, diverged, stopped."""
-        with self.talking() as (client, _):
+    def end(self, run_id: str, status: Status, outcome: str, pictures: Sequence[Path] = ()) -> None:
+        """Close a run with `pictures` of the whole training. `outcome`, a tag: trained, failed, diverged, stopped."""
+        with self.talking() as (client, _):  # the status comes last: a run that is FINISHED holds all
+            for path in pictures:
+                client.log_artifact(run_id, str(path))
             client.set_tag(run_id, "genmodel.outcome", outcome)
             client.set_terminated(run_id, status)
 
     def set_outcome(self, fingerprint: str, outcome: str) -> None:
-        """Tag a training's run with what became of its model, say: promoted, rejected, inconclusive."""
+        """Tag a training's run with what became of its model, say: promoted, rejected, inconclusive, outranked."""
         with self.talking() as (client, _):
             client.set_tag(self.run(fingerprint).info.run_id, "genmodel.outcome", outcome)
 
@@ -140,8 +144,6 @@ class Tracker:
             for path in files:
                 client.log_artifact(run.info.run_id, str(path))
 
-    # The connection
-
     @contextlib.contextmanager
     def talking(self) -> Iterator[tuple["MlflowClient", str]]:
         """The client and the experiment's id; MLflow's errors leave as TrackingError."""
@@ -157,7 +159,7 @@ class Tracker:
             uri = self.settings.tracking_uri
             cause = error.__cause__ or error.__context__ or error
             if isinstance(cause, requests.ConnectionError | requests.Timeout):
-                raise TrackingError(f"cannot reach the tracking server at {uri}") from error
+                raise TrackingError(f"cannot reach the tracking server at {uri}: {MEND}") from error
             raise TrackingError(f"MLflow at {uri} says: {str(error).splitlines()[0]}") from error
 
     def _connect(self) -> tuple["MlflowClient", str]:
@@ -181,42 +183,39 @@ class Tracker:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
-    def _find(self, fingerprint: str) -> "Run | None":
+    def _find(self, fingerprint: str) -> "list[Run]":
+        """The runs of a training, the one that holds most of its record first."""
         with self.talking() as (client, experiment_id):
-            query = f"tags.`genmodel.fingerprint` = '{fingerprint}'"
-            found = client.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"], max_results=1)
-            return found[0] if found else None
+            query, order = f"tags.`genmodel.fingerprint` = '{fingerprint}'", ["metrics.images_seen DESC", "start_time"]
+            return list(client.search_runs([experiment_id], query, order_by=order))
 
     def run(self, fingerprint: str) -> "Run":
         """The run of a training; TrackingError if there is none."""
-        run = self._find(fingerprint)
-        if run is None:
-            raise TrackingError(
-                f"MLflow at {self.settings.tracking_uri} has no run of the training {fingerprint[:12]}...: "
-                "restore it from the model's folder first"
-            )
-        return run
+        if found := self._find(fingerprint):
+            return found[0]
+        raise TrackingError(
+            f"MLflow at {self.settings.tracking_uri} has no run of the training {fingerprint[:12]}...: "
+            "restore it from the model's folder first"
+        )
 
     def _find_or_create(self, training: Training, started_ms: int | None = None) -> "Run":
         """The one run of `training`; its parameters and its dataset are written each time, which changes nothing."""
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
         with self.talking() as (client, experiment_id), self.locked("lock"):
-            run = self._find(training.fingerprint)
-            if run is None:
-                name = f"{training.name}-{training.fingerprint[:8]}"
-                tags = training.tags(self.settings.root)
-                run = client.create_run(experiment_id, started_ms, tags, run_name=name)
+            run, *twins = self._find(training.fingerprint) or [
+                client.create_run(experiment_id, started_ms, training.tags(self.settings.root))
+            ]
+            for twin in twins:  # a frozen server creates the run late, when it was asked for again already
+                client.delete_run(twin.info.run_id)
             params = [Param(key, value) for key, value in record.flatten(training.config).items()]
             client.log_batch(run.info.run_id, params=params, synchronous=True)
             dataset = DatasetInput(Dataset(**training.data.described()), [InputTag("mlflow.data.context", "training")])
             client.log_inputs(run.info.run_id, [dataset])
             return run
 
-    def _sent(self, client: "MlflowClient", run: "Run") -> Sent:
-        run_id = run.info.run_id
-        samples = record.logged_images([file.path for file in client.list_artifacts(run_id, "images")])
-        return Sent(run_id, int(run.data.metrics.get("images_seen", -1)), samples)
+    def _sent(self, run: "Run") -> Sent:
+        return Sent(run.info.run_id, int(run.data.metrics.get("images_seen", -1)), int(run.data.tags.get(_GRIDS, -1)))
 
 
 class SystemReader:
@@ -259,37 +258,41 @@ def fetch(uri: str, folder: Path, settings: Settings) -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         fetched = download_artifacts(artifact_uri=uri, dst_path=scratch, tracking_uri=settings.tracking_uri)
-        for path in Path(fetched).iterdir():
-            durable.write_bytes(folder / path.name, path.read_bytes())
+        for path in (path for path in Path(fetched).rglob("*") if path.is_file()):
+            durable.write_bytes(folder / path.relative_to(fetched), path.read_bytes())
 
 
-def package(target: Path, sampler: "nn.Module", latent_dim: int, beside: Sequence[Path]) -> None:
-    """Write an MLflow model to the folder `target`: the exported graph (pt2, nothing pickled) with files `beside`.
+def save_package(
+    target: Path, sampler: "nn.Module", codes: Any, images: Any, served: Path, config: Mapping[str, Any],
+    requirements: Sequence[str], beside: Sequence[Path],
+) -> None:  # fmt: skip
+    """Write an MLflow model to the folder `target`: a graph exported as pt2, which the code in `served` runs.
 
-    `sampler`, on the CPU and in eval mode, turns codes float32 [N, latent_dim] into images uint8 [N, S, S, 3].
+    `codes` and `images`, arrays, are an example. `config` is what the code is told; files `beside` it are kept with it.
     """
+    import mlflow.pyfunc
     import mlflow.pytorch
-    import numpy as np
-    import torch
     from mlflow.models import Model, ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    codes = np.random.default_rng(0).standard_normal((4, latent_dim), dtype=np.float32)  # of one, the batch were fixed
-    with torch.no_grad():
-        images = sampler(torch.from_numpy(codes))
-    assert images.dtype == torch.uint8 and images.ndim == 4 and images.shape[3] == 3, "uint8 NHWC"
-    inputs = Schema([TensorSpec(np.dtype(np.float32), (-1, latent_dim))])
-    outputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, *images.shape[1:]))])
+    inputs, outputs = (Schema([TensorSpec(a.dtype, (-1, *a.shape[1:]))]) for a in (codes, images))
     mlflow.pytorch.save_model(
-        sampler,
-        str(target),
-        signature=ModelSignature(inputs=inputs, outputs=outputs),
-        input_example=codes,
-        serialization_format="pt2",
-        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", "numpy", "torch")],
-        extra_files=[str(path) for path in beside],
-    )
+        sampler, str(target), signature=ModelSignature(inputs, outputs), input_example=codes,
+        serialization_format="pt2", pip_requirements=list(requirements), extra_files=[str(path) for path in beside],
+    )  # fmt: skip
+    shutil.copyfile(served, target / served.name)
     model = Model.load(str(target))
-    # An exported graph stays on its device: without this, loading fails wherever there is a GPU.
-    model.flavors["python_function"]["config"]["device"] = "cpu"
+    model.signature = ModelSignature(outputs=outputs)  # of inputs MLflow would take but one form
+    mlflow.pyfunc.add_to_model(
+        model, "mlflow.pyfunc.loaders.code_model", None, None, "conda.yaml", "python_env.yaml", dict(config),
+        model_code_path=served.name, artifacts={"model": {"path": "", "uri": ""}},
+    )  # fmt: skip
     model.save(str(target / "MLmodel"))
+
+
+def load(folder: Path, settings: Settings) -> "PyFuncModel":
+    """The model of a package, as anyone's MLflow loads it."""
+    import mlflow.pyfunc
+
+    settings.apply()
+    return mlflow.pyfunc.load_model(str(folder))

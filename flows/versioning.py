@@ -1,12 +1,12 @@
 """DVC: the graph of stages, what has changed in it, and the versions of the data. The only file that knows dvc.
 
 Questions are answered inside this process, one after another (DVC's locks know processes, not threads); a stage runs
-in a process of its own, `dvc repro` (repro_command). Every trouble with DVC becomes a VersioningError of one line.
+in a process of its own, `dvc repro` (repro_command; flows/repro.py reads its output). Every trouble with DVC becomes
+a VersioningError of one line.
 """
 
 import contextlib
 import logging
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 DATA, DATA_FILE = "data", "data.dvc"
 _PREPARE = "`python -m flows.prepare --source SOURCE`"
-_BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
-_ADVICE = ("To track the changes with git", "\tgit add ", "To enable auto staging", "\tdvc config ", "Use `dvc push`")
-_STARTED = "Running stage '"
-_ERROR = "ERROR: "
 
 
 class LockConflictError(VersioningError):
@@ -96,32 +92,6 @@ def repro_command(stage: str, force: bool = False) -> list[str]:
     return [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *options, stage]
 
 
-def is_worth_reading(line: str) -> bool:
-    """Whether a line of `dvc repro` is more than emptiness and the advice that it gives after every stage."""
-    return bool(line.strip()) and not line.startswith(_ADVICE)
-
-
-def is_lock_conflict(output: Sequence[str]) -> bool:
-    """Whether a failed `dvc repro` found another process at work before it began, so that trying again is right.
-
-    All of DVC's failures exit with 255; the output tells them apart. A conflict after the stage's own command has
-    started is none: nobody should repeat a finished training unasked.
-    """
-    errors = [line for line in output if line.startswith(_ERROR)]
-    started = any(line.startswith(_STARTED) for line in output)
-    return not started and any(sign in line for line in errors for sign in _BUSY)
-
-
-def failure(output: Sequence[str]) -> str:
-    """Why a `dvc repro` failed, in one line: the last word of the stage's own command, or DVC's error."""
-    said = [line.strip() for line in output if line.strip()]
-    place = next((i for i, line in enumerate(said) if line.startswith(_ERROR)), len(said))
-    error = said[place].removeprefix(_ERROR) if place < len(said) else "it ended without a word"
-    if "failed to run:" in error and place > 0 and not said[place - 1].startswith("> "):
-        return re.sub(r"^error: ", "", said[place - 1])
-    return error
-
-
 def digest(root: Path) -> str:
     """The version of the data that data.dvc names: DVC's md5 of the folder, 32 hexadecimal digits and ".dir"."""
     try:
@@ -154,9 +124,37 @@ def _data_file(root: Path) -> dict[str, Any]:
     return content
 
 
+def outs(lock: str) -> dict[str, str]:
+    """What a dvc.lock (its text) names: path -> DVC's digest, of every stage's outs."""
+    import yaml
+
+    stages = (yaml.safe_load(lock) or {}).get("stages", {})
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", ()) if "md5" in out}
+
+
+def restore_commands(root: Path, stage: str, data: str, model: str | None) -> list[str]:
+    """What to type in another checkout of the project for the data and the model that `stage` trained.
+
+    They come from this project's cache or, what it lacks, from the remote of today, which an old checkout may not know;
+    a `model` that no dvc.lock names is None, and is trained again.
+    """
+    with _repo(root) as repo:
+        cache = repo.cache.local
+        cached = all(cache.exists(digest) for digest in (data, model) if digest)
+        share = f"dvc config --local cache.dir '{cache.path.removesuffix('/files/md5')}'"
+    remote = [] if cached else [f"cp '{root}'/.dvc/config* .dvc/"]
+    get = f"dvc {'checkout' if cached else 'pull'} {DATA_FILE}"
+    return [*remote, share, *([get, f"dvc repro --single-item {stage}"] if model is None else [f"{get} {stage}"])]
+
+
 def add(root: Path, origin: Mapping[str, Any]) -> str:
     """Version data/ as it is now: into DVC's cache and data.dvc, which keeps `origin` too. Returns the digest."""
+    from dvc_objects.fs.generic import test_links
+
     with _repo(root) as repo:
+        cache = repo.cache.local  # `dvc add` takes a copy for a reflink: here it must know that there are none
+        usable = test_links(cache.cache_types, cache.fs, cache.path, repo.fs, str(root / DATA))
+        cache.cache_types = usable or cache.cache_types
         (tracked,) = repo.add(str(root / DATA))
         tracked.meta = dict(origin)
         tracked.dump()
@@ -171,7 +169,10 @@ def matches(root: Path) -> bool:
 
 
 def restore(root: Path, remote: str | None = None) -> bool:
-    """Bring data/ back from DVC's cache or, where one is set, from a remote; False where neither has it."""
+    """Bring data/ back from DVC's cache or, where one is set, from a remote; False where neither has all of it.
+
+    VersioningError if the remote's copy is damaged; nothing damaged stays here.
+    """
     from dvc.exceptions import CheckoutError
 
     target = str(root / DATA_FILE)
@@ -179,12 +180,41 @@ def restore(root: Path, remote: str | None = None) -> bool:
         with contextlib.suppress(CheckoutError):  # not all in the cache
             repo.checkout([target])
             return True
-        if _remote(repo, remote) is None:
+        name = _remote(repo, remote)
+        if name is None:
             return False
-        with contextlib.suppress(CheckoutError):  # not all in the remote either
-            repo.pull([target], remote=remote)
+        _check_list(repo, digest(root), name)
+        with contextlib.suppress(CheckoutError):  # not all in the remote either, or not sound there
+            repo.pull([target], remote=name)
             return True
+        objects = repo.used_objs([target], remote=name, force=True, push=True).get(None, ())
+        refused = repo.cloud.status(objects, remote=name).deleted  # there, and after the pull still not here
+        if refused:
+            first, more = min(refused, key=lambda each: each.obj_name), len(refused) - 1
+            what = first.obj_name + (f" and {more:,} more" if more else "")
+            raise _damaged(repo, name, what, [first.value, digest(root)])
     return False
+
+
+def _check_list(repo: "Repo", oid: str, remote: str) -> None:
+    """VersioningError if the remote's list of the files is damaged: DVC verifies what it names, and not the list."""
+    from dvc_data.hashfile.hash import hash_file
+
+    objects = repo.cloud.get_remote_odb(remote)
+    with contextlib.suppress(FileNotFoundError):
+        _, found = hash_file(objects.oid_to_path(oid), objects.fs, "md5")
+        if found.value != oid.removesuffix(".dir"):
+            raise _damaged(repo, remote, "the list of files", [oid])
+
+
+def _damaged(repo: "Repo", remote: str, what: str, oids: Sequence[str]) -> VersioningError:
+    """`oids`: what must go there before a push sends it again; DVC believes what the list names to be there."""
+    objects = repo.cloud.get_remote_odb(remote)
+    paths = " and ".join(objects.fs.unstrip_protocol(objects.oid_to_path(oid)) for oid in oids)
+    return VersioningError(
+        f"the remote {remote} has damaged data, {what}: nothing of it is left here; delete {paths} there, and run "
+        "`dvc push` where the data are whole"
+    )
 
 
 def push(root: Path, remote: str | None = None) -> str | None:
@@ -196,20 +226,49 @@ def push(root: Path, remote: str | None = None) -> str | None:
         return name
 
 
+def secure(root: Path, remote: str | None = None) -> str:
+    """Let a `dvc pull` by hand verify what it gets from the remote, too: `verify` is set in the file that has its url.
+
+    Returns a line that says so, or what the user should do; nothing where `verify` is set, to whatever, or no remote.
+    """
+    with _repo(root) as repo:
+        name = _remote(repo, remote)
+        found = {level: repo.config.read(level)["remote"].get((name or "").lower(), {}) for level in repo.config.files}
+        level = next((level for level, options in reversed(found.items()) if "url" in options), None)
+        if name is None or level is None or any("verify" in options for options in found.values()):
+            return ""
+        if level not in ("repo", "local"):  # of this user or machine, not the project's
+            command = f"dvc remote modify --{level} {name} verify true"
+            return f"remote {name}: run `{command}`, or a `dvc pull` by hand takes a damaged object for the real one"
+        with repo.config.edit(level) as config:
+            config["remote"][name.lower()]["verify"] = "true"
+        path = Path(repo.config.files[level]).relative_to(repo.root_dir)
+        return f"remote {name}: verify = true is now in {path}, so that a `dvc pull` by hand refuses damaged objects"
+
+
 def _remote(repo: "Repo", asked: str | None) -> str | None:
     return asked or repo.config["core"].get("remote")
 
 
+def _verifying(root: Path) -> dict[str, Any]:
+    """Settings for DVC that make it compare what it pulls with its digest, from whatever remote."""
+    from dvc.config import Config
+    from dvc.repo import Repo
+
+    remotes = Config(Repo.find_dvc_dir(str(root)))["remote"]
+    return {"remote": {name: {"verify": True} for name in remotes}}
+
+
 @contextlib.contextmanager
 def _repo(root: Path) -> Iterator["Repo"]:
-    """DVC's view of the project; whatever goes wrong in it is a VersioningError."""
+    """DVC's view of the project, no pull unverified; whatever goes wrong in it is a VersioningError."""
     from dvc.exceptions import NotDvcRepoError
     from dvc.lock import LockError
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.WARNING)  # no advice after every step
     try:
-        with Repo(str(root)) as repo:
+        with Repo(str(root), config=_verifying(root)) as repo:
             yield repo
     except VersioningError:
         raise

@@ -2,8 +2,10 @@
 
 import argparse
 import contextlib
+import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,8 @@ from genmodel.errors import BlockError, ConfigError, GenmodelError
 
 if TYPE_CHECKING:
     from genmodel.data.block import Block
+
+_SILENCE = 10  # seconds in which torchrun ends the other processes after the first has failed
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,15 +28,25 @@ def main(argv: list[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Show a GenmodelError as one line and exit with 2; a Ctrl-C leaves quietly with 130."""
+    """Show a GenmodelError as one line and exit with 2; a Ctrl-C leaves quietly with 130.
+
+    Of torchrun's processes the first speaks: the others mostly meet the same error, and are ended before they say so.
+    """
     try:
         yield
     except GenmodelError as error:
+        if not _is_main():
+            time.sleep(_SILENCE)
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
     except KeyboardInterrupt as error:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        if _is_main():
+            print("stopped; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from error
+
+
+def _is_main() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def prepare(arguments: argparse.Namespace) -> None:
@@ -113,35 +127,20 @@ def train(arguments: argparse.Namespace) -> None:
         arguments.runs,
         choose_device(arguments.device),
         arguments.fresh,
+        arguments.profile,
     )
-    print(f"{out}: weights.safetensors, config.json, history.csv, timeline.png, samples/")
+    if _is_main():
+        print(f"{out}: weights.safetensors, config.json, history.csv, timeline.png, replay.gif, samples/")
 
 
 def batch(arguments: argparse.Namespace) -> None:
-    import json
-
     from genmodel import pixels
-    from genmodel.config import run_config
     from genmodel.data.block import Block
-    from genmodel.data.loader import Loader
-    from genmodel.errors import BlockError
+    from genmodel.training.past import past_batch
 
-    path = arguments.run_folder / "identity.json"
-    try:
-        identity = json.loads(path.read_text())
-        config, digest = run_config(identity["config"], str(path)), identity["block"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"--run {arguments.run_folder}: identity.json is missing or damaged") from error
-    training, block = config.training, Block.open(arguments.data)
-    if digest != block.digest:
-        raise BlockError(f"{arguments.data} is another block ({block.digest[:16]}) than the run's ({digest[:16]})")
-    last = -(-training.images // training.batch_size)
-    if not 1 <= arguments.step <= last:
-        raise ConfigError(f"--step {arguments.step}: the run's steps are from 1 to {last:,}")
-    loader = Loader(block, config.image_size, "train", training.seed, flip=training.flip, place="map")
-    seen = (arguments.step - 1) * training.batch_size
-    pixels.save_grid(arguments.out, loader.batch(seen, training.batch_size)[0])
-    print(f"{arguments.out}: images {seen:,} and on; order up to there {loader.order_digest(seen)}")
+    images, seen, order = past_batch(arguments.run_folder, Block.open(arguments.data), arguments.step)
+    pixels.save_grid(arguments.out, images)
+    print(f"{arguments.out}: images {seen:,} and on; order up to there {order}")
 
 
 def sample(arguments: argparse.Namespace) -> None:
@@ -157,9 +156,16 @@ def sample(arguments: argparse.Namespace) -> None:
     print(arguments.out)
 
 
+def export(arguments: argparse.Namespace) -> None:
+    from genmodel.export import export_onnx
+    from genmodel.saved import load_model
+
+    export_onnx(load_model(arguments.model)[0], arguments.onnx)
+    print(f"{arguments.onnx}: codes to images, for batches of any size")
+
+
 def evaluate(arguments: argparse.Namespace) -> None:
     import json
-    from dataclasses import asdict
 
     from genmodel.config import EvaluationConfig, read_params
     from genmodel.data.block import Block
@@ -175,7 +181,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     report, timing = evaluate(
         arguments.model, block, Reference.open(arguments.reference), config, choose_device(arguments.device)
     )
-    print(json.dumps(report.as_dict() | {"timing": asdict(timing)}, indent=2))
+    print(json.dumps(report.as_dict() | {"timing": timing.as_dict()}, indent=2))
 
 
 def choose_device(asked: str = "auto") -> str:
@@ -255,6 +261,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--params", type=Path, default=None, help="read MODEL's settings from this params.yaml")
     add.add_argument("--runs", type=Path, default=Path("runs"), help="where checkpoints and records are kept")
     add.add_argument("--fresh", action="store_true", help="forget the checkpoints of an earlier try")
+    add.add_argument("--profile", action="store_true", help="leave a trace and a table of ten steps by the record")
     add_device(add)
 
     add = command(batch, "Show the batch of a run's step.", "batch --run runs/0123456789abcdef --step 1000")
@@ -269,6 +276,10 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--seed", type=int, default=0, help="of the latent codes")
     add.add_argument("--out", type=Path, default=Path("grid.png"), help="the PNG to write")
     add_device(add)
+
+    add = command(export, "Write a finished model as ONNX.", "export models/dcgan --onnx dcgan.onnx")
+    add.add_argument("model", type=Path, help="a finished model's folder")
+    add.add_argument("--onnx", type=Path, required=True, help="the file to write")
 
     add = command(evaluate, "Judge a finished model.", "evaluate models/vae --data data")
     add.add_argument("model", type=Path, help="a finished model's folder")

@@ -67,9 +67,10 @@ class EvaluationConfig:
     image_size: ImageSize = 64  # the one size at which all models are compared
     samples: Annotated[int, Range(16)] = 10_000
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
-    extractor: Literal["classifier", "inception", "pixels"] = "classifier"
-    extractor_weights: str = ""  # path of the reference Inception weights
+    extractor: Literal["classifier", "inception", "dinov2", "pixels"] = "classifier"
+    extractor_weights: str = ""  # path of the weights of inception or dinov2
     classifier_images: Count = 100_000  # the classifier's training budget, images seen
+    importance_samples: Count = 64  # of z for each val image, where a model has a likelihood
     threads: Annotated[int, Range(0)] = 0
 
 
@@ -77,7 +78,11 @@ class EvaluationConfig:
 class GateConfig:
     """When a candidate takes the champion's place (DESIGN, Judgement)."""
 
-    margin: Share = 0.013  # a smaller relative difference is noise (arXiv 2606.20536)
+    margin: Annotated[float, Range(0.013, 1)] = 0.013  # a smaller relative difference is noise (arXiv 2606.20536)
+    intervals: bool = True  # figures whose intervals overlap are not told apart, where both reports have intervals
+    min_precision: Share = 0.05  # floors: a model below has collapsed, or paints what is no image
+    min_recall: Share = 0.05
+    max_copied: Share = 0.05  # share of samples that are copies of training images
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,28 +42,33 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file by `write(handle)` so that `path` holds either its old content or all of the new."""
+def write_with(path: Path, write: Callable[[BinaryIO], object], sync: bool = True) -> None:
+    """Write a file by `write(handle)` so that `path` holds either its old content or all of the new.
+
+    Without `sync` that holds for a killed process, but not for a machine that stops.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with aside.open("wb") as handle:
                 write(handle)
-                handle.flush()
-                os.fsync(handle.fileno())
+                if sync:
+                    handle.flush()
+                    os.fsync(handle.fileno())
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        if sync:
+            sync_folder(path.parent)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    write_with(path, lambda handle: handle.write(content))
+def write_bytes(path: Path, content: bytes, sync: bool = True) -> None:
+    write_with(path, lambda handle: handle.write(content), sync)
 
 
-def write_text(path: Path, content: str) -> None:
-    write_bytes(path, content.encode())
+def write_text(path: Path, content: str, sync: bool = True) -> None:
+    write_bytes(path, content.encode(), sync)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -18,11 +18,14 @@ class _Silent:
     def close(self) -> None: ...
 
 
-def bar(total: int, done: int, what: str, unit: str = " images") -> Bar:
+def bar(total: int, done: int, what: str, unit: str = " images", shown: bool = True) -> Bar:
     """A bar for `total` units of work of which `done` are behind us.
 
     On a terminal it redraws in place; in a log (a Prefect task's, say) it prints a line every ten seconds.
+    Not `shown`, it is silent.
     """
+    if not shown:
+        return _Silent()
     try:
         from tqdm import tqdm
     except ImportError:

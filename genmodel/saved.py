@@ -50,18 +50,23 @@ def _read_config(path: Path) -> dict[str, Any]:
     return dict(about)
 
 
+def draw_codes(model: GenerativeModel, n: int, seed: int) -> Tensor:
+    """`n` codes on the CPU that `seed` alone decides: drawn at once, whatever the batch size."""
+    return model.draw_codes(n, torch.Generator().manual_seed(seed))
+
+
 @torch.inference_mode()
-def sample_batches(model: GenerativeModel, n: int, seed: int, batch_size: int = 256) -> Iterator[Tensor]:
-    """`n` samples in order, as uint8 [B, S, S, 3] batches on the CPU, from codes that `seed` alone decides."""
+def generate_batches(model: GenerativeModel, codes: Tensor, batch_size: int = 256) -> Iterator[Tensor]:
+    """Images of codes in order, as float [B, 3, S, S] batches in [-1, 1] on the model's device."""
     device = next(model.parameters()).device
-    codes = model.draw_codes(n, torch.Generator().manual_seed(seed))  # all at once, whatever the batch size
     for z in codes.split(batch_size):
-        yield to_uint8(model.generate(z.to(device))).cpu()
+        yield model.generate(z.to(device))
 
 
 def sample(model: GenerativeModel, n: int, seed: int, batch_size: int = 256) -> Tensor:
     """`n` samples, uint8 [n, S, S, 3] on the CPU; the same seed gives the same images in the same order."""
-    return torch.cat(list(sample_batches(model, n, seed, batch_size)))
+    batches = generate_batches(model, draw_codes(model, n, seed), batch_size)
+    return torch.cat([to_uint8(images).cpu() for images in batches])
 
 
 class Sampler(nn.Module):

@@ -52,12 +52,16 @@ def block(tmp_path_factory: pytest.TempPathFactory) -> Block:
     return prepare(str(draw_images(folder / "raw")), folder / "data", [8], workers=1)
 
 
-def shared_data(name: str) -> Path:
-    """A file of the real images beside the project; the test is skipped where they are absent."""
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip(f"needs {name} of ../shared/data")
-    return path
+@pytest.fixture
+def shared_data() -> Callable[[str], Path]:
+    """shared_data(name) -> a file of the real images beside the project; skips the test where they are absent."""
+
+    def find(name: str) -> Path:
+        if not (SHARED / name).exists():
+            pytest.skip(f"needs {name} of ../shared/data")
+        return SHARED / name
+
+    return find
 
 
 @pytest.fixture
@@ -116,6 +120,13 @@ def _killed_at(write: int, whole_group: bool, task: Callable[[], object], conten
     `whole_group`: its workers are killed with it. `contents`: counted are also the opening of a file for writing and
     each write into it, of which the half is done. Nothing is synced: a killed process, unlike a power cut, needs none.
     """
+    return _count_writes(task, write, whole_group, contents)[0]
+
+
+def _count_writes(
+    task: Callable[[], object], kill_at: int = 0, whole_group: bool = True, contents: bool = False
+) -> tuple[int, int]:
+    """The exit code of `task`, and how often it and its workers wrote to disk."""
     count = multiprocessing.Value("i", 0)
 
     def child() -> None:
@@ -124,9 +135,10 @@ def _killed_at(write: int, whole_group: bool, task: Callable[[], object], conten
         def due(before: Callable[[], object] = lambda: None) -> None:
             with count.get_lock():
                 count.value += 1
-                if count.value == write:
-                    before()
-                    os.killpg(main, signal.SIGKILL) if whole_group else os.kill(main, signal.SIGKILL)
+                now = count.value == kill_at
+            if now:
+                before()
+                os.killpg(main, signal.SIGKILL) if whole_group else os.kill(main, signal.SIGKILL)
 
         def counted(function: Callable[..., Any]) -> Callable[..., Any]:
             def call(*args: Any, **options: Any) -> Any:
@@ -147,7 +159,7 @@ def _killed_at(write: int, whole_group: bool, task: Callable[[], object], conten
             Path.open = _opened_by(Path.open, due)  # type: ignore[method-assign]
         task()
 
-    return _in_child(child)
+    return _in_child(child), count.get_obj().value  # a killed process may hold the lock
 
 
 def _opened_by(real: Callable[..., Any], due: Callable[..., None]) -> Callable[..., Any]:
@@ -180,6 +192,11 @@ def in_child() -> Callable[..., int]:
 @pytest.fixture(scope="session")
 def killed_at() -> Callable[..., int]:
     return _killed_at
+
+
+@pytest.fixture(scope="session")
+def count_writes() -> Callable[..., tuple[int, int]]:
+    return _count_writes
 
 
 @pytest.fixture

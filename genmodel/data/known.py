@@ -14,11 +14,12 @@ from pathlib import Path
 from genmodel.errors import SourceError
 
 _CHUNK = 1 << 20
-# the file's name (with * for what a copy may add), its bytes, its MD5
-_KNOWN = (
-    ("ILSVRC2012_img_train*.tar", 147_897_477_120, "1d675b47d978889d74fa0da5fadfb00e"),
-    ("ILSVRC2012_img_val*.tar", 6_744_924_160, "29b22e2961454d5413ddabcf34fc5622"),
-    ("ILSVRC2012_devkit_t12*.tar.gz", 2_568_145, "fa75699e90414af021442c21a62c3abf"),
+_MEND = "fetch it again, or rename it if it is not meant to be the archive of that name"
+# the file's name, its bytes (None: not confirmed), its MD5
+_KNOWN: tuple[tuple[str, int | None, str], ...] = (
+    ("ILSVRC2012_img_train.tar", 147_897_477_120, "1d675b47d978889d74fa0da5fadfb00e"),
+    ("ILSVRC2012_img_val.tar", 6_744_924_160, "29b22e2961454d5413ddabcf34fc5622"),
+    ("ILSVRC2012_devkit_t12.tar.gz", None, "fa75699e90414af021442c21a62c3abf"),
     ("*images-idx3-ubyte.gz", 9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873"),  # MNIST, train
     ("*labels-idx1-ubyte.gz", 28_881, "d53e105ee54ea40749a09fcbcd1e9432"),
     ("*images-idx3-ubyte.gz", 1_648_877, "9fb629c4189551a2d022fa330f9573f3"),  # MNIST, t10k
@@ -27,16 +28,29 @@ _KNOWN = (
 
 
 def known_md5(path: Path) -> str:
-    """The MD5 that a file of this name and size must have; nothing if it is none of the known ones."""
+    """The MD5 that a file must have that is called as a known archive; nothing for any other.
+
+    With an addition, as in "ILSVRC2012_img_val (1).tar", a file is a known archive only if its size is the same.
+    SourceError if it has the very name and another size.
+    """
     size = path.stat().st_size
-    return next((md5 for name, length, md5 in _KNOWN if length == size and fnmatch.fnmatch(path.name, name)), "")
+    for name, length, md5 in _KNOWN:
+        if path.name == name:
+            if length not in (None, size):
+                raise SourceError(f"{path} is not the whole archive: it has {size:,} bytes, not {length:,}; {_MEND}")
+            return md5
+        stem, dot, ending = name.partition(".")
+        if length == size and fnmatch.fnmatch(path.name, f"{stem}*{dot}{ending}"):
+            return md5
+    return ""
 
 
 @contextlib.contextmanager
 def checking(paths: Sequence[Path]) -> Iterator[Callable[[], None]]:
     """Take the MD5 of the known ones among `paths` in a thread, beside whatever the `with` block does.
 
-    Yields a function that waits for it; it raises SourceError if one of them is not what its name and size promise.
+    Yields a function that waits for it; it raises SourceError if one of them is not what its name promises. A wrong
+    size is told at once.
     """
     todo = [(path, md5) for path in paths if (md5 := known_md5(path))]
     problems: list[str] = []
@@ -50,7 +64,7 @@ def checking(paths: Sequence[Path]) -> Iterator[Callable[[], None]]:
                 problems.append(f"{path} cannot be read: {error.strerror}")
                 continue
             if found != expected:
-                problems.append(f"{path} is damaged: its MD5 is {found}, not {expected}; fetch it again")
+                problems.append(f"{path} is damaged: its MD5 is {found}, not {expected}; {_MEND}")
 
     def finish() -> None:
         thread.join()

@@ -1,52 +1,53 @@
-"""Worker processes that turn slices into sealed shards."""
+"""Worker processes that turn slices into shards of the block."""
 
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from multiprocessing import get_context
-from os import getpid
 from typing import Any
 
 from genmodel.data.members import Member
-from genmodel.data.shards import Job, Outcome, Slice, seal, start_worker, work
+from genmodel.data.shards import SLICE, Job, Outcome, Slice, finish, install, made_slices, make_slice
 from genmodel.errors import StorageError
 
-SLICE = 64  # members; small, so that all workers end together and need little memory
-_AHEAD = 2  # tasks a worker has waiting: a shard is sealed soon after its last slice
+_AHEAD = 2  # tasks a worker has waiting: a shard is finished soon after its last slice
 
 
 def make_shards(
     job: Job, members: Sequence[Member], rows: int, shards: Sequence[int], workers: int
 ) -> Iterator[tuple[Slice, list[Outcome]]]:
-    """Make the given shards of `rows` members each; yields every slice with its members' outcomes when it is written.
+    """Make the given shards of `rows` members each; yields every slice with its members' outcomes when it is made.
 
-    An error in a worker is raised here; StorageError if a worker was killed from outside.
+    What a kill undoes are the slices that workers have in hand: together no more than a shard's members, or a member a
+    worker where there are more workers than rows. An error in a worker is raised here; StorageError if a worker was
+    killed from outside.
     """
-    waiting = _slices(members, rows, shards)
-    written: dict[int, dict[int, list[Outcome]]] = {}  # shard -> start -> outcomes
-    pending: dict[Future[Any], Slice | None] = {}  # None: a sealing
-    unsealed: set[int] = set()  # what a kill would undo
-    most = 1 - (-_AHEAD * workers * SLICE // rows)  # one that waits for its seal, and those that all are busy with
+    waiting = _slices(job, members, rows, shards, max(1, min(SLICE, rows // workers)))
+    made: dict[int, dict[int, list[Outcome]]] = {}  # shard -> start -> outcomes
+    pending: dict[Future[Any], Slice | None] = {}  # None: a shard that is being finished
     pool = _start(job, workers)
     try:
-        piece = next(waiting, None)
-        while piece or pending:
-            while piece and len(pending) < _AHEAD * workers and len(unsealed | {piece.shard}) <= most:
-                unsealed.add(piece.shard)
-                pending[pool.submit(work, piece)] = piece
-                piece = next(waiting, None)
+        while True:
+            for piece, outcomes in islice(waiting, max(0, _AHEAD * workers - len(pending))):
+                pending[pool.submit(_work, piece) if outcomes is None else _ended(outcomes)] = piece
+            if not pending:
+                return
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 done, result = pending.pop(future), future.result()
                 if done is None:
-                    unsealed.discard(result)
                     continue
-                shard = written.setdefault(done.shard, {})
+                shard = made.setdefault(done.shard, {})
                 shard[done.start] = result
                 if sum(map(len, shard.values())) == len(members[done.shard * rows : (done.shard + 1) * rows]):
                     whole = [outcome for start in sorted(shard) for outcome in shard[start]]
-                    pending[pool.submit(seal, done.shard, whole)] = None
-                    del written[done.shard]
+                    pending[pool.submit(_seal, done.shard, whole)] = None
+                    del made[done.shard]
                 yield done, result
     except BrokenProcessPool as error:
         mend = "run the same command again, with fewer --workers if memory was short"
@@ -55,14 +56,52 @@ def make_shards(
         pool.shutdown(cancel_futures=True)
 
 
-def _slices(members: Sequence[Member], rows: int, shards: Sequence[int]) -> Iterator[Slice]:
+def _slices(
+    job: Job, members: Sequence[Member], rows: int, shards: Sequence[int], most: int
+) -> Iterator[tuple[Slice, list[Outcome] | None]]:
+    """The shards' slices: those that an earlier run has made, with their outcomes, and the rest, cut anew."""
     for shard in shards:
-        end = min((shard + 1) * rows, len(members))
-        for first in range(shard * rows, end, SLICE):
-            yield Slice(shard, first - shard * rows, list(members[first : min(first + SLICE, end)]))
+        those, made, end = members[shard * rows : (shard + 1) * rows], made_slices(job, shard), 0
+        for start in [*sorted(made), len(those)]:
+            for first in range(end, start, most):
+                yield Slice(shard, first, those[first : min(first + most, start)]), None
+            if start in made:
+                end = start + len(made[start])
+                yield Slice(shard, start, those[start:end]), made[start]
+
+
+def _ended(outcomes: list[Outcome]) -> Future[list[Outcome]]:
+    future: Future[list[Outcome]] = Future()
+    future.set_result(outcomes)
+    return future
 
 
 def _start(job: Job, workers: int) -> ProcessPoolExecutor:
     # Forked workers share what the scan learned; elsewhere than on Linux forking is not safe.
     context = get_context("fork" if sys.platform == "linux" else "spawn")
-    return ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=(job, getpid()))
+    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(job, os.getpid()))
+
+
+_job: Job  # in a worker
+
+
+def _start_worker(job: Job, parent: int) -> None:
+    """Make this process a worker on `job`, which ends when its parent does, and leaves ctrl-C to it."""
+    global _job
+    _job = job
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
+def _work(piece: Slice) -> list[Outcome]:
+    return make_slice(_job, piece)
+
+
+def _seal(shard: int, outcomes: list[Outcome]) -> None:
+    install(_job.place, shard, finish(_job, shard, outcomes))

@@ -1,8 +1,9 @@
 """Raw images -> block: parallel, resumable, with the same bytes for any number of workers and any order of the source.
 
 The canonical list of members (class, then name) is cut into shards of a fixed number of members, the same for every
-size, and a shard into slices, the unit of work (genmodel/data/shards.py). All of it happens in `<out>.partial`, which
-a kill leaves behind and the same command takes up; the finished block is renamed into place.
+size, and a shard into slices (shards.py). Processes of this machine make them (pool.py), or whatever else is given as
+`make`. All of it happens in `<out>.partial`, which a kill leaves behind and the same command takes up; the finished
+block is renamed into place.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,11 +23,14 @@ from genmodel.data.ledger import write_generation
 from genmodel.data.members import Listing, Member, Source
 from genmodel.data.pool import make_shards
 from genmodel.data.resize import RECIPE, versions
-from genmodel.data.shards import Job, Outcome, is_accepted, read_part
+from genmodel.data.shards import Job, Outcome, Slice, is_accepted, read_part
 from genmodel.data.sources import open_source
 from genmodel.errors import BlockError, ConfigError, SourceError
 
 SHARD_BYTES = 128 << 20
+
+# (job, members, rows, shards, workers) -> every slice with its outcomes when it is made, as pool.make_shards
+Maker = Callable[[Job, Sequence[Member], int, Sequence[int], int], Iterator[tuple[Slice, list[Outcome]]]]
 
 
 def prepare(
@@ -37,13 +41,14 @@ def prepare(
     val_fraction: float = 0.1,
     max_reject_share: float = 0.01,
     devkit: Path | None = None,
+    make: Maker = make_shards,
 ) -> Block:
     """Make the block `out` of the raw images at `source` (see open_source), an older block giving way at the end.
 
     `sizes` are in pixels; `workers` are processes, 0 for all cores; an image is in split "val" if its bytes' sha256
-    falls into the lowest `val_fraction`. ConfigError for settings out of range; SourceError for a bad source, or if
-    more than `max_reject_share` of the images cannot be used; StorageError for a full disk. On any error `out` is as
-    it was before.
+    falls into the lowest `val_fraction`; `make` makes the shards. ConfigError for settings out of range; SourceError
+    for a bad source, or if more than `max_reject_share` of the images cannot be used; StorageError for a full disk. On
+    any error `out` is as it was before.
     """
     check_settings(val_fraction, max_reject_share, sizes, workers)
     sizes = sorted(set(sizes))
@@ -55,7 +60,7 @@ def prepare(
         listing = scan(origin, source)
         with workplace(out, plan(source, origin, listing, sizes, rows)) as place:
             job = Job(origin, place, sizes)
-            convert(job, listing.members, rows, workers, max_reject_share * len(listing.members))
+            convert(job, listing.members, rows, workers, max_reject_share * len(listing.members), make)
             finish_checking()
             write_generation(job, listing.members, rows, val_fraction, listing.ignored)
             durable.replace_folder(place / "block", out)
@@ -142,11 +147,11 @@ def _locked(place: Path) -> IO[str]:
         handle.close()
 
 
-def convert(job: Job, members: Sequence[Member], rows: int, workers: int, allowed: float) -> None:
+def convert(job: Job, members: Sequence[Member], rows: int, workers: int, allowed: float, make: Maker) -> None:
     """Make every shard that is not there yet; SourceError if more than `allowed` members, or all, are rejected."""
     rejects: list[tuple[str, str]] = []
     seen = 0
-    for some, outcomes in outcomes_of(job, members, rows, workers, "prepare"):
+    for some, outcomes in outcomes_of(job, members, rows, workers, make, "prepare"):
         seen += len(outcomes)
         rejects += _rejects(some, outcomes)
         if len(rejects) > allowed:
@@ -158,7 +163,7 @@ def convert(job: Job, members: Sequence[Member], rows: int, workers: int, allowe
 
 
 def outcomes_of(
-    job: Job, members: Sequence[Member], rows: int, workers: int, what: str
+    job: Job, members: Sequence[Member], rows: int, workers: int, make: Maker, what: str
 ) -> Iterator[tuple[Sequence[Member], list[Outcome]]]:
     """Members with their outcomes: those of finished shards first, then the rest as workers get on with it."""
     with durable.storage_errors(job.place):
@@ -174,7 +179,7 @@ def outcomes_of(
             yield members[shard * rows : (shard + 1) * rows], part["outcomes"]
     bar = progress.bar(len(members), seen, what)
     try:
-        for piece, outcomes in make_shards(job, members, rows, todo, workers or _cores()):
+        for piece, outcomes in make(job, members, rows, todo, workers or _cores()):
             bar.update(len(outcomes))
             yield piece.members, outcomes
     finally:

@@ -13,13 +13,14 @@ from genmodel.data.block import Block
 from genmodel.data.known import checking
 from genmodel.data.ledger import write_generation
 from genmodel.data.members import Member
-from genmodel.data.prepare import check_settings, convert, outcomes_of, plan, scan, shard_rows, workplace
+from genmodel.data.pool import make_shards
+from genmodel.data.prepare import Maker, check_settings, convert, outcomes_of, plan, scan, shard_rows, workplace
 from genmodel.data.resize import RECIPE
 from genmodel.data.shards import Job
 from genmodel.data.sources import open_source
 from genmodel.errors import BlockError
 
-_READ_ROWS = 1 << 13  # members whose digests a resume may have to take again
+_READ_ROWS = 1 << 13  # members whose digests are kept in one file
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,12 @@ class Update:
 
 
 def update(
-    source: str, out: Path, workers: int = 0, max_reject_share: float = 0.01, devkit: Path | None = None
+    source: str,
+    out: Path,
+    workers: int = 0,
+    max_reject_share: float = 0.01,
+    devkit: Path | None = None,
+    make: Maker = make_shards,
 ) -> Update:
     """Add to the block `out` what is new in `source`, at the block's own sizes and val fraction.
 
@@ -77,12 +83,12 @@ def update(
         with workplace(out, plan(source, origin, listing, base.sizes, rows, base.digest)) as place:
             digests: dict[Member, str] = {}
             reading = Job(origin, place / "seen", sizes=())
-            for members, outcomes in outcomes_of(reading, listing.members, _READ_ROWS, workers, "compare"):
+            for members, outcomes in outcomes_of(reading, listing.members, _READ_ROWS, workers, make, "compare"):
                 digests |= {member: str(outcome[0]) for member, outcome in zip(members, outcomes, strict=True)}
             found = _compare(base, listing.members, digests)
             job = Job(origin, place, base.sizes, base.shard_count())
             if found.new and not (place / "block/block.json").exists():  # or else only the moving was cut short
-                convert(job, found.new, rows, workers, max_reject_share * len(listing.members))
+                convert(job, found.new, rows, workers, max_reject_share * len(listing.members), make)
                 finish_checking()
                 write_generation(job, found.new, rows, base.facts["val_fraction"], listing.ignored, base)
             if found.new:

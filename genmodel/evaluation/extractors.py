@@ -1,4 +1,4 @@
-"""The extractors by name. The classifier has a file of its own, for it is trained here."""
+"""The extractors by name. The classifier, which is trained here, and DINOv2 have files of their own."""
 
 import io
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from genmodel.config import EvaluationConfig
 from genmodel.data.block import Block
 from genmodel.errors import EvaluationError
 from genmodel.evaluation.classifier import Classifier
+from genmodel.evaluation.dinov2 import DINOv2
 from genmodel.evaluation.features import Extractor
 from genmodel.pixels import to_model
 
@@ -79,6 +80,9 @@ class Inception(Extractor):
     def fingerprint(self) -> str:
         return durable.digest_json({"extractor": self.name, "version": 1, "weights": INCEPTION_SHA256})
 
+    def about(self) -> dict[str, Any]:
+        return {**super().about(), "weights": INCEPTION_SHA256}
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         values, logits = self.network(images.permute(0, 3, 1, 2))
         return values, logits
@@ -95,4 +99,9 @@ def _read_inception(path: Path) -> dict[str, Tensor]:
     return state
 
 
-EXTRACTORS: dict[str, type[Extractor]] = {"classifier": Classifier, "pixels": Pixels, "inception": Inception}
+EXTRACTORS: dict[str, type[Extractor]] = {
+    "classifier": Classifier,
+    "inception": Inception,
+    "dinov2": DINOv2,
+    "pixels": Pixels,
+}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from genmodel.config import EvaluationConfig
-from genmodel.data.block import Block
+from genmodel.data.block import SPLITS, Block
 
 BATCH_SIZE = 256  # the same everywhere, so that the last bits of features do not depend on who asks
 
@@ -30,6 +30,7 @@ class FigureNames(NamedTuple):
     """How an extractor's figures are called."""
 
     frechet: str
+    frechet_at_infinity: str
     kernel: str
     inception_score: str
 
@@ -37,8 +38,8 @@ class FigureNames(NamedTuple):
 def figure_names(extractor: str) -> FigureNames:
     """fid, kid and inception_score are names that only the reference Inception weights earn."""
     if extractor == "inception":
-        return FigureNames("fid", "kid", "inception_score")
-    return FigureNames(f"fd_{extractor}", f"kd_{extractor}", f"is_{extractor}")
+        return FigureNames("fid", "fid_infinity", "kid", "inception_score")
+    return FigureNames(f"fd_{extractor}", f"fd_{extractor}_infinity", f"kd_{extractor}", f"is_{extractor}")
 
 
 class Extractor(nn.Module, ABC):
@@ -88,6 +89,11 @@ def spread(rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     """At most `n` of `rows`, evenly spaced: rows lie by class, so every class keeps its share."""
     n = min(n, len(rows))
     return rows[np.arange(n) * len(rows) // max(n, 1)]
+
+
+def held_out_rows(block: Block, n: int) -> NDArray[np.int64]:
+    """At most `n` rows of the val split, which no model is trained on; none where the block holds nothing out."""
+    return spread(np.flatnonzero(block.splits == SPLITS["val"]), n)
 
 
 def image_batches(block: Block, image_size: int, rows: NDArray[np.int64]) -> Iterator[Tensor]:

@@ -1,6 +1,7 @@
 """The leaderboard: all reports in one table, best first, and never ranked across unlike conditions."""
 
 import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,19 @@ from genmodel.errors import EvaluationError, IncomparableError
 from genmodel.evaluation.features import figure_names
 
 NOT_APPLICABLE = "n/a"
+# besides the extractor's own (figure_names): what they mean under an extractor, its name among the conditions tells
+FIGURES = (
+    "precision", "recall", "density", "coverage", "pair_ms_ssim", "copied",
+    "bits_per_dim", "bits_per_dim_iw", "psnr", "ssim",
+)  # fmt: skip
 Reports = list[dict[str, Any]]  # of Report.as_dict
 
 
 def leaderboard(reports: Reports, *, one_ranking: bool = False) -> pd.DataFrame:
     """A row a report, the lowest Frechet distance first; figures are floats, or "n/a" where they do not apply.
 
+    A figure stands before the ends of its 95% interval, NAME_low and NAME_high. Models that differ in their seed alone
+    are told by `seeds`, how many they are, and by mean and spread (standard deviation) of their Frechet distances.
     Reports of unlike conditions form groups, ranked each by itself and told apart by a `group` column.
     With `one_ranking` such reports raise IncomparableError instead.
     """
@@ -28,12 +36,55 @@ def leaderboard(reports: Reports, *, one_ranking: bool = False) -> pd.DataFrame:
         raise IncomparableError(f"{names} were judged under {len(groups)} different conditions: evaluate them again")
     rows = []
     for number, group in enumerate(groups, start=1):
+        families = _families(group)
         for rank, report in enumerate(sorted(group, key=_order), start=1):
-            rows.append({**({"group": number} if len(groups) > 1 else {}), "rank": rank, **_row(report)})
+            first = {**({"group": number} if len(groups) > 1 else {}), "rank": rank}
+            rows.append({**first, **_row(report, families[report["recipe"]])})
     frame = pd.DataFrame(rows)
-    trailing = ["bits_per_dim", "n_samples", "n_real", "extractor", "image_size"]
-    frame = frame[[column for column in frame if column not in trailing] + trailing]
+    trailing = ["n_samples", "n_real", "extractor", "image_size"]
+    figures = [name for name in _figure_columns(frame) if name in frame]
+    leading = [name for name in frame if name not in {*trailing, *figures}]
+    frame = frame[leading + figures + trailing]
     return frame.astype(object).where(frame.notna(), NOT_APPLICABLE)
+
+
+def seeds_table(reports: Reports) -> pd.DataFrame | None:
+    """Mean and spread of every figure over the seeds of each recipe that has several; None where none has."""
+    rows: list[dict[str, Any]] = []
+    for group in split_by_conditions(reports):
+        for members in _families(group).values():
+            if len(members) > 1:
+                models = ", ".join(sorted(report["name"] for report in members))
+                row: dict[str, Any] = {"models": models, "seeds": len(members)}
+                for name in members[0]["figures"]:
+                    mean, spread = _over_seeds(members, name)
+                    row[name] = f"{show(mean)} \u00b1 {show(spread)}" if mean is not None else NOT_APPLICABLE
+                rows.append(row)
+    rows.sort(key=lambda row: str(row["models"]))
+    return pd.DataFrame(rows).fillna(NOT_APPLICABLE) if rows else None
+
+
+def _families(reports: Reports) -> dict[str, Reports]:
+    """Reports by recipe: those of one differ in their training's seed alone. Equal weights count once."""
+    families: dict[str, dict[str, dict[str, Any]]] = {}
+    for report in sorted(reports, key=lambda report: str(report["name"])):
+        families.setdefault(report["recipe"], {}).setdefault(report["weights"], report)
+    return {recipe: list(members.values()) for recipe, members in families.items()}
+
+
+def _over_seeds(members: Reports, name: str) -> tuple[float | None, float | None]:
+    values = [float(report["figures"][name]) for report in members if report["figures"].get(name) is not None]
+    if len(values) < 2:
+        return None, None
+    if not all(map(math.isfinite, values)):
+        return math.nan, math.nan
+    return statistics.fmean(values), statistics.stdev(values)
+
+
+def _figure_columns(frame: pd.DataFrame) -> list[str]:
+    """All figures' columns: an extractor's own, in the order of the reports, then those of one name everywhere."""
+    own = [name for name in map(str, frame) if name.split("_")[0] in {"fd", "kd", "is", "fid", "kid", "inception"}]
+    return own + [f"{name}{end}" for name in FIGURES for end in ("", "_low", "_high")]
 
 
 def split_by_conditions(reports: Reports) -> list[Reports]:
@@ -50,13 +101,20 @@ def _order(report: dict[str, Any]) -> tuple[bool, float, str]:
     return math.isnan(distance), distance, report["name"]  # a distance that is NaN comes last
 
 
-def _row(report: dict[str, Any]) -> dict[str, Any]:
+def _row(report: dict[str, Any], members: Reports) -> dict[str, Any]:
     conditions, figures = report["conditions"], report["figures"]
-    names = [*figure_names(conditions["extractor"]["name"]), "bits_per_dim"]
+    names = figure_names(conditions["extractor"]["name"])
+    row: dict[str, Any] = {"model": report["name"], "family": report["family"]}
+    if len(members) > 1:
+        row["seeds"] = len(members)
+    for name in (*names, *FIGURES):
+        if name in figures:
+            low, high = report["intervals"].get(name, (None, None))
+            row |= {name: figures[name], f"{name}_low": low, f"{name}_high": high}
+            if name == names.frechet and len(members) > 1:
+                row[f"{name}_mean"], row[f"{name}_spread"] = _over_seeds(members, name)
     return {
-        "model": report["name"],
-        "family": report["family"],
-        **{name: figures[name] for name in names if name in figures},
+        **row,
         "n_samples": conditions["n_samples"],
         "n_real": conditions["n_real"],
         "extractor": f"{conditions['extractor']['name']} {conditions['extractor']['fingerprint'][:8]}",
@@ -64,21 +122,37 @@ def _row(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def write(frame: pd.DataFrame, csv: Path, md: Path) -> None:
-    """Write the leaderboard as CSV (figures as the reports have them) and as an aligned Markdown table."""
+def write(frame: pd.DataFrame, csv: Path, md: Path, seeds: pd.DataFrame | None = None) -> None:
+    """Write the leaderboard as CSV (figures as the reports have them) and as Markdown, with the seeds' table."""
     durable.write_text(csv, frame.to_csv(index=False, lineterminator="\n"))
-    durable.write_text(md, markdown(frame))
+    more = "" if seeds is None else f"\nOver training seeds, mean \u00b1 standard deviation:\n\n{markdown(seeds)}"
+    durable.write_text(md, markdown(frame) + more)
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """The table with figures of 4 significant digits, columns aligned, numbers to the right."""
-    columns = [_column(str(name), list(frame[name])) for name in frame]
+    """The table with figures of 4 significant digits, columns aligned, numbers to the right.
+
+    An interval stands behind its figure: 4.892 [4.701, 5.103].
+    """
+    columns = [
+        _column(str(name), list(frame[name]), _ends(frame, str(name)))
+        for name in frame
+        if not str(name).endswith(("_low", "_high"))
+    ]
     return "".join(f"| {' | '.join(row)} |\n" for row in zip(*columns, strict=True))
 
 
-def _column(name: str, values: list[Any]) -> list[str]:
+def _ends(frame: pd.DataFrame, name: str) -> list[str]:
+    """The interval of each cell, or nothing."""
+    if f"{name}_low" not in frame:
+        return [""] * len(frame)
+    pairs = zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
+    return ["" if low == NOT_APPLICABLE else f" [{show(low)}, {show(high)}]" for low, high in pairs]
+
+
+def _column(name: str, values: list[Any], ends: list[str]) -> list[str]:
     """Name, rule and cells, all of one width."""
-    cells = [name, *map(show, values)]
+    cells = [name, *(show(value) + end for value, end in zip(values, ends, strict=True))]
     width = max(3, *map(len, cells))
     if any(isinstance(value, int | float) for value in values):
         return [cells[0].rjust(width), "-" * (width - 1) + ":", *(cell.rjust(width) for cell in cells[1:])]

@@ -10,6 +10,18 @@ from genmodel.evaluation.features import figure_names
 from genmodel.evaluation.leaderboard import Reports, leaderboard, show, split_by_conditions
 
 _BITS = "bits per colour value of the val images, an upper bound: lower is better; 8 says nothing, n/a for GANs"
+_MEANINGS = {
+    "precision": "share of the samples among the real images: higher is better",
+    "recall": "share of the real images among the samples: higher is better",
+    "density": "how deep samples lie among the real images, about 1 if equal",
+    "coverage": "share of the real images with a sample next to them: higher is better",
+    "pair_ms_ssim": "MS-SSIM within pairs of samples: high where samples are alike",
+    "copied": "share of the samples that copy a training image",
+    "bits_per_dim": f"{_BITS}; from one sample of z",
+    "bits_per_dim_iw": f"{_BITS}; importance-weighted, not to be set beside the former",
+    "psnr": "decibels between the val images and their reconstructions: higher is better",
+    "ssim": "structural similarity of the val images and their reconstructions: higher is better",
+}
 
 
 def write_page(reports: Reports, models: Path, out: Path) -> None:
@@ -31,9 +43,10 @@ def _group(reports: Reports) -> dict[str, Any]:
     names = figure_names(conditions["extractor"]["name"])
     figures = {
         names.frechet: "Fréchet distance between the features of samples and real images: lower is better, 0 if equal",
+        names.frechet_at_infinity: "the same, extrapolated to infinitely many samples",
         names.kernel: "kernel distance (unbiased MMD²) between the same features: lower is better, about 0 if equal",
         names.inception_score: "Inception score of the extractor's classes, sure and varied: higher is better",
-        "bits_per_dim": _BITS,
+        **_MEANINGS,
     }
     frame = leaderboard(reports)
     figures = {name: meaning for name, meaning in figures.items() if name in frame}

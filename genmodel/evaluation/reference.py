@@ -1,12 +1,15 @@
-"""The reference: extractor, features and moments of the real images that every model is measured against."""
+"""The reference: the extractor, and the features of the real images that every model is measured against."""
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from genmodel import durable, tensors
@@ -14,20 +17,21 @@ from genmodel.config import EvaluationConfig
 from genmodel.data.block import Block
 from genmodel.errors import EvaluationError, IncomparableError
 from genmodel.evaluation.extractors import EXTRACTORS
-from genmodel.evaluation.features import Extractor, extract, image_batches, spread
-from genmodel.evaluation.statistics import Moments, moments
+from genmodel.evaluation.features import Extractor, extract, held_out_rows, image_batches, spread
+from genmodel.evaluation.figures import Real
+from genmodel.evaluation.health import Levels, Meter
+from genmodel.evaluation.manifold import NEAREST
 
 _SPLIT: Literal["train"] = "train"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference folder: reference.json as `about`, features float32 [n, d], moments float64."""
+    """A reference folder: reference.json as `about`, and what is known of the real images."""
 
     path: Path
     about: dict[str, Any]
-    moments: Moments
-    features: Tensor
+    real: Real
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -40,17 +44,32 @@ class Reference:
         except (ValueError, KeyError, TypeError) as error:
             raise EvaluationError(f"{path / 'reference.json'} is damaged: make the reference again") from error
         parts, _ = tensors.load(path / "statistics.safetensors", digest)
-        return cls(path, about, Moments(parts["mean"], parts["covariance"]), parts["features"])
+        if parts.keys() != set(Real._fields):
+            raise EvaluationError(f"{path} was made by another version of this code: make the reference again")
+        return cls(path, about, Real(**parts))
 
-    def check(self, block: Block) -> None:
-        """IncomparableError if the reference was made of another block than this."""
+    @property
+    def levels(self) -> Levels:
+        """Of the real images."""
+        return Levels(**self.about["levels"])
+
+    def rows(self, block: Block) -> NDArray[np.int64]:
+        """The block's rows that the features are of, in their order."""
+        return spread(block.rows(_SPLIT), self.about["n"])
+
+    def check(self, block: Block, config: EvaluationConfig) -> None:
+        """IncomparableError if the reference was made of another block, split or number of images than is asked for."""
+        rows = len(block.rows(_SPLIT))
         for key, mine, now in (
             ("block", self.about["block"], block.digest),
             ("resize", self.about["resize"], block.resize),
+            ("split", self.about["split"], _SPLIT),
+            ("number of images", self.about["n"], min(config.samples, rows)),
         ):
             if mine != now:
                 raise IncomparableError(
-                    f"{self.path} was made for {key} {mine[:12]}, but {block.path} has {now[:12]}: make it again"
+                    f"{self.path} was made for {key} {str(mine)[:12]}, not {str(now)[:12]} as {block.path} and"
+                    " evaluation.samples have it now: make it again"
                 )
         if self.about["image_size"] not in block.sizes:
             sizes = ", ".join(str(size) for size in block.sizes)
@@ -75,19 +94,24 @@ class Reference:
 def make_reference(
     block: Block, image_size: int, config: EvaluationConfig, out: Path, device: str = "cpu"
 ) -> Reference:
-    """Train or load the extractor, and write features and moments of at most `config.samples` train images to `out`."""
+    """Train or load the extractor, and write the features of at most `config.samples` train images to `out`."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    rows = spread(block.rows(_SPLIT), config.samples)
-    if len(rows) < 2:
-        raise EvaluationError(f"{block.path} has {len(rows)} {_SPLIT} images, and a reference needs at least 2")
+    rows, held_out = spread(block.rows(_SPLIT), config.samples), held_out_rows(block, config.samples)
+    if len(rows) <= NEAREST:
+        raise EvaluationError(
+            f"{block.path} has {len(rows)} {_SPLIT} images, and a reference needs at least {NEAREST + 1}"
+        )
     extractor = EXTRACTORS[config.extractor].make(block, image_size, config, device).to(device)
-    features = extract(extractor, image_batches(block, image_size, rows), device).values
-    mean, covariance = moments(features)
+    meter = Meter()
+    features = extract(extractor, _metered(image_batches(block, image_size, rows), meter), device).values
+    control = features[:0]
+    if len(held_out):
+        control = extract(extractor, image_batches(block, image_size, held_out), device).values
 
     aside = out.with_name(f".{out.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
-    statistics = {"mean": mean, "covariance": covariance, "features": features}
+    statistics = Real.of(features, control)._asdict()
     files = {"statistics.safetensors": tensors.save(aside / "statistics.safetensors", statistics)}
     if weights := extractor.weights():
         files["extractor.safetensors"] = tensors.save(aside / "extractor.safetensors", weights)
@@ -98,8 +122,17 @@ def make_reference(
         "resize": block.resize,
         "split": _SPLIT,
         "n": len(rows),
+        "of": len(block.rows(_SPLIT)),
+        "n_held_out": len(held_out),
+        "levels": asdict(meter.levels()),
         "files": files,
     }
     durable.write_json(aside / "reference.json", about)
     durable.replace_folder(aside, out)
     return Reference.open(out)
+
+
+def _metered(batches: Iterator[Tensor], meter: Meter) -> Iterator[Tensor]:
+    for images in batches:
+        meter.add(images)
+        yield images

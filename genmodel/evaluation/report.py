@@ -1,23 +1,30 @@
 """The evaluation of one model: samples -> features -> figures, with the conditions that they were made under."""
 
+import csv
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from genmodel import durable, pixels
 from genmodel.config import EvaluationConfig
 from genmodel.data.block import Block
 from genmodel.errors import IncomparableError
-from genmodel.evaluation.features import BATCH_SIZE, Features, extract, figure_names, image_batches, spread
+from genmodel.evaluation.bootstrap import intervals
+from genmodel.evaluation.figures import Judged, judge
+from genmodel.evaluation.health import findings
+from genmodel.evaluation.likelihood import likelihood
+from genmodel.evaluation.manifold import nearest
 from genmodel.evaluation.reference import Reference
-from genmodel.evaluation.statistics import frechet_distance, inception_score, kernel_distance, moments
+from genmodel.evaluation.samples import Samples, take
 from genmodel.models.base import GenerativeModel
-from genmodel.saved import load_model, sample_batches
+from genmodel.pixels import to_uint8
+from genmodel.saved import draw_codes, generate_batches, load_model
+
+_SHOWN, _NEIGHBOURS = 16, 3  # samples on the picture, and training images beside each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +35,21 @@ class Report:
     family: str
     fingerprint: str
     weights: str  # sha256
+    recipe: str  # digest of all settings but the seed: models of one recipe show how far the seed alone moves figures
+    seed: int  # of the training
     conditions: dict[str, Any]
-    figures: dict[str, float | None]  # None: the figure does not apply to the family
+    figures: dict[str, float | None]  # None: the figure does not apply to the family, or to the block
+    intervals: dict[str, tuple[float, float]]  # 95%, of the figures that apply
+    memorisation: dict[str, Any] | None  # None: nothing was held out to compare with
+    health: list[str]  # what is wrong, a sentence each
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: figures with 6 significant digits, and as text ("nan", "inf") where they are no numbers."""
-        return {**asdict(self), "figures": {name: _rounded(value) for name, value in self.figures.items()}}
+        return {
+            **asdict(self),
+            "figures": {name: _rounded(value) for name, value in self.figures.items()},
+            "intervals": {name: [_rounded(end) for end in ends] for name, ends in self.intervals.items()},
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,21 +57,32 @@ class Timing:
     """What the evaluation took; kept apart from the Report, which is the same every time."""
 
     seconds: float
-    sampling_images_per_second: float
-    features_images_per_second: float
+    sampling_images_per_second: float | None  # None: the samples' features were kept from before
+    features_images_per_second: float | None
+
+    def as_dict(self) -> dict[str, float]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def evaluate(
-    model_dir: Path, block: Block, reference: Reference, config: EvaluationConfig, device: str = "cpu"
+    model_dir: Path,
+    block: Block,
+    reference: Reference,
+    config: EvaluationConfig,
+    device: str = "cpu",
+    *,
+    cache: Path | None = None,
+    picture: Path | None = None,
 ) -> tuple[Report, Timing]:
     """Judge the model in `model_dir` by `config.samples` samples, and by the val split where it has a likelihood.
 
-    IncomparableError if the reference fits neither block, settings nor the model's image size.
+    Features of samples are kept in the folder `cache`. `picture` is a PNG of samples beside the training images next
+    to them. IncomparableError if the reference fits neither block, settings nor the model's image size.
     """
     start = time.perf_counter()
     if config.threads:
         torch.set_num_threads(config.threads)
-    reference.check(block)
+    reference.check(block, config)
     model, about = load_model(model_dir, device)
     image_size = reference.about["image_size"]
     if model.image_size != image_size:
@@ -64,79 +91,99 @@ def evaluate(
             " make a reference of the model's size"
         )
     extractor = reference.extractor(config).to(device)
-    watched = _Stopwatch(sample_batches(model, config.samples, config.seed, BATCH_SIZE))
-    extraction = time.perf_counter()
-    features = extract(extractor, watched, device)
-    feature_seconds = time.perf_counter() - extraction - watched.seconds
-    bits_per_dim = _bits_per_dim(model, block, image_size, config, device) if model.has_likelihood else None
+    samples, took = take(model, about["weights"], config.samples, config.seed, extractor, cache)
+    searched = reference.about["n"] / reference.about["of"]
+    judged = judge(reference.real, samples.features, samples.pairs, extractor.name, searched)
+    estimates = {**judged.estimates, **likelihood(model, block, image_size, config, device)}
+    known = {name: estimate for name, estimate in estimates.items() if estimate is not None}
+    if picture is not None:
+        _draw_neighbours(picture, model, block, reference, samples, judged, config)
     report = Report(
         name=about["name"],
         family=about["config"]["family"],
         fingerprint=about["fingerprint"],
         weights=about["weights"],
+        recipe=_recipe(about["config"]),
+        seed=about["config"]["training"]["seed"],
         conditions=_conditions(reference, config),
-        figures={**_figures(reference, features, extractor.name), "bits_per_dim": bits_per_dim},
+        figures={name: None if estimate is None else estimate.value for name, estimate in estimates.items()},
+        intervals=intervals(known, config.seed),
+        memorisation=_memorisation(judged, reference),
+        health=findings(reference.levels, samples.levels, judged.samples_apart, _history(model_dir)),
     )
-    timing = Timing(
-        seconds=time.perf_counter() - start,
-        sampling_images_per_second=config.samples / watched.seconds,
-        features_images_per_second=config.samples / feature_seconds,
-    )
-    return report, timing
-
-
-def _figures(reference: Reference, features: Features, extractor: str) -> dict[str, float]:
-    """The figures that every family has; an Inception score only of an extractor with classes."""
-    names = figure_names(extractor)
-    figures = {
-        names.frechet: frechet_distance(reference.moments, moments(features.values)),
-        names.kernel: kernel_distance(reference.features, features.values),
-    }
-    return figures if features.logits is None else {**figures, names.inception_score: inception_score(features.logits)}
+    return report, Timing(seconds=time.perf_counter() - start, **asdict(took))
 
 
 def _conditions(reference: Reference, config: EvaluationConfig) -> dict[str, Any]:
     """All that figures depend on besides the model."""
     about = reference.about
+    known = ("name", "fingerprint", "weights")  # of weights that were given as a file, their sha256
     return {
-        "extractor": {"name": about["extractor"]["name"], "fingerprint": about["extractor"]["fingerprint"]},
+        "extractor": {key: about["extractor"][key] for key in known if key in about["extractor"]},
         "block": about["block"],
+        "split": about["split"],
         "image_size": about["image_size"],
         "resize": about["resize"],
         "n_real": about["n"],
+        "n_held_out": about["n_held_out"],
         "n_samples": config.samples,
+        "importance_samples": config.importance_samples,
         "seed": config.seed,
     }
 
 
+def _recipe(config: dict[str, Any]) -> str:
+    training = {key: value for key, value in config["training"].items() if key != "seed"}
+    return durable.digest_json({**config, "training": training})
+
+
+def _memorisation(judged: Judged, reference: Reference) -> dict[str, Any] | None:
+    """What the report says of it: the share, the smallest that could be seen, and both in words."""
+    if (found := judged.memorisation) is None:
+        return None
+    about, copied = reference.about, found.copied.value
+    verdict = f"{copied:.2%} of the samples copy training images" if found.seen else "No copies seen"
+    searched = f"{about['n']:,} of {about['of']:,} training images searched"
+    return {
+        "copied": _rounded(copied),
+        "visible": _rounded(found.visible),
+        "seen": found.seen,
+        "verdict": f"{verdict}; the smallest share that can be seen is {found.visible:.2%} ({searched}).",
+    }
+
+
+def _history(model_dir: Path) -> list[dict[str, float]]:
+    """The rows of the training's record; none where it does not lie beside the weights."""
+    path = model_dir / "history.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{name: float(text) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
 @torch.inference_mode()
-def _bits_per_dim(
-    model: GenerativeModel, block: Block, image_size: int, config: EvaluationConfig, device: str
-) -> float:
-    """Mean over the val split (at most `config.samples` images of it), one sample of z an image."""
-    rng = torch.Generator(device).manual_seed(config.seed)
-    rows = spread(block.rows("val"), config.samples)
-    batches = image_batches(block, image_size, rows)
-    bits = [model.bits_per_dim(images.to(device), rng)["bits_per_dim"].double().cpu() for images in batches]
-    return float(torch.cat(bits).mean())
-
-
-class _Stopwatch:
-    """Batches, and the seconds that it took to make them."""
-
-    def __init__(self, batches: Iterator[Tensor]) -> None:
-        self.batches = batches
-        self.seconds = 0.0
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return self
-
-    def __next__(self) -> Tensor:
-        start = time.perf_counter()
-        try:
-            return next(self.batches)
-        finally:
-            self.seconds += time.perf_counter() - start
+def _draw_neighbours(
+    path: Path,
+    model: GenerativeModel,
+    block: Block,
+    reference: Reference,
+    samples: Samples,
+    judged: Judged,
+    config: EvaluationConfig,
+) -> None:
+    """Samples, each with its 3 nearest training images to its right; the most suspicious first, then any."""
+    order = list(range(config.samples))
+    if judged.memorisation is not None:
+        suspicious = judged.memorisation.ratios.argsort(stable=True)[: _SHOWN // 2].tolist()
+        order = [*suspicious, *(row for row in order if row not in suspicious)]
+    chosen = torch.tensor(order[:_SHOWN])
+    codes = draw_codes(model, config.samples, config.seed)[chosen]
+    images = torch.cat([to_uint8(made).cpu() for made in generate_batches(model, codes)])
+    rows = reference.rows(block)[nearest(samples.features.values[chosen], reference.real.features, _NEIGHBOURS)[1]]
+    size = reference.about["image_size"]
+    real = torch.from_numpy(block.gather(size, rows.reshape(-1))).reshape(len(chosen), _NEIGHBOURS, size, size, 3)
+    tiles = torch.cat([images[:, None], real], dim=1).flatten(0, 1)
+    pixels.save_grid(path, tiles, columns=2 * (1 + _NEIGHBOURS))
 
 
 def _rounded(value: float | None) -> float | str | None:

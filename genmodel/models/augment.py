@@ -5,8 +5,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from genmodel.models.base import Noise
 
-def translate(images: Tensor, reach: int, rng: torch.Generator) -> Tensor:
+
+def translate(images: Tensor, reach: int, noise: Noise) -> Tensor:
     """Move each of [N, C, H, W] images in [-1, 1] by up to `reach` pixels both ways; -1 (black) comes in at the edges.
 
     Gradients flow back to the pixels that stay in view.
@@ -14,9 +16,9 @@ def translate(images: Tensor, reach: int, rng: torch.Generator) -> Tensor:
     if reach == 0:
         return images
     count, _, height, width = images.shape
-    shifts = torch.randint(0, 2 * reach + 1, (2, count, 1), generator=rng, device=images.device)
-    rows = (shifts[0] + torch.arange(height, device=images.device))[:, :, None]
-    columns = (shifts[1] + torch.arange(width, device=images.device))[:, None, :]
+    shifts = noise.rows(count, lambda n, rng: torch.randint(2 * reach + 1, (n, 2), generator=rng, device=rng.device))
+    rows = (shifts[:, :1] + torch.arange(height, device=images.device))[:, :, None]
+    columns = (shifts[:, 1:] + torch.arange(width, device=images.device))[:, None, :]
     each = torch.arange(count, device=images.device)[:, None, None]
     padded = pad(images, (reach, reach, reach, reach), value=-1.0).permute(0, 2, 3, 1)
     return padded[each, rows, columns].permute(0, 3, 1, 2)

@@ -13,16 +13,30 @@ from genmodel.errors import ConfigError
 
 
 @dataclass(frozen=True)
+class Noise:
+    """The random numbers of a step: drawn for the whole batch by every process, which takes the rows of its share, so
+    that an image meets the same ones whatever the number of processes."""
+
+    rng: torch.Generator
+    rank: int = 0
+    world_size: int = 1
+
+    def rows(self, count: int, draw: Callable[[int, torch.Generator], Tensor]) -> Tensor:
+        """`count` rows for this process's images, of draw(rows, rng) -> [rows, ...]."""
+        return draw(count * self.world_size, self.rng)[self.rank * count : (self.rank + 1) * count]
+
+
+@dataclass(frozen=True)
 class Phase:
     """One optimiser update within a training step.
 
-    `loss` takes images float [N, 3, S, S] in [-1, 1] and a generator for all noise, and returns the loss and detached
-    scalars to record, named `loss/...`, `score/...`; they may stay on the device.
+    `loss` takes images float [N, 3, S, S] in [-1, 1] and all noise, and returns the loss, a mean over the images, and
+    detached scalars to record, means as well, named `loss/...`, `score/...`; they may stay on the device.
     """
 
     name: str  # of the player, and so of its optimiser: generator, discriminator, vae
     network: nn.Module  # whose parameters are updated; those of others get no gradient
-    loss: Callable[[Tensor, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
+    loss: Callable[[Tensor, Noise], tuple[Tensor, dict[str, Tensor]]]
 
 
 class GenerativeModel(nn.Module, ABC):
@@ -75,6 +89,20 @@ class GenerativeModel(nn.Module, ABC):
         """Upper bounds of -log2 p(image) per colour value, one sample of z each: named float [N] tensors.
 
         `images` are uint8 [N, S, S, 3]. Only for families with has_likelihood.
+        """
+        raise AssertionError(f"{type(self).__name__} has no likelihood: ask has_likelihood first")
+
+    def importance_weighted_bits(self, images: Tensor, rng: torch.Generator, samples: int) -> Tensor:
+        """The tighter bound by `samples` samples of z an image (Burda et al. 2016, eq. 8): float [N], bits/dim.
+
+        `images` are uint8 [N, S, S, 3]. Only for families with has_likelihood.
+        """
+        raise AssertionError(f"{type(self).__name__} has no likelihood: ask has_likelihood first")
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Images of the mean codes of uint8 [N, S, S, 3] images: float [N, 3, S, S] in [-1, 1].
+
+        Only for families with has_likelihood.
         """
         raise AssertionError(f"{type(self).__name__} has no likelihood: ask has_likelihood first")
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from genmodel.config import Count, Positive, Range, Share
 from genmodel.models.augment import translate
-from genmodel.models.base import GenerativeModel, Phase, doublings
+from genmodel.models.base import GenerativeModel, Noise, Phase, doublings
 from genmodel.models.losses import discriminator_loss, non_saturating_loss, r1_penalty, widened
 
 
@@ -123,11 +123,11 @@ class DCGAN(GenerativeModel):
     def batches_per_step(self) -> int:
         return int(self.config.discriminator_steps)
 
-    def _discriminator_loss(self, images: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        self._fake_images = self.generator(self.draw_codes(len(images), rng))
+    def _discriminator_loss(self, images: Tensor, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+        self._fake_images = self.generator(noise.rows(len(images), self.draw_codes))
         images.requires_grad_(self.config.r1 > 0)
-        real_logits = self._judge(images, rng)
-        fake_logits = self._judge(self._fake_images.detach(), rng)
+        real_logits = self._judge(images, noise)
+        fake_logits = self._judge(self._fake_images.detach(), noise)
         loss = discriminator_loss(real_logits, fake_logits)
         metrics = {
             "loss/discriminator": loss.detach(),
@@ -140,16 +140,16 @@ class DCGAN(GenerativeModel):
             loss = loss + 0.5 * self.config.r1 * penalty
         return loss, metrics
 
-    def _generator_loss(self, images: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def _generator_loss(self, images: Tensor, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         """On the same fake images as the discriminator's last pass, where they are still there."""
         fake_images, self._fake_images = self._fake_images, None
         if fake_images is None:  # a step of several passes keeps those of the last one alone
-            fake_images = self.generator(self.draw_codes(len(images), rng))
-        loss = non_saturating_loss(self._judge(fake_images, rng))
+            fake_images = self.generator(noise.rows(len(images), self.draw_codes))
+        loss = non_saturating_loss(self._judge(fake_images, noise))
         return loss, {"loss/generator": loss.detach()}
 
-    def _judge(self, images: Tensor, rng: torch.Generator) -> Tensor:
-        return widened(self.discriminator(translate(images, round(self.config.translate * self.image_size), rng)))
+    def _judge(self, images: Tensor, noise: Noise) -> Tensor:
+        return widened(self.discriminator(translate(images, round(self.config.translate * self.image_size), noise)))
 
     @property
     def averaged(self) -> nn.Module:

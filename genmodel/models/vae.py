@@ -5,6 +5,7 @@ every colour value (Salimans et al. 2017, eq. 2) around the decoder's image, wit
 So negative_elbo bounds -log p of the uint8 image itself, and bits/dim may stand beside those of other models.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from genmodel.config import Count, Positive
-from genmodel.models.base import GenerativeModel, Phase, doublings
+from genmodel.models.base import GenerativeModel, Noise, Phase, doublings
 from genmodel.models.losses import bits_per_dim, discretised_logistic_nll, gaussian_kl, widened
 from genmodel.pixels import to_model
 
@@ -89,11 +90,11 @@ class VAE(GenerativeModel):
             self._optimizers = {"vae": torch.optim.Adam(self.parameters(), self.config.learning_rate, fused=True)}
         return self._optimizers
 
-    def negative_elbo(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+    def negative_elbo(self, images: Tensor, noise: Noise) -> dict[str, Tensor]:
         """Bits/dim of each image: `negative_elbo` = `distortion` + `rate`, one sample of z; float [N] each."""
         mu, logvar = self.encoder(images)
-        noise = torch.randn(mu.shape, generator=rng, device=mu.device)
-        mean = widened(self.decoder(mu + (0.5 * logvar).exp() * noise))
+        z = mu + (0.5 * logvar).exp() * noise.rows(len(mu), self.draw_codes)
+        mean = widened(self.decoder(z))
         dimensions = images[0].numel()
         distortion = bits_per_dim(discretised_logistic_nll(images, mean, widened(self.log_scale)), dimensions)
         rate = bits_per_dim(gaussian_kl(mu, logvar), dimensions)
@@ -102,8 +103,8 @@ class VAE(GenerativeModel):
     def phases(self) -> Sequence[Phase]:
         return [Phase("vae", self, self._loss)]
 
-    def _loss(self, images: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        terms = {name: value.mean() for name, value in self.negative_elbo(images, rng).items()}
+    def _loss(self, images: Tensor, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+        terms = {name: value.mean() for name, value in self.negative_elbo(images, noise).items()}
         loss = terms["distortion"] + self.config.beta * terms["rate"]
         return loss, {f"loss/{name}": value.detach() for name, value in terms.items()}
 
@@ -120,5 +121,22 @@ class VAE(GenerativeModel):
         return images
 
     def bits_per_dim(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        terms = self.negative_elbo(to_model(images), rng)
+        terms = self.negative_elbo(to_model(images), Noise(rng))
         return {"bits_per_dim": terms["negative_elbo"], "distortion": terms["distortion"], "rate": terms["rate"]}
+
+    def importance_weighted_bits(self, images: Tensor, rng: torch.Generator, samples: int) -> Tensor:
+        """-log2 of the mean of p(x|z) p(z) / q(z|x) over `samples` draws from q(z|x), one draw in memory at a time."""
+        inputs = to_model(images)
+        mu, logvar = self.encoder(inputs)
+        total = torch.full((len(images),), -math.inf, dtype=torch.float64, device=mu.device)
+        for _ in range(samples):
+            noise = torch.randn(mu.shape, generator=rng, device=mu.device)
+            z = mu + (0.5 * logvar).exp() * noise
+            nll = discretised_logistic_nll(inputs, self.decoder(z).float(), self.log_scale.float())
+            prior_over_posterior = 0.5 * (noise.square() + logvar - z.square()).sum(dim=1)
+            total = torch.logaddexp(total, prior_over_posterior.double() - nll.double())
+        return bits_per_dim(math.log(samples) - total, inputs[0].numel())
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        mu, _ = self.encoder(to_model(images))
+        return self.generate(mu)

@@ -16,6 +16,9 @@ class CapturedStep:
 
     All that a step reads lies at fixed places: the images are copied there, the engine's knobs and sums are there, and
     the noise's generator is registered with the graph, so that a new seed is seen by the next replay.
+
+    For one process alone. Several take the eager step: DistributedDataParallel wants eleven of them before a capture,
+    and that the captured one would be the same has not been tried.
     """
 
     def __init__(self, engine: "Engine") -> None:

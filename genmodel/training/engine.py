@@ -16,21 +16,26 @@ from torch import Tensor, nn
 
 from genmodel import pixels
 from genmodel.config import TrainingConfig
-from genmodel.models.base import GenerativeModel, Phase
+from genmodel.models.base import GenerativeModel, Noise, Phase
 from genmodel.training.capture import CapturedStep
+from genmodel.training.distributed import World, gathering
 from genmodel.training.ema import EMA
 
 _GOOD = "good_steps"  # in the sums, beside the metrics of these
 
 
 class Engine:
-    def __init__(self, model: GenerativeModel, config: TrainingConfig, budget: int) -> None:
-        """`model` lies on its device already; `budget` is the images of the whole training."""
+    def __init__(self, model: GenerativeModel, config: TrainingConfig, budget: int, world: World | None = None) -> None:
+        """`model` lies on its device already; `budget` is the images of the whole training, in all of `world`."""
+        self.world = world or World()
+        self.world.share(model)
         self.model, self.config, self.budget = model, config, budget
         self.device = next(model.parameters()).device
         self.ema = EMA(model.averaged, config.ema_half_life)
         self.rng = torch.Generator(self.device)
+        self.noise = Noise(self.rng, self.world.rank, self.world.size)
         self.phases = model.phases()
+        self.losses = {phase: self.world.wrap(phase) for phase in self.phases}
         self.optimizers = model.optimizers()
         self.full_rates = {name: float(optimizer.defaults["lr"]) for name, optimizer in self.optimizers.items()}
         self.lowered = 1.0  # what the learning rates are multiplied by after a divergence
@@ -43,14 +48,14 @@ class Engine:
         self.sums: dict[str, Tensor] = {}  # of metrics since the last row, on the device
         self.summed = 0
         self.bad_steps = torch.zeros((), dtype=torch.int64, device=self.device)
-        self._captured = CapturedStep(self) if self.device.type == "cuda" else None
+        self._captured = CapturedStep(self) if self.device.type == "cuda" and self.world.size == 1 else None
 
     @property
     def images_per_step(self) -> int:
         return self.config.batch_size * self.model.batches_per_step
 
     def step(self, images: Tensor, images_seen: int) -> None:
-        """One step on uint8 [N, S, S, 3] images, N = images_per_step, after `images_seen` images.
+        """One step on uint8 [N, S, S, 3] images, N = images_per_step / world.size, after `images_seen` images.
 
         Its noise depends on the seed and on the number of the step alone.
         """
@@ -96,14 +101,16 @@ class Engine:
         optimizer.zero_grad(set_to_none=True)
         parts = images.chunk(self.config.accumulate)
         totals: dict[str, Tensor] = {}
-        for part in parts:
+        for number, part in enumerate(parts, 1):
             weight = len(part) / len(images)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-                loss, metrics = phase.loss(pixels.to_model(part), self.rng)
-            # other players' gradients are not needed here: in a GAN a third of this pass's work
-            (loss * weight).backward(inputs=parameters)
+            with gathering(self.losses[phase], more=number < len(parts)):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+                    loss, metrics = self.losses[phase](pixels.to_model(part), self.noise)
+                # other players' gradients are not needed here: in a GAN a third of this pass's work
+                (loss * weight).backward(inputs=parameters)
             for name, value in metrics.items():
                 totals[name] = totals[name] + weight * value if name in totals else weight * value
+        totals = self.world.mean(totals)  # so that all processes find the update sound, or none
         norm = self._clip(parameters)
         sound = norm.isfinite() & torch.stack([value.isfinite() for value in totals.values()]).all()
         optimizer.found_inf = (~sound).float()  # type: ignore[attr-defined]  # a fused optimiser then does nothing

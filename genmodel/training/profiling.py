@@ -15,12 +15,15 @@ _ROWS = 25  # of the table
 
 
 @contextlib.contextmanager
-def profiled(folder: Path, device: torch.device) -> Iterator[Callable[[], None]]:
-    """Profile steps 11 to 20 of what happens inside; yields a function to call after each step.
+def profiled(folder: Path, device: torch.device, wanted: bool) -> Iterator[Callable[[], object]]:
+    """Profile steps 11 to 20 of what happens inside, if `wanted`; yields a function to call after each step.
 
     Leaves `folder`/profile.json, a trace for chrome://tracing or Perfetto, and profile.txt, a table of the operations
     that took the most time themselves, which is shown, too.
     """
+    if not wanted:
+        yield lambda: None
+        return
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
 
     def leave(seen: profile) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from genmodel import durable, tensors
 from genmodel.models.base import GenerativeModel
-from genmodel.training.record import Record
+from genmodel.training.record import SHOWN, Record
+from genmodel.training.replay import write_replay
 
 
 def publish(model: GenerativeModel, facts: Mapping[str, Any], record: Record, out: Path) -> None:
@@ -17,8 +18,10 @@ def publish(model: GenerativeModel, facts: Mapping[str, Any], record: Record, ou
     weights = tensors.save(new / "weights.safetensors", model.state_dict())
     durable.write_json(new / "config.json", {**facts, "weights": weights})
     durable.write_text(new / "history.csv", record.history())
-    for picture in sorted(record.samples.glob("*.png")):
+    grids = record.grids()
+    for picture in grids.values():
         durable.write_bytes(new / "samples" / picture.name, picture.read_bytes())
-    timeline = record.timeline(columns=math.isqrt(64))
+    timeline = record.timeline(columns=math.isqrt(SHOWN))
     durable.write_with(new / "timeline.png", lambda handle: timeline.save(handle, format="PNG"))
+    write_replay(grids, model.replay_clock, new / "replay.gif")
     durable.replace_folder(new, out)

@@ -19,6 +19,7 @@ from torch import Tensor
 from genmodel import durable, pixels
 
 _TIMED = ("throughput/", "time/", "gpu/")  # metrics that differ from run to run: in the record, not in history.csv
+SHOWN = 64  # samples in a grid
 _LINEAR = 32  # parts of a training at whose ends a grid is drawn
 
 

@@ -5,6 +5,7 @@ first images, when most happens in a VAE, are not over at once. OpenAI's post on
 GANs in the one and its VAE in the other.
 """
 
+import functools
 import math
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 from genmodel import durable, progress
 from genmodel.errors import StorageError
@@ -39,10 +40,21 @@ def write_replay(grids: Mapping[int, Path], clock: Clock, out: Path) -> None:
 
     GIF and not WebP, because `dvc plots` shows no WebP.
     """
-    first, *rest = frames(grids, clock)
+    first, *rest = map(_reduced, frames(grids, clock))
     lasting = [ticks * TICK_MS for ticks in schedule(grids, clock).values()]
     animated = {"save_all": True, "append_images": rest, "duration": lasting, "loop": 0}
     durable.write_with(out, lambda handle: first.save(handle, format="GIF", **animated))
+
+
+def _reduced(page: Image.Image) -> Image.Image:
+    """The page in 256 colours, without dither: white, and those chosen on a third of it, in a fifth of the time."""
+    sample = page.resize((page.width // 3, page.height // 3), Image.Resampling.NEAREST)
+    colours = Image.new("P", (1, 1))
+    colours.putpalette([255, 255, 255, *(sample.quantize(255).getpalette() or [])])
+    reduced = page.quantize(palette=colours, dither=Image.Dither.NONE)
+    white = functools.reduce(ImageChops.darker, page.split()).point(lambda level: 255 * (level == 255))
+    reduced.paste(0, mask=white)  # Pillow's nearest colour is only about the nearest, and the paper would flicker
+    return reduced
 
 
 def write_video(grids: Mapping[int, Path], clock: Clock, out: Path) -> bool:

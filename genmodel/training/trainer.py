@@ -6,43 +6,58 @@ import time
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from genmodel import durable, pixels, progress
 from genmodel.data.block import Block
 from genmodel.data.loader import Loader
-from genmodel.errors import CheckpointError, ModelError, SettingsChangedError, TrainingDivergedError
+from genmodel.errors import CheckpointError, ConfigError, ModelError, SettingsChangedError, TrainingDivergedError
 from genmodel.models.base import build_model
 from genmodel.training.checkpoint import Checkpoint, Checkpoints
 from genmodel.training.curves import draw_curves
+from genmodel.training.distributed import World, joined
 from genmodel.training.engine import Engine, set_precision
+from genmodel.training.gauges import Gauges, PhaseClock
 from genmodel.training.identity import Identity, differences
 from genmodel.training.preemption import EXIT, Preemption
+from genmodel.training.profiling import profiled
 from genmodel.training.publish import publish
-from genmodel.training.record import Record, sample_moments
+from genmodel.training.record import SHOWN, Record, sample_moments
+from genmodel.training.replay import write_video
 
-_SHOWN = 64  # samples in a grid
 _PATIENCE = 3  # steps in a row whose loss or gradient is not finite, before the training goes back
 _LOWER = 0.5  # what the learning rates are multiplied by then, once
 
 
-def train(identity: Identity, block: Block, out: Path, runs: Path, device: str = "cpu", fresh: bool = False) -> Path:
+def train(
+    identity: Identity,
+    block: Block,
+    out: Path,
+    runs: Path,
+    device: str = "cpu",
+    fresh: bool = False,
+    profile: bool = False,
+) -> Path:
     """Train a model to its budget of images and put the finished folder at `out`; returns the run's folder.
 
     Checkpoints and the record live in `runs`/<fingerprint>, outside `out`: a second call after a kill continues
-    there, a second call after the end only publishes again. `fresh` forgets them first. At a SIGTERM the state is
-    saved and SystemExit(143) raised.
+    there, a second call after the end only publishes again. `fresh` forgets them first. `profile` leaves a profile of
+    ten steps in the run's folder. At a SIGTERM the state is saved and SystemExit(143) raised. Under torchrun all its
+    processes call this and train as one.
     """
     if durable.is_foreign(out, "config.json"):
         raise ModelError(f"{out} is there and is no model: move it away or choose another --out")
-    with Preemption() as preemption:
-        training = Training(identity, block, run_folder(identity, runs), device, fresh)
+    with Preemption() as preemption, joined(device) as (world, device):
+        training = Training(identity, block, run_folder(identity, runs), device, fresh, world)
         with durable.storage_errors(out):  # where nothing can be written shall be told now, not after the training
             out.parent.mkdir(parents=True, exist_ok=True)
-        while training.images_seen < training.budget:
-            training.step()
-            training.record_and_save()
-            if preemption.asked:
-                training.leave()
+        with profiled(training.folder, training.device, profile and world.is_main) as look:
+            while training.images_seen < training.budget:
+                training.step()
+                training.record_and_save()
+                look()
+                if world.any(preemption.asked):
+                    training.leave()
         training.finish(out)
     return training.folder
 
@@ -54,30 +69,52 @@ def run_folder(identity: Identity, runs: Path) -> Path:
 class Training:
     """The state of one training and the moves that the loop makes with it."""
 
-    def __init__(self, identity: Identity, block: Block, folder: Path, device: str, fresh: bool) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        block: Block,
+        folder: Path,
+        device: str,
+        fresh: bool,
+        world: World | None = None,
+    ) -> None:
         self.identity, self.folder = identity, folder
+        self.world = world = world or World()
         self.config = config = identity.config.training
+        world.check(config)
         self.device = torch.device(device)
         if config.threads:
             torch.set_num_threads(config.threads)
         set_precision(config, self.device)
         model = build_model(identity.config)  # first: it knows best which image sizes there can be
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loader = Loader(block, identity.config.image_size, "train", config.seed, device=device, flip=config.flip)
-        if fresh:
-            durable.remove_folder(folder)
+        self.loader = Loader(
+            block,
+            identity.config.image_size,
+            "train",
+            config.seed,
+            device=device,
+            flip=config.flip,
+            rank=world.rank,
+            world_size=world.size,
+        )
         per_step = config.batch_size * model.batches_per_step
         self.budget = math.ceil(config.images / per_step) * per_step
-        self.engine = Engine(self.model, config, self.budget)
-        self.codes = self.model.draw_codes(_SHOWN, torch.Generator().manual_seed(config.seed)).to(self.device)
+        self.engine = Engine(self.model, config, self.budget, world)
+        self.codes = self.model.draw_codes(SHOWN, torch.Generator().manual_seed(config.seed)).to(self.device)
         self.moments = sample_moments(config.images, per_step)
         self.images_seen = 0
         self.seconds = 0.0  # of training, over all resumes
-        self.record = Record(folder)
-        self.checkpoints = Checkpoints(folder / "checkpoints")
-        self._refuse_other_settings()
+        self.time = PhaseClock()
+        self.gauges = Gauges(self.device)
+        with world.main_first():
+            if fresh and world.is_main:
+                durable.remove_folder(folder)
+            self.record = Record(folder)
+            self.checkpoints = Checkpoints(folder / "checkpoints")
+            self._refuse_other_settings()
         self._resume()
-        self.bar = progress.bar(self.budget, self.images_seen, f"train {identity.name}")
+        self.bar = progress.bar(self.budget, self.images_seen, f"train {identity.name}", shown=world.is_main)
         self._clock = self._row_clock = time.perf_counter()
         self._row_images = self.images_seen
         if self.images_seen == 0:
@@ -91,10 +128,19 @@ class Training:
 
     def step(self) -> None:
         """One step of the engine on the next batch."""
-        images, _ = self.loader.batch(self.images_seen, self.engine.images_per_step)
-        self.engine.step(images, self.images_seen)
+        with self.time.phase("data"):
+            images = self._images()
+        with self.time.phase("step"):
+            self.engine.step(images, self.images_seen)
         self.images_seen += self.engine.images_per_step
         self.bar.update(self.engine.images_per_step)
+
+    def _images(self) -> Tensor:
+        """Of the next step; of several processes each takes its share of every part that the networks see at once."""
+        seen, count = self.images_seen, self.engine.images_per_step
+        parts = self.model.batches_per_step * self.config.accumulate if self.world.size > 1 else 1
+        shares = [self.loader.batch(seen + part * count // parts, count // parts)[0] for part in range(parts)]
+        return shares[0] if parts == 1 else torch.cat(shares)
 
     def record_and_save(self) -> None:
         """A row, a sample grid, a checkpoint, each where it is due; at the end all three. Back, where steps are bad."""
@@ -107,9 +153,11 @@ class Training:
         if due_row:
             self.add_row()
         if self.images_seen in self.moments or self.images_seen == self.budget:
-            self.draw_samples()
+            with self.time.phase("samples"):
+                self.draw_samples()
         if due_save and not bad_steps:  # a checkpoint is a good place to go back to
-            self.save()
+            with self.time.phase("checkpoint"):
+                self.save()
 
     def _due(self, every: int) -> bool:
         """Whether the last step went past a multiple of `every` images, or was the last."""
@@ -119,11 +167,13 @@ class Training:
     def go_back(self) -> None:
         """To the last checkpoint, with lower learning rates; TrainingDivergedError where that was tried already."""
         where = f"{self.identity.name}: losses or gradients are not finite near image {self.images_seen:,}"
-        checkpoint, _ = self.checkpoints.latest()
+        with self.world.main_first():  # its last one may still be under way to the disk
+            checkpoint, _ = self.checkpoints.latest()
         if self.engine.lowered < 1 or checkpoint is None:
             picture = self.folder / "curves.png"
-            curves = draw_curves(self.record.rows())
-            durable.write_with(picture, lambda handle: curves.save(handle, format="PNG"))
+            if self.world.is_main:
+                curves = draw_curves(self.record.rows())
+                durable.write_with(picture, lambda handle: curves.save(handle, format="PNG"))
             raise TrainingDivergedError(
                 f"{where}, with lower learning rates too: set lower ones; the record is in {self.folder}, its last "
                 f"curves in {picture.name}"
@@ -131,7 +181,7 @@ class Training:
         gone = self.images_seen
         self._restore(checkpoint)
         self.engine.lowered = _LOWER
-        progress.say(f"{where}: back to image {self.images_seen:,}, with {_LOWER:g} of the learning rates")
+        self.world.say(f"{where}: back to image {self.images_seen:,}, with {_LOWER:g} of the learning rates")
         self.bar.update(self.images_seen - gone)
         self._row_clock, self._row_images = time.perf_counter(), self.images_seen
 
@@ -141,17 +191,24 @@ class Training:
         now = time.perf_counter()
         rate = (self.images_seen - self._row_images) / (now - self._row_clock)
         self._row_clock, self._row_images = now, self.images_seen
+        if not self.world.is_main:
+            return
+        costs = {"throughput/images_per_second": rate} | self.gauges.read() | self.time.read_and_reset()
         order = self.loader.order_digest(self.images_seen)
-        self.record.add(self.step_number, self.images_seen, means | {"throughput/images_per_second": rate}, order)
+        self.record.add(self.step_number, self.images_seen, means | costs, order)
         losses = [f"{name.split('/')[1]} {value:.3f}" for name, value in means.items() if name.startswith("loss/")]
         self.bar.set_postfix_str(", ".join(losses), refresh=False)
 
     @torch.no_grad()
     def draw_samples(self) -> None:
+        if not self.world.is_main:
+            return
         with self.engine.ema.applied_to(self.model.averaged):
             self.record.add_samples(self.images_seen, pixels.to_uint8(self.model.generate(self.codes)))
 
     def save(self) -> None:
+        if not self.world.is_main:
+            return
         now = time.perf_counter()
         self.seconds += now - self._clock
         self._clock = now
@@ -160,17 +217,20 @@ class Training:
             "summed": self.engine.summed,
             "lowered": self.engine.lowered,
             "seconds": self.seconds,
+            "energy_kwh": self.gauges.energy_kwh,
         }
         self.record.sync()
         self.checkpoints.save(Checkpoint(self.engine.state(), facts))
 
     def leave(self) -> None:
         """Save, where the state is good, and end as a process that SIGTERM has ended."""
-        if not int(self.engine.bad_steps) and self.engine.is_finite():
-            self.save()
-        self.checkpoints.wait()
+        good = not int(self.engine.bad_steps) and self.engine.is_finite()
+        with self.world.main_first():  # the others' ends would have torchrun end it, too
+            if good:
+                self.save()
+            self.checkpoints.wait()
         self.bar.close()
-        progress.say(
+        self.world.say(
             f"{self.identity.name}: stopped at {self.images_seen:,} images; the same command goes on from here"
         )
         raise SystemExit(EXIT)
@@ -178,16 +238,20 @@ class Training:
     def _resume(self) -> None:
         checkpoint, warnings = self.checkpoints.latest()
         for warning in warnings:
-            progress.say(f"{warning}; going on from the one before")
+            self.world.say(f"{warning}; going on from the one before")
         if checkpoint is not None:
             self._restore(checkpoint)
-            progress.say(f"{self.identity.name}: going on from {self.images_seen:,} images")
+        if not self.world.same(self.images_seen):
+            raise ConfigError(f"{self.folder} is not the same in all processes: put --runs where all machines see it")
+        if checkpoint is not None:
+            self.world.say(f"{self.identity.name}: going on from {self.images_seen:,} images")
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         facts = checkpoint.facts
         self.engine.load(checkpoint.tensors)
         self.engine.summed, self.engine.lowered = facts["summed"], facts["lowered"]
         self.images_seen, self.seconds = facts["images_seen"], facts["seconds"]
+        self.gauges = Gauges(self.device, facts["energy_kwh"])
 
     def _refuse_other_settings(self) -> None:
         """The run's folder is named by the fingerprint; the whole of it is kept inside and must agree."""
@@ -200,22 +264,28 @@ class Training:
             raise CheckpointError(f"{path} is damaged: remove it and run the same command again") from error
         if changes:
             raise SettingsChangedError(f"{self.folder} belongs to another training ({changes}): use --fresh")
-        durable.write_json(path, mine)
+        if self.world.is_main:
+            durable.write_json(path, mine)
 
     def finish(self, out: Path) -> None:
         """Publish the model, once all that it was made of is on disk and found sound."""
         self.bar.close()
         self.checkpoints.wait()
         self.loader.check()  # a short training may end before the shards that it read were all compared
+        if not self.world.is_main:
+            return
         facts = self.identity.as_dict() | {"images_seen": self.images_seen}
         with self.engine.ema.applied_to(self.model.averaged):
             publish(self.model, facts, self.record, out)
+        write_video(self.record.grids(), self.model.replay_clock, self.folder / "replay.mp4")
         durable.write_json(self.folder / "cost.json", self.cost())
 
     def cost(self) -> dict[str, object]:
-        return {
+        energy = {"energy_kwh": self.gauges.energy_kwh} if self.gauges.energy_kwh else {}
+        return energy | {
             "seconds": self.seconds,
             "images_per_second": self.images_seen / self.seconds,
             "parameters": sum(value.numel() for value in self.model.parameters()),
+            "processes": self.world.size,
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
         }

@@ -35,9 +35,9 @@ from genmodel.errors import SourceError
 log = open("times", "a")
 real = shards._convert
 
-def timed(member):
+def timed(job, member):
     began = time.monotonic()
-    outcome = real(member)
+    outcome = real(job, member)
     print(time.monotonic() - began, member.name.encode(), file=log, flush=True)
     return outcome
 
@@ -46,8 +46,8 @@ def archive(path):
     try:
         source = open_source(path)
         members = source.scan().members
-        shards._job = shards.Job(source, Path("unused"), [16])
-        outcomes = [timed(member)[0] for member in members]
+        job = shards.Job(source, Path("unused"), [16])
+        outcomes = [timed(job, member)[0] for member in members]
         reasons = [outcome[1] for outcome in outcomes if not shards.is_accepted(outcome)]
         found = {"members": len(members), "outcomes": len(outcomes), "reasons": reasons}
     except SourceError as error:

@@ -1,4 +1,4 @@
-"""A known archive, by its name and size, must have its MD5; others are not read for it."""
+"""A known archive, by its name, must have its MD5; others are not read for it."""
 
 import hashlib
 import threading
@@ -22,17 +22,54 @@ def pretend(monkeypatch: pytest.MonkeyPatch, path: Path, md5: str = "") -> str:
     return md5
 
 
-def test_name_and_size_make_it_known(tmp_path: Path) -> None:
+def test_a_name_with_an_addition_needs_the_size(tmp_path: Path) -> None:
     path = tmp_path / "train-labels-idx1-ubyte.gz"
     path.write_bytes(bytes(28_881))
     assert known_md5(path) == "d53e105ee54ea40749a09fcbcd1e9432"
     path.write_bytes(bytes(28_882))
     assert known_md5(path) == ""
-    sparse = tmp_path / "ILSVRC2012_img_train.tar"
+    sparse = tmp_path / "ILSVRC2012_img_train (1).tar"
     with sparse.open("wb") as handle:
         handle.truncate(147_897_477_120)
     assert known_md5(sparse) == "1d675b47d978889d74fa0da5fadfb00e"
     assert known_md5(sparse.rename(tmp_path / "mine.tar")) == ""
+    (tmp_path / "ILSVRC2012_img_train.sample.tar").write_bytes(b"x")
+    assert known_md5(tmp_path / "ILSVRC2012_img_train.sample.tar") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("ILSVRC2012_img_train.tar", "147,897,477,120"), ("ILSVRC2012_img_val.tar", "6,744,924,160")]
+)
+def test_the_very_name_is_for_the_whole_archive(tmp_path: Path, name: str, size: str) -> None:
+    """A part of it under the same name is told at once, with the mend."""
+    path = tmp_path / name
+    path.write_bytes(bytes(1000))
+    with pytest.raises(SourceError, match=rf"{name} is not the whole .* 1,000 bytes, not {size}; .*or rename it"):
+        checking([path]).__enter__()
+    with path.open("wb") as handle:
+        handle.truncate(int(size.replace(",", "")))
+    assert known_md5(path)
+
+
+def test_the_devkit_is_known_by_its_name_alone(tmp_path: Path) -> None:
+    for size in (1000, 2_568_145):
+        path = tmp_path / "ILSVRC2012_devkit_t12.tar.gz"
+        path.write_bytes(bytes(size))
+        with (
+            pytest.raises(SourceError, match=r"not fa75699e90414af021442c21a62c3abf; fetch it again, or rename it"),
+            checking([path]) as finish,
+        ):
+            finish()
+
+
+def test_a_part_of_imagenet_under_its_name(
+    make: Callable[..., Block], images: dict[str, bytes], packed: Pack, tmp_path: Path
+) -> None:
+    path = Path(packed("tar", images)).rename(tmp_path / "ILSVRC2012_img_train.tar")
+    with pytest.raises(SourceError, match="is not the whole archive"):
+        make(str(path), tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+    assert len(make(str(path.rename(tmp_path / "some.tar")), tmp_path / "data")) == 42
 
 
 def test_a_whole_one_passes(make: Callable[..., Block], images: dict[str, bytes], packed: Pack, tmp_path: Path) -> None:

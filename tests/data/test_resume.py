@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from genmodel import durable
-from genmodel.data import prepare, shards
+from genmodel.data import shards
 from genmodel.data.block import Block
 from genmodel.data.members import Member
 from genmodel.data.pool import make_shards
@@ -24,11 +24,14 @@ Pack = Callable[[str, dict[str, bytes]], str]
 Tree = Callable[[Path], dict[str, bytes]]
 
 
+SHARD = 8  # images
+
+
 @pytest.fixture
 def unsynced(monkeypatch: pytest.MonkeyPatch, small_shards: None) -> None:
-    """Shards of 8 images made of slices of 1, on a disk that need not be waited for."""
+    """Shards of 8 images in slices as long as they may be, on a disk that need not be waited for."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
-    monkeypatch.setattr("genmodel.data.pool.SLICE", 1)
+    monkeypatch.setattr("genmodel.data.pool.SLICE", shards.SLICE)
 
 
 @pytest.fixture
@@ -37,11 +40,11 @@ def converted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], C
     log, real = tmp_path / "log", shards._convert
     log.touch()
 
-    def convert(member: Member) -> Any:
+    def convert(job: Any, member: Member) -> Any:
         handle = os.open(log, os.O_WRONLY | os.O_APPEND)
         os.write(handle, f"{member.name}\n".encode())
         os.close(handle)
-        return real(member)
+        return real(job, member)
 
     def since() -> Counter[str]:
         names = Counter(log.read_text().split())
@@ -52,34 +55,56 @@ def converted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], C
     return since
 
 
-# A resume makes again the shard that waited for its seal, and what there was of the one behind it.
-REPEATED_AT_MOST = 2 * 8
+@pytest.fixture
+def resumed(make: Make, tree: Tree, converted: Callable[[], Counter[str]]) -> Callable[..., int]:
+    """resumed(source, out, expected, workers) takes up a killed run; how many images it converted a second time."""
+
+    def resume(source: str, out: Path, expected: Files, workers: int = 1) -> int:
+        before, finished = converted(), out.exists()  # killed behind the last rename: made anew, as at any time
+        assert tree(make(source, out, workers=workers).path) == expected
+        assert not out.with_name(out.name + ".partial").exists()
+        return 0 if finished else (before & converted()).total()
+
+    return resume
 
 
 def test_killed_at_any_write_and_resumed_gives_the_same_bytes(
-    make: Make, files: Files, packed: Pack, tree: Tree, tmp_path: Path, unsynced: None, killed_at: Any, converted: Any
+    make: Make,
+    files: Files,
+    packed: Pack,
+    tree: Tree,
+    tmp_path: Path,
+    unsynced: None,
+    count_writes: Any,
+    resumed: Any,
+    converted: Any,
 ) -> None:
-    """60 kills, each before another write, some without the workers."""
+    """60 kills spread over all writes of a run, some without the workers."""
     source = packed("tar", files)
-    expected = tree(make(source, tmp_path / "whole").path)
-    kills, write, most = 0, 1, 0
-    while kills < 60:
-        out = tmp_path / f"{write}"
+    code, writes = count_writes(partial(make, source, tmp_path / "whole"))
+    expected = tree(tmp_path / "whole")
+    assert code == 0 and writes > 120
+    repeated = []
+    for kill in range(60):
+        out, write = tmp_path / f"{kill}", 1 + kill * (writes - 1) // 59
         converted()
-        code = killed_at(write, write % 4 != 1, partial(make, source, out))
-        assert code == -signal.SIGKILL, f"{write} writes are more than there were"
-        kills, write = kills + 1, write + 1 + kills % 2
-        before = converted()
-        assert tree(make(source, out, workers=1).path) == expected
-        most = max(most, (before & converted()).total())
-        assert not out.with_name(out.name + ".partial").exists()
-    print(f"at most {most} of {len(files)} images were converted twice")
-    assert most <= REPEATED_AT_MOST
-    assert killed_at(10_000, True, partial(make, source, tmp_path / "last")) == 0
+        code, _ = count_writes(partial(make, source, out), write, kill % 4 != 1)
+        assert code == -signal.SIGKILL, f"there was no write {write} of {writes}"
+        repeated.append(resumed(source, out, expected, 1 + kill % 3))
+    print(f"at most {max(repeated)} of {len(files)} images were converted twice")
+    assert max(repeated) <= SHARD
 
 
 def test_killed_at_any_time_and_resumed_gives_the_same_bytes(
-    make: Make, files: Files, packed: Pack, tree: Tree, tmp_path: Path, unsynced: None, in_child: Any, converted: Any
+    make: Make,
+    files: Files,
+    packed: Pack,
+    tree: Tree,
+    tmp_path: Path,
+    unsynced: None,
+    in_child: Any,
+    resumed: Any,
+    converted: Any,
 ) -> None:
     """40 kills at random times within a run's length."""
     source, rng = packed("tar", files), random.Random(0)
@@ -87,21 +112,106 @@ def test_killed_at_any_time_and_resumed_gives_the_same_bytes(
     assert in_child(partial(make, source, tmp_path / "whole")) == 0
     whole = time.monotonic() - began
     expected = tree(tmp_path / "whole")
-    kills, tries, most = 0, 0, 0
+    kills, tries, repeated = 0, 0, []
     while kills < 40:
         out = tmp_path / f"{tries}"
         converted()
         code = in_child(partial(make, source, out), kill_after=rng.uniform(0, whole))
         tries += 1
         assert code in (0, -signal.SIGKILL) and tries < 120
-        kills += code == -signal.SIGKILL
-        whole *= 1 if code else 0.9  # the machine has become faster
-        before, unfinished = converted(), not out.exists()  # a block that is in place is made anew, as at any time
-        assert tree(make(source, out, workers=1).path) == expected
-        if code and unfinished:
-            most = max(most, (before & converted()).total())
-    print(f"{tries - kills} of {tries} runs ended before their kill; at most {most} images were converted twice")
-    assert most <= REPEATED_AT_MOST
+        if code:
+            kills += 1
+            repeated.append(resumed(source, out, expected))
+        else:
+            whole *= 0.9  # the machine has become faster
+            assert tree(out) == expected
+    print(f"{tries - kills} of {tries} runs ended before their kill; at most {max(repeated)} images converted twice")
+    assert max(repeated) <= SHARD
+
+
+def killed_by(task: Callable[[], object], holder: Any, name: str, call: int) -> Callable[[], None]:
+    """`task` for a child that is killed, workers and all, at the n-th call of a function in any one process."""
+
+    def child() -> None:
+        real, calls = getattr(holder, name), iter(range(1, call + 1))
+
+        def lethal(*args: Any, **options: Any) -> Any:
+            if next(calls) == call:
+                os.killpg(os.getpgid(0), signal.SIGKILL)
+            return real(*args, **options)
+
+        setattr(holder, name, lethal)
+        task()
+
+    return child
+
+
+@pytest.mark.parametrize(("before", "after", "repeated"), [("one", "one", 0), ("one", "two", 5), ("", "", 5)])
+def test_only_rows_of_the_same_boot_are_built_upon(
+    before: str,
+    after: str,
+    repeated: int,
+    make: Make,
+    files: Files,
+    packed: Pack,
+    tree: Tree,
+    tmp_path: Path,
+    unsynced: None,
+    in_child: Any,
+    resumed: Any,
+    converted: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a power cut what was not synced may be gone, or empty: the shard is made anew."""
+    monkeypatch.setattr("genmodel.data.pool.SLICE", 1)
+    source, boot, out = packed("tar", files), tmp_path / "boot_id", tmp_path / "data"
+    expected = tree(make(source, tmp_path / "whole").path)
+    monkeypatch.setattr(shards, "_BOOT", boot)
+
+    def start(text: str) -> None:
+        boot.write_text(text) if text else boot.unlink(missing_ok=True)
+
+    converted()
+    start(before)
+    task = killed_by(partial(make, source, out, workers=1), shards, "_convert", SHARD + 6)
+    assert in_child(task) == -signal.SIGKILL
+    start(after)
+    partial_files = list((tmp_path / "data.partial/parts/00001").glob("*/*"))
+    assert sum(path.suffix == ".json" for path in partial_files) == 5
+    if before != after:
+        for path in partial_files:
+            path.write_bytes(b"")
+    assert resumed(source, out, expected) == repeated
+
+
+@pytest.mark.parametrize(
+    ("holder", "name", "calls"),
+    [(os, "pread", (7 + 7 + 4) * 2), (shards, "shard_header", 6 * 2), (shards.durable, "digest_file", 6 * 2)],
+)
+def test_killed_while_a_shard_is_finished(
+    holder: Any,
+    name: str,
+    calls: int,
+    make: Make,
+    files: Files,
+    packed: Pack,
+    tree: Tree,
+    tmp_path: Path,
+    unsynced: None,
+    in_child: Any,
+    resumed: Any,
+    converted: Any,
+) -> None:
+    """At rows that close the gaps of three shards, before the headers, and after them, at both sizes."""
+    source = packed("folder", files)  # read without pread
+    expected = tree(make(source, tmp_path / "whole").path)
+    for call in range(1, calls + 1, 2):
+        out = tmp_path / f"{call}"
+        converted()
+        task = killed_by(partial(make, source, out, workers=1), holder, name, call)
+        assert in_child(task) == -signal.SIGKILL
+        assert resumed(source, out, expected) <= SHARD
+    assert in_child(killed_by(partial(make, source, tmp_path / "last", workers=1), holder, name, calls + 1)) == 0
 
 
 def test_a_kill_leaves_the_old_block_and_a_resume_keeps_finished_shards(
@@ -121,8 +231,8 @@ def test_a_kill_leaves_the_old_block_and_a_resume_keeps_finished_shards(
     def until_killed() -> None:
         real = durable.write_text
 
-        def write_text(path: Path, content: str) -> None:
-            real(path, content)
+        def write_text(path: Path, content: str, sync: bool = True) -> None:
+            real(path, content, sync)
             if len(list(parts.glob("*.json"))) >= 3:
                 os.killpg(os.getpgid(0), signal.SIGKILL)
 
@@ -139,8 +249,7 @@ def test_a_kill_leaves_the_old_block_and_a_resume_keeps_finished_shards(
         todo.extend(missing)
         return make_shards(job, members, rows, missing, workers)
 
-    monkeypatch.setattr(prepare, "make_shards", watched)
-    assert len(make(source, out)) == 42
+    assert len(make(source, out, make=watched)) == 42
     assert len(todo) == 6 - len(done)
 
 

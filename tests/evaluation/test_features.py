@@ -33,8 +33,9 @@ def test_the_table_and_the_settings_know_the_same_extractors() -> None:
 
 
 def test_only_inception_gives_figures_their_published_names() -> None:
-    assert figure_names("inception") == ("fid", "kid", "inception_score")
-    assert figure_names("classifier") == ("fd_classifier", "kd_classifier", "is_classifier")
+    assert figure_names("inception") == ("fid", "fid_infinity", "kid", "inception_score")
+    names = ("fd_classifier", "fd_classifier_infinity", "kd_classifier", "is_classifier")
+    assert figure_names("classifier") == names
 
 
 @given(st.integers(0, 50), st.integers(1, 60))

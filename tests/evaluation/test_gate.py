@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from genmodel.config import GateConfig
 from genmodel.errors import IncomparableError
-from genmodel.evaluation.gate import decide
+from genmodel.evaluation.gate import as_markdown, decide
 
 GATE = GateConfig(margin=0.013)
 CONDITIONS = {"extractor": {"name": "classifier", "fingerprint": "e" * 64}, "block": "b" * 64, "n_samples": 1000}
@@ -23,6 +23,7 @@ def report(name: str, distance: float | str, bits: float | str | None = None, **
 def test_the_first_sound_model_is_promoted() -> None:
     decision = decide(report("vae", 12.5, 3.1), None, GATE)
     assert decision.outcome == "promote" and decision.champion is None
+    assert len(decision.reasons) == 1
     assert "no champion" in decision.reasons[0] and "12.5" in decision.reasons[0]
 
 
@@ -48,6 +49,84 @@ def test_reasons_hold_the_numbers() -> None:
         "fd_classifier 9 of vae against 10 of the champion dcgan: 10.00% lower, beyond the noise of 1.30%."
     ]
     assert "1.00% is within the noise" in decide(report("vae", 10.1), report("dcgan", 10.0), GATE).reasons[0]
+
+
+def with_interval(name: str, distance: float, low: float | str, high: float | str) -> dict[str, Any]:
+    return {**report(name, distance), "intervals": {"fd_classifier": [low, high]}}
+
+
+def test_overlapping_intervals_are_inconclusive_however_far_the_figures_are() -> None:
+    champion = with_interval("dcgan", 10.0, 8.5, 11.5)
+    decision = decide(with_interval("vae", 8.0, 7.0, 8.6), champion, GATE)
+    assert decision.outcome == "inconclusive"
+    assert "the intervals [7, 8.6] and [8.5, 11.5] overlap" in decision.reasons[0]
+    assert decision.candidate["interval"] == [7.0, 8.6] and "[7, 8.6]" in as_markdown(decision.as_dict())
+    assert decide(with_interval("vae", 12.0, 11.5, 12.5), champion, GATE).outcome == "inconclusive", "they touch"
+    apart = decide(with_interval("vae", 8.0, 7.0, 8.4), champion, GATE)
+    assert apart.outcome == "promote" and "apart by their intervals" in apart.reasons[0]
+    assert decide(with_interval("vae", 12.0, 11.6, 12.5), champion, GATE).outcome == "reject"
+    assert decide(with_interval("vae", 9.9, 9.89, 9.91), with_interval("dcgan", 10.0, 9.99, 10.01), GATE).outcome == (
+        "inconclusive"
+    ), "the margin holds for intervals that are too narrow"
+
+
+def test_intervals_that_are_missing_or_no_numbers_or_not_asked_for_leave_the_margin_alone() -> None:
+    champion, better = with_interval("dcgan", 10.0, 8.5, 11.5), with_interval("vae", 9.0, 7.0, 11.0)
+    assert decide(better, champion, GATE).outcome == "inconclusive"
+    assert decide(better, champion, GateConfig(intervals=False)).outcome == "promote"
+    for one in (report("vae", 9.0), with_interval("vae", 9.0, "nan", 11.0), {**report("vae", 9.0), "intervals": None}):
+        assert decide(one, champion, GATE).outcome == "promote"
+
+
+@pytest.mark.parametrize(
+    ("key", "bad", "good"),
+    [
+        ("precision", 0.04, 0.05),
+        ("precision_classifier", 0.04, 0.5),
+        ("recall_dinov2", 0.01, 0.06),
+        ("copied", 0.051, 0.05),
+        ("recall", "nan", 1.0),
+    ],
+)
+def test_guardrails_reject_with_a_reason_whatever_the_distance(key: str, bad: float | str, good: float) -> None:
+    def held(value: float | str, champion: dict[str, Any] | None) -> Any:
+        made = report("vae", 1.0)
+        return decide({**made, "figures": {**made["figures"], key: value}}, champion, GATE)
+
+    for champion in (None, report("dcgan", 10.0)):
+        decision = held(bad, champion)
+        assert decision.outcome == "reject"
+        assert len(decision.reasons) == 2 and f"{key} {bad} is beyond the " in decision.reasons[1]
+        fine = held(good, champion)
+        assert fine.outcome == "promote" and len(fine.reasons) == 1
+        assert [check.passed for check in fine.checks].count(True) == 1
+
+
+def test_every_reason_is_told_of_a_candidate_with_several() -> None:
+    made = report("vae", 20.0)
+    made["figures"] |= {"precision": 0.01, "recall": 0.02, "copied": 0.5}
+    decision = decide(made, report("dcgan", 10.0), GATE)
+    assert decision.outcome == "reject" and len(decision.reasons) == 4
+    text = as_markdown(decision.as_dict())
+    assert text.startswith("# Reject\n") and text.count("**failed**") == 3
+    assert all(reason in text for reason in decision.reasons)
+
+
+def test_figures_that_the_report_lacks_are_said_to_be_not_held() -> None:
+    decision = decide(report("vae", 9.0), None, GATE)
+    assert {check.name: check.passed for check in decision.checks} == {
+        "precision": None,
+        "recall": None,
+        "copied": None,
+    }
+    assert "The floor of recall, 0.05, was not held: no such figure." in as_markdown(decision.as_dict())
+
+
+def test_the_rule_is_a_part_of_the_decision() -> None:
+    rule = GateConfig(margin=0.2, min_recall=0.4)
+    decision = decide(report("vae", 9.0), report("dcgan", 10.0), rule)
+    assert decision.outcome == "inconclusive"
+    assert decision.rule["min_recall"] == 0.4 and "margin 0.2" in as_markdown(decision.as_dict())
 
 
 def test_a_champion_whose_distance_is_zero_or_no_number() -> None:

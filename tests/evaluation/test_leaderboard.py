@@ -9,19 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genmodel.errors import EvaluationError, IncomparableError
-from genmodel.evaluation.leaderboard import leaderboard, markdown, show, write
+from genmodel.evaluation.leaderboard import leaderboard, markdown, seeds_table, show, write
 from genmodel.evaluation.page import write_page
 from genmodel.pixels import save_grid
 
 
-def report(name: str, distance: float | str, bits: float | None = None, extractor: str = "classifier") -> dict:
+def report(
+    name: str, distance: float | str, bits: float | None = None, extractor: str = "classifier", recipe: str = ""
+) -> dict:
     figures = {f"fd_{extractor}": distance, f"kd_{extractor}": 0.0123456, "bits_per_dim": bits}
     if extractor == "classifier":
         figures["is_classifier"] = 8.76543
     return {
         "name": name,
         "family": "dcgan" if bits is None else "vae",
-        "weights": "0" * 64,
+        "weights": name.ljust(64, "0"),
+        "recipe": recipe or name,
+        "seed": 0,
+        "intervals": {f"fd_{extractor}": (0.5, 99.0)},
         "conditions": {
             "extractor": {"name": extractor, "fingerprint": "e" * 64},
             "block": "b" * 64,
@@ -80,10 +85,46 @@ def test_csv_keeps_all_digits_and_markdown_lines_up(tmp_path: Path) -> None:
     assert list(pd.read_csv(tmp_path / "l.csv")["fd_classifier"]) == [9.87654, 12.3456]
     lines = (tmp_path / "l.md").read_text().splitlines()
     assert len(lines) == 4 and len({len(line) for line in lines}) == 1
-    assert [line.count("|") for line in lines] == [len(frame.columns) + 1] * 4
-    assert "|         12.35 |" in lines[3] and "n/a" in lines[3]
+    ends = [name for name in frame if name.endswith(("_low", "_high"))]
+    assert "fd_classifier_low" in ends
+    assert [line.count("|") for line in lines] == [len(frame.columns) - len(ends) + 1] * 4
+    assert "| 12.35 [0.5000, 99.00] |" in lines[3] and "n/a" in lines[3]
     assert "| ------------- |" in lines[1] and "------------: |" in lines[1]
     assert markdown(frame) == (tmp_path / "l.md").read_text()
+
+
+def test_intervals_stand_beside_their_figures() -> None:
+    row = leaderboard([report("gan", 12.3456)]).to_dict("records")[0]
+    names = list(row)
+    assert names[names.index("fd_classifier") + 1 :][:2] == ["fd_classifier_low", "fd_classifier_high"]
+    assert (row["fd_classifier_low"], row["fd_classifier_high"]) == (0.5, 99.0)
+    assert row["bits_per_dim"] == row["bits_per_dim_low"] == "n/a"
+
+
+def test_models_that_differ_in_their_seed_alone_are_told_with_mean_and_spread(tmp_path: Path) -> None:
+    seeds = [
+        report(f"vae-{seed}", distance, bits=4.0 + seed, recipe="v") for seed, distance in enumerate((3.0, 5.0, 7.0))
+    ]
+    reports = [*seeds, report("gan", 4.0)]
+    frame = leaderboard(reports).set_index("model")
+    assert list(frame["seeds"]) == [3, "n/a", 3, 3]
+    assert frame.loc["vae-1", "fd_classifier_mean"] == 5.0 and frame.loc["vae-1", "fd_classifier_spread"] == 2.0
+    assert frame.loc["gan", "fd_classifier_mean"] == "n/a"
+    table = seeds_table(reports)
+    assert table is not None and len(table) == 1
+    assert table.loc[0, "models"] == "vae-0, vae-1, vae-2"
+    assert (
+        table.loc[0, "fd_classifier"] == "5.000 \u00b1 2.000" and table.loc[0, "bits_per_dim"] == "5.000 \u00b1 1.000"
+    )
+    write(leaderboard(reports), tmp_path / "l.csv", tmp_path / "l.md", table)
+    assert "Over training seeds" in (tmp_path / "l.md").read_text()
+
+
+def test_one_seed_alone_has_no_spread() -> None:
+    assert seeds_table([report("a", 1.0), report("b", 2.0)]) is None
+    assert "seeds" not in leaderboard([report("a", 1.0), report("b", 2.0)])
+    twin = {**report("a", 1.0), "name": "b"}  # the same weights under another name are no other seed
+    assert seeds_table([report("a", 1.0), twin]) is None
 
 
 def test_cells_for_people() -> None:

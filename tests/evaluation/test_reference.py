@@ -8,8 +8,8 @@ from genmodel.config import EvaluationConfig
 from genmodel.data.block import Block
 from genmodel.errors import EvaluationError, IncomparableError, ModelError
 from genmodel.evaluation.features import extract, image_batches, spread
+from genmodel.evaluation.figures import Real
 from genmodel.evaluation.reference import Reference, make_reference
-from genmodel.evaluation.statistics import moments
 
 CLASSIFIER = EvaluationConfig(samples=50, classifier_images=640)
 PIXELS = EvaluationConfig(samples=50, extractor="pixels")
@@ -28,15 +28,19 @@ def test_it_describes_itself(block: Block, reference: Reference) -> None:
     assert set(about["files"]) == {"statistics.safetensors", "extractor.safetensors"}
 
 
-def test_it_holds_features_and_moments_of_the_train_images(block: Block, reference: Reference) -> None:
+def test_it_holds_all_that_is_known_of_the_train_images(block: Block, reference: Reference) -> None:
     extractor = reference.extractor(CLASSIFIER)
     rows = spread(block.rows("train"), 50)
     values = extract(extractor, image_batches(block, 16, rows)).values
-    torch.testing.assert_close(reference.features, values)
-    mean, covariance = moments(values)
-    assert reference.moments.covariance.dtype == torch.float64
-    torch.testing.assert_close(reference.moments.mean, mean)
-    torch.testing.assert_close(reference.moments.covariance, covariance)
+    control = extract(extractor, image_batches(block, 16, block.rows("val"))).values
+    assert reference.about["n_held_out"] == len(control) and reference.about["of"] == len(block.rows("train"))
+    for name, expected in Real.of(values, control)._asdict().items():
+        torch.testing.assert_close(getattr(reference.real, name), expected)
+    images = torch.from_numpy(block.gather(16, rows)).double()
+    assert reference.levels.mean == pytest.approx(float(images.mean()))
+    assert reference.levels.deviation == pytest.approx(float(images.std(correction=0)))
+    assert reference.levels.variance == pytest.approx(float(images.var(dim=0, correction=0).mean()))
+    assert (reference.levels.low, reference.levels.high) == (int(images.min()), int(images.max()))
 
 
 def test_making_it_again_gives_the_same_bytes_and_replaces_the_old(
@@ -58,28 +62,38 @@ def test_all_images_are_taken_where_there_are_fewer_than_asked_for(block: Block,
 
 
 def test_another_block_is_refused(block: Block, single_class_block: Block, reference: Reference) -> None:
-    reference.check(block)
+    reference.check(block, CLASSIFIER)
     with pytest.raises(IncomparableError, match=r"was made for block .* make it again"):
-        reference.check(single_class_block)
+        reference.check(single_class_block, CLASSIFIER)
 
 
 @pytest.mark.parametrize(
     ("key", "value", "words"),
-    [("resize", "nearest-1", "for resize nearest-1"), ("image_size", 64, "at 64 px, but .* holds 16")],
+    [
+        ("resize", "nearest-1", "for resize nearest-1"),
+        ("image_size", 64, "at 64 px, but .* holds 16"),
+        ("split", "all", "for split all, not train"),
+        ("n", 49, "for number of images 49, not 50"),
+    ],
 )
-def test_another_recipe_or_size_is_refused(
+def test_another_recipe_size_split_or_number_is_refused(
     block: Block, reference: Reference, key: str, value: object, words: str
 ) -> None:
-    other = Reference(reference.path, {**reference.about, key: value}, reference.moments, reference.features)
+    other = Reference(reference.path, {**reference.about, key: value}, reference.real)
     with pytest.raises(IncomparableError, match=words):
-        other.check(block)
+        other.check(block, CLASSIFIER)
+
+
+def test_another_number_of_images_in_the_settings_is_refused(block: Block, reference: Reference) -> None:
+    with pytest.raises(IncomparableError, match="for number of images 50, not 60"):
+        reference.check(block, EvaluationConfig(samples=60))
 
 
 def test_another_extractor_is_refused(reference: Reference) -> None:
     with pytest.raises(IncomparableError, match=r"with extractor classifier, but evaluation.extractor is pixels"):
         reference.extractor(PIXELS)
     entry = {**reference.about["extractor"], "fingerprint": "0" * 64}
-    other = Reference(reference.path, {**reference.about, "extractor": entry}, reference.moments, reference.features)
+    other = Reference(reference.path, {**reference.about, "extractor": entry}, reference.real)
     with pytest.raises(IncomparableError, match="another classifier"):
         other.extractor(CLASSIFIER)
 

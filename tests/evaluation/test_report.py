@@ -1,17 +1,23 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from genmodel.config import EvaluationConfig
 from genmodel.data.block import Block
 from genmodel.errors import IncomparableError
+from genmodel.evaluation.classes import inception_score
+from genmodel.evaluation.distances import frechet_distance, kernel_distance
 from genmodel.evaluation.features import extract
+from genmodel.evaluation.manifold import manifold, nearest, neighbours
 from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.evaluation.report import Report, evaluate
-from genmodel.evaluation.statistics import frechet_distance, inception_score, kernel_distance, moments
+from genmodel.evaluation.similarity import ms_ssim, psnr, ssim
 from genmodel.saved import load_model, sample
 
 CONFIG = EvaluationConfig(samples=40, seed=5, classifier_images=640)
@@ -31,9 +37,24 @@ def test_figures_are_those_of_the_samples(report: Report, reference: Reference, 
     model, _ = load_model(vae_folder)
     values, logits = extract(reference.extractor(CONFIG), [sample(model, 40, seed=5)])
     assert logits is not None
-    assert report.figures["fd_classifier"] == pytest.approx(frechet_distance(reference.moments, moments(values)))
-    assert report.figures["kd_classifier"] == pytest.approx(kernel_distance(reference.features, values))
-    assert report.figures["is_classifier"] == pytest.approx(inception_score(logits))
+    real = reference.real
+    expected = {
+        "fd_classifier": frechet_distance(real.mean, real.root, values),
+        "kd_classifier": kernel_distance(real.features, values),
+        "is_classifier": inception_score(logits),
+        **manifold(real.features, neighbours(real.features), values, neighbours(values))._asdict(),
+    }
+    for name, estimate in expected.items():
+        assert report.figures[name] == pytest.approx(estimate.value), name
+    pairs = sample(model, 40, seed=5).permute(0, 3, 1, 2)
+    assert report.figures["pair_ms_ssim"] == pytest.approx(float(ms_ssim(pairs[::2], pairs[1::2]).mean()))
+
+
+def test_each_figure_lies_in_its_interval(report: Report) -> None:
+    assert report.intervals.keys() == {name for name, value in report.figures.items() if value is not None}
+    for name, (low, high) in report.intervals.items():
+        value = report.figures[name]
+        assert value is not None and low <= value <= high, name
 
 
 def test_bits_per_dim_is_the_mean_over_the_val_split(report: Report, block: Block, vae_folder: Path) -> None:
@@ -44,6 +65,20 @@ def test_bits_per_dim_is_the_mean_over_the_val_split(report: Report, block: Bloc
     assert report.figures["bits_per_dim"] == pytest.approx(float(bits.double().mean()), rel=1e-6)
 
 
+def test_the_weighted_bound_and_the_reconstructions_are_of_the_same_images(
+    report: Report, block: Block, vae_folder: Path
+) -> None:
+    model, _ = load_model(vae_folder)
+    images = torch.from_numpy(block.gather(16, block.rows("val")))
+    weighted = model.importance_weighted_bits(images, torch.Generator().manual_seed(5), CONFIG.importance_samples)
+    assert report.figures["bits_per_dim_iw"] == pytest.approx(float(weighted.mean()), rel=1e-6)
+    bound = report.figures["bits_per_dim"]
+    assert bound is not None and float(weighted.mean()) < bound
+    levels, rebuilt = images.permute(0, 3, 1, 2), (model.reconstruct(images) + 1) * 127.5
+    assert report.figures["psnr"] == pytest.approx(float(psnr(levels, rebuilt).mean()))
+    assert report.figures["ssim"] == pytest.approx(float(ssim(levels, rebuilt).mean()))
+
+
 def test_conditions_are_all_that_figures_depend_on(report: Report, block: Block, reference: Reference) -> None:
     fingerprint = reference.about["extractor"]["fingerprint"]
     assert report.as_dict()["conditions"] == {
@@ -51,8 +86,11 @@ def test_conditions_are_all_that_figures_depend_on(report: Report, block: Block,
         "block": block.digest,
         "image_size": 16,
         "resize": block.resize,
+        "split": "train",
         "n_real": 40,
+        "n_held_out": len(block.rows("val")),
         "n_samples": 40,
+        "importance_samples": 64,
         "seed": 5,
     }
 
@@ -62,30 +100,60 @@ def test_a_report_is_the_same_every_time_and_holds_no_times(
 ) -> None:
     again, timing = evaluate(vae_folder, block, reference, CONFIG)
     assert json.dumps(again.as_dict()) == json.dumps(report.as_dict())
-    assert set(report.as_dict()) == {"name", "family", "fingerprint", "weights", "conditions", "figures"}
+    assert set(report.as_dict()) == {
+        "name", "family", "fingerprint", "weights", "recipe", "seed",
+        "conditions", "figures", "intervals", "memorisation", "health",
+    }  # fmt: skip
     assert (report.name, report.family) == ("small-vae", "vae")
-    assert timing.seconds > 0 and timing.sampling_images_per_second > 0 and timing.features_images_per_second > 0
+    assert all(value > 0 for value in timing.as_dict().values()) and len(timing.as_dict()) == 3
+
+
+def test_the_picture_shows_samples_beside_the_nearest_training_images(
+    block: Block, reference: Reference, vae_folder: Path, tmp_path: Path
+) -> None:
+    evaluate(vae_folder, block, reference, CONFIG, picture=tmp_path / "neighbours.png")
+    page = np.asarray(Image.open(tmp_path / "neighbours.png").convert("RGB"))
+    step = 16 * 4 + 2  # 16 px, drawn 4 times as large
+    assert page.shape == (8 * step + 2, 8 * step + 2, 3)
+    tiles = [page[2 + r * step :: 4, 2 + c * step :: 4][:16, :16] for r in range(8) for c in range(8)]
+    model, _ = load_model(vae_folder)
+    samples = sample(model, 40, seed=5)
+    rows = reference.rows(block)
+    values, _ = extract(reference.extractor(CONFIG), [samples])
+    nearby = nearest(values, reference.real.features, 3)[1]
+    shown = set()
+    for place in range(0, 64, 4):
+        (number,) = [n for n in range(40) if np.array_equal(samples[n].numpy(), tiles[place])][:1]
+        shown.add(number)
+        for tile, row in zip(tiles[place + 1 : place + 4], nearby[number].tolist(), strict=True):
+            assert np.array_equal(tile, block.gather(16, rows[[row]])[0])
+    assert len(shown) > 8
 
 
 def test_what_does_not_apply_is_null(block: Block, gan_folder: Path, tmp_path: Path) -> None:
     config = EvaluationConfig(samples=16, extractor="pixels")
     report, _ = evaluate(gan_folder, block, make_reference(block, 16, config, tmp_path / "reference"), config)
-    assert set(report.figures) == {"fd_pixels", "kd_pixels", "bits_per_dim"}  # no classes, so no Inception score
-    assert report.figures["bits_per_dim"] is None
+    assert set(report.figures) == {
+        "fd_pixels", "fd_pixels_infinity", "kd_pixels", "precision", "recall", "density", "coverage",
+        "pair_ms_ssim", "copied", "bits_per_dim", "bits_per_dim_iw", "psnr", "ssim",
+    }  # no classes, so no Inception score  # fmt: skip
+    none = {name for name, value in report.figures.items() if value is None}
+    assert none == {"bits_per_dim", "bits_per_dim_iw", "psnr", "ssim"} and not none & report.intervals.keys()
 
 
 def test_figures_are_rounded_and_json_can_hold_them_all(report: Report) -> None:
     figures = {"a": 1.23456789, "b": math.nan, "c": None, "d": math.inf, "e": 123456789.0}
-    odd = Report(name="m", family="vae", fingerprint="f", weights="w", conditions={}, figures=figures)
-    written = odd.as_dict()["figures"]
-    assert written == {"a": 1.23457, "b": "nan", "c": None, "d": "inf", "e": 123457000.0}
+    odd = replace(report, figures=figures, intervals={"a": (1.23456789, 2.0), "b": (math.nan, math.nan)})
+    written = odd.as_dict()
+    assert written["figures"] == {"a": 1.23457, "b": "nan", "c": None, "d": "inf", "e": 123457000.0}
+    assert written["intervals"] == {"a": [1.23457, 2.0], "b": ["nan", "nan"]}
     json.dumps(written, allow_nan=False)
 
 
 def test_a_model_of_another_size_is_refused(
     block: Block, reference: Reference, vae_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = Reference(reference.path, {**reference.about, "image_size": 8}, reference.moments, reference.features)
+    other = Reference(reference.path, {**reference.about, "image_size": 8}, reference.real)
     monkeypatch.setattr(block, "sizes", [8, 16])
     with pytest.raises(IncomparableError, match=r"makes images of 16 px, but .* was made at 8 px"):
         evaluate(vae_folder, block, other, CONFIG)

@@ -1,25 +1,39 @@
 """Raw images -> data/ -> data.dvc, and the same data again in a fresh clone."""
 
+import contextlib
 import shutil
 import subprocess
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from flows import versioning
-from flows.prepare import Origin, ensure
+from flows.origin import Origin, Step
+from flows.prepare import ensure, main
+from genmodel.data.block import Block
 from genmodel.errors import VersioningError
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.slow]
 
 DIGITS = Origin(source="digits", sizes=(16,))
+RICH = Origin(
+    source="val.tar",
+    sizes=(64, 256),
+    val_fraction=0.2,
+    devkit="kit.tar.gz",
+    updates=(Step(source="more", allow_rejects=0.5), Step(source="/abs/val.tar", devkit="../kit")),
+)
 
 
-def prepare(root: Path, origin: Origin) -> Any:
+def prepare(root: Path, origin: Origin, **options: Any) -> Any:
     from flows.prepare import prepare
 
-    return prepare(root, origin, workers=1, return_state=True)
+    return prepare(root, origin, workers=1, return_state=True, **options)
 
 
 def forget_data(root: Path) -> None:
@@ -27,18 +41,29 @@ def forget_data(root: Path) -> None:
     shutil.rmtree(root / ".dvc/cache")
 
 
-def test_a_fresh_clone_makes_the_same_data_again(empty_project, tmp_path: Path) -> None:
+def clone_of(root: Path) -> Path:
+    """What git has of the project once data.dvc is committed, beside it."""
+    subprocess.run(["git", "add", "data.dvc", ".dvc"], cwd=root, check=True)
+    author = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    subprocess.run(["git", *author, "commit", "--quiet", "--message", "data"], cwd=root, check=True)
+    clone = root.with_name("clone")
+    subprocess.run(["git", "clone", "--quiet", str(root), str(clone)], check=True)
+    assert not (clone / "data").exists()
+    return clone
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_fresh_clone_makes_the_same_data_again(empty_project) -> None:
     root = empty_project.root
     state = prepare(root, DIGITS)
     assert state.is_completed(), state
     written = (root / "data.dvc").read_bytes()
+    assert yaml.safe_load(written)["meta"] == {"source": "digits", "sizes": [16]}
     assert Origin.of_data(root) == DIGITS
-    subprocess.run(["git", "add", "data.dvc", ".dvc"], cwd=root, check=True)
-    author = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
-    subprocess.run(["git", *author, "commit", "--quiet", "--message", "data"], cwd=root, check=True)
-    clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "--quiet", str(root), str(clone)], check=True)
-    assert not (clone / "data").exists()
+    clone = clone_of(root)
     assert ensure(clone, workers=1) == versioning.digest(root)
     assert (clone / "data.dvc").read_bytes() == written
     assert versioning.matches(clone)
@@ -51,9 +76,182 @@ def test_a_fresh_clone_makes_the_same_data_again(empty_project, tmp_path: Path) 
     assert versioning.digest(clone) == "0" * 32 + ".dir", "data.dvc is not touched"
 
 
+@pytest.fixture
+def sources(tmp_path: Path, raw: Path) -> list[str]:
+    """Three folders beside the project, as it names them: 30 circles, 20 squares, and all 60 images."""
+    shutil.copytree(raw / "circle", tmp_path / "first" / "circle")
+    for path in sorted((raw / "square").iterdir())[:20]:
+        (tmp_path / "more" / "square").mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "more" / "square")
+    return ["../first", "../more", "../raw"]
+
+
+@pytest.fixture
+def command(
+    empty_project,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., str]:
+    """Runs `python -m flows.prepare` in the project; what it says."""
+    monkeypatch.chdir(empty_project.root)
+
+    def run(*words: str) -> str:
+        caplog.clear()
+        capsys.readouterr()
+        with contextlib.suppress(SystemExit):
+            main([*words, "--workers", "1"])
+        said = capsys.readouterr()
+        return caplog.text + said.out + said.err
+
+    return run
+
+
+def test_updates_are_shards_of_their_own_and_a_clone_makes_them_all_again(
+    empty_project, command: Callable[..., str], sources: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = empty_project.root
+    command("--source", sources[0], "--sizes", "8", "--val-fraction", "0.25")
+    assert Block.open(root / "data").facts["val_fraction"] == 0.25
+    before = tree(root / "data")
+    said = command("--update", "--source", sources[1], "--allow-rejects", "0.5")
+    assert "20 new images, 0 rejected, 0 were there already" in said
+    assert "a push sends 4 new files, " in said and "8/shard-00001.npy  3,968" in said and "ledger-001" in said
+    command("--update", "--source", sources[2])
+    after = tree(root / "data")
+    assert all(after[name] == content for name, content in before.items() if name != "block.json")
+    assert len(Block.open(root / "data")) == 60
+    told = {"source": "../first", "sizes": [8], "val_fraction": 0.25}
+    steps = [{"source": "../more", "allow_rejects": 0.5}, {"source": "../raw"}]
+    assert yaml.safe_load((root / "data.dvc").read_text())["meta"] == told | {"updates": steps}
+    assert versioning.matches(root) and not (root / "data.update.json").exists()
+
+    clone = clone_of(root)
+    add, added = Step.add, []
+
+    def dies_at_the_second(step: Step, *rest: Any) -> Any:
+        added.append(step.source)
+        if len(added) == 2:
+            raise KeyboardInterrupt
+        return add(step, *rest)
+
+    monkeypatch.setattr(Step, "add", dies_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        ensure(clone, workers=1)
+    assert not (clone / "data").exists()
+    assert ensure(clone, workers=1) == versioning.digest(root)
+    assert added == ["../more", "../raw", "../raw"], "what was finished is not made again"
+    assert tree(clone / "data") == after
+    assert (clone / "data.dvc").read_bytes() == (root / "data.dvc").read_bytes()
+    assert sorted(path.name for path in clone.iterdir() if path.name.startswith("data")) == ["data", "data.dvc"]
+
+    said = command("--sizes", "16")  # all the steps at another size
+    assert Block.open(root / "data").sizes == [16] and len(Block.open(root / "data").facts["generations"]) == 3
+    assert Origin.of_data(root) == replace(Origin.of_data(clone), sizes=(16,)), said
+
+
+def test_an_update_with_nothing_new_leaves_data_dvc_alone(
+    empty_project, command: Callable[..., str], sources: list[str]
+) -> None:
+    root = empty_project.root
+    command("--source", sources[2], "--sizes", "8")
+    before = tree(root / "data"), (root / "data.dvc").read_bytes()
+    for _ in range(2):
+        said = command("--update", "--source", sources[1])
+        assert "0 new images, 0 rejected, 20 were there already" in said
+        assert "a push has nothing to send" in said and "nothing is new: data.dvc stays as it is" in said
+        assert "commit it" not in said
+        assert (tree(root / "data"), (root / "data.dvc").read_bytes()) == before
+        assert not (root / "data.update.json").exists()
+
+
+def test_an_update_that_was_not_versioned_is_versioned_by_the_same_command(
+    empty_project, command: Callable[..., str], sources: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = empty_project.root
+    command("--source", sources[0], "--sizes", "8")
+    before = (root / "data.dvc").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(versioning, "add", lambda *_: (_ for _ in ()).throw(VersioningError("no space left")))
+        assert "error: no space left" in command("--update", "--source", sources[1])
+    assert (root / "data.dvc").read_bytes() == before and not versioning.matches(root)
+    said = command("--update", "--source", sources[2])
+    assert "error: the data folder does not match data.dvc" in said, "another source is another update"
+    said = command("--update", "--source", sources[1])
+    assert "0 new images" in said and "commit it" in said
+    assert Origin.of_data(root).updates == (Step(source="../more"),) and versioning.matches(root)
+
+    empty_project.dvc("remote", "add", "--default", "store", str(root.with_name("store")))  # what was not pushed
+    assert "pushed to store" in command("--update", "--source", sources[1])
+    forget_data(root)
+    assert versioning.restore(root)
+
+
+def test_an_update_needs_data_as_versioned(empty_project, command: Callable[..., str], sources: list[str]) -> None:
+    root = empty_project.root
+    assert "data.dvc is missing: version some data first" in command("--update", "--source", sources[1])
+    command("--source", sources[0], "--sizes", "8")
+    assert "error: --update needs --source" in command("--update")
+    for option in (["--sizes", "16"], ["--val-fraction", "0.5"]):
+        assert "error: --update keeps the data's sizes" in command("--update", "--source", sources[1], *option)
+    (root / "data" / "stray").write_text("by hand")
+    before = tree(root / "data"), (root / "data.dvc").read_bytes()
+    said = command("--update", "--source", sources[1])
+    assert "error: the data folder does not match data.dvc" in said
+    assert (tree(root / "data"), (root / "data.dvc").read_bytes()) == before
+    (root / "data" / "stray").unlink()
+    forget_data(root)  # then it is made again first
+    command("--update", "--source", sources[1])
+    assert len(Block.open(root / "data")) == 50
+    forget_data(root)
+    shutil.rmtree(root / sources[1])
+    with pytest.raises(VersioningError, match=r"cannot be made again: there is no source at \S*more: [^\n]+$"):
+        ensure(root)
+    assert not list(root.glob("data.steps-*")), "nothing was made in vain"
+
+
+def test_the_devkit_is_passed_on(empty_project, command: Callable[..., str], sources: list[str], raw: Path) -> None:
+    """Here one that is none: genmodel's own tests read real ones."""
+    kit = empty_project.root.with_name("kit.tar.gz")
+    with tarfile.open(kit, "w:gz") as nothing:
+        nothing.add(raw / "circle/000.png", "readme.txt")
+    with tarfile.open(kit.with_name("val.tar"), "w") as val:
+        val.add(raw / "circle/000.png", "ILSVRC2012_val_00000001.JPEG")
+    words = ["--source", "../val.tar", "--devkit", "../kit.tar.gz"]
+    assert "kit.tar.gz is not the devkit of ILSVRC2012" in command(*words)
+    command("--source", sources[0], "--sizes", "8")
+    assert "kit.tar.gz is not the devkit of ILSVRC2012" in command("--update", *words)
+    assert Origin.of_data(empty_project.root).updates == ()
+
+
+def test_tiny_imagenet_b_added_to_a(
+    empty_project, command: Callable[..., str], tmp_path: Path, shared_data: Callable[[str], Path]
+) -> None:
+    """Some 300 images of each archive."""
+    root = empty_project.root
+    for part in ("a", "b"):
+        with (
+            tarfile.open(shared_data(f"tiny-imagenet-{part}.tar.gz")) as whole,
+            tarfile.open(tmp_path / f"{part}.tar.gz", "w:gz") as some,
+        ):
+            members = [member for member, _ in zip(whole, range(300), strict=False) if member.isfile()]
+            for member in members:
+                some.addfile(member, whole.extractfile(member))
+    command("--source", "../a.tar.gz", "--sizes", "64")
+    before = tree(root / "data")
+    images = len(Block.open(root / "data"))
+    assert images > 250 and "a push sends" in command("--update", "--source", "../b.tar.gz")
+    after = tree(root / "data")
+    assert all(after[name] == content for name, content in before.items() if name != "block.json")
+    assert len(Block.open(root / "data")) > images + 250 and versioning.matches(root)
+    clone = clone_of(root)
+    assert ensure(clone, workers=1) == versioning.digest(root) and tree(clone / "data") == after
+
+
 def test_prepared_data_is_pushed_where_a_remote_is_set(toy, tmp_path: Path) -> None:
     toy.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
     assert prepare(toy.root, DIGITS).is_completed()
+    assert "verify = true" in (toy.root / ".dvc/config").read_text()
     forget_data(toy.root)
     assert versioning.restore(toy.root)
 
@@ -73,8 +271,6 @@ def test_a_source_that_is_not_there_is_one_line_and_leaves_all_as_it_was(toy, ca
 def test_the_command_line_names_what_is_wrong(
     toy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from flows.prepare import main
-
     monkeypatch.chdir(toy.root)
     with pytest.raises(SystemExit, match="2"):
         main(["--sizes", "64;256"])
@@ -83,6 +279,10 @@ def test_the_command_line_names_what_is_wrong(
     with pytest.raises(SystemExit, match="2"):
         main([])
     assert capsys.readouterr().err.startswith("error: data.dvc: meta must hold source and sizes")
+    toy.write("data.dvc", "outs: []\nmeta: {source: digits, sizes: [16], updates: [more]}\n")
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert "and a source for each of the updates" in capsys.readouterr().err
 
 
 def test_what_the_options_leave_open_is_as_data_dvc_has_it(toy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,11 +293,20 @@ def test_what_the_options_leave_open_is_as_data_dvc_has_it(toy, monkeypatch: pyt
     monkeypatch.setattr(prepare.launch, "run", lambda _flow, _settings, **given: asked.append(given["origin"]))
     monkeypatch.setattr(versioning, "digest", lambda _root: "")
     prepare.main([])
-    versioning.add(toy.root, {"source": "raw", "sizes": [8], "allow_rejects": 0.5})
+    versioning.add(toy.root, {"source": "raw", "sizes": [8], "allow_rejects": 0.5})  # as earlier versions wrote it
     prepare.main([])
+    prepare.main(["--devkit", "kit.tar.gz", "--val-fraction", "0.5"])
     prepare.main(["--source", "../elsewhere.tar", "--sizes", "64,256", "--allow-rejects", "0.01"])
+    versioning.add(toy.root, RICH.as_dict())
+    prepare.main([])
+    prepare.main(["--source", "raw"])
+    prepare.main(["--update", "--source", "new", "--devkit", "/kit"])
     assert asked == [
         DIGITS,
         Origin(source="raw", sizes=(8,), allow_rejects=0.5),
+        Origin(source="raw", sizes=(8,), allow_rejects=0.5, val_fraction=0.5, devkit="kit.tar.gz"),
         Origin(source="../elsewhere.tar", sizes=(64, 256)),
+        RICH,
+        Origin(source="raw", sizes=(64, 256), val_fraction=0.2),
+        replace(RICH, updates=(*RICH.updates, Step(source="new", devkit="/kit"))),
     ]

@@ -1,5 +1,7 @@
 import json
+import os
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from flows.record import (
     batches,
     flatten,
     git_commit,
-    logged_images,
+    read_finished,
     read_history,
     read_rows,
     sample_grids,
@@ -90,17 +92,16 @@ def test_sample_grids_are_named_by_images_seen(tmp_path: Path) -> None:
     assert sample_grids(tmp_path / "absent") == {}
 
 
-def test_a_logged_image_keeps_its_name_and_counts_only_with_its_thumbnail(tmp_path: Path) -> None:
+def test_a_logged_image_keeps_its_name_wherever_it_is_copied_to(tmp_path: Path) -> None:
     path, folder = tmp_path / "0000000064.png", tmp_path / "images"
     Image.new("RGB", (600, 300), "red").save(path)
     folder.mkdir()
     write_logged_images({64: path}, "run", folder)
+    os.utime(path, (1, 1))
     write_logged_images({64: path}, "run", folder)
     thumbnail, picture = sorted(folder.iterdir())
     assert picture.read_bytes() == path.read_bytes()
     assert Image.open(thumbnail).size == (256, 128)
-    assert logged_images([f"images/{thumbnail.name}", f"images/{picture.name}", "images/notes.png"]) == {64}
-    assert logged_images([f"images/{picture.name}"]) == frozenset()
 
 
 def test_settings_are_flattened() -> None:
@@ -136,3 +137,17 @@ def test_data_and_training_are_read_from_disk(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"name": "dcgan-small", "fingerprint": "ff", "config": {"family": "dcgan"}}')
     training = Training.of_model(tmp_path, data)
     assert (training.name, training.family, training.fingerprint) == ("dcgan-small", "dcgan", "ff")
+    assert Training.from_dict(json.loads(json.dumps(asdict(training)))) == training
+
+
+def test_a_finished_model_s_rows_are_those_of_its_record_with_their_own_times(
+    training: Training, tmp_path: Path
+) -> None:
+    (tmp_path / "history.csv").write_text("images_seen,step,loss/a\n64,1,0.5\n128,2,0.25\n")
+    assert [row.time_ms for row in read_finished(tmp_path, tmp_path / "runs", training, 77)] == [77, 77]
+    record = tmp_path / "runs" / training.fingerprint[:16]
+    record.mkdir(parents=True)
+    (record / "metrics.jsonl").write_bytes(line(64))  # an earlier try of this machine, cut short
+    first, second = read_finished(tmp_path, tmp_path / "runs", training, 77)
+    assert [first] == read_rows(record / "metrics.jsonl", Mark())[0]
+    assert second == Row(128, 77, {"images_seen": 128, "step": 2, "loss/a": 0.25})

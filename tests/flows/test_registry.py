@@ -4,8 +4,7 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,24 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from PIL import Image
 from torch import Tensor, nn
 
+from flows.card import Card
+from flows.packaging import package, try_out
 from flows.record import Training
-from flows.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry, Version
+from flows.registry import CHAMPION, PREVIOUS, Registry
 from flows.settings import Settings
 from flows.tracking import Tracker
 from genmodel import tensors
-from genmodel.errors import TrackingError
+from genmodel.errors import ModelError, TrackingError
 
 LOAD = """
 import sys
 import mlflow, numpy as np
 model = mlflow.pyfunc.load_model("models:/genmodel@champion")
 codes = np.load(sys.argv[1])
+assert model.model_config["latent_dim"] == 4
 images = [model.predict(codes[:n]) for n in (1, 3, 5)]
 assert all(type(batch) is np.ndarray and batch.dtype == np.uint8 for batch in images)
 assert [batch.shape for batch in images] == [(1, 8, 8, 3), (3, 8, 8, 3), (5, 8, 8, 3)]
@@ -50,6 +53,21 @@ class Painter(nn.Module):
         return self.layer(z).sigmoid().mul(255).round().to(torch.uint8).view(-1, 8, 8, 3)
 
 
+class Blank(nn.Module):
+    """Codes to images of one value."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return (z[:, :1] * 0 + 7).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 8, 8, 3).contiguous()
+
+
+def card(folder: Path, report: dict[str, Any]) -> Card:
+    """With a picture that is drawn here."""
+    grid = folder.parent / "0000000064.png"
+    Image.new("RGB", (8, 8), (9, 99, 199)).save(grid)
+    about = json.loads((folder / "config.json").read_text())
+    return Card(about=about, report=report, data={"source": "digits"}, cost={"seconds": 3}, grid=grid)
+
+
 def finished(training: Training, folder: Path, seed: int) -> tuple[Path, dict[str, Any], Painter]:
     """A model's folder, its report and its sampler."""
     painter = Painter(seed).eval()
@@ -57,7 +75,7 @@ def finished(training: Training, folder: Path, seed: int) -> tuple[Path, dict[st
     weights = tensors.save(folder / "weights.safetensors", painter.state_dict())
     described = {"name": "small-vae", "fingerprint": training.fingerprint, "config": training.config}
     (folder / "config.json").write_text(json.dumps({**described, "weights": weights}))
-    figures = {"fd_classifier": 12.3456789 + seed, "bits_per_dim": None}
+    figures = {"fd_classifier": 12.3456789 + seed, "kd_classifier": "nan", "bits_per_dim": None}
     return folder, {"name": "small-vae", "weights": weights, "conditions": {}, "figures": figures}, painter
 
 
@@ -68,20 +86,27 @@ def test_anyones_mlflow_loads_the_champion_without_pickle(
     registry = Registry(tracker)
     folder, report, painter = finished(training, tmp_path / "model", seed=0)
     with pytest.raises(TrackingError, match="no run of the training"):
-        registry.register(folder, report, painter, latent_dim=4)
+        registry.register(folder, report, painter, 4, "normal", card(folder, report))
     run_id = tracker.begin(training, 1000).run_id
-    version = registry.register(folder, report, painter, latent_dim=4)
-    assert Registry(Tracker(settings)).register(folder, report, painter, latent_dim=4) == version
+    version = registry.register(folder, report, painter, 4, "normal", card(folder, report))
+    again = Registry(Tracker(settings)).register(folder, report, painter, 4, "normal", card(folder, report))
+    assert again == version == registry.find("1") == registry.numbered("1")
     assert (version.number, version.run_id) == ("1", run_id)
     assert version.tags == {
+        "genmodel.name": "small-vae",
         "genmodel.fingerprint": training.fingerprint,
         "genmodel.weights": report["weights"],
         "genmodel.family": "vae",
         "genmodel.data": training.data.digest,
         "eval.fd_classifier": "12.3457",
+        "eval.kd_classifier": "nan",
     }
-    with registry.promotion():
-        registry.promote(version)
+    registry.set_alias(CHAMPION, version.number)
+    assert registry.version(CHAMPION) == registry.find("champion") == version
+    assert registry.version(PREVIOUS) is None and registry.numbered("2") is None
+    for absent in ("2", "previous", "x' or 'a' = 'a"):
+        with pytest.raises(TrackingError, match="has no version"):
+            registry.find(absent)
 
     codes = np.random.default_rng(1).standard_normal((5, 4), dtype=np.float32)
     np.save(tmp_path / "codes.npy", codes)
@@ -98,6 +123,8 @@ def test_anyones_mlflow_loads_the_champion_without_pickle(
         "weights.safetensors",
         "config.json",
         "report.json",
+        "card.md",
+        "samples.png",
     }
     for name in ("weights.safetensors", "config.json"):
         assert (tmp_path / "fetched" / name).read_bytes() == (folder / name).read_bytes()
@@ -107,52 +134,55 @@ def test_anyones_mlflow_loads_the_champion_without_pickle(
     needed = (packages[0] / "requirements.txt").read_text().split()
     assert [line.partition("==")[0] for line in needed] == ["mlflow", "numpy", "torch"]
     assert not any("+" in line for line in needed)  # a build that no index has
-    assert "device: cpu" in (packages[0] / "MLmodel").read_text()
+    assert not [path for path in packages[0].rglob("*") if path.suffix in {".pkl", ".pickle", ".pth", ".pt"}]
 
 
-def plain_versions(settings: Settings, number: int) -> list[Version]:
-    """Versions without models, for what is only about aliases."""
+def test_the_card_is_a_file_a_part_of_the_run_and_the_version_s_description(
+    settings: Settings, training: Training, tmp_path: Path
+) -> None:
+    tracker = Tracker(settings)
+    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    run_id = tracker.begin(training, 1000).run_id
+    version = Registry(tracker).register(folder, report, painter, 4, "normal", card(folder, report))
     client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
-    client.create_registered_model("genmodel")
-    made = [client.create_model_version("genmodel", "file:///nowhere") for _ in range(number)]
-    return [Version(str(version.version), "", {}) for version in made]
+    shown = client.get_model_version("genmodel", version.number).description
+    assert "# small-vae: a vae of 8 px" in shown and "fd_classifier | 12.35" in shown
+    assert f"![samples](get-artifact?path=card%2Fsamples.png&run_uuid={run_id})" in shown
+    assert {file.path for file in client.list_artifacts(run_id, "card")} == {"card/card.md", "card/samples.png"}
+    Registry(tracker).download(version, tmp_path / "fetched")
+    text = (tmp_path / "fetched/card.md").read_text()
+    assert "![samples](data:image/png;base64," in text and "get-artifact" not in text
+    long = card(folder, {**report, "health": ["a finding " * 900]}).described(run_id)
+    assert len(long) <= 5000 and long.endswith("... the rest is in card.md")
+    assert "data:image" not in shown and shown.startswith("# small-vae")
+    without = replace(card(folder, report), grid=None)
+    assert "No sample grid was kept." in without.described(run_id)
+    assert [path.name for path in without.write(tmp_path / "plain")] == ["card.md"]
 
 
-def test_aliases_move_and_the_old_champion_is_kept(settings: Settings) -> None:
-    registry = Registry(Tracker(settings))
-    assert registry.version(CHAMPION) is None  # no registered model
-    first, second = plain_versions(settings, 2)
-    assert registry.version(CHAMPION) is None  # no alias
+def test_a_version_that_does_not_generate_is_told_from_one_that_does(
+    settings: Settings, training: Training, tmp_path: Path
+) -> None:
+    tracker = Tracker(settings)
+    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    tracker.begin(training, 1000)
+    registry = Registry(tracker)
+    version = registry.register(folder, report, painter, 4, "normal", card(folder, report))
+    assert registry.try_out(version) == "It loads from the registry and generates 8 px images."
+    (program,) = (settings.root / "mlartifacts").rglob("model.pt2")
+    whole = program.read_bytes()
+    program.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="version 1 of genmodel does not load and generate") as caught:
+        registry.try_out(version)
+    assert "\n" not in str(caught.value)
+    program.unlink()
+    with pytest.raises((ModelError, TrackingError)):
+        registry.try_out(version)
+    program.write_bytes(whole)
+    registry.try_out(version)
 
-    def numbers() -> list[str | None]:
-        found = [registry.version(alias) for alias in (CANDIDATE, CHAMPION, PREVIOUS)]
-        return [version and version.number for version in found]
 
-    registry.set_alias(CANDIDATE, first)
-    with registry.promotion():
-        registry.promote(first)
-    assert numbers() == ["1", "1", None]
-    with registry.promotion():
-        registry.promote(second)
-        registry.promote(second)  # again, as after a kill
-    assert numbers() == ["1", "2", "1"]
-
-
-def test_promotions_that_race_leave_the_better_one(settings: Settings) -> None:
-    versions = plain_versions(settings, 4)
-
-    def offer(candidate: Version) -> None:
-        registry = Registry(Tracker(settings))
-        with registry.promotion():
-            champion = registry.version(CHAMPION)
-            time.sleep(0.05)  # to decide takes time
-            if champion is None or int(candidate.number) > int(champion.number):
-                registry.promote(candidate)
-
-    threads = [threading.Thread(target=offer, args=(version,)) for version in reversed(versions)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    champion = Registry(Tracker(settings)).version(CHAMPION)
-    assert champion is not None and champion.number == "4"
+def test_a_model_that_paints_one_value_does_not_generate(settings: Settings, tmp_path: Path) -> None:
+    package(tmp_path / "blank", Blank().eval(), 4, "normal", [])
+    with pytest.raises(ModelError, match="it generates blank images: all their values are 7"):
+        try_out(tmp_path / "blank", "it", settings)

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import pytest
 
 from flows import versioning
+from flows.prepare import ensure
+from genmodel.errors import VersioningError
 
 ORIGIN = {"source": "digits", "sizes": [16]}
 CONFIG = Path(__file__).parents[2] / ".dvc" / "config"
@@ -23,6 +25,7 @@ class Remote(NamedTuple):
     options: dict[str, str]
     objects: Callable[[], dict[str, bytes]]
     put: Callable[[str, bytes], None]
+    delete: Callable[[str], None]
 
 
 def configure(root: Path, **options: str) -> None:
@@ -78,7 +81,7 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
             (store / name).chmod(0o644)
             (store / name).write_bytes(content)
 
-        return Remote({"url": str(store)}, lambda: tree(store), put)
+        return Remote({"url": str(store)}, lambda: tree(store), put, lambda name: (store / name).unlink())
     import boto3
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -90,6 +93,7 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         {"url": f"s3://{bucket.name}", "endpointurl": address, "region": "us-east-1"},
         lambda: {held.key: held.get()["Body"].read() for held in bucket.objects.all()},
         lambda name, content: bucket.put_object(Key=name, Body=content) and None,
+        lambda name: bucket.Object(name).delete() and None,
     )
 
 
@@ -103,8 +107,18 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+def test_the_cache_links_instead_of_copying(project: Path) -> None:
+    """With this project's own settings; a reflink looks like a file of its own."""
+    shutil.copy(CONFIG, project / ".dvc" / "config")
+    assert 'type = "reflink,hardlink,symlink"' in CONFIG.read_text()
+    versioning.add(project, ORIGIN)
+    linked = [path.is_symlink() or path.stat().st_nlink > 1 for path in (project / "data" / "16").iterdir()]
+    cached = next(path for path in (project / ".dvc" / "cache").rglob("*") if path.stat().st_size == 3 << 20)
+    assert all(linked) or reflinks(cached, project / "reflink")
+
+
 def test_data_goes_there_and_comes_back(project: Path, remote: Remote) -> None:
-    configure(project, **remote.options, verify="true")
+    configure(project, **remote.options)
     before = tree(project / "data")
     versioning.add(project, ORIGIN)
     assert versioning.push(project) == "store"
@@ -114,18 +128,104 @@ def test_data_goes_there_and_comes_back(project: Path, remote: Remote) -> None:
     assert tree(project / "data") == before
 
 
-def test_a_flipped_bit_there_is_refused(project: Path, remote: Remote) -> None:
-    configure(project, **remote.options, verify="true")
+def reflinks(path: Path, copy: Path) -> bool:
+    """Whether the file system shares the blocks of copies."""
+    return subprocess.run(["cp", "--reflink=always", str(path), str(copy)], capture_output=True).returncode == 0
+
+
+def pull_by_hand(root: Path) -> bool:
+    """Whether a plain `dvc pull` succeeds."""
+    done = subprocess.run([sys.executable, "-m", "dvc", "pull", "--quiet"], cwd=root, capture_output=True)
+    return done.returncode == 0
+
+
+def flip(remote: Remote, which: Callable[[tuple[str, bytes]], object]) -> str:
+    """Flip a bit of the object that `which` ranks highest; returns its name."""
+    name, held = max(remote.objects().items(), key=which)
+    remote.put(name, held[:-1] + bytes([held[-1] ^ 1]))
+    return name
+
+
+@pytest.mark.parametrize("verify", [{}, {"verify": "false"}], ids=["unset", "false"])
+def test_a_flipped_bit_there_is_refused_however_the_remote_is_set(
+    project: Path, remote: Remote, verify: dict[str, str]
+) -> None:
+    configure(project, **remote.options, **verify)
     before = tree(project / "data")
     versioning.add(project, ORIGIN)
     versioning.push(project)
-    name, held = max(remote.objects().items(), key=lambda item: len(item[1]))
-    remote.put(name, held[:-1] + bytes([held[-1] ^ 1]))
+    name = flip(remote, lambda item: len(item[1]))
+    forget(project)
+    line = r"^the remote store has damaged data, data/16/shard-00001.npy: .* delete \S+ and \S+\.dir there, [^\n]+$"
+    for call in (versioning.restore, ensure):
+        with pytest.raises(VersioningError, match=line) as caught:
+            call(project)
+        assert name in str(caught.value)
+        assert not (project / "data").exists()
+        kept = tree(project / ".dvc" / "cache").values()
+        assert set(kept) < {*before.values(), *remote.objects().values()} and max(map(len, kept)) < 1 << 20
+
+    assert pull_by_hand(project)  # DVC's default takes what comes
+    assert tree(project / "data") != before
+
+    for damaged in (name, *(listed for listed in remote.objects() if listed.endswith(".dir"))):  # as the line says
+        remote.delete(damaged)
+    forget(project)
+    for path, content in before.items():
+        (project / "data" / path).parent.mkdir(parents=True, exist_ok=True)
+        (project / "data" / path).write_bytes(content)
+    versioning.add(project, ORIGIN)
+    versioning.push(project)
+    forget(project)
+    assert versioning.restore(project) and tree(project / "data") == before
+
+
+@pytest.mark.parametrize("change", [(b"block.json", b"clock.json"), (b"[{", b"?{"), (b'"md5": "', b'"md5": "0')])
+def test_a_damaged_list_of_the_files_is_refused(project: Path, remote: Remote, change: tuple[bytes, bytes]) -> None:
+    """Which DVC takes as it comes, `verify` or not, as long as it is JSON."""
+    configure(project, **remote.options)
+    versioning.add(project, ORIGIN)
+    versioning.push(project)
+    name, held = next(item for item in remote.objects().items() if item[0].endswith(".dir"))
+    remote.put(name, held.replace(*change, 1))
+    forget(project)
+    with pytest.raises(VersioningError, match=rf"^the remote store has damaged data, the list of files: [^\n]*{name}"):
+        versioning.restore(project)
+    assert not (project / "data").exists() and not (project / ".dvc" / "cache" / name).exists()
+
+
+def test_what_is_not_there_is_no_damage(project: Path, remote: Remote) -> None:
+    configure(project, **remote.options)
+    versioning.add(project, ORIGIN)
     forget(project)
     assert not versioning.restore(project)
-    assert set(tree(project / "data").values()) < set(before.values())  # nothing but what is sound
 
+
+@pytest.mark.parametrize("place", ["config", "config.local"])
+def test_verify_is_set_for_a_pull_by_hand(project: Path, remote: Remote, place: str) -> None:
+    configure(project, **remote.options)
+    if place == "config.local":
+        (project / ".dvc" / "config").rename(project / ".dvc" / "config.local")
+    versioning.add(project, ORIGIN)
+    line = versioning.secure(project)
+    assert line.startswith(f"remote store: verify = true is now in .dvc/{place}, ") and "\n" not in line
+    assert versioning.secure(project) == ""
+    assert (project / ".dvc" / "config").exists() == (place == "config")
+    assert versioning.push(project) == "store"
+    flip(remote, lambda item: len(item[1]))
     forget(project)
-    configure(project, **remote.options, verify="false")  # DVC's default takes what comes
-    assert versioning.restore(project)
-    assert tree(project / "data") != before
+    assert not pull_by_hand(project)
+
+
+def test_what_is_not_the_project_s_to_set(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A remote of the user's global settings, one whose `verify` was chosen, one that is nowhere, and none."""
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "global"))
+    assert versioning.secure(project) == versioning.secure(project, "nowhere") == ""
+    configure(project, url=str(tmp_path / "store"))
+    (tmp_path / "global").mkdir()
+    (project / ".dvc" / "config").rename(tmp_path / "global" / "config")
+    before = (tmp_path / "global" / "config").read_bytes()
+    assert "run `dvc remote modify --global store verify true`, or" in versioning.secure(project)
+    assert (tmp_path / "global" / "config").read_bytes() == before
+    configure(project, url=str(tmp_path / "store"), verify="false")
+    assert versioning.secure(project) == ""

@@ -165,7 +165,8 @@ def test_data_that_is_not_what_data_dvc_says(ready, flow, damage: str) -> None:
         shutil.rmtree(ready.root / ".dvc/cache")
         ready.replace("data.dvc", "source: digits", "source: elsewhere.tar")
         expected = (
-            "data/ is absent, in no cache and no remote, and its source elsewhere.tar is not here: run `python -m "
+            "data/ is absent, in no cache and no remote, and cannot be made again: there is no source at "
+            f"{ready.root / 'elsewhere.tar'}: "
         )
     if damage == "no data.dvc":
         (ready.root / "data.dvc").unlink()

@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 import pickle
 import socket
 import sqlite3
@@ -17,7 +18,7 @@ from PIL import Image
 
 from flows.record import Row, Training
 from flows.settings import Settings
-from flows.tracking import SystemReader, Tracker
+from flows.tracking import MEND, SystemReader, Tracker
 from genmodel.errors import TrackingError
 
 BEGIN = """
@@ -65,6 +66,7 @@ def model_folder(training: Training, folder: Path) -> Path:
     (folder / "history.csv").write_text("images_seen,step,loss/total\n0,0,1\n64,1,0.5\n128,2,nan\n")
     for images_seen in (0, 128):
         grid(folder / "samples", images_seen)
+    (folder / "replay.mp4").write_bytes(b"...")
     return folder
 
 
@@ -86,7 +88,7 @@ def test_two_first_users_at_once_make_one_database_and_one_run(tmp_path: Path, t
 def test_a_run_says_what_was_trained_on_what(settings: Settings, training: Training) -> None:
     many = {**training.config, "extra": {str(n): n for n in range(150)}}  # more than one call may hold
     sent = Tracker(settings).begin(replace(training, config=many), started_ms=5000)
-    assert (sent.images_seen, sent.samples) == (-1, frozenset())
+    assert (sent.images_seen, sent.samples) == (-1, -1)
     run = client_of(settings).get_run(sent.run_id)
     assert run.info.run_name == "small-vae-abababab"
     assert (run.info.status, run.info.start_time) == ("RUNNING", 5000)
@@ -114,6 +116,16 @@ def test_beginning_again_finds_the_same_run(settings: Settings, training: Traini
     assert len(client_of(settings).get_run(first.run_id).inputs.dataset_inputs) == 1
     client_of(settings).delete_run(first.run_id)
     assert Tracker(settings).begin(training, 1000).run_id != first.run_id
+
+
+def test_a_run_that_a_frozen_server_made_twice_becomes_one(settings: Settings, training: Training) -> None:
+    tracker, client = Tracker(settings), client_of(settings)
+    sent = tracker.send(tracker.begin(training, 1000), rows(0), {})
+    experiment = client.get_run(sent.run_id).info.experiment_id
+    client.create_run(experiment, 1000, training.tags(settings.root))
+    client.create_run(experiment, 900, training.tags(settings.root))
+    assert tracker.begin(training, 1000).run_id == sent.run_id, "the one that holds the rows"
+    assert len(client.search_runs([experiment])) == 1
 
 
 def test_rows_sent_twice_are_there_once(settings: Settings, training: Training) -> None:
@@ -151,22 +163,48 @@ def test_grids_are_sent_once_for_the_image_grid(settings: Settings, training: Tr
     grids = {n: grid(tmp_path / "samples", n) for n in (0, 64)}
     tracker.send(tracker.begin(training, 1000), [], grids)
     resumed = Tracker(settings).begin(training, 1000)
-    assert resumed.samples == {0, 64}
+    assert resumed.samples == 64
     sent = tracker.send(resumed, [], grids | {128: grid(tmp_path / "samples", 128)})
-    assert sent.samples == {0, 64, 128}
+    assert sent.samples == 128
     assert image_steps(settings, sent.run_id) == [0, 64, 128]
     assert client_of(settings).get_run(sent.run_id).data.tags["mlflow.loggedImages"] == "True"
+
+
+def test_a_grid_of_which_a_part_has_arrived_is_sent_again(
+    settings: Settings, training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker, path = Tracker(settings), grid(tmp_path / "samples", 64)
+    sent = tracker.begin(training, 1000)
+    log_artifacts = MlflowClient.log_artifacts
+
+    def cut_short(self: MlflowClient, run_id: str, folder: str, place: str) -> None:
+        whole = next(Path(folder).glob("*.png"))
+        whole.write_bytes(whole.read_bytes()[:20])
+        log_artifacts(self, run_id, folder, place)
+        raise OSError("killed here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_artifacts", cut_short)
+        with pytest.raises(OSError, match="killed here"):
+            tracker.send(sent, [], {64: path})
+    os.utime(path, (1, 1))  # as a copy out of DVC's cache
+    tracker.send(tracker.begin(training, 1000), [], {64: path})
+    files = client_of(settings).list_artifacts(sent.run_id, "images")
+    assert len(files) == 2, "one picture and its thumbnail"
+    (picture,) = [file for file in files if file.path.endswith(".png")]
+    assert picture.file_size == path.stat().st_size
 
 
 def test_a_restored_model_gets_a_run_from_its_history(settings: Settings, training: Training, tmp_path: Path) -> None:
     tracker = Tracker(settings)
     folder = model_folder(training, tmp_path / "model")
-    run_id = tracker.restore(folder, training.data)
-    assert tracker.restore(folder, training.data) == run_id
+    run_id = tracker.restore(folder, training.data, tmp_path)
+    assert tracker.restore(folder, training.data, tmp_path) == run_id
     run: Run = client_of(settings).get_run(run_id)
     assert (run.info.status, run.data.tags["genmodel.outcome"]) == ("FINISHED", "trained")
     assert [step for step, _, _ in history(settings, run_id, "loss/total")] == [0, 64, 128]
     assert image_steps(settings, run_id) == [0, 128]
+    assert "replay.mp4" in {file.path for file in client_of(settings).list_artifacts(run_id)}
 
 
 def test_restoring_fills_up_what_a_killed_training_has_sent(
@@ -174,7 +212,7 @@ def test_restoring_fills_up_what_a_killed_training_has_sent(
 ) -> None:
     tracker = Tracker(settings)
     sent = tracker.send(tracker.begin(training, 1000), rows(0, 64), {})
-    assert tracker.restore(model_folder(training, tmp_path / "model"), training.data) == sent.run_id
+    assert tracker.restore(model_folder(training, tmp_path / "model"), training.data, tmp_path) == sent.run_id
     assert sorted(step for step, _, _ in history(settings, sent.run_id, "loss/total")) == [0, 64, 128]
 
 
@@ -221,7 +259,7 @@ def test_a_server_that_is_down_is_told_fast_and_in_one_line(settings: Settings, 
         start = time.monotonic()
         with pytest.raises(TrackingError) as caught:
             Tracker(replace(settings, tracking_uri=uri)).begin(training, 1000)
-    assert str(caught.value) == f"cannot reach the tracking server at {uri}"
+    assert str(caught.value) == f"cannot reach the tracking server at {uri}: {MEND}"
     assert time.monotonic() - start < 10
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows import versioning
+from flows import repro, versioning
 from genmodel.errors import VersioningError
 
 ROOT = Path(__file__).parents[2]
@@ -140,31 +140,31 @@ def test_only_a_conflict_before_the_start_is_tried_again(toy, run_command: Calla
     holder = {"pid": os.getpid(), "cmd": "dvc repro"}
     lock.write_text(json.dumps({"write": {str(toy.root / "models/vae"): holder}, "read": {}}))
     busy = output()
-    assert versioning.is_lock_conflict(busy), busy
+    assert repro.is_lock_conflict(busy), busy
     assert toy.ran() == []
     lock.unlink()
 
     toy.write("trick-train-vae.py", "import sys; sys.exit('error: the learning rate is too high')")
     broken = output()
-    assert not versioning.is_lock_conflict(broken), broken
-    assert versioning.failure(broken) == "the learning rate is too high"
+    assert not repro.is_lock_conflict(broken), broken
+    assert repro.failure(broken) == "the learning rate is too high"
 
     toy.write("trick-train-vae.py", "print('ERROR: Unable to acquire lock'); sys.exit(1)")
-    assert not versioning.is_lock_conflict(output()), "the stage's own words are not DVC's"
+    assert not repro.is_lock_conflict(output()), "the stage's own words are not DVC's"
     toy.ran()
 
     shutil.rmtree(toy.root / "data")
     missing = output()
-    assert not versioning.is_lock_conflict(missing)
-    assert "data" in versioning.failure(missing)
+    assert not repro.is_lock_conflict(missing)
+    assert "data" in repro.failure(missing)
     assert toy.ran() == []
 
 
 def test_a_lock_lost_after_the_training_is_no_reason_to_train_again() -> None:
     lost = ["Running stage 'train@vae':", "> python ...", "done", "ERROR: Unable to acquire lock. Most likely another"]
-    assert not versioning.is_lock_conflict(lost)
-    assert versioning.is_lock_conflict(lost[3:])
-    assert versioning.failure([]) == "it ended without a word"
+    assert not repro.is_lock_conflict(lost)
+    assert repro.is_lock_conflict(lost[3:])
+    assert repro.failure([]) == "it ended without a word"
 
 
 @pytest.fixture
@@ -212,9 +212,9 @@ stage, name = sys.argv[1], sys.argv[-1]
 outs = {
     "reference": ["reference/r"],
     "train": [f"models/{name}/w"],
-    "evaluate": [f"reports/{name}.json", f"figures/{name}.json"],
+    "evaluate": [f"reports/{name}.json", f"reports/{name}-neighbours.png", f"figures/{name}.json"],
     "compare": ["leaderboard.csv", "leaderboard.md", "leaderboard.html"],
-    "register": ["decision.json"],
+    "register": ["decision.json", "decision.md"],
 }
 for out in outs[stage]:
     pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)

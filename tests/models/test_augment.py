@@ -1,11 +1,12 @@
 import torch
 
 from genmodel.models.augment import translate
+from genmodel.models.base import Noise
 
 
 def test_each_image_is_moved_whole_and_black_comes_in() -> None:
     images = torch.rand(50, 3, 6, 7)
-    moved = translate(images, 2, torch.Generator().manual_seed(0))
+    moved = translate(images, 2, Noise(torch.Generator().manual_seed(0)))
     assert moved.shape == images.shape
     shifts = set()
     for before, after in zip(images, moved, strict=True):
@@ -19,7 +20,7 @@ def test_each_image_is_moved_whole_and_black_comes_in() -> None:
 
 def test_gradients_reach_the_pixels_in_view_alone() -> None:
     images = torch.rand(4, 1, 5, 5, requires_grad=True)
-    moved = translate(images, 2, torch.Generator().manual_seed(1))
+    moved = translate(images, 2, Noise(torch.Generator().manual_seed(1)))
     moved.sum().backward()
     assert images.grad is not None
     assert images.grad.sum() == (moved.detach() != -1).sum()
@@ -30,5 +31,5 @@ def test_no_reach_changes_nothing_and_draws_nothing() -> None:
     rng = torch.Generator().manual_seed(2)
     before = rng.get_state()
     images = torch.rand(2, 3, 4, 4)
-    assert translate(images, 0, rng) is images
+    assert translate(images, 0, Noise(rng)) is images
     assert torch.equal(rng.get_state(), before)

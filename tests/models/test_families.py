@@ -1,11 +1,16 @@
+import math
+
 import pytest
 import torch
 
 from genmodel.config import run_config
 from genmodel.errors import ConfigError
 from genmodel.models import FAMILIES
-from genmodel.models.base import GenerativeModel, build_model
+from genmodel.models.base import GenerativeModel, Noise, build_model
 from genmodel.models.dcgan import DCGAN
+from genmodel.models.losses import discretised_logistic_nll
+from genmodel.models.vae import VAE
+from genmodel.pixels import to_model
 
 SMALL = {"network": {"base_channels": 4, "latent_dim": 6}}
 
@@ -25,7 +30,7 @@ def step(model: GenerativeModel, real: torch.Tensor, rng: torch.Generator) -> di
     for phase in model.phases():
         optimizer = model.optimizers()[phase.name]
         optimizer.zero_grad()
-        loss, measured = phase.loss(real.clone(), rng)
+        loss, measured = phase.loss(real.clone(), Noise(rng))
         loss.backward(inputs=list(phase.network.parameters()))
         optimizer.step()
         metrics |= measured
@@ -145,3 +150,58 @@ def test_vae_learns_to_code_a_constant_image_cheaply() -> None:
     for number in range(300):
         metrics = step(model, constant, torch.Generator().manual_seed(number))
     assert 0 < metrics["loss/negative_elbo"] < 1.5
+
+
+def test_the_weighted_bound_reaches_the_likelihood_itself() -> None:
+    """With one latent dimension -log2 p(x) is an integral that a fine grid can do."""
+    config = {"family": "vae", "image_size": 8, "network": {"base_channels": 4, "latent_dim": 1}}
+    model = build_model(run_config(config, "toy")).eval()
+    assert isinstance(model, VAE)
+    levels = (images(5, 8).permute(0, 2, 3, 1) * 127.5 + 127.5).round().to(torch.uint8)
+    inputs = to_model(levels)
+    with torch.no_grad():
+        model.encoder.head.weight.mul_(30)  # a posterior that is neither the prior nor the true one
+        grid = torch.linspace(-8, 8, 4001)
+        means = model.decoder(grid[:, None])
+        log_prior = -0.5 * grid.square() - 0.5 * math.log(2 * math.pi)
+        for number in range(5):
+            nll = discretised_logistic_nll(inputs[number : number + 1], means, model.log_scale)
+            exact = torch.logsumexp((log_prior - nll).double(), 0) + math.log(float(grid[1] - grid[0]))
+            one = levels[number : number + 1]
+            found = model.importance_weighted_bits(one, torch.Generator().manual_seed(0), 4000)
+            assert float(found) == pytest.approx(-float(exact) / (8 * 8 * 3 * math.log(2)), abs=2e-4)
+            bound = [
+                float(model.bits_per_dim(one, torch.Generator().manual_seed(seed))["bits_per_dim"])
+                for seed in range(50)
+            ]
+            assert float(found) < sum(bound) / len(bound)
+
+
+def test_more_samples_tighten_the_weighted_bound() -> None:
+    model = toy("vae").eval()
+    levels = (images(20, 8).permute(0, 2, 3, 1) * 127.5 + 127.5).round().to(torch.uint8)
+    with torch.no_grad():
+        model.encoder.head.weight.mul_(100)  # type: ignore[union-attr,operator]
+        bits = [
+            float(model.importance_weighted_bits(levels, torch.Generator().manual_seed(1), samples).mean())
+            for samples in (1, 8, 64)
+        ]
+    assert bits[0] > bits[1] > bits[2]
+
+
+def test_reconstructions_are_images_of_the_mean_codes() -> None:
+    model = toy("vae").eval()
+    levels = (images(3, 8).permute(0, 2, 3, 1) * 127.5 + 127.5).round().to(torch.uint8)
+    with torch.no_grad():
+        mu, _ = model.encoder(to_model(levels))  # type: ignore[union-attr,operator]
+        torch.testing.assert_close(model.reconstruct(levels), model.generate(mu))
+
+
+def test_a_model_without_a_likelihood_says_so() -> None:
+    levels = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
+    for call in (
+        lambda model: model.importance_weighted_bits(levels, torch.Generator(), 2),
+        lambda model: model.reconstruct(levels),
+    ):
+        with pytest.raises(AssertionError, match="no likelihood"):
+            call(toy("dcgan"))

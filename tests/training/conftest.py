@@ -31,7 +31,7 @@ def _remains(folder: Path, out: Path) -> dict[str, object]:
     checkpoint, warnings = Checkpoints(folder / "checkpoints").latest()
     assert checkpoint is not None and not warnings
     found: dict[str, object] = {name: value.numpy().tobytes() for name, value in checkpoint.tensors.items()}
-    found |= {name: value for name, value in checkpoint.facts.items() if name != "seconds"}
+    found |= {name: value for name, value in checkpoint.facts.items() if name not in ("seconds", "energy_kwh")}
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
         del row["time_ms"]

@@ -14,6 +14,7 @@ import torch
 from genmodel import durable, tensors
 from genmodel.data.block import Block
 from genmodel.errors import CheckpointError
+from genmodel.models.base import Noise
 from genmodel.models.vae import VAE
 from genmodel.training import trainer
 from genmodel.training.checkpoint import Checkpoint, Checkpoints
@@ -22,17 +23,23 @@ from genmodel.training.identity import Identity
 from genmodel.training.trainer import Training, run_folder, train
 
 Remains = Callable[[Path, Path], dict[str, object]]
-FIRST = {"images_seen": 0, "summed": 0, "lowered": 1.0, "seconds": 0.0}  # what a training begins with
+FIRST = {
+    "images_seen": 0,
+    "summed": 0,
+    "lowered": 1.0,
+    "seconds": 0.0,
+    "energy_kwh": 0.0,
+}  # what a training begins with
 
 
 def set_trouble(patch: pytest.MonkeyPatch) -> None:
     """Few pictures, and a loss that is no number from step 12 on, as long as the learning rate is the full one."""
     real = VAE._loss
 
-    def loss(self: VAE, images: torch.Tensor, rng: torch.Generator) -> Any:
-        value, metrics = real(self, images, rng)
+    def loss(self: VAE, images: torch.Tensor, noise: Noise) -> Any:
+        value, metrics = real(self, images, noise)
         full = self.optimizers()["vae"].param_groups[0]["lr"] == self.config.learning_rate
-        return value * (torch.nan if full and rng.initial_seed() >= 12 else 1), metrics
+        return value * (torch.nan if full and noise.rng.initial_seed() >= 12 else 1), metrics
 
     patch.setattr(VAE, "_loss", loss)
     patch.setattr(trainer, "sample_moments", lambda images, per_step: {0, images})
@@ -73,7 +80,8 @@ def resumed_without(dropped: str, patch: pytest.MonkeyPatch) -> None:
     [
         ("nothing", False),
         *((name, True) for name in ("model.", "ema.", "optimizer.", "sums.", "images_seen", "summed", "lowered")),
-        ("seconds", False),  # of the cost, and so of no weight and no row
+        ("seconds", False),  # these two tell the cost: no weight and no row depends on them
+        ("energy_kwh", False),
     ],
 )
 def test_no_saved_field_is_more_than_a_resume_needs(
@@ -169,7 +177,7 @@ class PowerCuts:
         return min(number for number, _ in newest)
 
 
-def in_place(path: Path, write: Callable[[Any], object]) -> None:
+def in_place(path: Path, write: Callable[[Any], object], sync: bool = True) -> None:
     """durable.write_with without the rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as handle:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from genmodel.data.block import Block
 from genmodel.errors import TrainingDivergedError
+from genmodel.models.base import Noise
 from genmodel.models.dcgan import DCGAN
 from genmodel.training import trainer
 from genmodel.training.checkpoint import Checkpoints
@@ -51,10 +52,10 @@ def spoil_steps(patch: pytest.MonkeyPatch, steps: set[int], how: Spoil, cured: b
     """Spoil the generator's update in the given steps; `cured` by a lower learning rate."""
     real = DCGAN._generator_loss
 
-    def loss(self: DCGAN, images: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        value, metrics = real(self, images, rng)
+    def loss(self: DCGAN, images: Tensor, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+        value, metrics = real(self, images, noise)
         full = self.optimizers()["generator"].param_groups[0]["lr"] == self.config.generator_learning_rate
-        return (how(self, value) if rng.initial_seed() in steps and (full or not cured) else value), metrics
+        return (how(self, value) if noise.rng.initial_seed() in steps and (full or not cured) else value), metrics
 
     patch.setattr(DCGAN, "_generator_loss", loss)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from genmodel import pixels
 from genmodel.config import RunConfig, TrainingConfig, run_config
 from genmodel.models import FAMILIES
-from genmodel.models.base import GenerativeModel, build_model
+from genmodel.models.base import GenerativeModel, Noise, build_model
 from genmodel.training.engine import Engine, rate_share
 
 CASES = [("dcgan", {}), ("dcgan", {"r1": 50.0}), ("dcgan", {"translate": 0.125}), ("vae", {})]
@@ -38,7 +38,7 @@ def made(model: GenerativeModel, batch: Tensor, autocast: bool) -> dict[str, Ten
     for number, phase in enumerate(model.phases()):
         parameters = list(phase.network.parameters())
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            loss, _ = phase.loss(batch.clone(), seeded(number))
+            loss, _ = phase.loss(batch.clone(), Noise(seeded(number)))
         gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
         found[f"{phase.name} loss"] = loss.detach().double()
         found[f"{phase.name} gradient"] = torch.cat([gradient.double().flatten() for gradient in gradients])
@@ -90,7 +90,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole() -> None:
     network = {"learning_rate": 1e-3}
 
     def norm(parts: int, monkeypatch: pytest.MonkeyPatch) -> float:
-        monkeypatch.setattr(torch, "randn", lambda shape, **_: torch.zeros(shape))
+        monkeypatch.setattr(torch, "randn", lambda *shape, **_: torch.zeros(shape))
         return trained(toy("vae", network, batch_size=8, accumulate=parts), 1).means()["gradient/vae"]
 
     with pytest.MonkeyPatch().context() as patch:

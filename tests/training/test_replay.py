@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given
-from PIL import Image, ImageChops, ImageSequence
+from PIL import Image, ImageChops, ImageSequence, ImageStat
 
 from genmodel import pixels
 from genmodel.training import replay
@@ -87,6 +87,16 @@ def test_the_picture_is_animated_as_scheduled_and_equal_each_time(
     assert 8_000 <= sum(milliseconds for _, milliseconds in pages) <= 12_000
     shades = [page.getpixel((page.width // 2 - 40, HEAD + 40))[0] for page, _ in pages]
     assert shades == [40 * MOMENTS.index(seen) for seen in shown]
+
+
+def test_a_page_in_few_colours_is_close_and_its_paper_white() -> None:
+    noise = torch.randint(0, 256, (640, 640, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    page = Image.new("RGB", (640, HEAD + 640), "white")
+    page.paste(Image.fromarray(noise.numpy()), (0, HEAD))
+    page.paste("#fcfbfa", (0, HEAD, 640, HEAD + 200))  # nearly white, as often in photographs
+    few = replay._reduced(page).convert("RGB")
+    assert few.crop((0, 0, 640, HEAD)).getextrema() == ((255, 255),) * 3, "or it would flicker"
+    assert max(ImageStat.Stat(ImageChops.difference(page, few)).mean) < 20, "all of 16.7 million colours in 256"
 
 
 @pytest.mark.parametrize("clock", CLOCKS)

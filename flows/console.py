@@ -1,0 +1,57 @@
+"""What `python -m flows.registry` does and prints."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flows.champion import Promotions
+from flows.ledger import Ledger
+from flows.lineage import trace
+from flows.registry import Registry
+from flows.settings import Settings
+from flows.tracking import Tracker
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> None:
+    registry = Registry(Tracker(settings))
+    promotions = Promotions(registry, Ledger(settings.root))
+    if arguments.command == "rollback":
+        champion, gone = promotions.roll_back(arguments.reason)
+        print(f"version {champion.number} is champion again; version {gone.number} is previous")
+    elif arguments.command == "history":
+        _show(promotions.history(), arguments.all)
+    else:
+        print("\n".join(trace(registry, settings.root, arguments.version).lines()))
+
+
+def _show(events: Iterable[Mapping[str, Any]], every: bool) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Champions, the oldest first", title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    for name in ("since", "what", "version", "model", "champion", "why"):
+        table.add_column(name, overflow="fold", no_wrap=name == "since")
+    for event in events:
+        if every or event["after"]["champion"] != event["before"]:
+            table.add_row(*row(event))
+    console = Console(width=None if sys.stdout.isatty() else 160, markup=False)
+    if table.row_count:
+        console.print(table, highlight=False)
+    else:
+        console.print("Nobody was champion yet: python -m flows.retrain, or dvc repro")
+
+
+def row(event: Mapping[str, Any]) -> list[str]:
+    """When, what, the version it was about and its model, the champion after it, and why."""
+    champion = event["after"]["champion"]
+    decision = event.get("decision")
+    return [
+        event["time"].replace("T", " ").removesuffix("+00:00"),
+        decision["outcome"] if decision else event["kind"],
+        event["version"],
+        decision["candidate"]["name"] if decision else "",
+        champion["version"] if champion else "",
+        " ".join(decision["reasons"]) if decision else event["reason"],
+    ]

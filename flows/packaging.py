@@ -1,0 +1,62 @@
+"""The package of a model: what is put into the registry, and the trial of what came out of it."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows import tracking
+from flows.settings import Settings
+from genmodel.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SERVED = Path(__file__).with_name("served.py")
+_NEEDED = ("mlflow", "numpy", "torch")  # by the code in SERVED
+
+
+def package(target: Path, sampler: "nn.Module", latent_dim: int, prior: str, beside: Sequence[Path]) -> None:
+    """Write an MLflow model to the folder `target`: the exported graph (pt2, nothing pickled) with files `beside`.
+
+    `sampler`, on the CPU and in eval mode, turns codes float32 [N, latent_dim] into images uint8 [N, S, S, 3];
+    `prior`, "normal" or "uniform", is what its codes are drawn from.
+    """
+    import numpy as np
+    import torch
+
+    codes = np.random.default_rng(0).standard_normal((4, latent_dim), dtype=np.float32)  # of one, the batch were fixed
+    with torch.no_grad():
+        images = sampler(torch.from_numpy(codes)).numpy()
+    assert images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3, "uint8 NHWC"
+    config = {"latent_dim": latent_dim, "prior": prior, "image_size": images.shape[1]}
+    requirements = [f"{name}=={version(name).partition('+')[0]}" for name in _NEEDED]  # a build is in no index
+    tracking.save_package(target, sampler, codes, images, SERVED, config, requirements, beside)
+
+
+def try_out(folder: Path, name: str, settings: Settings, n: int = 4) -> str:
+    """Load the package in `folder` and draw `n` images with it; returns what it did in words.
+
+    ModelError, which calls it `name`, where it does not load, or where what it draws is no images.
+    """
+    import numpy as np
+
+    try:
+        model = tracking.load(folder, settings)
+        images = np.asarray(model.predict(_request(model, n)))
+    except Exception as error:  # torch, zip, MLflow and the shipped code raise errors of their own
+        raise ModelError(f"{name} does not load and generate: {' '.join(str(error).split())[:300]}") from error
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != n or images.shape[3] != 3:
+        raise ModelError(f"{name} generates no images, but {images.dtype} {list(images.shape)}")
+    if images.min() == images.max():
+        raise ModelError(f"{name} generates blank images: all their values are {images.min()}")
+    return f"It loads from the registry and generates {images.shape[1]} px images."
+
+
+def _request(model: Any, n: int) -> Any:
+    import numpy as np
+
+    schema = model.metadata.get_input_schema()
+    if schema is None:
+        return {"n": n, "seed": 0}
+    return np.random.default_rng(0).standard_normal((n, schema.inputs[0].shape[1]), dtype=np.float32)  # of older ones

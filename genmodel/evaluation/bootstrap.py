@@ -1,0 +1,66 @@
+"""How sure a figure is: the bootstrap over its units (samples, or real images), by influence values.
+
+A figure that is a mean of values is resampled as it is. One that is not, such as a Frechet distance, is replaced by its
+linear part: the sum of the influence that each unit has on it (the infinitesimal jackknife: Jaeckel 1972; Efron 1982,
+chapter 6). A resample then costs N additions, not a new decomposition, and has none of the upward bias that repeated
+samples give a Frechet distance when it is computed anew from them.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_RESAMPLES = 1000
+_TAIL = 0.025  # on either side of a 95% interval
+_AT_ONCE = 50  # resamples whose weights are held together
+
+
+class Estimate(NamedTuple):
+    """A figure, how it moves with the weight of each of its N units (float64 [N], of mean 0), and its bounds."""
+
+    value: float
+    influence: Tensor
+    low: float = -math.inf
+    high: float = math.inf
+
+
+def mean(values: Tensor) -> Estimate:
+    """The mean of values [N], whose influences are their own deviations."""
+    values = values.double()
+    average = values.mean()
+    return Estimate(float(average), values - average)
+
+
+def intervals(estimates: Mapping[str, Estimate], seed: int) -> dict[str, tuple[float, float]]:
+    """The 95% interval (low, high) of each figure: percentiles of 1,000 resamples, the same for the same seed.
+
+    Figures of equally many units share their resamples. NaN where the figure or an influence is no number.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    for count in sorted({len(estimate.influence) for estimate in estimates.values()}):
+        names = [name for name, estimate in estimates.items() if len(estimate.influence) == count]
+        shifts = _resample(torch.stack([estimates[name].influence for name in names], dim=1), seed)
+        for name, shift in zip(names, shifts.T, strict=True):
+            value, _, least, most = estimates[name]
+            if not (math.isfinite(value) and torch.isfinite(shift).all()):
+                found[name] = (math.nan, math.nan)
+                continue
+            low, high = torch.quantile(shift, torch.tensor([_TAIL, 1 - _TAIL], dtype=shift.dtype)).tolist()
+            found[name] = (max(least, value + low), min(most, value + high))
+    return {name: found[name] for name in estimates}
+
+
+def _resample(influences: Tensor, seed: int) -> Tensor:
+    """Means of `influences` [N, F] over N rows drawn with replacement, again and again: [_RESAMPLES, F]."""
+    count = len(influences)
+    rng = torch.Generator().manual_seed(seed)
+    means = []
+    for _ in range(0, _RESAMPLES, _AT_ONCE):
+        drawn = torch.randint(count, (_AT_ONCE, count), generator=rng)
+        weights = torch.zeros(_AT_ONCE, count, dtype=torch.float64)
+        weights.scatter_add_(1, drawn, torch.ones_like(weights))
+        means.append(weights @ influences / count)
+    return torch.cat(means)

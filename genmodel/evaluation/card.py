@@ -1,0 +1,77 @@
+"""The model card: what a registered model is for, what it was made of, and what is known of it. Pure: words out.
+
+After Mitchell et al. 2019, Model Cards for Model Reporting.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+_NOT_STATED = "not stated"
+_INTENDED = (
+    "Draws images like those of its data, for research into image generators and for comparison with other models of"
+    " the same line. Its samples are no photographs and say nothing true about anyone or anything; what the data lack"
+    " or overdo, the samples do, too."
+)
+
+
+def model_card(
+    about: Mapping[str, Any],
+    report: Mapping[str, Any],
+    *,
+    data: Mapping[str, Any],
+    cost: Mapping[str, Any],
+    licence: str | None = None,
+    picture: str | None = None,
+) -> str:
+    """Markdown of a finished model's config.json `about` and its report (Report.as_dict, with intervals or without).
+
+    `data` and `cost` are named facts, listed as they are; `picture` is an address of a sample grid, or a data: URI.
+    """
+    config, conditions = about["config"], report["conditions"]
+    size = config["image_size"]
+    judged = f"{conditions.get('n_samples')} samples against {conditions.get('n_real')} real images"
+    extractor = conditions.get("extractor", {})
+    parts = [
+        f"# {about['name']}: a {config['family']} of {size} px",
+        f"Weights `{about['weights'][:16]}`, training `{about['fingerprint'][:16]}`.",
+        "## Intended use",
+        _INTENDED,
+        "## Data",
+        _facts({**data, "licence": licence or _NOT_STATED}),
+        "## Figures",
+        _figures(report),
+        f"{judged}, extractor {extractor.get('name')} `{str(extractor.get('fingerprint'))[:8]}`. Distances and"
+        " bits per dim: lower is better.",
+        "## Samples",
+        f"![samples]({picture})" if picture else "No sample grid was kept.",
+        "## Memorisation",
+        _memorisation(report.get("memorisation")),
+        *(["## Health", "\n".join(f"- {finding}" for finding in report["health"])] if report.get("health") else []),
+        "## Cost",
+        _facts(cost) if cost else "Not known: the record of its training is on another machine.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    return "\n".join(f"- {name}: {_word(value)}" for name, value in facts.items())
+
+
+def _figures(report: Mapping[str, Any]) -> str:
+    """A row a figure: value, and the interval where one is known."""
+    intervals = report.get("intervals") or {}
+    rows = ["| figure | value | interval |", "| --- | ---: | --- |"]
+    for name, value in report["figures"].items():
+        span = ", ".join(_word(bound) for bound in intervals.get(name) or [])
+        rows.append(f"| {name} | {'n/a' if value is None else _word(value)} | {f'[{span}]' if span else 'n/a'} |")
+    return "\n".join(rows)
+
+
+def _memorisation(found: Mapping[str, Any] | None) -> str:
+    return str(found["verdict"]) if found else "Not measured: no images were held out to compare with."
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

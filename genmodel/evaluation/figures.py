@@ -1,0 +1,78 @@
+"""All figures that features give, of one set of samples against one set of real images; pure, with no files."""
+
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from genmodel.evaluation.bootstrap import Estimate, mean
+from genmodel.evaluation.classes import inception_score
+from genmodel.evaluation.distances import (
+    frechet_at_infinity,
+    frechet_distance,
+    kernel_distance,
+    mean_kernel,
+    moments,
+    square_root,
+)
+from genmodel.evaluation.features import Features, figure_names
+from genmodel.evaluation.manifold import manifold, nearest, neighbours
+from genmodel.evaluation.memorisation import Memorisation, memorisation
+
+
+class Real(NamedTuple):
+    """What is worked out once of the real images: N of the train split, and M held out (the val split; 0 if none)."""
+
+    features: Tensor  # float32 [N, d]
+    mean: Tensor  # float64 [d]
+    covariance: Tensor  # float64 [d, d]
+    root: Tensor  # float64 [d, d], the covariance's
+    kernel: Tensor  # float64 [], mean over all pairs
+    neighbours: Tensor  # float64 [N, 5], squared distances to the nearest others
+    held_out: Tensor  # float32 [M, d]
+    to_held_out: Tensor  # float64 [N], squared distance to the nearest held-out image
+
+    @classmethod
+    def of(cls, features: Tensor, held_out: Tensor) -> Self:
+        mean, covariance = moments(features)
+        return cls(
+            features=features,
+            mean=mean,
+            covariance=covariance,
+            root=square_root(covariance),
+            kernel=torch.tensor(mean_kernel(features), dtype=torch.float64),
+            neighbours=neighbours(features),
+            held_out=held_out,
+            to_held_out=nearest(features, held_out)[0][:, 0] if len(held_out) else torch.zeros(0, dtype=torch.float64),
+        )
+
+
+class Judged(NamedTuple):
+    """Figures by name, in the order of the table; memorisation only where some images were held out."""
+
+    estimates: dict[str, Estimate]
+    memorisation: Memorisation | None
+    samples_apart: float  # median squared distance of a sample to its nearest other over that of the real images
+
+
+def judge(real: Real, samples: Features, pairs: Tensor, extractor: str, searched: float = 1.0) -> Judged:
+    """The figures of samples; `pairs` are similarities of pairs of them, `searched` as in memorisation()."""
+    names, values = figure_names(extractor), samples.values
+    frechet = frechet_distance(real.mean, real.root, values)
+    own = neighbours(values)
+    shape = manifold(real.features, real.neighbours, values, own)
+    estimates = {
+        names.frechet: frechet,
+        names.frechet_at_infinity: frechet_at_infinity(real.mean, real.root, values, frechet),
+        names.kernel: kernel_distance(real.features, values, float(real.kernel)),
+        **({} if samples.logits is None else {names.inception_score: inception_score(samples.logits)}),
+        **shape._asdict(),
+        "pair_ms_ssim": mean(pairs),
+    }
+    copies = None
+    if len(real.held_out):
+        to_train, to_held_out = (nearest(values, others)[0][:, 0] for others in (real.features, real.held_out))
+        copies = memorisation((real.neighbours[:, 0], real.to_held_out), (to_train, to_held_out), searched)
+        estimates["copied"] = copies.copied
+    apart = float(own[:, 0].median() / real.neighbours[:, 0].median())
+    return Judged(estimates, copies, apart)

@@ -1,0 +1,107 @@
+"""Health: whether a training went wrong in a way that figures alone may hide; pure, a sentence for each finding."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Measured against the real images; what is healthy keeps far from all of them.
+_CONSTANT, _COLLAPSED = 0.01, 0.1  # variance of a pixel from image to image, as a share of the real images'
+_TWINS = 0.01  # median squared distance to the nearest other sample, as a share of the real images'
+_SHIFTED = 0.5  # between the mean levels, in standard deviations of the real images' levels
+_NARROW = 32  # levels that real images must span at least
+_WON = 0.01  # mean score of fakes, and what is missing to 1 in that of real images, in the last quarter of a training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """How a set of images lies in the 256 levels."""
+
+    mean: float
+    deviation: float  # of all values
+    variance: float  # of a colour value from image to image, mean over places
+    low: int
+    high: int
+    broken: int = 0  # images that held values that were no numbers before they were rounded
+
+
+class Meter:
+    """Takes images batch by batch, and tells their Levels."""
+
+    def __init__(self) -> None:
+        self._count = self._broken = 0
+        self._sums: list[Tensor] = []  # of values and of their squares at each place
+        self._low, self._high = 255, 0
+
+    def add(self, images: Tensor, broken: int = 0) -> None:
+        """uint8 [N, S, S, 3]."""
+        wide = images.cpu().double()
+        sums = [wide.sum(dim=0), wide.square().sum(dim=0)]
+        self._sums = [old + new for old, new in zip(self._sums, sums, strict=True)] if self._sums else sums
+        self._count += len(images)
+        self._broken += broken
+        self._low, self._high = min(self._low, int(images.min())), max(self._high, int(images.max()))
+
+    def levels(self) -> Levels:
+        means, squares = (part / self._count for part in self._sums)
+        mean = float(means.mean())
+        return Levels(
+            mean=mean,
+            deviation=math.sqrt(max(0.0, float(squares.mean()) - mean**2)),
+            variance=max(0.0, float((squares - means.square()).mean())),
+            low=self._low,
+            high=self._high,
+            broken=self._broken,
+        )
+
+
+def findings(real: Levels, samples: Levels, apart: float, history: Sequence[Mapping[str, float]] = ()) -> list[str]:
+    """What is wrong with a model, a sentence each; empty for a healthy one.
+
+    `apart` is the median squared distance in feature space of a sample to its nearest other, over the same of the real
+    images; `history` are the rows of a training's record (losses, and a GAN's mean scores), the oldest first.
+    """
+    found = []
+    if real.high - real.low < _NARROW:
+        found.append(
+            f"The real images span only the levels {real.low} to {real.high} of 0 to 255: prepare them from images"
+            " whose values were not scaled down."
+        )
+    if samples.broken:
+        found.append(f"Non-finite output: {samples.broken} samples hold values that are no numbers.")
+    share = samples.variance / real.variance if real.variance else math.inf
+    if share < _CONSTANT:
+        found.append(f"Constant output: samples vary {share:.2%} as much as real images, whatever the code.")
+    elif share < _COLLAPSED:
+        found.append(f"Collapsed variance: samples vary {share:.2%} as much as real images.")
+    elif apart < _TWINS:
+        found.append(
+            f"Collapsed variance: the typical sample has a twin, {math.sqrt(apart):.1%} as far as real images have."
+        )
+    shift = abs(samples.mean - real.mean)
+    if shift > _SHIFTED * real.deviation:
+        found.append(
+            f"Wrong levels: the samples' mean is {samples.mean:.0f} and the real images' {real.mean:.0f}:"
+            " too short a training, or one on images of another range."
+        )
+    return found + _of_history(history)
+
+
+def _of_history(history: Sequence[Mapping[str, float]]) -> list[str]:
+    found = [
+        f"Diverged: {name} was {row[name]} after {row['images_seen']:.0f} images."
+        for row in history[-1:]
+        for name in row
+        if not math.isfinite(row[name])
+    ]
+    last = history[-max(1, len(history) // 4) :]
+    if last and all({"score/real", "score/fake"} <= row.keys() for row in last):
+        real, fake = (float(torch.tensor([row[name] for row in last]).mean()) for name in ("score/real", "score/fake"))
+        if fake < _WON and 1 - real < _WON:
+            found.append(
+                f"The discriminator won: it scores real images {real:.4f} and samples {fake:.4f}"
+                " at the end, and teaches the generator nothing."
+            )
+    return found

@@ -1,0 +1,119 @@
+"""One pass over a model's samples: all that figures need of them, kept by (weights, codes, extractor)."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+import genmodel
+from genmodel import durable, tensors
+from genmodel.errors import ModelError
+from genmodel.evaluation.features import BATCH_SIZE, Extractor, Features
+from genmodel.evaluation.health import Levels, Meter
+from genmodel.evaluation.similarity import ms_ssim
+from genmodel.models.base import GenerativeModel
+from genmodel.pixels import to_uint8
+from genmodel.saved import draw_codes, generate_batches
+
+_PAIRS = 1000  # at most: the interval of their mean is narrow by then
+_KEPT = 32  # passes, the newest
+_CODE = ("models", "pixels.py", "saved.py", "evaluation/samples.py", "evaluation/similarity.py")
+
+
+class Samples(NamedTuple):
+    """Of N samples: features, MS-SSIM of pairs of them (float64 [P]), levels."""
+
+    features: Features
+    pairs: Tensor
+    levels: Levels
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What it took to make samples and features; None where they were kept from before."""
+
+    sampling_images_per_second: float | None = None
+    features_images_per_second: float | None = None
+
+
+def take(
+    model: GenerativeModel, weights: str, n: int, seed: int, extractor: Extractor, cache: Path | None = None
+) -> tuple[Samples, Pass]:
+    """`n` samples of codes that `seed` decides, through the extractor; from `cache` where this was done before.
+
+    `weights` is the sha256 of the model's. What is kept is checked by its own digest, and made again if it is damaged.
+    """
+    device = next(model.parameters()).device
+    about = {
+        "weights": weights,
+        "codes": {"n": n, "seed": seed, "batch": BATCH_SIZE},
+        "extractor": extractor.fingerprint,
+        "made_by": {"code": _code_digest(), "torch": torch.__version__, "device": device.type},
+    }
+    place = None if cache is None else cache / f"{durable.digest_json(about)[:32]}.safetensors"
+    if place is not None and (kept := _read(place)) is not None:
+        return kept, Pass()
+    samples, took = _make(model, n, seed, extractor, device)
+    if place is not None:
+        _keep(place, about, samples)
+    return samples, took
+
+
+@torch.inference_mode()
+def _make(
+    model: GenerativeModel, n: int, seed: int, extractor: Extractor, device: torch.device
+) -> tuple[Samples, Pass]:
+    meter, parts = Meter(), []
+    pairs: list[Tensor] = []
+    seconds = {"sampling": 0.0, "features": 0.0}
+    batches = generate_batches(model, draw_codes(model, n, seed), BATCH_SIZE)
+    start = time.perf_counter()
+    for made in batches:
+        images = to_uint8(made)
+        meter.add(images, broken=int((~torch.isfinite(made).flatten(1).all(dim=1)).sum()))
+        middle = time.perf_counter()
+        values, logits = extractor(images)
+        parts.append((values.float().cpu(), None if logits is None else logits.float().cpu()))
+        end = time.perf_counter()
+        if len(pairs) * (BATCH_SIZE // 2) < _PAIRS:
+            levels, whole = images.permute(0, 3, 1, 2), len(images) // 2 * 2
+            pairs.append(ms_ssim(levels[0:whole:2], levels[1:whole:2]).cpu())
+        seconds["sampling"] += middle - start
+        seconds["features"] += end - middle
+        start = time.perf_counter()
+    told = [logits for _, logits in parts if logits is not None]
+    features = Features(torch.cat([values for values, _ in parts]), torch.cat(told) if told else None)
+    took = Pass(n / seconds["sampling"], n / seconds["features"])
+    return Samples(features, torch.cat(pairs)[:_PAIRS], meter.levels()), took
+
+
+def _keep(place: Path, about: dict[str, Any], samples: Samples) -> None:
+    content = {"values": samples.features.values, "pairs": samples.pairs}
+    if samples.features.logits is not None:
+        content["logits"] = samples.features.logits
+    digest = tensors.save(place, content)
+    durable.write_json(place.with_suffix(".json"), {"sha256": digest, "levels": asdict(samples.levels), **about})
+    for old in sorted(place.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+        old.unlink(missing_ok=True)
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def _read(place: Path) -> Samples | None:
+    try:
+        about = json.loads(place.with_suffix(".json").read_text())
+        content, _ = tensors.load(place, about["sha256"])
+        levels = Levels(**about["levels"])
+    except (FileNotFoundError, ModelError, ValueError, KeyError, TypeError):
+        return None
+    return Samples(Features(content["values"], content.get("logits")), content["pairs"], levels)
+
+
+def _code_digest() -> str:
+    """Of the code that turns weights and codes into what is kept here; an extractor's is in its fingerprint."""
+    root = Path(genmodel.__file__).parent
+    files = [file for part in _CODE for file in (sorted((root / part).glob("*.py")) or [root / part])]
+    return durable.digest_json([durable.digest_file(file) for file in files])

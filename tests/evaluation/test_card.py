@@ -1,0 +1,59 @@
+"""The model card: every fact that it was given, and a word where one is missing."""
+
+from typing import Any
+
+from genmodel.evaluation.card import model_card
+
+ABOUT = {
+    "name": "small",
+    "fingerprint": "f" * 64,
+    "weights": "a" * 64,
+    "config": {"family": "vae", "image_size": 16},
+}
+REPORT: dict[str, Any] = {
+    "conditions": {"extractor": {"name": "classifier", "fingerprint": "e" * 64}, "n_samples": 2000, "n_real": 1600},
+    "figures": {"fd_classifier": 8.1174, "copied": 0.0125, "bits_per_dim": None},
+    "memorisation": {"verdict": "1.25% of the samples copy training images."},
+    "intervals": {"fd_classifier": [7.9, 8.3211]},
+    "health": ["The variance of the samples is a tenth of the data's."],
+}
+DATA = {"source": "digits", "images": 1797, "digest": "`0123.dir`"}
+
+
+def section(text: str, title: str) -> str:
+    """What stands under a heading."""
+    return text.split(f"## {title}\n\n")[1].split("\n\n## ")[0].strip()
+
+
+def test_a_card_with_everything() -> None:
+    text = model_card(ABOUT, REPORT, data=DATA, cost={"seconds": 54.26}, licence="CC0-1.0", picture="grid.png")
+    assert text.startswith("# small: a vae of 16 px\n") and "a" * 16 in text and "a" * 17 not in text
+    assert "research" in section(text, "Intended use")
+    assert section(text, "Data").splitlines() == [
+        "- source: digits",
+        "- images: 1,797",
+        "- digest: `0123.dir`",
+        "- licence: CC0-1.0",
+    ]
+    assert "| fd_classifier | 8.117 | [7.9, 8.321] |" in section(text, "Figures")
+    assert "| bits_per_dim | n/a | n/a |" in section(text, "Figures")
+    assert "2000 samples against 1600 real images, extractor classifier `eeeeeeee`" in section(text, "Figures")
+    assert section(text, "Samples") == "![samples](grid.png)"
+    assert "1.25% of the samples copy" in section(text, "Memorisation")
+    assert section(text, "Health") == "- The variance of the samples is a tenth of the data's."
+    assert section(text, "Cost") == "- seconds: 54.26"
+
+
+def test_what_is_not_known_is_said() -> None:
+    bare = {"conditions": REPORT["conditions"], "figures": {"fd_classifier": "nan"}}
+    text = model_card(ABOUT, bare, data=DATA, cost={})
+    assert "- licence: not stated" in section(text, "Data")
+    assert "| fd_classifier | nan | n/a |" in section(text, "Figures")
+    assert section(text, "Samples") == "No sample grid was kept."
+    assert section(text, "Memorisation") == "Not measured: no images were held out to compare with."
+    assert "## Health" not in text
+    assert section(text, "Cost").startswith("Not known")
+
+
+def test_the_same_facts_give_the_same_card() -> None:
+    assert len({model_card(ABOUT, REPORT, data=DATA, cost={}) for _ in range(2)}) == 1

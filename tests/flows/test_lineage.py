@@ -1,0 +1,173 @@
+"""From a version back to its data and weights: the commands that lineage prints, typed as they are."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows import registry as command
+from flows import versioning
+from genmodel import durable
+from genmodel.data.block import Block
+
+PARAMS = """
+models:
+  small: {family: vae, image_size: 8, network: {latent_dim: 4, base_channels: 4}, training: {images: 64, log_every: 32}}
+evaluation: {samples: 16, extractor: pixels, image_size: 8}
+gate: {margin: 0.013}
+"""
+
+DVC_YAML = """
+stages:
+  reference: {cmd: python -m flows.stages reference, deps: [data], outs: [reference]}
+  train:
+    foreach: ${models}
+    do:
+      cmd: python -m flows.stages train ${key}
+      deps: [data]
+      params: ["models.${key}"]
+      outs: ["models/${key}"]
+  evaluate:
+    foreach: ${models}
+    do:
+      cmd: python -m flows.stages evaluate ${key}
+      deps: [data, reference, "models/${key}"]
+      outs: ["reports/${key}.json"]
+      metrics: ["figures/${key}.json"]
+  compare:
+    cmd: python -m flows.stages compare
+    deps: [reports]
+    outs: [leaderboard.csv, leaderboard.md, leaderboard.html]
+  register:
+    cmd: python -m flows.stages register
+    deps: [leaderboard.csv, reports, models]
+    params: [gate]
+    outs: [decision.json, decision.md]
+"""
+
+IGNORED = "/data /models /reference /reports /figures /runs /ml* /leaderboard.* /decision.* /promotions.jsonl"
+OF_ANOTHER_LINE = ("PREFECT_", "MLFLOW_", "DVC_", "GENMODEL_")
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def shell(folder: Path, *lines: str) -> str:
+    """What bash says to the lines, stopping at the first that fails; none may."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(OF_ANOTHER_LINE)}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join(lines)],
+        cwd=folder,
+        env={**clean, "PATH": path, "DVC_NO_ANALYTICS": "1", "SHELL": "/bin/sh"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def project(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of a small project, where the line has run once by `dvc repro`; dvc.lock is not yet committed."""
+    folder = tmp_path_factory.mktemp("lineage")
+    root = folder / "project"
+    shell(folder, "git init --quiet origin", "git clone --quiet origin project 2>/dev/null")
+    (root / ".dvc").mkdir()
+    (root / ".dvc/config").write_text("[core]\n    analytics = false\n")
+    (root / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    for name, text in {"params.yaml": PARAMS, "dvc.yaml": DVC_YAML, ".gitignore": IGNORED.replace(" ", "\n")}.items():
+        (root / name).write_text(text)
+    shutil.copytree(block.path, root / "data")
+    versioning.add(root, {"source": "raw", "licence": "CC0-1.0"})
+    shell(
+        root,
+        "git config user.name x",
+        "git config user.email x@example.org",
+        "git add --all",
+        "git commit --quiet -m 'settings and data'",
+        "dvc repro --quiet",
+    )
+    return root
+
+
+def lineage(root: Path) -> tuple[dict[str, str], list[str]]:
+    """The links of version 1 by their names, and the commands."""
+    lines = shell(root, "python -m flows.registry lineage champion").splitlines()
+    end = lines.index("")
+    return {name: rest for name, _, rest in (line.partition(" ") for line in lines[:end])}, lines[end + 1 :]
+
+
+def check_restored(root: Path, original: Path) -> None:
+    name = "models/small/weights.safetensors"
+    assert durable.digest_file(root / name) == durable.digest_file(original / name)
+    assert versioning.digest(root) == versioning.digest(original) and versioning.matches(root)
+    assert Block.open(root / "data").digest == Block.open(original / "data").digest
+
+
+def test_what_else_the_command_line_says(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = shell(project, "python -m flows.registry history")
+    assert all(word in told for word in ("Champions", "promote", "small", "There is no champion yet: fd_pixels"))
+    (event,) = [line for line in (project / "promotions.jsonl").read_text().splitlines() if '"decided"' in line]
+    assert '"loads"' in event, "it was tried before the alias moved"
+    assert "It loads from the registry and generates 8 px images." in (project / "decision.md").read_text()
+    card = next((project / "mlartifacts").rglob("card.md")).read_text()
+    assert "- licence: CC0-1.0" in card and "- seconds: " in card and "data:image/png;base64," in card
+    monkeypatch.chdir(project)
+    for words, why in (
+        (["lineage", "7"], "genmodel has no version 7: give a number, or an alias as champion"),
+        (["rollback"], "there is no previous champion to put back: nothing was changed"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            command.main(words)
+        assert capsys.readouterr().err == f"error: {why}\n"
+
+
+def test_the_commands_of_lineage_restore_the_data_and_the_weights(project: Path) -> None:
+    trained_at = shell(project, "git rev-parse HEAD").strip()
+    links, commands = lineage(project)
+    assert links["commit"].strip() == trained_at
+    assert "was not committed after the training" in links["dvc.lock"] and commands[-1].startswith("dvc repro")
+    shell(project, *commands)  # trains again
+    restored = project.parent / "project-version-1"
+    check_restored(restored, project)
+    shell(project, f"git worktree remove --force {restored}")
+
+    shell(project, "git add dvc.lock", "git commit --quiet -m 'the line has run'")
+    locked_at = shell(project, "git rev-parse HEAD").strip()
+    other = (project / "params.yaml").read_text().replace("base_channels: 4", "base_channels: 8")
+    (project / "params.yaml").write_text(other)
+    shell(project, "dvc repro --quiet train@small", "git commit --quiet --all -m 'another model'")
+    links, commands = lineage(project)
+    assert links["dvc.lock"].strip() == locked_at
+    lock = yaml.safe_load(shell(project, f"git show {locked_at}:dvc.lock"))["stages"]
+    assert links["model"].strip() == lock["train@small"]["outs"][0]["md5"]
+    assert links["data"].strip() == versioning.digest(project)
+    assert commands[-1] == "dvc checkout data.dvc train@small"
+    shell(project, *commands)
+    shell(project, f"git checkout --quiet {locked_at}", "dvc checkout --quiet")
+    check_restored(restored, project)
+
+
+def test_another_clone_pulls_what_its_cache_lacks(project: Path, tmp_path: Path) -> None:
+    remote = tmp_path / "remote"
+    shell(
+        project,
+        f"dvc remote add --quiet --default stored {remote}",
+        "git add --all",
+        "git commit --quiet -m 'the line has run, with a remote'",
+        "dvc push --quiet --all-commits",
+    )
+    shell(tmp_path, f"git clone --quiet {project} elsewhere")
+    for name in ("mlflow.db", "mlartifacts"):
+        (tmp_path / "elsewhere" / name).symlink_to(project / name)  # the same registry
+    links, commands = lineage(tmp_path / "elsewhere")
+    assert commands[-1] == "dvc pull data.dvc train@small"
+    shell(tmp_path / "elsewhere", *commands)
+    check_restored(tmp_path / "elsewhere-version-1", project)
+    assert links["version"].strip().startswith("1, small, weights ")
