@@ -56,6 +56,7 @@ def test_a_resumed_training_ends_the_same(family: str, stop_at: int, block: Bloc
     while cut.images_seen < stop_at:
         cut.step()
         cut.record_and_save()
+    cut.checkpoints.wait()  # as the end of its process would
     train(identity, block, tmp_path / "resumed", runs)
     assert folder_bytes(tmp_path / "resumed") == folder_bytes(tmp_path / "whole")
 
@@ -101,6 +102,7 @@ def test_the_record_has_no_gap_and_no_duplicate_after_a_resume(block: Block, tmp
     while cut.images_seen < 136:  # past rows that the last checkpoint, at 80, does not know
         cut.step()
         cut.record_and_save()
+    cut.checkpoints.wait()  # as the end of its process would
     folder = train(identity, block, tmp_path / "out", tmp_path)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["images_seen"] for row in rows] == list(range(40, 321, 40))
@@ -150,6 +152,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     while cut.images_seen < 200:
         cut.step()
         cut.record_and_save()
+    cut.checkpoints.wait()  # as the end of its process would
     newest = sorted(cut.checkpoints.folder.glob("*.safetensors"))[-1]
     content = bytearray(newest.read_bytes())
     content[-5] ^= 4
