@@ -1,8 +1,15 @@
 """What many tests need: a small block of bright and dark squares in two classes."""
 
+import io
+import multiprocessing
+import os
 import shutil
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,3 +91,123 @@ def mistake(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         return said.removeprefix("error: ").strip()
 
     return run
+
+
+def _in_child(task: Callable[[], object], kill_after: float | None = None) -> int:
+    """Run in a forked process group of its own, killed after some seconds; its exit code, negative for a signal."""
+    started = multiprocessing.get_context("fork").Event()
+
+    def child() -> None:
+        os.setsid()
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        started.set()
+        task()
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    assert process.pid is not None and started.wait(60)
+    process.join(60 if kill_after is None else kill_after)
+    if kill_after is not None and process.exitcode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.join(60)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def _killed_at(write: int, whole_group: bool, task: Callable[[], object], contents: bool = False) -> int:
+    """The exit code of `task` when its process is killed before its n-th write to disk, by whichever process made.
+
+    `whole_group`: its workers are killed with it. `contents`: counted are also the opening of a file for writing and
+    each write into it, of which the half is done. Nothing is synced: a killed process, unlike a power cut, needs none.
+    """
+    return _count_writes(task, write, whole_group, contents)[0]
+
+
+def _count_writes(
+    task: Callable[[], object], kill_at: int = 0, whole_group: bool = True, contents: bool = False
+) -> tuple[int, int]:
+    """The exit code of `task`, and how often it and its workers wrote to disk."""
+    count = multiprocessing.Value("i", 0)
+
+    def child() -> None:
+        main = os.getpid()
+
+        def due(before: Callable[[], object] = lambda: None) -> None:
+            with count.get_lock():
+                count.value += 1
+                now = count.value == kill_at
+            if now:
+                before()
+                os.killpg(main, signal.SIGKILL) if whole_group else os.kill(main, signal.SIGKILL)
+
+        def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **options: Any) -> Any:
+                due()
+                return function(*args, **options)
+
+            return call
+
+        writes = [
+            (os, "fsync"),
+            (shutil, "rmtree"),
+            *((Path, name) for name in ("replace", "rename", "touch", "unlink", "mkdir")),
+        ]
+        os.fsync = lambda handle: None
+        for holder, name in writes:
+            setattr(holder, name, counted(getattr(holder, name)))
+        if contents:
+            Path.open = _opened_by(Path.open, due)  # type: ignore[method-assign]
+        task()
+
+    return _in_child(child), count.get_obj().value  # a killed process may hold the lock
+
+
+def _opened_by(real: Callable[..., Any], due: Callable[..., None]) -> Callable[..., Any]:
+    """Path.open that calls `due` before a file is opened for writing, and `due(half of the write)` before a write."""
+
+    class Counted(io.BufferedWriter):
+        def write(self, content: Any) -> int:
+            def half() -> None:
+                super(Counted, self).write(memoryview(content)[: len(content) // 2])
+                self.flush()
+
+            due(half)
+            return super().write(content)
+
+    def opened(path: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
+        if mode.strip("bt") not in ("w", "a", "x"):
+            return real(path, mode, *args, **options)
+        due()
+        handle = Counted(io.FileIO(path, mode.strip("bt")))
+        return handle if "b" in mode else io.TextIOWrapper(handle, "utf-8", write_through=True)
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def in_child() -> Callable[..., int]:
+    return _in_child
+
+
+@pytest.fixture(scope="session")
+def killed_at() -> Callable[..., int]:
+    return _killed_at
+
+
+@pytest.fixture(scope="session")
+def count_writes() -> Callable[..., tuple[int, int]]:
+    return _count_writes
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """A small disk of its own where the command stands; disk(size) makes it larger."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+    monkeypatch.chdir(place)
+    yield lambda size: subprocess.run(["mount", "-o", f"remount,size={size}", str(place)], check=True) and None
+    monkeypatch.undo()  # nobody may stand in it
+    subprocess.run(["umount", "--lazy", str(place)], check=True)

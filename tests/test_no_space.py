@@ -1,8 +1,7 @@
 """A disk that is full: one line, nothing good is lost, and the same command goes on when there is room."""
 
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,20 +10,6 @@ from genmodel.cli import main
 from genmodel.data.block import Block
 
 Grow = Callable[[str], None]
-
-
-@pytest.fixture
-def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Grow]:
-    """A small disk of its own where the command stands; disk(size) makes it larger."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root can mount a small disk")
-    monkeypatch.chdir(place)
-    yield lambda size: subprocess.run(["mount", "-o", f"remount,size={size}", str(place)], check=True) and None
-    monkeypatch.undo()  # nobody may stand in it
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def fails(capsys: pytest.CaptureFixture[str], *words: str) -> None:

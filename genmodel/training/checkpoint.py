@@ -27,8 +27,8 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The folder of one run's checkpoints: <images_seen>.safetensors and, written after it, <images_seen>.json with
-    its digest. A file without its digest was never finished and does not count."""
+    """The folder of one run's checkpoints: <images_seen>.safetensors, which holds the facts too, and, written after it,
+    <images_seen>.json with its digest. A file without its digest was never finished and does not count."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,11 +49,17 @@ class Checkpoints:
 
     def _write(self, checkpoint: Checkpoint) -> None:
         name = f"{checkpoint.facts['images_seen']:012d}"
-        digest = tensors.save(self.folder / f"{name}.safetensors", checkpoint.tensors)
-        durable.write_json(self.folder / f"{name}.json", {"sha256": digest, "facts": checkpoint.facts})
-        for old in self._finished()[:-_KEPT]:
-            old.unlink()
-            old.with_suffix(".safetensors").unlink(missing_ok=True)
+        facts = {"facts": json.dumps(checkpoint.facts)}
+        digest = tensors.save(self.folder / f"{name}.safetensors", checkpoint.tensors, facts)
+        durable.write_json(self.folder / f"{name}.json", {"sha256": digest})
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove older checkpoints, and what a kill has left of one."""
+        kept = {manifest.stem for manifest in self._finished()[-_KEPT:]}
+        for path in sorted(self.folder.iterdir()):  # a manifest before its tensors
+            if path.stem not in kept:
+                path.unlink()
 
     def latest(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest checkpoint that is whole (None when there are none at all), and a warning for each damaged one
@@ -75,9 +81,9 @@ class Checkpoints:
         path = manifest.with_suffix(".safetensors")
         try:
             content = json.loads(manifest.read_bytes())
-            loaded, _ = tensors.load(path, content["sha256"])
-            return Checkpoint(loaded, content["facts"])
-        except (ValueError, KeyError, TypeError, ModelError) as error:
+            loaded, strings = tensors.load(path, content["sha256"])
+            return Checkpoint(loaded, json.loads(strings["facts"]))
+        except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
             raise CheckpointError(f"checkpoint {path.name} is damaged: {error}") from error
 
     def _finished(self) -> list[Path]:

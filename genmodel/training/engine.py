@@ -135,12 +135,17 @@ class Engine:
         self.summed = 0
         return {name: total / good if good else math.nan for name, total in totals.items()} | {"health/bad_steps": bad}
 
+    def is_finite(self) -> bool:
+        """Whether all of the state is; waits for the device. A bad batch changes no weight, but it can spoil running
+        statistics, and a step whose gradient is finite can still be too long."""
+        numbers = [value for value in self.state().values() if value.is_floating_point()]
+        return bool(torch.stack([value.isfinite().all().to(self.device) for value in numbers]).all())
+
     def state(self) -> dict[str, Tensor]:
-        """All tensors that the next step depends on, by dotted name."""
+        """All tensors that the step after a good one depends on, by dotted name."""
         content = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         content |= {f"ema.{name}": value for name, value in self.ema.shadow.items()}
         content |= {f"sums.{name}": value for name, value in self.sums.items()}
-        content["bad_steps"] = self.bad_steps
         for name, optimizer in self.optimizers.items():
             content |= {f"optimizer.{name}.{key}": value for key, value in flatten_optimizer(optimizer).items()}
         return content
@@ -157,7 +162,7 @@ class Engine:
             self.sums[name].zero_()
         for name, value in sums.items():
             self.sums.setdefault(name, torch.empty_like(value, device=self.device)).copy_(value)
-        self.bad_steps.copy_(held["bad_steps"])
+        self.bad_steps.zero_()
         for name, optimizer in self.optimizers.items():
             restore_optimizer(optimizer, _under(f"optimizer.{name}.", held))
 

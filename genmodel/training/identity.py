@@ -1,5 +1,6 @@
 """What a training is known by: equal configuration, data and code give an equal fingerprint."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,20 @@ class Identity:
             "code": self.code,
             "config": self.config.as_dict(),
         }
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What makes two identities, as `as_dict` gives them, unlike: "training.batch_size: 64 -> 32"; digests are cut."""
+    before, after = _settings(old), _settings(new)
+    names = sorted(before.keys() | after.keys())
+    return [f"{name}: {before.get(name)} -> {after.get(name)}" for name in names if before.get(name) != after.get(name)]
+
+
+def _settings(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings by dotted name, and the first digits of what data and code are known by."""
+    config = dict(facts["config"])
+    flat = {f"{part}.{key}": value for part in ("network", "training") for key, value in config.pop(part).items()}
+    return config | flat | {key: facts[key][:8] for key in ("block", "code")}
 
 
 def identify(name: str, config: RunConfig, block: Block) -> Identity:

@@ -51,6 +51,12 @@ class Record:
             handle.write(json.dumps(row) + "\n")
         self._last = images_seen
 
+    def sync(self) -> None:
+        """Make the rows survive a power cut; a checkpoint that is on disk may rely on them."""
+        if self.metrics.exists():
+            with durable.storage_errors(self.metrics), self.metrics.open("a") as handle:
+                os.fsync(handle.fileno())
+
     def add_samples(self, images_seen: int, images: Tensor) -> None:
         """Keep a grid of uint8 [N, S, S, 3] samples; equal to the one that may be there from before a resume."""
         path = self.samples / f"{images_seen:010d}.png"

@@ -11,14 +11,14 @@ from torch import Tensor
 from genmodel import durable, pixels, progress
 from genmodel.data.block import Block
 from genmodel.data.loader import Loader
-from genmodel.errors import ConfigError, ModelError, SettingsChangedError, TrainingDivergedError
+from genmodel.errors import CheckpointError, ConfigError, ModelError, SettingsChangedError, TrainingDivergedError
 from genmodel.models.base import build_model
 from genmodel.training.checkpoint import Checkpoint, Checkpoints
 from genmodel.training.curves import draw_curves
 from genmodel.training.distributed import World, joined
 from genmodel.training.engine import Engine, set_precision
 from genmodel.training.gauges import Gauges, PhaseClock
-from genmodel.training.identity import Identity
+from genmodel.training.identity import Identity, differences
 from genmodel.training.preemption import EXIT, Preemption
 from genmodel.training.profiling import profiled
 from genmodel.training.publish import publish
@@ -146,7 +146,8 @@ class Training:
         """A row, a sample grid, a checkpoint, each where it is due; at the end all three. Back, where steps are bad."""
         due_row, due_save = self._due(self.config.log_every), self._due(self.config.checkpoint_every)
         looks = self.device.type == "cpu" or due_row or due_save  # a GPU is not waited for at every step
-        if looks and int(self.engine.bad_steps) >= _PATIENCE:
+        bad_steps = int(self.engine.bad_steps) if looks else 0
+        if bad_steps >= _PATIENCE or (due_save and not self.engine.is_finite()):
             self.go_back()
             return
         if due_row:
@@ -154,7 +155,7 @@ class Training:
         if self.images_seen in self.moments or self.images_seen == self.budget:
             with self.time.phase("samples"):
                 self.draw_samples()
-        if due_save:
+        if due_save and not bad_steps:  # a checkpoint is a good place to go back to
             with self.time.phase("checkpoint"):
                 self.save()
 
@@ -218,16 +219,19 @@ class Training:
             "seconds": self.seconds,
             "energy_kwh": self.gauges.energy_kwh,
         }
+        self.record.sync()
         self.checkpoints.save(Checkpoint(self.engine.state(), facts))
 
     def leave(self) -> None:
-        """Save, and end as a process that SIGTERM has ended."""
+        """Save, where the state is good, and end as a process that SIGTERM has ended."""
+        good = not int(self.engine.bad_steps) and self.engine.is_finite()
         with self.world.main_first():  # the others' ends would have torchrun end it, too
-            self.save()
+            if good:
+                self.save()
             self.checkpoints.wait()
         self.bar.close()
         self.world.say(
-            f"{self.identity.name}: stopped at {self.images_seen:,} images; the same command goes on from there"
+            f"{self.identity.name}: stopped at {self.images_seen:,} images; the same command goes on from here"
         )
         raise SystemExit(EXIT)
 
@@ -253,9 +257,13 @@ class Training:
         """The run's folder is named by the fingerprint; the whole of it is kept inside and must agree."""
         path = self.folder / "identity.json"
         mine = self.identity.as_dict()
-        if path.exists() and (theirs := json.loads(path.read_text()))["fingerprint"] != mine["fingerprint"]:
-            changed = sorted(key for key in mine if mine[key] != theirs.get(key))
-            raise SettingsChangedError(f"{self.folder} belongs to another training ({', '.join(changed)}): use --fresh")
+        try:
+            theirs = json.loads(path.read_bytes()) if path.exists() else mine
+            changes = "; ".join(differences(theirs, mine))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} is damaged: remove it and run the same command again") from error
+        if changes:
+            raise SettingsChangedError(f"{self.folder} belongs to another training ({changes}): use --fresh")
         if self.world.is_main:
             durable.write_json(path, mine)
 

@@ -1,12 +1,7 @@
 """Small sources of real image files, packed in every way that genmodel reads."""
 
 import io
-import multiprocessing
-import os
 import random
-import shutil
-import signal
-import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable
@@ -124,73 +119,12 @@ def _make(source: str, out: Path, **options: Any) -> Block:
     return prepare(source, out, **defaults | options)
 
 
-def _in_child(task: Callable[[], object], kill_after: float | None = None) -> int:
-    """Run in a forked process group of its own, killed after some seconds; its exit code, negative for a signal."""
-    started = multiprocessing.get_context("fork").Event()
-
-    def child() -> None:
-        os.setsid()
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
-        started.set()
-        task()
-
-    process = multiprocessing.get_context("fork").Process(target=child)
-    process.start()
-    assert process.pid is not None and started.wait(60)
-    process.join(60 if kill_after is None else kill_after)
-    if kill_after is not None and process.exitcode is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.join(60)
-    assert process.exitcode is not None
-    return process.exitcode
-
-
-def _killed_at(write: int, whole_group: bool, task: Callable[[], object]) -> int:
-    """The exit code of `task` when its process is killed before its n-th write to disk, by whichever process made.
-
-    `whole_group`: its workers are killed with it. Nothing is synced: a killed process, unlike a power cut, needs none.
-    """
-    return _count_writes(task, write, whole_group)[0]
-
-
-def _count_writes(task: Callable[[], object], kill_at: int = 0, whole_group: bool = True) -> tuple[int, int]:
-    """The exit code of `task`, and how often it and its workers wrote to disk."""
-    count = multiprocessing.Value("i", 0)
-
-    def child() -> None:
-        main = os.getpid()
-
-        def counted(function: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*args: Any, **options: Any) -> Any:
-                with count.get_lock():
-                    count.value += 1
-                    now = count.value == kill_at
-                if now:
-                    os.killpg(main, signal.SIGKILL) if whole_group else os.kill(main, signal.SIGKILL)
-                return function(*args, **options)
-
-            return call
-
-        writes = [
-            (os, "fsync"),
-            (shutil, "rmtree"),
-            *((Path, name) for name in ("replace", "rename", "touch", "unlink", "mkdir")),
-        ]
-        os.fsync = lambda handle: None
-        for holder, name in writes:
-            setattr(holder, name, counted(getattr(holder, name)))
-        task()
-
-    return _in_child(child), count.get_obj().value  # a killed process may hold the lock
-
-
 def _as_fixture(helper: Callable[..., Any]) -> Any:
     return pytest.fixture(scope="session", name=helper.__name__.removeprefix("_"))(lambda: helper)
 
 
 encode, picture, tar_bytes = _as_fixture(_encode), _as_fixture(_picture), _as_fixture(_tar_bytes)
 tree, shared, make = _as_fixture(_tree), _as_fixture(_shared), _as_fixture(_make)
-in_child, killed_at, count_writes = _as_fixture(_in_child), _as_fixture(_killed_at), _as_fixture(_count_writes)
 
 
 @pytest.fixture(params=_KINDS)

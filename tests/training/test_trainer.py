@@ -13,7 +13,7 @@ import torch
 from genmodel import tensors
 from genmodel.config import RunConfig, run_config
 from genmodel.data.block import Block
-from genmodel.errors import SettingsChangedError, TrainingDivergedError
+from genmodel.errors import CheckpointError, SettingsChangedError, TrainingDivergedError
 from genmodel.models import FAMILIES
 from genmodel.training import trainer
 from genmodel.training.checkpoint import Checkpoints
@@ -163,8 +163,25 @@ def test_other_settings_in_the_same_folder_are_refused(block: Block, tmp_path: P
     identity = identify("toy", toy(), block)
     Training(identity, block, tmp_path / "run", "cpu", fresh=False)
     other = identify("toy", toy(batch_size=16), block)
-    with pytest.raises(SettingsChangedError, match=r"belongs to another training \(config, fingerprint\): use --fresh"):
+    with pytest.raises(SettingsChangedError, match=r"another training \(training.batch_size: 8 -> 16\): use --fresh"):
         Training(other, block, tmp_path / "run", "cpu", fresh=False)
+    more = replace(identify("toy", toy(seed=3, images=80), block), block="f" * 64)
+    with pytest.raises(SettingsChangedError) as caught:
+        Training(more, block, tmp_path / "run", "cpu", fresh=False)
+    changes = f"(block: {block.digest[:8]} -> ffffffff; training.images: 320 -> 80; training.seed: 0 -> 3)"
+    assert str(caught.value) == f"{tmp_path / 'run'} belongs to another training {changes}: use --fresh"
+    Training(replace(identity, name="renamed"), block, tmp_path / "run", "cpu", fresh=False)
+    assert Training(other, block, tmp_path / "run", "cpu", fresh=True).images_seen == 0
+
+
+def test_damaged_facts_of_a_run_are_told(block: Block, tmp_path: Path) -> None:
+    identity = identify("toy", toy(), block)
+    Training(identity, block, tmp_path, "cpu", fresh=False)
+    whole = (tmp_path / "identity.json").read_text()
+    for damaged in ("", whole[:-20], whole.replace("config", "confic"), "[1]"):
+        (tmp_path / "identity.json").write_text(damaged)
+        with pytest.raises(CheckpointError, match=r"identity.json is damaged: remove it and run the same command"):
+            Training(identity, block, tmp_path, "cpu", fresh=False)
 
 
 def test_the_fingerprint_follows_settings_data_and_code(block: Block) -> None:
