@@ -80,8 +80,8 @@ class GateConfig:
 
     margin: Annotated[float, Range(0.013, 1)] = 0.013  # a smaller relative difference is noise (arXiv 2606.20536)
     intervals: bool = True  # figures whose intervals overlap are not told apart, where both reports have intervals
-    min_precision: Share = 0.05  # floors: a model below has collapsed, or paints what is no image
-    min_recall: Share = 0.05
+    min_precision: Share = 0.01  # floors: a model below has collapsed, or paints what is no image
+    min_recall: Share = 0.01
     max_copied: Share = 0.05  # share of samples that are copies of training images
 
 

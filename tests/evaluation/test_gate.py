@@ -10,7 +10,7 @@ from genmodel.config import GateConfig
 from genmodel.errors import IncomparableError
 from genmodel.evaluation.gate import as_markdown, decide
 
-GATE = GateConfig(margin=0.013)
+GATE = GateConfig(margin=0.013, min_precision=0.05, min_recall=0.05)
 CONDITIONS = {"extractor": {"name": "classifier", "fingerprint": "e" * 64}, "block": "b" * 64, "n_samples": 1000}
 distances = st.floats(0, 1e6)
 

@@ -16,9 +16,11 @@ from genmodel.data.block import Block
 
 PARAMS = """
 models:
-  small: {family: vae, image_size: 8, network: {latent_dim: 4, base_channels: 4}, training: {images: 64, log_every: 32}}
+  small:
+    {family: vae, image_size: 8, training: {images: 8000},
+     network: {latent_dim: 4, base_channels: 4, learning_rate: 0.01}}
 evaluation: {samples: 16, extractor: pixels, image_size: 8}
-gate: {margin: 0.013}
+gate: {min_precision: 0, min_recall: 0, max_copied: 1}
 """
 
 DVC_YAML = """

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows import versioning
+from flows import repro, versioning
 
 ROOT = Path(__file__).parents[2]
 ALL = ["train@dcgan", "train@vae", "evaluate@dcgan", "evaluate@vae", "compare", "register"]
@@ -131,9 +131,9 @@ def test_a_lock_conflict_is_tried_again(ready, flow, monkeypatch: pytest.MonkeyP
         lock.unlink()
         return tell(output)
 
-    look, tell = versioning.changed, versioning.is_lock_conflict
+    look, tell = versioning.changed, repro.is_lock_conflict
     monkeypatch.setattr(versioning, "changed", changed)
-    monkeypatch.setattr(versioning, "is_lock_conflict", is_lock_conflict)
+    monkeypatch.setattr(repro, "is_lock_conflict", is_lock_conflict)
     for name in ("find_work", "run_stage"):
         monkeypatch.setattr(retrain, name, getattr(retrain, name).with_options(retry_delay_seconds=[0.1] * 5))
     hold()

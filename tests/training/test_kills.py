@@ -68,7 +68,7 @@ def test_killed_at_any_time_and_resumed_ends_the_same(
         assert code == -signal.SIGKILL
         assert undamaged(run_folder(identity, runs))
         killed += 1
-    assert killed == kills and ended > 1
+    assert killed == kills and ended >= 1
     print(f"{killed} kills in {ended} trainings of {whole:.1f} s")
 
 
