@@ -28,8 +28,9 @@ def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing them takes as long as the steps between them."""
+    """Drawing them, and a film of them, takes as long as the steps between them."""
     monkeypatch.setattr(trainer, "sample_moments", lambda images, per_step: {0, 16, images})
+    monkeypatch.setattr(trainer, "write_video", lambda *_: None)
 
 
 def undamaged(folder: Path) -> bool:
@@ -55,20 +56,21 @@ def test_killed_at_any_time_and_resumed_ends_the_same(
     began = time.monotonic()
     assert in_child(partial(train, identity, block, tmp_path / "timed", tmp_path / "timed-runs")) == 0
     whole = time.monotonic() - began
-    killed, ended = 0, 0
+    killed, ended, lives = 0, 0, 0
     while killed < kills or (tmp_path / f"{ended}-runs").exists():
         out, runs = tmp_path / str(ended), tmp_path / f"{ended}-runs"
-        limit = rng.uniform(0, 0.7 * whole) if killed < kills else None
+        lives += 1
+        # a training that is killed again and again gets more time: the machine may have become slower
+        limit = rng.uniform(0, (0.6 + 0.1 * lives) * whole) if killed < kills else None
         code = in_child(partial(train, identity, block, out, runs), kill_after=limit)
         if code == 0:
             assert remains(run_folder(identity, runs), out) == expected
-            assert len(list((run_folder(identity, runs) / "checkpoints").iterdir())) == 4  # and nothing half-written
-            ended += 1
+            ended, lives = ended + 1, 0
             continue
         assert code == -signal.SIGKILL
         assert undamaged(run_folder(identity, runs))
         killed += 1
-    assert killed == kills and ended >= 1
+    assert killed == kills and ended > kills // 30
     print(f"{killed} kills in {ended} trainings of {whole:.1f} s")
 
 
@@ -78,6 +80,7 @@ def test_killed_at_any_write_and_resumed_ends_the_same(
     toy_identity: Callable[..., Identity],
     remains: Remains,
     killed_at: Callable[..., int],
+    count_writes: Callable[..., tuple[int, int]],
     tmp_path: Path,
 ) -> None:
     """Before every opening, renaming, removing, and in the middle of every write, from the first checkpoint to the
@@ -85,18 +88,14 @@ def test_killed_at_any_write_and_resumed_ends_the_same(
     identity = toy_identity(images=32, checkpoint_every=16, log_every=16)
     train(identity, block, tmp_path / "whole", tmp_path / "whole-runs")
     expected = remains(run_folder(identity, tmp_path / "whole-runs"), tmp_path / "whole")
-    write = 0
-    while True:
-        write += 1
+    code, writes = count_writes(partial(train, identity, block, tmp_path / "all", tmp_path / "all-runs"), contents=True)
+    assert code == 0 and writes > 80
+    for write in range(1, writes + 1):
         out, runs = tmp_path / "out", tmp_path / "runs"
-        code = killed_at(write, True, partial(train, identity, block, out, runs), contents=True)
-        if code == 0:
-            break
-        assert code == -signal.SIGKILL
+        assert killed_at(write, True, partial(train, identity, block, out, runs), contents=True) == -signal.SIGKILL
         assert undamaged(run_folder(identity, runs))
         train(identity, block, out, runs)
         assert remains(run_folder(identity, runs), out) == expected, write
         shutil.rmtree(out)
         shutil.rmtree(runs)
-    print(f"{write - 1} kills, each at another write")
-    assert write > 80
+    print(f"{writes} kills, each at another write")
