@@ -215,6 +215,31 @@ def test_a_power_cut_leaves_a_whole_checkpoint(dropped: str, tmp_path: Path, mon
     assert sound == (dropped == "nothing"), (kept, cuts.warnings)
 
 
+def test_rows_are_on_disk_before_a_checkpoint_that_relies_on_them(
+    block: Block, toy_identity: Callable[..., Identity], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a power cut would leave a gap in the record."""
+    identity = toy_identity("vae")
+    metrics = run_folder(identity, tmp_path) / "metrics.jsonl"
+    synced: dict[int, int] = {}  # bytes by inode
+    fsync, save = os.fsync, Checkpoints.save
+    behind: list[int] = []
+
+    def note(handle: int) -> None:
+        fsync(handle)
+        synced[os.fstat(handle).st_ino] = os.fstat(handle).st_size
+
+    def compare(self: Checkpoints, checkpoint: Checkpoint) -> None:
+        if metrics.exists():
+            behind.append(metrics.stat().st_size - synced.get(metrics.stat().st_ino, 0))
+        save(self, checkpoint)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(Checkpoints, "save", compare)
+    train(identity, block, tmp_path / "out", tmp_path)
+    assert behind == [0] * 4
+
+
 def flipped(path: Path, rng: random.Random) -> None:
     content = bytearray(path.read_bytes())
     content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
