@@ -66,36 +66,38 @@ def write_video(grids: Mapping[int, Path], clock: Clock, out: Path) -> bool:
         return False
     try:
         with tempfile.TemporaryDirectory() as folder:
-            raw, made = Path(folder) / "frames.rgb", Path(folder) / "replay.mp4"
-            size = (0, 0)
-            with raw.open("wb") as handle:
-                for page, ticks in zip(frames(grids, clock), schedule(grids, clock).values(), strict=True):
-                    size = page.size
-                    handle.writelines([page.tobytes()] * ticks)
-            complaint = _encode(raw, size, made)
+            made = Path(folder) / "replay.mp4"
+            complaint = _encode(grids, clock, made)
             if not complaint:
                 durable.write_bytes(out, made.read_bytes())
                 return True
-    except (OSError, StorageError) as error:  # the frames take some 100 MB for a moment
+    except (OSError, StorageError) as error:
         complaint = str(error)
     progress.say(f"{out} could not be made: {complaint}")
     return False
 
 
-def _encode(raw: Path, size: tuple[int, int], made: Path) -> str:
-    """RGB frames of a tick each to H.264 or, failing that, MPEG-4; returns what the last try complained of, or ""."""
-    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "{}x{}".format(*size), "-r", f"1000/{TICK_MS}"]
+def _encode(grids: Mapping[int, Path], clock: Clock, made: Path) -> str:
+    """RGB frames of a tick each to H.264 or, failing that, MPEG-4; returns what the last try complained of, or "".
+
+    The frames, some 100 MB, go through a pipe: as a file, a killed training would leave them behind.
+    """
+    pages = list(frames(grids, clock))
+    ticks = schedule(grids, clock).values()
+    raw = b"".join(page.tobytes() * lasting for page, lasting in zip(pages, ticks, strict=True))
+    size = "{}x{}".format(*pages[0].size)
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", f"1000/{TICK_MS}"]
     complaint = ""
     for codec in _CODECS:
         result = ["-c:v", *codec, "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(made)]
-        command = ["ffmpeg", "-nostdin", "-v", "error", "-y", *source, "-i", str(raw), *result]
+        command = ["ffmpeg", "-v", "error", "-y", *source, "-i", "pipe:0", *result]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_PATIENCE)
+            done = subprocess.run(command, input=raw, capture_output=True, timeout=_PATIENCE)
         except subprocess.TimeoutExpired:
             return f"ffmpeg took more than {_PATIENCE} s"
         if done.returncode == 0:
             return ""
-        complaint = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        complaint = (done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}").splitlines()[-1]
     return f"ffmpeg: {complaint}"
 
 

@@ -29,9 +29,10 @@ def test_the_link_opens_a_view_with_the_figures_and_the_last_samples(settings: S
     tracker.log_evaluation(training.fingerprint, report, {"seconds": 3.0})
     for _ in range(2):  # saved anew at each start, for the runs of the day
         place = ui.save_view(tracker)
-    assert place == (
-        "experiments/1/runs?workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey=genmodel"
-    )
+    experiment = MlflowClient(settings.tracking_uri).get_experiment_by_name(settings.experiment)
+    assert experiment is not None
+    mode = "workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey=genmodel"
+    assert place == f"experiments/{experiment.experiment_id}/runs?{mode}"
     state = saved(settings)
     assert [name for name in state["selectedColumns"] if name.startswith("metrics")] == ["metrics.`eval/fd_classifier`"]
     (grid,) = state["compareRunCharts"]
