@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,17 @@ def _in_child(task: Callable[[], object], kill_after: float | None = None) -> in
         os.setsid()
         sys.stderr = sys.__stderr__  # shown with a test that fails, but not what a test reads of its own
         started.set()
-        task()
+        code = 0
+        try:
+            task()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        except Exception:  # noqa: BLE001  # as multiprocessing does
+            traceback.print_exc()
+            code = 1
+        # At once: what other tests' libraries do at exit awaits threads that a fork has not.
+        sys.stderr.flush()
+        os._exit(code)
 
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()

@@ -164,7 +164,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 
 def test_other_settings_in_the_same_folder_are_refused(block: Block, tmp_path: Path) -> None:
     identity = identify("toy", toy(), block)
-    Training(identity, block, tmp_path / "run", "cpu", fresh=False)
+    Training(identity, block, tmp_path / "run", "cpu", fresh=False).checkpoints.wait()
     other = identify("toy", toy(batch_size=16), block)
     with pytest.raises(SettingsChangedError, match=r"another training \(training.batch_size: 8 -> 16\): use --fresh"):
         Training(other, block, tmp_path / "run", "cpu", fresh=False)
@@ -173,7 +173,7 @@ def test_other_settings_in_the_same_folder_are_refused(block: Block, tmp_path: P
         Training(more, block, tmp_path / "run", "cpu", fresh=False)
     changes = f"(block: {block.digest[:8]} -> ffffffff; training.images: 320 -> 80; training.seed: 0 -> 3)"
     assert str(caught.value) == f"{tmp_path / 'run'} belongs to another training {changes}: use --fresh"
-    Training(replace(identity, name="renamed"), block, tmp_path / "run", "cpu", fresh=False)
+    Training(replace(identity, name="renamed"), block, tmp_path / "run", "cpu", fresh=False).checkpoints.wait()
     assert Training(other, block, tmp_path / "run", "cpu", fresh=True).images_seen == 0
 
 
