@@ -8,17 +8,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from flows.record import git_commit
 from flows.settings import Settings
 from genmodel.errors import GenmodelError
+from genmodel.evaluation.leaderboard import with_costs
 
 
 def leaderboard(root: Path) -> list[dict[str, Any]]:
-    """The rows of leaderboard.csv, best first; numbers as numbers."""
-    path = root / "leaderboard.csv"
+    """The rows of ranking.csv, best first, with what the trainings cost; numbers as numbers."""
+    path = root / "ranking.csv"
     if not path.exists():
         raise GenmodelError(f"{path} is missing, though nothing is left to run: does dvc.yaml still name it?")
     with path.open(newline="") as file:
-        return [{name: _number(text) for name, text in row.items()} for row in csv.DictReader(file)]
+        rows = [{name: _number(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    told = with_costs(pd.DataFrame(rows), costs(root))
+    return [dict(zip(map(str, told), values, strict=True)) for values in told.itertuples(index=False)]
 
 
 def _number(text: str) -> int | float | str:
@@ -71,25 +77,38 @@ def show(settings: Settings) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    rows, spent = leaderboard(settings.root), costs(settings.root)
+    rows = leaderboard(settings.root)
     table = Table(title="Leaderboard, best first", title_justify="left", box=SIMPLE_HEAD, show_edge=False)
     table.pad_edge, table.padding = False, (0, 1, 0, 0)
     table.caption, table.caption_justify = _conditions(rows), "left"
     shown = narrow(rows[0] if rows else {})
-    for name in [*shown, "seconds"]:
+    for name in shown:
         text = rows and isinstance(rows[0].get(name, 0), str)
         table.add_column(name.replace("_", " "), justify="left" if text else "right")
     for row in rows:
-        seconds = spent.get(row["model"], {}).get("seconds")
-        cells = [*(row[name] for name in shown), "" if seconds is None else round(seconds)]
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in cells))
+        table.add_row(*(_cell(name, row[name]) for name in shown))
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print()
     console.print(table)
     for path in pictures(settings.root):
         console.print(f"samples   {path}", highlight=False, soft_wrap=True)
+    if (page := settings.root / "leaderboard.html").exists():
+        console.print(f"page      {page.name}    (intervals, costs, samples, replays)", highlight=False)
     console.print(f"champion  {decision(settings.root) or 'undecided'}", highlight=False, soft_wrap=True)
     console.print("compare   make ui    (the runs side by side, in MLflow)", highlight=False)
+
+
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if name == "seconds" else f"{value:.4g}"
+    return str(value)
+
+
+def made_from(root: Path) -> str:
+    """What the leaderboard was made from, in a sentence; nothing outside a git repository."""
+    if (state := git_commit(root)) is None:
+        return ""
+    return f"Made from commit {state[0][:12]}{' and files changed since' if state[1] else ''}."
 
 
 def narrow(columns: Iterable[str]) -> list[str]:
@@ -97,7 +116,10 @@ def narrow(columns: Iterable[str]) -> list[str]:
     return [name for name in columns if name not in {*_CONDITIONS, *_ELSEWHERE} and not name.endswith(_ENDS)]
 
 
-_ELSEWHERE = ("density", "coverage", "pair_ms_ssim", "bits_per_dim_iw", "psnr", "ssim")
+_ELSEWHERE = (
+    "density", "coverage", "pair_ms_ssim", "bits_per_dim_iw", "psnr", "ssim",
+    "gpu_hours", "kwh", "parameters", "bytes", "device", "data", "code",
+)  # fmt: skip
 _ENDS = ("_low", "_high", "_infinity")
 _CONDITIONS = ("n_samples", "n_real", "extractor", "image_size")
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 DATA, MODELS, RUNS, REFERENCE = Path("data"), Path("models"), Path("runs"), Path("reference")
 REPORTS, FIGURES = Path("reports"), Path("figures")
 FEATURES = RUNS / "features"  # of samples, kept so that another figure costs no other pass
-PARAMS, LEADERBOARD, DECISION = Path("params.yaml"), Path("leaderboard.csv"), Path("decision.json")
+PARAMS, RANKING, DECISION = Path("params.yaml"), Path("ranking.csv"), Path("decision.json")
+LEADERBOARD = Path("leaderboard.csv")  # and .md, .html: the ranking with what the trainings cost, on no two days equal
 
 
 def reference(_: Settings) -> None:
@@ -93,16 +94,19 @@ def evaluate(settings: Settings, name: str) -> None:
     print(f"{name}: {', '.join(f'{key} {value}' for key, value in told['figures'].items() if value is not None)}")
 
 
-def compare(_: Settings) -> None:
-    """All reports in one table, the best first: leaderboard.csv, .md and .html."""
+def compare(settings: Settings) -> None:
+    """All reports in one table, best first: ranking.csv, and with costs and pictures leaderboard.csv, .md and .html."""
     from flows import outcome
     from genmodel.evaluation import leaderboard, page
 
     names = read_params(PARAMS).models
     reports = [_report(name) for name in names]
     frame = leaderboard.leaderboard(reports, one_ranking=True)
-    leaderboard.write(frame, LEADERBOARD, LEADERBOARD.with_suffix(".md"), leaderboard.seeds_table(reports))
-    page.write_page(reports, MODELS, LEADERBOARD.with_suffix(".html"))
+    leaderboard.write_csv(frame, RANKING)
+    costs = outcome.costs(settings.root)
+    told = leaderboard.with_costs(frame, costs)
+    leaderboard.write(told, LEADERBOARD, LEADERBOARD.with_suffix(".md"), leaderboard.seeds_table(reports))
+    page.write_page(reports, MODELS, LEADERBOARD.with_suffix(".html"), costs, outcome.made_from(settings.root))
     print(leaderboard.markdown(frame[outcome.narrow(map(str, frame))]), end="")
 
 
@@ -119,15 +123,16 @@ def register(settings: Settings) -> None:
     from genmodel.saved import Sampler, load_model
 
     params = read_params(PARAMS)
-    if not LEADERBOARD.exists():
-        raise EvaluationError(f"{LEADERBOARD} is missing: run `dvc repro compare` first")
-    names = [str(name) for name in pd.read_csv(LEADERBOARD)["model"]]
+    if not RANKING.exists():
+        raise EvaluationError(f"{RANKING} is missing: run `dvc repro compare` first")
+    names = [str(name) for name in pd.read_csv(RANKING)["model"]]
     best = names[0]
     report = _report(best)
     model, about = load_model(MODELS / best)
     tracker, data = Tracker(settings), _data_version(settings)
     for name in names:
-        tracker.restore(MODELS / name, data, RUNS)
+        run_id = tracker.restore(MODELS / name, data, RUNS)
+        tracker.attach(run_id, sorted(LEADERBOARD.parent.glob("leaderboard.*")), "leaderboard")
     registry = Registry(tracker)
     card = _card(settings, model, about, report, data)
     version = registry.register(MODELS / best, report, Sampler(model), model.latent_dim, prior_of(model), card)

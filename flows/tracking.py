@@ -111,9 +111,8 @@ class Tracker:
 
     def end(self, run_id: str, status: Status, outcome: str, pictures: Sequence[Path] = ()) -> None:
         """Close a run with `pictures` of the whole training. `outcome`, a tag: trained, failed, diverged, stopped."""
-        with self.talking() as (client, _):  # the status comes last: a run that is FINISHED holds all
-            for path in pictures:
-                client.log_artifact(run_id, str(path))
+        self.attach(run_id, pictures)  # before the status: a run that is FINISHED holds all
+        with self.talking() as (client, _):
             client.set_tag(run_id, "genmodel.outcome", outcome)
             client.set_terminated(run_id, status)
 
@@ -127,8 +126,7 @@ class Tracker:
     ) -> None:
         """Add figures (metrics eval/*), their conditions (tags eval.*), report.json and `files` to a training's run.
 
-        `timing` (metrics eval_cost/*) is what the evaluation cost: seconds, images per second. Equal values that the
-        run holds already are not logged again.
+        `timing` (metrics eval_cost/*): seconds, images per second. Equal values that the run holds are not sent again.
         """
         from mlflow.entities import Metric, RunTag
 
@@ -136,13 +134,18 @@ class Tracker:
             run = self.run(fingerprint)
             figures = {f"eval/{k}": float(v) for k, v in report["figures"].items() if v is not None}
             figures |= {f"eval_cost/{k}": float(v) for k, v in timing.items()}
-            now = time.time_ns() // 1_000_000
-            metrics = [Metric(k, v, now, step=0) for k, v in figures.items() if run.data.metrics.get(k) != v]
+            new = {name: value for name, value in figures.items() if run.data.metrics.get(name) != value}
+            metrics = [Metric(name, value, time.time_ns() // 1_000_000, step=0) for name, value in new.items()]
             tags = [RunTag(f"eval.{k}", v) for k, v in record.flatten(report["conditions"]).items()]
             client.log_batch(run.info.run_id, metrics=metrics, tags=tags, synchronous=True)
             client.log_dict(run.info.run_id, dict(report), "report.json")
+        self.attach(run.info.run_id, files)
+
+    def attach(self, run_id: str, files: Sequence[Path], folder: str | None = None) -> None:
+        """Keep files with a run; those that it has by the same names are replaced."""
+        with self.talking() as (client, _):
             for path in files:
-                client.log_artifact(run.info.run_id, str(path))
+                client.log_artifact(run_id, str(path), folder)
 
     @contextlib.contextmanager
     def talking(self) -> Iterator[tuple["MlflowClient", str]]:
@@ -245,8 +248,7 @@ def make_database(path: Path) -> None:
         return
     from mlflow import MlflowClient
 
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=memory) as scratch:
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as scratch:
         draft = Path(scratch) / "mlflow.db"
         MlflowClient(f"sqlite:///{draft}").search_experiments()
         durable.write_bytes(path, draft.read_bytes())

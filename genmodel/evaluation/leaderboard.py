@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from genmodel.errors import EvaluationError, IncomparableError
 from genmodel.evaluation.features import figure_names
 
 NOT_APPLICABLE = "n/a"
+COSTS = ("seconds", "gpu_hours", "kwh", "parameters", "bytes", "device")  # of the training, and of the model
 # besides the extractor's own (figure_names): what they mean under an extractor, its name among the conditions tells
 FIGURES = (
     "precision", "recall", "density", "coverage", "pair_ms_ssim", "copied",
@@ -41,7 +43,7 @@ def leaderboard(reports: Reports, *, one_ranking: bool = False) -> pd.DataFrame:
             first = {**({"group": number} if len(groups) > 1 else {}), "rank": rank}
             rows.append({**first, **_row(report, families[report["recipe"]])})
     frame = pd.DataFrame(rows)
-    trailing = ["n_samples", "n_real", "extractor", "image_size"]
+    trailing = ["parameters", "bytes", "n_samples", "n_real", "extractor", "image_size", "data", "code"]
     figures = [name for name in _figure_columns(frame) if name in frame]
     leading = [name for name in frame if name not in {*trailing, *figures}]
     frame = frame[leading + figures + trailing]
@@ -115,18 +117,51 @@ def _row(report: dict[str, Any], members: Reports) -> dict[str, Any]:
                 row[f"{name}_mean"], row[f"{name}_spread"] = _over_seeds(members, name)
     return {
         **row,
+        "parameters": report["parameters"],
+        "bytes": report["size"],
         "n_samples": conditions["n_samples"],
         "n_real": conditions["n_real"],
         "extractor": f"{conditions['extractor']['name']} {conditions['extractor']['fingerprint'][:8]}",
         "image_size": conditions["image_size"],
+        "data": conditions["block"][:8],
+        "code": report["code"][:8],
     }
 
 
+def with_costs(frame: pd.DataFrame, costs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The leaderboard with what each training took, from the cost.json of its record by the model's name.
+
+    Seconds of all its sittings; hours of all its GPUs, 0 on a CPU; kWh of the GPUs where they tell it; the device.
+    """
+    rows = [costs.get(name, {}) for name in frame["model"]]
+    taken = {
+        "seconds": [row.get("seconds") for row in rows],
+        "gpu_hours": [_gpu_hours(row) for row in rows],
+        "kwh": [row.get("energy_kwh") for row in rows],
+        "device": [row.get("device") for row in rows],
+    }
+    told = frame.assign(**{name: pd.Series(values, frame.index, dtype=object) for name, values in taken.items()})
+    first = list(frame).index("parameters")
+    columns = [*list(frame)[:first], *COSTS, *list(frame)[first + 2 :]]
+    return told[columns].where(told[columns].notna(), NOT_APPLICABLE)
+
+
+def _gpu_hours(cost: Mapping[str, Any]) -> float | None:
+    if not cost:
+        return None
+    return 0.0 if cost["device"] == "cpu" else cost["seconds"] * cost["processes"] / 3600
+
+
 def write(frame: pd.DataFrame, csv: Path, md: Path, seeds: pd.DataFrame | None = None) -> None:
-    """Write the leaderboard as CSV (figures as the reports have them) and as Markdown, with the seeds' table."""
-    durable.write_text(csv, frame.to_csv(index=False, lineterminator="\n"))
+    """Write the leaderboard as CSV and as Markdown, with the seeds' table."""
+    write_csv(frame, csv)
     more = "" if seeds is None else f"\nOver training seeds, mean \u00b1 standard deviation:\n\n{markdown(seeds)}"
     durable.write_text(md, markdown(frame) + more)
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Figures as the reports have them; equal frames give equal bytes."""
+    durable.write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
 
 def markdown(frame: pd.DataFrame) -> str:

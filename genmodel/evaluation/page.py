@@ -1,13 +1,26 @@
-"""The leaderboard as one self-contained HTML page: tables, sample grids inside, light and dark, sortable."""
+"""The leaderboard as one self-contained HTML page: figures, costs, samples, replays; sortable, light and dark."""
 
 import base64
-from collections.abc import Iterator
+import importlib.resources
+import io
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image, ImageSequence
+
 from genmodel import durable
+from genmodel.evaluation import chart
 from genmodel.evaluation.features import figure_names
-from genmodel.evaluation.leaderboard import Reports, leaderboard, show, split_by_conditions
+from genmodel.evaluation.leaderboard import (
+    COSTS,
+    NOT_APPLICABLE,
+    Reports,
+    leaderboard,
+    show,
+    split_by_conditions,
+    with_costs,
+)
 
 _BITS = "bits per colour value of the val images, an upper bound: lower is better; 8 says nothing, n/a for GANs"
 _MEANINGS = {
@@ -22,22 +35,34 @@ _MEANINGS = {
     "psnr": "decibels between the val images and their reconstructions: higher is better",
     "ssim": "structural similarity of the val images and their reconstructions: higher is better",
 }
+_QUALITY = 50  # of the replays' WebP: a third of the GIF's bytes, and nothing to be seen
 
 
-def write_page(reports: Reports, models: Path, out: Path) -> None:
-    """Write the page of all `reports`, with the last sample grid of each from models/NAME/samples where there is one.
+def write_page(
+    reports: Reports,
+    models: Path,
+    out: Path,
+    costs: Mapping[str, Mapping[str, Any]] | None = None,
+    made_from: str = "",
+) -> None:
+    """Write the page of all `reports`, with the last sample grid and the replay of each from models/NAME, where kept.
 
-    Equal reports and pictures give equal bytes.
+    `costs` are as in leaderboard.with_costs; `made_from` is a sentence on the state of the project. Equal arguments
+    and pictures give equal bytes.
     """
     from jinja2 import Environment  # torch brings it
 
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_TEMPLATE)
-    groups = [_group(group) for group in split_by_conditions(reports)]
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        importlib.resources.files(__package__).joinpath("page.html.j2").read_text("utf-8")
+    )
+    groups = [_group(group, costs or {}) for group in split_by_conditions(reports)]
     ranked = [row["model"] for group in groups for row in group["rows"]]
-    durable.write_text(out, template.render(groups=groups, pictures=list(_pictures(models, ranked)), show=show))
+    pictures = list(_pictures(models, ranked))
+    words = {"made_from": made_from, "show": show, "count": lambda value: f"{value:,}"}
+    durable.write_text(out, template.render(groups=groups, pictures=pictures, **words))
 
 
-def _group(reports: Reports) -> dict[str, Any]:
+def _group(reports: Reports, costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What the template needs of reports with equal conditions."""
     conditions = reports[0]["conditions"]
     names = figure_names(conditions["extractor"]["name"])
@@ -48,142 +73,61 @@ def _group(reports: Reports) -> dict[str, Any]:
         names.inception_score: "Inception score of the extractor's classes, sure and varied: higher is better",
         **_MEANINGS,
     }
-    frame = leaderboard(reports)
+    frame = with_costs(leaderboard(reports), costs)
+    rows = [dict(zip(map(str, frame), values, strict=True)) for values in frame.itertuples(index=False)]
     figures = {name: meaning for name, meaning in figures.items() if name in frame}
     return {
         "conditions": conditions,
         "figures": figures,
         "columns": ["rank", "model", "family", *figures],
-        "rows": [dict(zip(frame, values, strict=True)) for values in frame.itertuples(index=False)],
+        "cost_columns": ["rank", "model", "family", *COSTS, "data", "code"],
+        "rows": rows,
+        "chart": _chart(rows, names.frechet),
     }
+
+
+def _chart(rows: list[dict[str, Any]], distance: str) -> dict[str, Any] | None:
+    """Distance against the seconds of training, or, where not all are known, against the number of parameters."""
+    timed = all(row["seconds"] != NOT_APPLICABLE for row in rows)
+    cost, words = ("seconds", "seconds of training") if timed else ("parameters", "parameters")
+    points = []
+    for row in rows:
+        value, low, high = (row[f"{distance}{end}"] for end in ("", "_low", "_high"))
+        if isinstance(value, float) and value > 0:
+            ends = (low, high) if isinstance(low, float) and 0 < low <= high else (value, value)
+            points.append(chart.Point(row["model"], row["family"], float(row[cost]), value, *ends))
+    left_out = [row["model"] for row in rows if row["model"] not in {point.name for point in points}]
+    if not points:
+        return None
+    return {"svg": chart.draw(points, words, distance), "cost": words, "distance": distance, "left_out": left_out}
 
 
 def _pictures(models: Path, names: list[str]) -> Iterator[dict[str, str]]:
     for name in names:
         grids = sorted((models / name / "samples").glob("*.png"))
         if grids:
-            data = base64.b64encode(grids[-1].read_bytes()).decode()
-            yield {"name": name, "images_seen": f"{int(grids[-1].stem):,}", "data": data}
+            replay = models / name / "replay.gif"
+            yield {
+                "name": name,
+                "images_seen": f"{int(grids[-1].stem):,}",
+                "grid": base64.b64encode(grids[-1].read_bytes()).decode(),
+                "replay": base64.b64encode(_smaller(replay)).decode() if replay.exists() else "",
+            }
 
 
-_TEMPLATE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Leaderboard</title>
-<style>
-:root { color-scheme: light dark; --ink: #1c2330; --soft: #5d6778; --page: #f6f7f9; --card: #fff; --line: #dfe3ea;
-  --best: #0a7d55; --tint: #e8f5ef; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ef; --soft: #97a1b3; --page: #12151b; --card: #1a1f28; --line: #2c3340; --best: #53d3a2;
-    --tint: #16291f; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 68rem; padding: 2rem 1rem 4rem; background: var(--page); color: var(--ink);
-  font: 1rem/1.5 system-ui, sans-serif; }
-h1 { margin: 0 0 .25rem; font-size: 1.75rem; }
-h2 { margin: 2.5rem 0 .75rem; font-size: 1.2rem; }
-section + section { margin-top: 2.5rem; }
-p, dl { color: var(--soft); margin: 0 0 1rem; font-size: .9rem; }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: .75rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th, td { padding: .6rem 1rem; text-align: right; border-bottom: 1px solid var(--line); }
-th { padding: 0; font-weight: 600; font-size: .85rem; }
-th button { all: unset; box-sizing: border-box; width: 100%; padding: .6rem 1rem; cursor: pointer; color: var(--soft); }
-th button:focus-visible { outline: 2px solid var(--best); outline-offset: -2px; }
-th[aria-sort] button { color: var(--ink); }
-th[aria-sort=ascending] button::after { content: " \\2191"; }
-th[aria-sort=descending] button::after { content: " \\2193"; }
-tr:last-child td { border-bottom: 0; }
-tr.best td { background: var(--tint); font-weight: 600; }
-tr.best td.model { color: var(--best); }
-.model, .family { text-align: left; }
-th:first-child, td:first-child { width: 1%; }
-.none { color: var(--soft); font-weight: 400; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; margin: 1rem 0 0; }
-dt { color: var(--ink); font-family: ui-monospace, monospace; }
-dd { margin: 0; }
-.grids { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem; }
-figure { margin: 0; overflow: hidden; }
-figure img { display: block; width: 100%; height: auto; image-rendering: pixelated; background: #fff; }
-figcaption { padding: .6rem 1rem; font-size: .9rem; color: var(--soft); }
-figcaption b { color: var(--ink); }
-@media (max-width: 40rem) {
-  table { font-size: .9rem; }
-  th button, td { padding: .5rem .6rem; }
-  dl { grid-template-columns: 1fr; gap: 0; }
-  dd { margin-bottom: .5rem; }
-}
-</style>
-</head>
-<body>
-<h1>Leaderboard</h1>
-{% if groups|length > 1 %}
-<p>The models below were judged under {{ groups|length }} different conditions: compare within a table only.</p>
-{% endif %}
-{% for group in groups %}
-{% set c = group.conditions %}
-<section>
-<p>Judged by {{ "{:,}".format(c.n_samples) }} samples against {{ "{:,}".format(c.n_real) }} real images at
-{{ c.image_size }} px (resize {{ c.resize }}, block {{ c.block[:8] }}, seed {{ c.seed }}), features of the extractor
-{{ c.extractor.name }} {{ c.extractor.fingerprint[:8] }}.</p>
-<div class="card wide">
-<table>
-<thead><tr>
-{% for column in group.columns %}
-<th class="{{ column }}"{% if column == "rank" %} aria-sort="ascending"{% endif %}>\
-<button type="button">{{ column }}</button></th>
-{% endfor %}
-</tr></thead>
-<tbody>
-{% for row in group.rows %}
-<tr{% if row.rank == 1 %} class="best"{% endif %}>
-{% for column in group.columns %}
-<td class="{{ column }}{% if row[column] == "n/a" %} none{% endif %}" data-value="{{ row[column] }}">\
-{{ show(row[column]) }}</td>
-{% endfor %}
-</tr>
-{% endfor %}
-</tbody>
-</table>
-</div>
-<dl>
-{% for name, meaning in group.figures.items() %}
-<dt>{{ name }}</dt><dd>{{ meaning }}</dd>
-{% endfor %}
-</dl>
-</section>
-{% endfor %}
-{% if pictures %}
-<h2>Samples</h2>
-<div class="grids">
-{% for picture in pictures %}
-<figure class="card"><img alt="Samples of {{ picture.name }}" src="data:image/png;base64,{{ picture.data }}">
-<figcaption><b>{{ picture.name }}</b> after {{ picture.images_seen }} images</figcaption></figure>
-{% endfor %}
-</div>
-{% endif %}
-<script>
-for (const table of document.querySelectorAll("table")) {
-  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
-  heads.forEach((head, column) => head.firstElementChild.addEventListener("click", () => {
-    const up = head.getAttribute("aria-sort") !== "ascending";
-    heads.forEach(other => other.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const value = row => row.cells[column].dataset.value;
-    const compare = (a, b) => {
-      const x = Number(value(a)), y = Number(value(b));
-      if (Number.isNaN(x) && Number.isNaN(y)) return value(a).localeCompare(value(b)) * (up ? 1 : -1);
-      return Number.isNaN(x) - Number.isNaN(y) || (x - y) * (up ? 1 : -1);  // what is no number stays last
-    };
-    body.append(...[...body.rows].sort(compare));
-  }));
-}
-</script>
-</body>
-</html>
-"""
+def _smaller(replay: Path) -> bytes:
+    """A GIF as animated WebP, with the same times."""
+    with Image.open(replay) as picture:
+        frames = [(frame.convert("RGB"), frame.info["duration"]) for frame in ImageSequence.Iterator(picture)]
+    (first, _), *rest = frames
+    buffer = io.BytesIO()
+    first.save(
+        buffer,
+        format="WEBP",
+        save_all=True,
+        append_images=[frame for frame, _ in rest],
+        duration=[lasting for _, lasting in frames],
+        loop=0,
+        quality=_QUALITY,
+    )
+    return buffer.getvalue()

@@ -37,6 +37,9 @@ class Report:
     weights: str  # sha256
     recipe: str  # digest of all settings but the seed: models of one recipe show how far the seed alone moves figures
     seed: int  # of the training
+    code: str  # sha256 of the code that trained it
+    parameters: int  # of all its networks
+    size: int  # bytes of its weights on disk
     conditions: dict[str, Any]
     figures: dict[str, float | None]  # None: the figure does not apply to the family, or to the block
     intervals: dict[str, tuple[float, float]]  # 95%, of the figures that apply
@@ -105,6 +108,9 @@ def evaluate(
         weights=about["weights"],
         recipe=_recipe(about["config"]),
         seed=about["config"]["training"]["seed"],
+        code=about["code"],
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        size=(model_dir / "weights.safetensors").stat().st_size,
         conditions=_conditions(reference, config),
         figures={name: None if estimate is None else estimate.value for name, estimate in estimates.items()},
         intervals=intervals(known, config.seed),

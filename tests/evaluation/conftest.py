@@ -51,6 +51,7 @@ def save_model(folder: Path, family: str) -> Path:
         "name": f"small-{family}",
         "fingerprint": "f" * 64,
         "block": "b" * 64,
+        "code": "c" * 64,
         "config": config.as_dict(),
         "weights": digest,
     }

@@ -101,7 +101,13 @@ def judge(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judg
         model = Toy(ToyConfig(), 16)
         model.table.data, model.gain.data = table, torch.tensor(gain)
         digest = tensors.save(tmp_path / "weights.safetensors", model.state_dict())
-        about = {"name": "toy", "fingerprint": "f" * 64, "config": config.as_dict(), "weights": digest}
+        about = {
+            "name": "toy",
+            "fingerprint": "f" * 64,
+            "code": "c" * 64,
+            "config": config.as_dict(),
+            "weights": digest,
+        }
         (tmp_path / "config.json").write_text(json.dumps(about))
         (tmp_path / "history.csv").write_text(history or scores(0.7, 0.3))
         report, _ = evaluate(tmp_path, *bench[dark], CONFIG)

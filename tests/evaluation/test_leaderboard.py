@@ -1,4 +1,5 @@
 import base64
+import io
 import random
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from genmodel.errors import EvaluationError, IncomparableError
-from genmodel.evaluation.leaderboard import leaderboard, markdown, seeds_table, show, write
+from genmodel.evaluation.leaderboard import COSTS, leaderboard, markdown, seeds_table, show, with_costs, write
 from genmodel.evaluation.page import write_page
 from genmodel.pixels import save_grid
+from genmodel.training.replay import write_replay
 
 
 def report(
@@ -26,6 +29,9 @@ def report(
         "weights": name.ljust(64, "0"),
         "recipe": recipe or name,
         "seed": 0,
+        "code": "c" * 64,
+        "parameters": 1234567,
+        "size": 4938268,
         "intervals": {f"fd_{extractor}": (0.5, 99.0)},
         "conditions": {
             "extractor": {"name": extractor, "fingerprint": "e" * 64},
@@ -140,11 +146,64 @@ def test_the_page_holds_everything_and_the_same_bytes(tmp_path: Path) -> None:
     reports = [report("gan", 12.3456), report("<b>vae", 9.0, bits=4.5), report("far", 0.5, extractor="pixels")]
     write_page(reports, tmp_path / "models", tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
-    assert text.count("<table>") == 2 and "2 different conditions" in text
+    assert text.count("<table>") == 4 and "2 different conditions" in text
     assert "12.35" in text and "&lt;b&gt;vae" in text and "<b>vae" not in text
     assert "1,000 samples against 1,600 real images" in text
     last = base64.b64encode((tmp_path / "models/gan/samples/0000020000.png").read_bytes()).decode()
     assert text.count("data:image/png;base64,") == text.count(last) == 1 and "after 20,000 images" in text
-    assert "http" not in text  # self-contained
+    assert "http" not in text and "<link" not in text and 'src="data:' in text  # self-contained
     write_page(reports[::-1], tmp_path / "models", tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text() == text
+
+
+COST = {"seconds": 7200.0, "processes": 4, "device": "NVIDIA H200", "energy_kwh": 5.5}
+
+
+def test_costs_stand_beside_the_figures() -> None:
+    reports = [report("gpu", 1.0), report("cpu", 2.0), report("elsewhere", 3.0)]
+    frame = leaderboard(reports)
+    cpu = {"seconds": 60.0, "processes": 2, "device": "cpu"}
+    told = with_costs(frame, {"gpu": COST, "cpu": cpu}).set_index("model")
+    assert list(told.loc["gpu", list(COSTS)]) == [7200.0, 8.0, 5.5, 1234567, 4938268, "NVIDIA H200"]
+    assert list(told.loc["cpu", ["seconds", "gpu_hours", "kwh", "device"]]) == [60.0, 0.0, "n/a", "cpu"]
+    assert set(told.loc["elsewhere", ["seconds", "gpu_hours", "kwh", "device"]]) == {"n/a"}
+    assert list(told.loc["elsewhere", ["data", "code"]]) == ["b" * 8, "c" * 8]
+    names = list(told)
+    assert names.index("bits_per_dim_high") < names.index("seconds") < names.index("bytes") < names.index("n_samples")
+    pd.testing.assert_frame_equal(told.reset_index()[list(frame)], frame, check_dtype=False)
+
+
+def test_the_page_tells_figures_with_intervals_costs_versions_and_replay(tmp_path: Path) -> None:
+    samples = tmp_path / "models/gan/samples"
+    for images_seen, level in ((0, 0), (1000, 255)):
+        save_grid(samples / f"{images_seen:010d}.png", torch.full((4, 8, 8, 3), level, dtype=torch.uint8))
+    write_replay({int(path.stem): path for path in samples.iterdir()}, "linear", samples.parent / "replay.gif")
+    write_page([report("gan", 12.3456)], tmp_path / "models", tmp_path / "page.html", {"gan": COST}, "Made from X.")
+    text = (tmp_path / "page.html").read_text()
+    for told in (
+        "0.5000 to 99.00",
+        "1,234,567",
+        "4,938,268",
+        "7200",
+        "8.000",
+        "5.500",
+        "NVIDIA H200",
+        "b" * 8,
+        "c" * 8,
+    ):
+        assert told in text, told
+    assert "<footer>Made from X.</footer>" in text
+    replay = Image.open(io.BytesIO(base64.b64decode(text.split("data:image/webp;base64,")[1].split('"')[0])))
+    with Image.open(samples.parent / "replay.gif") as gif:
+        assert replay.format == "WEBP" and replay.n_frames == gif.n_frames == 2 and replay.size == gif.size
+    assert "fd_classifier against seconds of training" in text
+
+
+def test_the_chart_leaves_out_what_has_no_place_and_turns_to_parameters_without_seconds(tmp_path: Path) -> None:
+    reports = [report("a", 3.0), report("b", "nan"), report("c", 0.0)]
+    write_page(reports, tmp_path, tmp_path / "page.html", {"a": COST})
+    text = (tmp_path / "page.html").read_text()
+    assert "fd_classifier against parameters" in text and text.count("<circle") == 1
+    assert "Not drawn, for want of a figure above 0:\nc, b." in text
+    write_page(reports[1:], tmp_path, tmp_path / "page.html")
+    assert "<svg" not in (tmp_path / "page.html").read_text()

@@ -101,10 +101,13 @@ def test_a_report_is_the_same_every_time_and_holds_no_times(
     again, timing = evaluate(vae_folder, block, reference, CONFIG)
     assert json.dumps(again.as_dict()) == json.dumps(report.as_dict())
     assert set(report.as_dict()) == {
-        "name", "family", "fingerprint", "weights", "recipe", "seed",
+        "name", "family", "fingerprint", "weights", "recipe", "seed", "code", "parameters", "size",
         "conditions", "figures", "intervals", "memorisation", "health",
     }  # fmt: skip
     assert (report.name, report.family) == ("small-vae", "vae")
+    model, _ = load_model(vae_folder)
+    assert report.parameters == sum(weight.numel() for weight in model.parameters()) > 0
+    assert report.size == len((vae_folder / "weights.safetensors").read_bytes()) > 4 * report.parameters
     assert all(value > 0 for value in timing.as_dict().values()) and len(timing.as_dict()) == 3
 
 

@@ -40,10 +40,10 @@ stages:
   compare:
     cmd: python stages.py compare
     deps: [reports]
-    outs: [leaderboard.csv]
+    outs: [ranking.csv]
   register:
     cmd: python stages.py register
-    deps: [leaderboard.csv]
+    deps: [ranking.csv]
     params: [gate]
     metrics: [decision.json]
 """
@@ -74,13 +74,13 @@ if stage == "evaluate":
     write(f"reports/{name}.json", json.dumps({"fd_toy": 8.25 / images}))
 if stage == "compare":
     figures = {path.stem: json.loads(path.read_text())["fd_toy"] for path in pathlib.Path("reports").glob("*.json")}
-    rows = [f"{name},{figures[name]}" for name in sorted(figures, key=figures.get)]
-    write("leaderboard.csv", "\\n".join(["model,fd_toy", *rows, ""]))
+    rows = [f"{name},{figures[name]},1234,5678" for name in sorted(figures, key=figures.get)]
+    write("ranking.csv", "\\n".join(["model,fd_toy,parameters,bytes", *rows, ""]))
 if stage == "register":
     write("decision.json", json.dumps({"outcome": "promote", "reasons": ["There is no champion."]}))
 """
 
-IGNORED = "/data\n/models\n/reports\n/leaderboard.csv\n/decision.json\n/ran.txt\n"
+IGNORED = "/data\n/models\n/reports\n/ranking.csv\n/decision.json\n/ran.txt\n"
 
 
 class Toy:

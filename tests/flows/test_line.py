@@ -1,5 +1,6 @@
 """The whole line with a short budget in two fresh clones: once by `dvc repro` alone, once by the Prefect flow."""
 
+import csv
 import html
 import json
 import os
@@ -157,7 +158,7 @@ def test_dvc_repro_and_the_flow_leave_the_same_lock(by_dvc: Clone, by_flow: Clon
         f"{stage}@{name}" for stage in ("train", "evaluate") for name in MODELS
     }
     outs = {out["path"] for stage in lock["stages"].values() for out in stage["outs"] if out["md5"]}
-    assert {"models/dcgan", "models/vae", "reference", "leaderboard.csv", "decision.json", "decision.md"} <= outs
+    assert {"models/dcgan", "models/vae", "reference", "ranking.csv", "decision.json", "decision.md"} <= outs
 
 
 def test_a_clone_makes_the_committed_data_to_the_byte(by_dvc: Clone, by_flow: Clone) -> None:
@@ -210,6 +211,8 @@ def test_each_training_is_one_run_with_all_that_belongs_to_it(by_flow: Clone) ->
         images = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
         grids = {int(match[1]) for path in images if (match := re.search(r"samples\+step\+(\d+)\+.*png$", path))}
         assert {0, 6400} <= grids and len(grids) >= 4
+        tables = {file.path for file in client.list_artifacts(run.info.run_id, "leaderboard")}
+        assert tables == {f"leaderboard/leaderboard.{kind}" for kind in ("csv", "md", "html")}
         (used,) = run.inputs.dataset_inputs
         assert (used.dataset.digest, used.dataset.name) == (version, "digits")
         assert run.data.tags["mlflow.source.git.commit"] == git("-C", str(by_flow.root), "rev-parse", "HEAD").strip()
@@ -252,6 +255,25 @@ def test_anyones_mlflow_loads_the_champion_in_a_fresh_process(by_flow: Clone) ->
     (weights,) = (by_flow.root / "mlartifacts").rglob("weights.safetensors")
     assert durable.digest_file(weights) == champion.tags["genmodel.weights"]
     assert champion.run_id in {run.info.run_id for run in by_flow.runs().values()}
+
+
+def test_the_leaderboard_tells_figures_intervals_costs_and_versions(by_flow: Clone) -> None:
+    with (by_flow.root / "leaderboard.csv").open() as file:
+        rows = {row["model"]: row for row in csv.DictReader(file)}
+    block = json.loads((by_flow.root / "reports/vae.json").read_text())["conditions"]["block"]
+    for name in MODELS:
+        training = json.loads((by_flow.root / f"models/{name}/config.json").read_text())["fingerprint"]
+        cost = json.loads((by_flow.root / f"runs/{training[:16]}/cost.json").read_text())
+        assert float(rows[name]["seconds"]) == cost["seconds"] > 0
+        assert (rows[name]["device"], float(rows[name]["gpu_hours"]), rows[name]["kwh"]) == ("cpu", 0.0, "n/a")
+        assert int(rows[name]["bytes"]) == (by_flow.root / f"models/{name}/weights.safetensors").stat().st_size
+        assert float(rows[name]["fd_classifier_low"]) <= float(rows[name]["fd_classifier"])
+        assert rows[name]["data"] == block[:8]
+    page = (by_flow.root / "leaderboard.html").read_text()
+    assert page.count('class="replay"') == len(MODELS) and "against seconds of training" in page
+    commit = git("-C", str(by_flow.root), "rev-parse", "HEAD").strip()
+    assert f"Made from commit {commit[:12]}" in page
+    assert "seconds" not in (by_flow.root / "ranking.csv").read_text().splitlines()[0], "what DVC tracks has no times"
 
 
 def test_dvc_s_own_views_mean_something(by_flow: Clone) -> None:

@@ -43,15 +43,17 @@ stages:
   compare:
     cmd: python -m flows.stages compare
     deps: [reports]
-    outs: [leaderboard.csv, leaderboard.md, leaderboard.html]
+    outs: [ranking.csv]
   register:
     cmd: python -m flows.stages register
-    deps: [leaderboard.csv, reports, models]
+    deps: [ranking.csv, reports, models]
     params: [gate]
     outs: [decision.json, decision.md]
 """
 
-IGNORED = "/data /models /reference /reports /figures /runs /ml* /leaderboard.* /decision.* /promotions.jsonl"
+IGNORED = (
+    "/data /models /reference /reports /figures /runs /ml* /ranking.csv /leaderboard.* /decision.* /promotions.jsonl"
+)
 OF_ANOTHER_LINE = ("PREFECT_", "MLFLOW_", "DVC_", "GENMODEL_")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -52,6 +52,13 @@ def task_runs(state: Any) -> dict[str, Any]:
     return {run.name: run for run in asyncio.run(read())}
 
 
+def artifact(key: str) -> Any:
+    """The latest artifact of a key."""
+    from prefect.artifacts import Artifact
+
+    return Artifact.get(key)
+
+
 def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> bool:
     ends = time.monotonic() + seconds
     while not condition() and time.monotonic() < ends:
@@ -73,6 +80,12 @@ def test_the_flow_leaves_what_dvc_repro_leaves(ready, flow, caplog: pytest.LogCa
     assert set(ran) == set(ALL)
     assert ran[-2:] == ["compare", "register"]
 
+    rows = json.loads(artifact("leaderboard").data)
+    assert [(row["model"], row["fd_toy"], row["parameters"]) for row in rows] == [
+        ("vae", 4.125, 1234),
+        ("dcgan", 8.25, 1234),
+    ]
+    assert {row["seconds"] for row in rows} == {"n/a"}, "no record is kept here"
     lock = yaml.safe_load((ready.root / "dvc.lock").read_text())
     (ready.root / "dvc.lock").unlink()
     shutil.rmtree(ready.root / ".dvc/cache")

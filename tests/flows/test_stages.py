@@ -78,10 +78,10 @@ def test_what_a_stage_needs_and_has_not(project: Path, fails: Stage) -> None:
     assert fails("evaluate", "small") == "reference/reference.json is missing: make the reference first"
     run("reference")
     assert fails("evaluate", "small").startswith("models/small/config.json is missing: train the model")
-    assert fails("register") == "leaderboard.csv is missing: run `dvc repro compare` first"
+    assert fails("register") == "ranking.csv is missing: run `dvc repro compare` first"
     run("train small", "evaluate small")
     assert fails("compare") == "reports/large.json is missing or damaged: run `dvc repro evaluate@large` first"
-    assert not (project / "leaderboard.csv").exists()
+    assert not (project / "ranking.csv").exists()
 
 
 @pytest.mark.parametrize("stage", [["reference"], ["train", "small"]])
@@ -137,7 +137,7 @@ def test_without_a_tracking_server_the_other_stages_fail_in_a_line(
 
 
 def ranked(project: Path) -> list[str]:
-    lines = (project / "leaderboard.csv").read_text().splitlines()
+    lines = (project / "ranking.csv").read_text().splitlines()
     return [line.split(",")[lines[0].split(",").index("model")] for line in lines[1:]]
 
 

@@ -213,7 +213,7 @@ outs = {
     "reference": ["reference/r"],
     "train": [f"models/{name}/w"],
     "evaluate": [f"reports/{name}.json", f"reports/{name}-neighbours.png", f"figures/{name}.json"],
-    "compare": ["leaderboard.csv", "leaderboard.md", "leaderboard.html"],
+    "compare": ["ranking.csv"],
     "register": ["decision.json", "decision.md"],
 }
 for out in outs[stage]:

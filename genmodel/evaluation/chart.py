@@ -1,0 +1,120 @@
+"""Quality against cost as a picture: an SVG in the page's colours, so that it is light and dark as the page is."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import NamedTuple
+
+_WIDTH, _HEIGHT = 600, 400
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 24, 20, 56  # pixels around the plot
+_COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#e69f00",
+)  # Okabe and Ito: also for the colour-blind
+_MARGIN = 1.15  # how far the axes reach beyond the outermost points, as a factor
+_LETTER, _LINE = 8.2, 15  # pixels of a letter's width, about, and of a line's height
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model: what it cost, its distance and the ends of that figure's interval, all above 0."""
+
+    name: str
+    family: str
+    cost: float
+    distance: float
+    low: float
+    high: float
+
+
+def draw(points: Sequence[Point], cost: str, distance: str) -> str:
+    """An SVG of 600 x 400 with logarithmic axes named `cost` and `distance`; families have colours of their own."""
+    across = _Axis([point.cost for point in points], _LEFT, _WIDTH - _RIGHT)
+    up = _Axis([end for point in points for end in (point.low, point.high)], _HEIGHT - _BOTTOM, _TOP)
+    colours = {
+        family: _COLOURS[place % len(_COLOURS)] for place, family in enumerate(sorted({p.family for p in points}))
+    }
+    parts = [
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(distance)} against {escape(cost)}">',
+        *(_tick(across.place(value), _HEIGHT - _BOTTOM, words, "x") for value, words in across.ticks()),
+        *(_tick(_LEFT, up.place(value), words, "y") for value, words in up.ticks()),
+        f'<text class="axis" x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 12}">{escape(cost)}</text>',
+        f'<text class="axis" transform="translate(16 {(_TOP + _HEIGHT - _BOTTOM) / 2:.0f}) rotate(-90)">'
+        f"{escape(distance)}</text>",
+    ]
+    places = [(across.place(point.cost), up.place(point.distance)) for point in points]
+    taken = [_Box(x - 7, y - 7, x + 7, y + 7) for x, y in places]
+    for point, (x, y) in zip(points, places, strict=True):
+        name = next((box for box in _beside(x, y, point.name) if not any(map(box.meets, taken))), None)
+        taken += [name] if name else []
+        parts.append(_mark(point, x, y, (up.place(point.low), up.place(point.high)), name, colours[point.family]))
+    return "\n".join([*parts, "</svg>"])
+
+
+class _Box(NamedTuple):
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def meets(self, other: "_Box") -> bool:
+        apart = self.right < other.left or other.right < self.left or self.bottom < other.top or other.bottom < self.top
+        return not apart
+
+
+def _beside(x: float, y: float, name: str) -> list[_Box]:
+    """Where a dot's name may stand within the picture: right, left, above, below."""
+    width = _LETTER * len(name)
+    corners = [(x + 10, y - 8), (x - 10 - width, y - 8), (x - width / 2, y - 24), (x - width / 2, y + 10)]
+    boxes = [_Box(left, top, left + width, top + _LINE) for left, top in corners]
+    return [box for box in boxes if box.left > _LEFT and box.right < _WIDTH]
+
+
+class _Axis:
+    """A logarithmic scale from values to pixels."""
+
+    def __init__(self, values: Sequence[float], start: float, end: float) -> None:
+        self.low, self.high = min(values) / _MARGIN, max(values) * _MARGIN
+        if self.high < 4 * self.low:  # or the noise between equals would fill the picture
+            middle = math.sqrt(self.low * self.high)
+            self.low, self.high = middle / 2, middle * 2
+        self.start, self.end = start, end
+
+    def place(self, value: float) -> float:
+        share = math.log(value / self.low) / math.log(self.high / self.low)
+        return self.start + share * (self.end - self.start)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Round values on the axis, with their names: the fewest kind of which there are three."""
+        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        found: list[float] = []
+        for kind in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
+            found = [digit * 10.0**decade for decade in decades for digit in kind]
+            found = [value for value in found if self.low <= value <= self.high]
+            if len(found) >= 3:
+                break
+        return [(value, f"{value:,.0f}" if value >= 1000 else f"{value:.6g}") for value in found]
+
+
+def _tick(x: float, y: float, words: str, axis: str) -> str:
+    if axis == "x":
+        line = f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{y}"/>'
+        return f'{line}<text class="tick" x="{x:.1f}" y="{y + 20}" text-anchor="middle">{words}</text>'
+    line = f'<line class="grid" x1="{x}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+    return f'{line}<text class="tick" x="{x - 8}" y="{y + 4:.1f}" text-anchor="end">{words}</text>'
+
+
+def _mark(point: Point, x: float, y: float, span: tuple[float, float], name: _Box | None, colour: str) -> str:
+    """A dot with its interval, and its name where there is room; all is told when it is pointed at."""
+    told = f"{point.name} ({point.family}): {point.distance:.4g} [{point.low:.4g}, {point.high:.4g}], {point.cost:,.4g}"
+    text = name and f'<text class="name" x="{name.left:.1f}" y="{name.bottom - 3:.1f}">{escape(point.name)}</text>'
+    return (
+        f'<g style="color: {colour}"><title>{escape(told)}</title>'
+        f'<line class="span" x1="{x:.1f}" x2="{x:.1f}" y1="{span[0]:.1f}" y2="{span[1]:.1f}"/>'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5"/>{text or ""}</g>'
+    )
