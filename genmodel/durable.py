@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -74,6 +75,20 @@ def write_text(path: Path, content: str, sync: bool = True) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON that reads well and whose bytes depend on the content alone; NaN is refused."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def sole(path: Path, busy: str) -> Iterator[None]:
+    """Hold the lock file `path`, which stays; StorageError with the words `busy` where another process holds it."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a")
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageError(busy) from error
+        yield
 
 
 def is_foreign(folder: Path, mark: str) -> bool:

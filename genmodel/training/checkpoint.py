@@ -6,7 +6,7 @@ next one is due before the last is written, and at the end.
 
 import json
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,25 @@ from genmodel import durable, tensors
 from genmodel.errors import CheckpointError, ModelError
 
 _KEPT = 2
+_STOPPED = "-stopped"  # ends the name of a checkpoint that a signal asked for
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`tensors` by dotted name, and `facts`: what is no tensor (images_seen, step, ...)."""
+    """`tensors` by dotted name; `facts`: what is no tensor (images_seen, ...); `stopped`: a signal asked for it."""
 
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
+    stopped: bool = False
 
 
 class Checkpoints:
     """The folder of one run's checkpoints: <images_seen>.safetensors, which holds the facts too, and, written after it,
-    <images_seen>.json with its digest. A file without its digest was never finished and does not count."""
+    <images_seen>.json with its digest. A file without its digest was never finished and does not count.
+
+    The one of a training that was stopped has a name of its own and takes the place of no other: a training that
+    diverges later goes back to the same regular one as if it had never been stopped.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -39,7 +45,7 @@ class Checkpoints:
         """Copy a checkpoint and have it written; StorageError if the one before could not be."""
         copied = {name: value.detach().clone() for name, value in checkpoint.tensors.items()}
         self.wait()
-        self._writing = self._writer.submit(self._write, Checkpoint(copied, checkpoint.facts))
+        self._writing = self._writer.submit(self._write, replace(checkpoint, tensors=copied))
 
     def wait(self) -> None:
         """Until the last checkpoint is on disk; StorageError if it could not be written."""
@@ -48,25 +54,26 @@ class Checkpoints:
             writing.result()
 
     def _write(self, checkpoint: Checkpoint) -> None:
-        name = f"{checkpoint.facts['images_seen']:012d}"
+        name = f"{checkpoint.facts['images_seen']:012d}{_STOPPED if checkpoint.stopped else ''}"
         facts = {"facts": json.dumps(checkpoint.facts)}
         digest = tensors.save(self.folder / f"{name}.safetensors", checkpoint.tensors, facts)
         durable.write_json(self.folder / f"{name}.json", {"sha256": digest})
-        self._tidy()
+        self._tidy(name)
 
-    def _tidy(self) -> None:
+    def _tidy(self, newest: str) -> None:
         """Remove older checkpoints, and what a kill has left of one."""
-        kept = {manifest.stem for manifest in self._finished()[-_KEPT:]}
+        kept = {manifest.stem for manifest in self._finished(regular=True)[-_KEPT:]} | {newest}
         for path in sorted(self.folder.iterdir()):  # a manifest before its tensors
             if path.stem not in kept:
                 path.unlink()
 
-    def latest(self) -> tuple[Checkpoint | None, list[str]]:
+    def latest(self, regular: bool = False) -> tuple[Checkpoint | None, list[str]]:
         """The newest checkpoint that is whole (None when there are none at all), and a warning for each damaged one
-        that was passed over. CheckpointError when there are some and all are damaged."""
+        that was passed over. `regular`: of those alone that no signal asked for. CheckpointError when there are some
+        and all are damaged."""
         self.wait()
         warnings: list[str] = []
-        for manifest in reversed(self._finished()):
+        for manifest in reversed(self._finished(regular)):
             try:
                 return self._load(manifest), warnings
             except CheckpointError as error:
@@ -86,5 +93,5 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
             raise CheckpointError(f"checkpoint {path.name} is damaged: {error}") from error
 
-    def _finished(self) -> list[Path]:
-        return sorted(self.folder.glob("*.json"))
+    def _finished(self, regular: bool = False) -> list[Path]:
+        return sorted(path for path in self.folder.glob("*.json") if not (regular and path.stem.endswith(_STOPPED)))

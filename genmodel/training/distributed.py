@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from genmodel import progress
+from genmodel import durable, progress
 from genmodel.config import TrainingConfig
 from genmodel.errors import ConfigError
 from genmodel.models.base import GenerativeModel, Noise, Phase
@@ -86,6 +87,13 @@ class World:
         bounds = torch.tensor([number, -number])
         dist.all_reduce(bounds, dist.ReduceOp.MAX)
         return bool(bounds[0] == -bounds[1])
+
+    def alone_in(self, folder: Path) -> contextlib.AbstractContextManager[None]:
+        """The main process holds the run's folder: two trainings would throw away each other's checkpoints."""
+        if not self.is_main:
+            return contextlib.nullcontext()
+        busy = f"{folder} is at work in another process: wait for its end, or end it and run the same command again"
+        return durable.sole(folder.with_name(f"{folder.name}.lock"), busy)
 
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:

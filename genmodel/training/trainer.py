@@ -47,8 +47,9 @@ def train(
     """
     if durable.is_foreign(out, "config.json"):
         raise ModelError(f"{out} is there and is no model: move it away or choose another --out")
-    with Preemption() as preemption, joined(device) as (world, device):
-        training = Training(identity, block, run_folder(identity, runs), device, fresh, world)
+    folder = run_folder(identity, runs)
+    with Preemption() as preemption, joined(device) as (world, device), world.alone_in(folder):
+        training = Training(identity, block, folder, device, fresh, world)
         with durable.storage_errors(out):  # where nothing can be written shall be told now, not after the training
             out.parent.mkdir(parents=True, exist_ok=True)
         with profiled(training.folder, training.device, profile and world.is_main) as look:
@@ -59,7 +60,7 @@ def train(
                 if world.any(preemption.asked):
                     training.leave()
         training.finish(out)
-    return training.folder
+    return folder
 
 
 def run_folder(identity: Identity, runs: Path) -> Path:
@@ -168,7 +169,7 @@ class Training:
         """To the last checkpoint, with lower learning rates; TrainingDivergedError where that was tried already."""
         where = f"{self.identity.name}: losses or gradients are not finite near image {self.images_seen:,}"
         with self.world.main_first():  # its last one may still be under way to the disk
-            checkpoint, _ = self.checkpoints.latest()
+            checkpoint, _ = self.checkpoints.latest(regular=True)
         if self.engine.lowered < 1 or checkpoint is None:
             picture = self.folder / "curves.png"
             if self.world.is_main:
@@ -206,7 +207,7 @@ class Training:
         with self.engine.ema.applied_to(self.model.averaged):
             self.record.add_samples(self.images_seen, pixels.to_uint8(self.model.generate(self.codes)))
 
-    def save(self) -> None:
+    def save(self, stopped: bool = False) -> None:
         if not self.world.is_main:
             return
         now = time.perf_counter()
@@ -220,14 +221,14 @@ class Training:
             "energy_kwh": self.gauges.energy_kwh,
         }
         self.record.sync()
-        self.checkpoints.save(Checkpoint(self.engine.state(), facts))
+        self.checkpoints.save(Checkpoint(self.engine.state(), facts, stopped))
 
     def leave(self) -> None:
         """Save, where the state is good, and end as a process that SIGTERM has ended."""
         good = not int(self.engine.bad_steps) and self.engine.is_finite()
         with self.world.main_first():  # the others' ends would have torchrun end it, too
             if good:
-                self.save()
+                self.save(stopped=True)
             self.checkpoints.wait()
         self.bar.close()
         self.world.say(

@@ -127,21 +127,28 @@ def test_a_lock_conflict_is_tried_again(ready, flow, monkeypatch: pytest.MonkeyP
     from flows import retrain
 
     lock = ready.root / ".dvc/tmp/rwlock"
+    holders: list[subprocess.Popen[bytes]] = []
 
     def hold() -> None:
-        lock.write_text(json.dumps({"write": {str(ready.root / "models/vae"): {"pid": os.getpid(), "cmd": "dvc"}}}))
+        holders.append(subprocess.Popen(["sleep", "600"]))
+        lock.write_text(json.dumps({"write": {str(ready.root / "models/vae"): {"pid": holders[-1].pid, "cmd": "dvc"}}}))
+
+    def release() -> None:
+        """DVC takes a lock for free whose process is gone; the file itself is others' at the same time."""
+        holders[-1].kill()
+        holders[-1].wait()
 
     def changed(root: Path) -> set[str]:
         try:
             found = look(root)
         except versioning.LockConflictError:
-            lock.unlink()
+            release()
             raise
         hold()
         return found
 
     def is_lock_conflict(output: list[str]) -> bool:
-        lock.unlink()
+        release()
         return tell(output)
 
     look, tell = versioning.changed, repro.is_lock_conflict

@@ -65,8 +65,8 @@ def resumed_without(dropped: str, patch: pytest.MonkeyPatch) -> None:
         kept = {name: value for name, value in held.items() if not name.startswith(dropped)}
         load(self, kept | {name: value for name, value in own.items() if name.startswith(dropped)})
 
-    def latest_less(self: Checkpoints) -> tuple[Checkpoint | None, list[str]]:
-        found, warnings = latest(self)
+    def latest_less(self: Checkpoints, regular: bool = False) -> tuple[Checkpoint | None, list[str]]:
+        found, warnings = latest(self, regular)
         if found is not None and dropped in found.facts:
             found.facts[dropped] = FIRST[dropped]
         return found, warnings

@@ -160,3 +160,35 @@ def test_no_checkpoint_is_saved_in_the_middle_of_bad_steps(
     with pytest.raises(SystemExit, match="143"):
         training.leave()
     assert sorted(path.stem for path in training.checkpoints.folder.glob("*.json")) == ["000000000000"]
+
+
+def test_one_that_was_stopped_goes_back_as_if_it_had_not_been(
+    block: Block,
+    toy_identity: Callable[..., Identity],
+    remains: Remains,
+    in_child: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stopped twice between the checkpoint at image 80 and the trouble in step 15, and once after the going back."""
+    spoil_steps(monkeypatch, set(range(15, 40)), no_loss)
+    identity = toy_identity()
+    expected = remains(train(identity, block, tmp_path / "whole", tmp_path / "whole-runs"), tmp_path / "whole")
+    for last, lowered in ((11, False), (13, False), (12, True)):
+
+        def stopped(last: int = last, lowered: bool = lowered) -> None:
+            real = Engine.step
+
+            def step(self: Engine, images: Tensor, images_seen: int) -> None:
+                if images_seen == 8 * last and (self.lowered < 1) == lowered:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                real(self, images, images_seen)
+
+            Engine.step = step  # type: ignore[method-assign]
+            train(identity, block, tmp_path / "out", tmp_path / "runs")
+
+        assert in_child(stopped) == 143
+    folder = train(identity, block, tmp_path / "out", tmp_path / "runs")
+    assert remains(folder, tmp_path / "out") == expected
+    kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert kept == [f"{seen:012d}.{kind}" for seen in (240, 320) for kind in ("json", "safetensors")]

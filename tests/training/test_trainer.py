@@ -4,8 +4,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,6 +67,7 @@ def test_a_resumed_training_ends_the_same(family: str, stop_at: int, block: Bloc
 SCRIPT = """
 import sys
 from pathlib import Path
+from typing import Any
 import torch
 torch.set_num_threads(1)
 from genmodel.config import run_config
@@ -216,3 +220,24 @@ def test_published_weights_are_the_averaged_ones(block: Block, tmp_path: Path) -
     name = "project.weight"
     torch.testing.assert_close(weights[f"generator.{name}"], checkpoint.tensors[f"ema.{name}"])
     assert not torch.equal(weights[f"generator.{name}"], checkpoint.tensors[f"model.generator.{name}"])
+
+
+def test_two_trainings_in_one_folder_are_refused_and_the_first_goes_on(
+    block: Block, tmp_path: Path, in_child: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    identity = identify("toy", toy(images=64), block)
+    again = partial(train, identity, block, tmp_path / "out", tmp_path / "runs")
+
+    def second_in_the_middle(real: Callable[..., None], *arguments: Any) -> None:
+        assert in_child(again) == 1
+        real(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        real = Training.finish
+        patch.setattr(Training, "finish", lambda *arguments: second_in_the_middle(real, *arguments))
+        folder = again()
+    assert (
+        f"StorageError: {folder} is at work in another process: wait for its end, or end it" in capfd.readouterr().err
+    )
+    assert (tmp_path / "out/config.json").exists()
+    assert in_child(again) == 0, "the lock ended with the training"
