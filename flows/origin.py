@@ -3,6 +3,7 @@
 meta:
   source: ILSVRC2012_img_train.tar
   sizes: [64, 256]
+  licence: ImageNet's terms of access
   val_fraction: 0.05        # here and below only what is not the default
   updates:                  # what was added later, in this order
   - source: photos
@@ -34,12 +35,14 @@ class Step:
     source: str  # "digits", a path, or a pattern of paths
     allow_rejects: float = ALLOWED_REJECTS  # share of unreadable images that is no error
     devkit: str | None = None  # of ImageNet's val tar, where it does not lie beside that
+    licence: str | None = None  # of the images; it decides no byte, and stands on the models' cards
 
     def as_dict(self) -> dict[str, Any]:
         told: dict[str, Any] = {"source": self.source}
         if self.allow_rejects != ALLOWED_REJECTS:
             told["allow_rejects"] = self.allow_rejects
-        return told if self.devkit is None else told | {"devkit": self.devkit}
+        more = {"devkit": self.devkit, "licence": self.licence}
+        return told | {name: text for name, text in more.items() if text is not None}
 
     def location(self, root: Path) -> str:
         """What genmodel is to read."""
@@ -97,6 +100,14 @@ class Origin(Step):
         return (self, *self.updates)
 
     @property
+    def licences(self) -> str | None:
+        """Of all sources, where one is known."""
+        known = {step.licence for step in self.steps}
+        if len(known) == 1:
+            return self.licence
+        return "; ".join(f"{step.source}: {step.licence or 'not stated'}" for step in self.steps)
+
+    @property
     def title(self) -> str:
         """The sources in words."""
         return " and ".join(step.source for step in self.steps)
@@ -134,9 +145,5 @@ class Origin(Step):
 
 def _step(told: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a Step."""
-    devkit = told.get("devkit")
-    return {
-        "source": str(told["source"]),
-        "allow_rejects": float(told.get("allow_rejects", ALLOWED_REJECTS)),
-        "devkit": None if devkit is None else str(devkit),
-    }
+    more = {name: None if told.get(name) is None else str(told[name]) for name in ("devkit", "licence")}
+    return {"source": str(told["source"]), "allow_rejects": float(told.get("allow_rejects", ALLOWED_REJECTS))} | more

@@ -171,13 +171,14 @@ def _asked(root: Path, options: argparse.Namespace) -> Origin:
     """What the options ask for; what they leave open is as data.dvc has it, but for another source's own."""
     told = Origin.of_data(root)
     if options.source is not None:
-        told = replace(told, source=_place(root, options.source), devkit=None, updates=())
+        told = replace(told, source=_place(root, options.source), devkit=None, licence=None, updates=())
     return replace(
         told,
         sizes=tuple(options.sizes or told.sizes),
         val_fraction=told.val_fraction if options.val_fraction is None else options.val_fraction,
         allow_rejects=told.allow_rejects if options.allow_rejects is None else options.allow_rejects,
         devkit=told.devkit if options.devkit is None else _place(root, options.devkit),
+        licence=told.licence if options.licence is None else options.licence,
     )
 
 
@@ -192,6 +193,7 @@ def _updated(root: Path, options: argparse.Namespace) -> Origin:
         source=_place(root, options.source),
         allow_rejects=told.allow_rejects if options.allow_rejects is None else options.allow_rejects,
         devkit=None if options.devkit is None else _place(root, options.devkit),
+        licence=options.licence,
     )
     return replace(told, updates=(*told.updates, step))
 
@@ -230,6 +232,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--val-fraction", float, "share of the images held out for validation", str(VAL_FRACTION))
     add("--allow-rejects", float, "share of unreadable images that is no error", str(ALLOWED_REJECTS))
     add("--devkit", str, "ILSVRC2012_devkit_t12.tar.gz, for ImageNet's val tar", "it lies beside that")
+    add("--licence", str, "the images' licence, for the models' cards", "not stated")
     parser.add_argument(
         "--update", action="store_true", help="add what is new in the source to the data, as shards of their own"
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows import outcome, versioning
+from flows.origin import Origin
 from flows.record import DataVersion, Training
 from flows.settings import Settings
 from genmodel import durable
@@ -178,7 +179,7 @@ def _card(
             "parameters": sum(weight.numel() for weight in model.parameters()),
             "bytes of weights": (MODELS / name / "weights.safetensors").stat().st_size,
         },
-        licence=versioning.origin(settings.root).get("licence"),
+        licence=Origin.of_data(settings.root).licences,
         grid=grids[-1] if grids else None,
         tags={"genmodel.model": locked} if locked else {},
     )

@@ -111,18 +111,20 @@ def test_updates_are_shards_of_their_own_and_a_clone_makes_them_all_again(
     empty_project, command: Callable[..., str], sources: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = empty_project.root
-    command("--source", sources[0], "--sizes", "8", "--val-fraction", "0.25")
+    command("--source", sources[0], "--sizes", "8", "--val-fraction", "0.25", "--licence", "CC BY 4.0")
+    assert Origin.of_data(root).licences == "CC BY 4.0"
     assert Block.open(root / "data").facts["val_fraction"] == 0.25
     before = tree(root / "data")
     said = command("--update", "--source", sources[1], "--allow-rejects", "0.5")
     assert "20 new images, 0 rejected, 0 were there already" in said
     assert "a push sends 4 new files, " in said and "8/shard-00001.npy  3,968" in said and "ledger-001" in said
-    command("--update", "--source", sources[2])
+    command("--update", "--source", sources[2], "--licence", "CC0")
+    assert Origin.of_data(root).licences == "../first: CC BY 4.0; ../more: not stated; ../raw: CC0"
     after = tree(root / "data")
     assert all(after[name] == content for name, content in before.items() if name != "block.json")
     assert len(Block.open(root / "data")) == 60
-    told = {"source": "../first", "sizes": [8], "val_fraction": 0.25}
-    steps = [{"source": "../more", "allow_rejects": 0.5}, {"source": "../raw"}]
+    told = {"source": "../first", "sizes": [8], "val_fraction": 0.25, "licence": "CC BY 4.0"}
+    steps = [{"source": "../more", "allow_rejects": 0.5}, {"source": "../raw", "licence": "CC0"}]
     assert yaml.safe_load((root / "data.dvc").read_text())["meta"] == told | {"updates": steps}
     assert versioning.matches(root) and not (root / "data.update.json").exists()
 

@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from flows import repro, versioning
+from genmodel.config import read_params
 from genmodel.errors import VersioningError
 
 ROOT = Path(__file__).parents[2]
@@ -204,6 +206,20 @@ def test_a_change_of_one_model_in_the_real_graph(empty_project) -> None:
     params["models"]["vae"]["training"]["images"] += 1
     toy.write("params.yaml", yaml.safe_dump(params))
     assert versioning.changed(toy.root) == {"train@vae", "evaluate@vae", "compare", "register"}
+
+
+def test_a_matrix_over_seeds_takes_a_line_a_seed(empty_project) -> None:
+    """As params.yaml itself tells it: two more seeds of one recipe, each with stages of its own."""
+    toy, text = empty_project, (ROOT / "params.yaml").read_text()
+    lines = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("#   vae-")]
+    assert len(lines) == 2
+    toy.write("params.yaml", text.replace("\nevaluation:", "\n".join(["", *lines, "\nevaluation:"]), 1))
+    shutil.copy(ROOT / "dvc.yaml", toy.root)
+    versions = ("vae", "vae-1", "vae-2")
+    models = read_params(toy.root / "params.yaml").models
+    assert [models[name].training.seed for name in versions] == [0, 1, 2]
+    assert len({replace(models[name], training=replace(models[name].training, seed=0)) for name in versions}) == 1
+    assert {f"train@{name}" for name in versions} <= {stage.name for stage in versioning.graph(toy.root)}
 
 
 REAL_STAGES = """
