@@ -97,10 +97,14 @@ def is_foreign(folder: Path, mark: str) -> bool:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder of ours and all in it, if it is there."""
-    if folder.exists():
-        with storage_errors(folder):
-            shutil.rmtree(folder)
+    """Remove a folder of ours and all in it, if it is there; a kill leaves no half of it under its name."""
+    gone = folder.with_name(f".{folder.name}.gone")
+    with storage_errors(folder):
+        if gone.exists():
+            shutil.rmtree(gone)
+        if folder.exists():
+            folder.rename(gone)
+            shutil.rmtree(gone)
 
 
 def replace_folder(new: Path, target: Path) -> None:

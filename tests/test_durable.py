@@ -1,5 +1,6 @@
 import errno
 import hashlib
+import shutil
 from pathlib import Path
 from typing import BinaryIO
 
@@ -77,3 +78,23 @@ def test_json_refuses_what_is_no_number(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         durable.write_json(tmp_path / "file", {"loss": float("nan")})
     assert not (tmp_path / "file").exists()
+
+
+def test_a_folder_is_there_whole_or_not_at_all_when_it_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    durable.write_text(folder / "deep/file", "content")
+
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            durable.remove_folder(folder)
+    assert not folder.exists() and [path.name for path in tmp_path.iterdir()] == [".run.gone"]
+    durable.write_text(folder / "file", "new")
+    durable.remove_folder(folder)
+    assert list(tmp_path.iterdir()) == []
+    durable.remove_folder(folder)
