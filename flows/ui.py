@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from flows import outcome
 from flows.settings import Settings
 from flows.tracking import Tracker
 from genmodel.cli import user_errors
@@ -67,7 +68,8 @@ def view(figures: Sequence[str], step: int) -> dict[str, Any]:
     sections += [_section(name, name in _OPEN, 260, columns=3) for name in _OPEN + _CLOSED]
     grid = {"type": "IMAGE", "uuid": "samples-grid", "metricSectionId": "samples", "imageKeys": ["samples"],
             "step": step, "showRunParams": False, "deleted": False, "isGenerated": False}  # fmt: skip
-    columns = [f"metrics.`{name}`" for name in figures]
+    shown = set(outcome.narrow(name.removeprefix("eval/") for name in figures))  # or the screen holds no heading whole
+    columns = [f"metrics.`{name}`" for name in figures if name.removeprefix("eval/") in shown]
     return {
         "selectedColumns": [*columns, "tags.`genmodel.outcome`", "tags.`genmodel.data`"],
         "compareRunSections": sections,

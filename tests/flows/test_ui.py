@@ -25,7 +25,7 @@ def test_the_link_opens_a_view_with_the_figures_and_the_last_samples(settings: S
     tracker = Tracker(settings)
     sent = tracker.begin(training, 1000)
     tracker.send(sent, [Row(n, 10**12 + n, {"loss/total": 1.0, "images_seen": n}) for n in (0, 640)], {})
-    report = {"conditions": {}, "figures": {"fd_classifier": 12.5, "bits_per_dim": None}}
+    report = {"conditions": {}, "figures": {"fd_classifier": 12.5, "density": 1.5, "bits_per_dim": None}}
     tracker.log_evaluation(training.fingerprint, report, {"seconds": 3.0})
     for _ in range(2):  # saved anew at each start, for the runs of the day
         place = ui.save_view(tracker)
