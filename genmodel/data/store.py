@@ -14,6 +14,7 @@ from genmodel.data.check import ShardCheck
 Place = Literal["device", "host", "map"]
 
 _LARGE = 1 << 20  # bytes of a batch from which on a second thread is worth its start
+_LONG = 1 << 16  # bytes of an image, the same
 _COPY = 64 << 20  # bytes read at once while a split is brought into memory
 
 
@@ -46,19 +47,21 @@ class Store:
         if self._held is not None and self._held.device.type != "cpu":
             return self._held.index_select(0, torch.from_numpy(places).to(self._device, non_blocking=True))
         images, pixels = self._room(len(places))
-        if self._held is not None:
-            self._gather(places, pixels)
-        else:
-            self._read(places, pixels)
+        self._fill(places, pixels)
         return images
 
-    def _gather(self, places: np.ndarray, out: np.ndarray) -> None:
-        """From the host's memory; half of a large batch in a thread beside, as one core cannot use all of its speed."""
-        half = len(places) // 2 if out.nbytes >= _LARGE else 0
-        beside = self._helper.submit(self._held_pixels.take, places[:half], 0, out[:half], "clip") if half else None
-        self._held_pixels.take(places[half:], 0, out[half:], "clip")
+    def _fill(self, places: np.ndarray, out: np.ndarray) -> None:
+        """Half of a large batch in a thread beside, as one core cannot use all of the memory's speed. Small images are
+        read from the map in one thread: others would wait for Python's lock."""
+        copy, least = (self._read, _LONG) if self._held is None else (self._gather, 0)
+        half = len(places) // 2 if out.nbytes >= _LARGE and out[0].nbytes >= least else 0
+        beside = self._helper.submit(copy, places[:half], out[:half]) if half else None
+        copy(places[half:], out[half:])
         if beside is not None:
             beside.result()
+
+    def _gather(self, places: np.ndarray, out: np.ndarray) -> None:
+        self._held_pixels.take(places, 0, out, "clip")
 
     def _read(self, places: np.ndarray, out: np.ndarray) -> None:
         """One by one: a batch meets nearly as many shards as it has images."""

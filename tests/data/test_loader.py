@@ -11,6 +11,7 @@ import torch
 
 from genmodel.cli import main
 from genmodel.config import run_config
+from genmodel.data import store
 from genmodel.data.block import Block
 from genmodel.data.loader import Loader
 from genmodel.data.order import flips, order
@@ -230,3 +231,18 @@ def test_the_gpu_gives_the_same(block: Block) -> None:
         gpu = Loader(block, 16, "train", 1, "cuda", flip=True, place=place)
         for a, b in zip(cpu.batch(5, 20), gpu.batch(5, 20), strict=True):
             assert b.device.type == "cuda" and torch.equal(a, b.cpu())
+
+
+@pytest.mark.parametrize("place", ["device", "map"])
+def test_a_large_batch_is_the_same_by_two_threads(place: Place, block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_LONG", 1)
+    rows, places = np.arange(len(block))[::-1], np.random.default_rng(0).integers(len(block), size=6001)
+    held = store.Store(block, 8, rows, torch.device("cpu"), place)
+    halves: list[int] = []
+    name = "_gather" if place == "device" else "_read"
+    real = getattr(store.Store, name)
+    held.take(places[:1])  # brings them into memory, by _read
+    monkeypatch.setattr(store.Store, name, lambda self, some, out: (halves.append(len(some)), real(self, some, out)))
+    taken = held.take(places).numpy()
+    assert sorted(halves) == [3000, 3001]
+    np.testing.assert_array_equal(taken, block.gather(8, rows[places]))
