@@ -16,6 +16,7 @@ from genmodel.errors import ConfigError
 _AHEAD = 1 << 13  # positions whose order is worked out at once
 _CACHED = 256 << 10  # bytes mirrored at once
 _BATCHES = 2  # that are read before they are asked for, where that takes the host's time
+_THREADS = 2  # that read ahead, a batch each: one core cannot use all of the memory's speed
 
 
 class Loader:
@@ -48,8 +49,8 @@ class Loader:
         self._labels = block.labels[self._rows].astype(np.int64)
         self.place: Place = place or best_place(len(self) * image_size * image_size * 3, self.device)
         self._store = Store(block, image_size, self._rows, self.device, self.place)
-        self._thread = None if self.place == "device" else ThreadPoolExecutor(1, "read-ahead")
-        self._coming: dict[tuple[int, int], Future[tuple[Tensor, np.ndarray]]] = {}  # (first, count) -> host's batch
+        self._threads = None if self.place == "device" else ThreadPoolExecutor(_THREADS, "read-ahead")
+        self._coming: dict[tuple[int, int], tuple[Future[Tensor], np.ndarray]] = {}  # (first, count) -> batch, places
         self._first, self._order = 0, np.empty(0, np.int64)
         self._digest, self._digested = hashlib.sha256(), 0
 
@@ -99,23 +100,25 @@ class Loader:
 
     def _expected(self, first: int, count: int, stride: int) -> tuple[Tensor, np.ndarray]:
         """The images at positions first, first + 1, ... and their places; the batches after it are begun."""
-        if self._thread is None:
-            return self._gather(first, count)
+        if self._threads is None:
+            places = self._places(first, count)
+            return self._store.take(places), places
         wanted = [(first + i * stride, count) for i in range(1 + _BATCHES)]
         for old in self._coming.keys() - set(wanted):  # the order of batches was broken
-            self._coming.pop(old).cancel()
+            self._coming.pop(old)[0].cancel()
         for batch in wanted:
             if batch not in self._coming:
-                self._coming[batch] = self._thread.submit(self._gather, *batch)
-        return self._coming.pop(wanted[0]).result()
+                places = self._places(*batch)
+                self._coming[batch] = self._threads.submit(self._store.take, places), places
+        coming, places = self._coming.pop(wanted[0])
+        return coming.result(), places
 
-    def _gather(self, first: int, count: int) -> tuple[Tensor, np.ndarray]:
+    def _places(self, first: int, count: int) -> np.ndarray:
         start = first - self._first
         if start < 0 or start + count > len(self._order):
             positions = np.arange(first, first + max(count, _AHEAD))
             self._first, self._order, start = first, order(positions, len(self), self.seed), 0
-        places = self._order[start : start + count]
-        return self._store.take(places), places
+        return self._order[start : start + count]
 
     def _labels_at(self, places: np.ndarray) -> Tensor:
         return torch.from_numpy(self._labels[places]).to(self.device, non_blocking=True)

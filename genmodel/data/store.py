@@ -1,20 +1,26 @@
 """Where a split's images are read from: the device's memory, the host's, or the memory map. All give the same bytes."""
 
+import ctypes
+import math
+import mmap
 import os
+import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from genmodel.data.block import Block
+from genmodel.data.block import HEADER, Block
 from genmodel.data.check import ShardCheck
 
 Place = Literal["device", "host", "map"]
 
 _LARGE = 1 << 20  # bytes of a batch from which on a second thread is worth its start
-_LONG = 1 << 16  # bytes of an image, the same
+_MAP_FIXED = 0x10  # on Linux and macOS
 _COPY = 64 << 20  # bytes read at once while a split is brought into memory
 
 
@@ -29,44 +35,41 @@ class Store:
         self._shape = (len(rows), size, size, 3)
         self._device, self._place = device, place
         ledger = block.ledger(["shard", "row"])
-        self._shards, self._rows = ledger["shard"][rows], ledger["row"][rows]
-        self._maps = [np.asarray(shard) for shard in block.shards(size)]  # an np.memmap itself is slow to index
-        self.check = ShardCheck(block, size, np.unique(self._shards).tolist())
+        shards = ledger["shard"][rows]
+        self._mapped, firsts = one_range(block.shards(size), size)
+        self._rows = firsts[shards] + ledger["row"][rows]  # of the range
+        self.check = ShardCheck(block, size, np.unique(shards).tolist())
+        self._checking = threading.Lock()
         self._helper = ThreadPoolExecutor(1, "gather")
         self._held: Tensor | None = None
         self._held_pixels = np.empty(0, np.uint8)  # the same memory, where it is the host's
 
     def take(self, places: np.ndarray) -> Tensor:
         """Copies of the images at places of the split, uint8 [n, S, S, 3]: on the device if they live there, else in
-        the host's memory, pinned where the device is a GPU."""
-        if self._place == "map":
-            self.check.beside()
-        elif self._held is None:
-            self.check.now()
-            self._held = self._bring()
+        the host's memory, pinned where the device is a GPU. Threads may call it beside each other."""
+        with self._checking:
+            if self._place == "map":
+                self.check.beside()
+            elif self._held is None:
+                self.check.now()
+                self._held = self._bring()
         if self._held is not None and self._held.device.type != "cpu":
             return self._held.index_select(0, torch.from_numpy(places).to(self._device, non_blocking=True))
         images, pixels = self._room(len(places))
-        self._fill(places, pixels)
+        if self._held is None:
+            self._gather(self._mapped, self._rows[places], pixels)
+        else:
+            self._gather(self._held_pixels, places, pixels)
         return images
 
-    def _fill(self, places: np.ndarray, out: np.ndarray) -> None:
-        """Half of a large batch in a thread beside, as one core cannot use all of the memory's speed. Small images are
-        read from the map in one thread: others would wait for Python's lock."""
-        copy, least = (self._read, _LONG) if self._held is None else (self._gather, 0)
-        half = len(places) // 2 if out.nbytes >= _LARGE and out[0].nbytes >= least else 0
-        beside = self._helper.submit(copy, places[:half], out[:half]) if half else None
-        copy(places[half:], out[half:])
+    def _gather(self, images: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+        """Half of a large batch in a thread beside, as one core cannot use all of the memory's speed; but not where the
+        loader reads ahead, in threads of its own."""
+        half = len(rows) // 2 if self._place == "device" and out.nbytes >= _LARGE else 0
+        beside = self._helper.submit(images.take, rows[:half], 0, out[:half], "clip") if half else None
+        images.take(rows[half:], 0, out[half:], "clip")
         if beside is not None:
             beside.result()
-
-    def _gather(self, places: np.ndarray, out: np.ndarray) -> None:
-        self._held_pixels.take(places, 0, out, "clip")
-
-    def _read(self, places: np.ndarray, out: np.ndarray) -> None:
-        """One by one: a batch meets nearly as many shards as it has images."""
-        for i, (shard, row) in enumerate(zip(self._shards[places].tolist(), self._rows[places].tolist(), strict=True)):
-            out[i] = self._maps[shard][row]
 
     def _room(self, count: int) -> tuple[Tensor, np.ndarray]:
         """Memory of the host, as both see it. Numpy asks for huge pages, torch does not and is half as fast to fill."""
@@ -87,9 +90,41 @@ class Store:
         for start in range(0, len(images), step):
             part = images[start : start + step]
             read = part.numpy() if part.device.type == "cpu" else np.empty(part.shape, np.uint8)
-            self._read(np.arange(start, start + len(part)), read)
+            self._gather(self._mapped, self._rows[start : start + len(part)], read)
             part.copy_(torch.from_numpy(read))
         return images
+
+
+def one_range(shards: Sequence[np.ndarray], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Memory-mapped shards once more, one behind the other: uint8 [R, S, S, 3], and the row where each shard begins,
+    int64 [len(shards)]. One call then gathers rows of many shards, in C and without Python's lock.
+
+    Between two shards are rows that nobody may read: a file begins at a page, and its rows must be whole steps from
+    those of the first. Only addresses are spent on them.
+    """
+    row = size * size * 3
+    slot = math.lcm(row, mmap.ALLOCATIONGRANULARITY)
+    slots = [-(-(HEADER + shard.nbytes) // slot) for shard in shards]
+    firsts = np.cumsum([0, *slots]) * (slot // row)
+    whole = mmap.mmap(-1, sum(slots) * slot, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)
+    content = np.frombuffer(whole, np.uint8)
+    for shard, first in zip(shards, firsts.tolist(), strict=False):
+        if isinstance(shard, np.memmap):  # an empty one is none
+            _map_at(content.ctypes.data + first * row, Path(str(shard.filename)))
+    rows = (len(content) - HEADER) // row
+    return content[HEADER : HEADER + rows * row].reshape(rows, size, size, 3), firsts[:-1]
+
+
+def _map_at(address: int, path: Path) -> None:
+    """Map a whole file for reading, over what is mapped at `address`; Python's own mmap takes no address."""
+    with path.open("rb") as file:
+        length = os.fstat(file.fileno()).st_size
+        flags = mmap.MAP_SHARED | _MAP_FIXED
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mmap.restype = ctypes.c_void_p
+        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_longlong]
+        if libc.mmap(address, length, mmap.PROT_READ, flags, file.fileno(), 0) != address:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
 
 
 def best_place(need: int, device: torch.device) -> Place:

@@ -1,7 +1,9 @@
 """Batches: the same from memory and from the map, for any start, any world size."""
 
 import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import get_args
 
@@ -235,14 +237,46 @@ def test_the_gpu_gives_the_same(block: Block) -> None:
 
 @pytest.mark.parametrize("place", ["device", "map"])
 def test_a_large_batch_is_the_same_by_two_threads(place: Place, block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_LONG", 1)
     rows, places = np.arange(len(block))[::-1], np.random.default_rng(0).integers(len(block), size=6001)
     held = store.Store(block, 8, rows, torch.device("cpu"), place)
+    held.take(places[:1])
     halves: list[int] = []
-    name = "_gather" if place == "device" else "_read"
-    real = getattr(store.Store, name)
-    held.take(places[:1])  # brings them into memory, by _read
-    monkeypatch.setattr(store.Store, name, lambda self, some, out: (halves.append(len(some)), real(self, some, out)))
-    taken = held.take(places).numpy()
-    assert sorted(halves) == [3000, 3001]
-    np.testing.assert_array_equal(taken, block.gather(8, rows[places]))
+    submit = held._helper.submit
+    monkeypatch.setattr(held._helper, "submit", lambda *task: (halves.append(len(task[1])), submit(*task))[1])
+    np.testing.assert_array_equal(held.take(places).numpy(), block.gather(8, rows[places]))
+    assert halves == ([3000] if place == "device" else []), "the loader reads ahead from the map in threads of its own"
+
+
+def test_shards_in_one_range_hold_their_rows_and_give_the_addresses_back(block: Block) -> None:
+    shards = block.shards(16)
+    assert len(shards) > 2
+    before = Path("/proc/self/maps").read_text().count("16/shard-")
+    images, firsts = store.one_range(shards, 16)
+    assert Path("/proc/self/maps").read_text().count("16/shard-") == before + len(shards)
+    for shard, first in zip(shards, firsts, strict=True):
+        np.testing.assert_array_equal(images[first : first + len(shard)], shard)
+    assert not images.flags.writeable
+    del images
+    assert Path("/proc/self/maps").read_text().count("16/shard-") == before
+
+
+def test_a_shard_without_rows_takes_a_place_in_the_range(block: Block) -> None:
+    shards = [np.empty((0, 16, 16, 3), np.uint8), block.shards(16)[1]]
+    images, firsts = store.one_range(shards, 16)
+    np.testing.assert_array_equal(images[firsts[1] : firsts[1] + len(shards[1])], shards[1])
+
+
+def test_two_threads_bring_the_images_into_memory_once(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = store.Store(block, 8, np.arange(len(block)), torch.device("cpu"), "host")
+    brought: list[int] = []
+    real = store.Store._bring
+
+    def bring(self: store.Store) -> torch.Tensor:
+        brought.append(1)
+        time.sleep(0.2)
+        return real(self)
+
+    monkeypatch.setattr(store.Store, "_bring", bring)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(held.take, [np.arange(3), np.arange(3)])
+    assert brought == [1] and torch.equal(first, second)
