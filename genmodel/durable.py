@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from genmodel.errors import StorageError
 
@@ -79,16 +79,29 @@ def write_json(path: Path, content: Any) -> None:
 
 @contextlib.contextmanager
 def sole(path: Path, busy: str) -> Iterator[None]:
-    """Hold the lock file `path`, which stays; StorageError with the words `busy` where another process holds it."""
+    """Hold the lock file `path`, which goes at the end; StorageError with the words `busy` where another process holds
+    it."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("a")
+        handle = _locked(path, busy)
     with handle:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _locked(path: Path, busy: str) -> IO[str]:
+    while True:
+        handle = path.open("a")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            handle.close()
             raise StorageError(busy) from error
-        yield
+        if os.fstat(handle.fileno()).st_nlink:  # or else its last holder has just removed it
+            return handle
+        handle.close()
 
 
 def is_foreign(folder: Path, mark: str) -> bool:

@@ -98,3 +98,31 @@ def test_a_folder_is_there_whole_or_not_at_all_when_it_is_removed(
     durable.remove_folder(folder)
     assert list(tmp_path.iterdir()) == []
     durable.remove_folder(folder)
+
+
+def test_a_lock_has_one_holder_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "place/lock"
+    with durable.sole(path, "busy"):
+        with pytest.raises(StorageError, match=r"^busy$"), durable.sole(path, "busy"):
+            pass
+        assert path.exists(), "who was refused has not removed it"
+    assert not path.exists()
+    with durable.sole(path, "busy"):
+        pass
+
+
+def test_a_lock_that_its_holder_removed_meanwhile_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened = tmp_path / "lock", []
+    real = Path.open
+
+    def removed_after(self: Path, *arguments: str) -> object:
+        opened.append(real(self, *arguments))
+        if len(opened) == 1:
+            self.unlink()
+        return opened[-1]
+
+    monkeypatch.setattr(Path, "open", removed_after)
+    with durable.sole(path, "busy"):
+        assert len(opened) == 2 and path.exists()
