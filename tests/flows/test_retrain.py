@@ -230,7 +230,7 @@ def test_no_training_outlives_its_flow(ready, number: signal.Signals) -> None:
     for name in ("dcgan", "vae"):
         ready.write(
             f"trick-train-{name}.py",
-            f"import time; pathlib.Path('{name}.pid').write_text(str(os.getpid())); time.sleep(100)",
+            f"import time; pathlib.Path('{name}.pid').write_text(str(os.getpid())); time.sleep(250)",
         )
     flow = start(ready)
     pids = [ready.root / f"{name}.pid" for name in ("dcgan", "vae")]
@@ -238,7 +238,7 @@ def test_no_training_outlives_its_flow(ready, number: signal.Signals) -> None:
     trainings = [Path(f"/proc/{path.read_text()}") for path in pids]
     assert all(path.exists() for path in trainings), "side by side"
     flow.send_signal(number)
-    told, _ = flow.communicate(timeout=30)
+    told, _ = flow.communicate(timeout=120)  # on a busy machine Prefect's own end may take more than half a minute
     assert flow.returncode != 0
     if number == signal.SIGKILL:
         assert flow.returncode == -signal.SIGKILL
