@@ -107,7 +107,7 @@ def _random_inception() -> dict[str, Any]:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     class Untrained(FeatureExtractorInceptionV3):
-        def load_state_dict(self, state: Any) -> None:  # type: ignore[override]
+        def load_state_dict(self, state: Any) -> None:
             pass
 
     with tempfile.NamedTemporaryFile(suffix=".pth") as empty:

@@ -3,8 +3,9 @@
     training --pipe-- follower, a process of its own -- MLflow
 
 A process, because MLflow's import and calls take seconds that a thread would take from the training, and because a
-call that hangs in a frozen server can only be left behind together with its process. The pipe tells the follower what
-to follow and how the training ended. Its end-of-file tells that the training is dead: the follower ends at once.
+call that hangs in a frozen server can only be left behind together with its process. It gives way to the training,
+which keeps all cores busy and has threads that wait for each other. The pipe tells the follower what to follow and how
+the training ended. Its end-of-file tells that the training is dead: the follower ends at once.
 
 The truth is the record on disk. What the tracker has of it the tracker itself tells at the first contact, so there
 is no second account to keep: a reply that was lost, a kill between two calls or a run deleted in the UI all end in
@@ -36,6 +37,7 @@ from genmodel.progress import say
 
 _PATIENCE = 20.0  # seconds that the end of a training may wait for its record to arrive
 _HURRY = 5.0  # the same when the training is stopped from outside: whoever stops it soon kills it
+_NICE = 10  # a tenth of a busy core: with less, the end of a training beside another one would not arrive in time
 _SLOWEST = 30.0  # seconds between two attempts while the tracker is away
 
 
@@ -51,7 +53,7 @@ class Follower:
 
     def __init__(
         self, settings: Settings, training: Training, folder: Path, model: Path,
-        patience: float = _PATIENCE, interval: float = 2.0, system_interval: float = 10.0,
+        patience: float = _PATIENCE, interval: float = 5.0, system_interval: float = 10.0,
     ) -> None:  # fmt: skip
         """`folder` is the record, `model` where the finished model will lie; readings of CPU, memory and GPU are taken
         every `system_interval` seconds."""
@@ -172,6 +174,7 @@ def _listen(told: "queue.Queue[dict[str, Any]]") -> None:
 
 
 def main() -> int:
+    os.nice(_NICE)
     for number in (signal.SIGINT, signal.SIGTERM):  # the whole group gets them; the training tells its end
         signal.signal(number, signal.SIG_IGN)
     told: queue.Queue[dict[str, Any]] = queue.Queue()

@@ -97,10 +97,11 @@ def sender(settings: Settings, training: Training, written: Record, system_inter
 def test_the_record_follows_while_the_training_runs(
     settings: Settings, written: Record, follower: Callable[..., Follower], tmp_path: Path
 ) -> None:
-    with follower(system_interval=0):
+    with follower(system_interval=0) as following:
         for images_seen in range(5):
             written.add(images_seen)
         wait_for(lambda: "images_seen" in metrics_now(settings))
+        assert os.getpriority(os.PRIO_PROCESS, following.process.pid) > os.getpriority(os.PRIO_PROCESS, 0)
         run = only_run(settings)
         assert (run.info.status, run.info.run_name) == ("RUNNING", "small-vae-abababab")
         for images_seen in range(5, 12):
