@@ -53,10 +53,10 @@ def _beside(where: str, uri: str, block: Block, repeats: int) -> Row:
 
 
 def _train(block: Block, uri: str | None) -> tuple[float, float]:
-    """Images/s of a whole short training, and the seconds between its last step and the end of its follower."""
+    """Images/s of a whole training, and the seconds between its last step and the end of its follower."""
     device = choose_device()
     count = BATCH * (20_000 if device == "cuda" else 60)  # about a minute
-    budget = {"images": count, "batch_size": BATCH, "log_every": BATCH}
+    budget = {"images": count, "batch_size": BATCH, "log_every": count // 60}
     identity = identify("bench", run_config({"family": "dcgan", "image_size": 64, "training": budget}, "bench"), block)
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)

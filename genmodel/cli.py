@@ -207,7 +207,11 @@ def _sizes(text: str) -> list[int]:
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults beside the options, the example as it is written."""
+    """Defaults beside the options that have one, the example as it is written."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        none = action.default in (None, []) or action.nargs == 0  # a flag
+        return action.help if none else super()._get_help_string(action)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -237,12 +241,12 @@ def _parser() -> argparse.ArgumentParser:
         "or: digits",
     )
     add.add_argument("--out", type=Path, default=Path("data"), help="the block's folder")
-    add.add_argument("--sizes", type=_sizes, help="side lengths in pixels, separated by commas; None is 64")
+    add.add_argument("--sizes", type=_sizes, help="side lengths in pixels, separated by commas (default: 64)")
     add.add_argument("--workers", type=int, default=0, help="processes; 0 is one a core")
-    add.add_argument("--val-fraction", type=float, help="share of the images held out for validation; None is 0.1")
+    add.add_argument("--val-fraction", type=float, help="share of the images held out for validation (default: 0.1)")
     add.add_argument("--allow-rejects", type=float, default=0.01, help="share of unreadable images that is no error")
     add.add_argument("--update", action="store_true", help="add what is new in the source to the block that is there")
-    add.add_argument("--devkit", type=Path, help="ILSVRC2012_devkit_t12.tar.gz; None: it lies beside the val tar")
+    add.add_argument("--devkit", type=Path, help="ILSVRC2012_devkit_t12.tar.gz (default: the one beside the val tar)")
 
     add = command(census, "Count what was odd about the raw images of a block.", "census data --csv")
     add.add_argument("data", type=Path, nargs="?", default=Path("data"), help="the block's folder")
@@ -256,7 +260,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add.add_argument("model", help="a family (dcgan, vae), or a model's name in --params")
     add_data(add)
-    add.add_argument("--out", type=Path, default=None, help="the finished model's folder; None is models/MODEL")
+    add.add_argument("--out", type=Path, default=None, help="the finished model's folder (default: models/MODEL)")
     add.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
     add.add_argument("--params", type=Path, default=None, help="read MODEL's settings from this params.yaml")
     add.add_argument("--runs", type=Path, default=Path("runs"), help="where checkpoints and records are kept")

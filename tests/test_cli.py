@@ -83,6 +83,7 @@ def test_help_has_defaults_and_an_example(command: str, capsys: Say) -> None:
     assert caught.value.code == 0
     told = capsys.readouterr().out
     assert "(default: " in told
+    assert "None" not in told
     example = told[told.index("example:") :]
     assert f"genmodel {command} " in example
 
