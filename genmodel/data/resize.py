@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
+from genmodel.data.halve import halve
 from genmodel.data.members import Reject
 
 RECIPE = "adm-1"
@@ -106,7 +107,7 @@ def resize_all(image: Image.Image, targets: Sequence[int]) -> dict[int, np.ndarr
     result = {}
     for target in sorted(targets, reverse=True):
         while min(image.size) >= 2 * target:
-            image = _halve(image)
+            image = halve(image)
         scale = target / min(image.size)
         width, height = round(image.width * scale), round(image.height * scale)
         if width * height > MAX_RESIZED_PIXELS:
@@ -117,10 +118,3 @@ def resize_all(image: Image.Image, targets: Sequence[int]) -> dict[int, np.ndarr
         band = band.resize((target, height), Image.Resampling.BICUBIC)
         result[target] = np.asarray(band.crop((0, top, target, top + target)))
     return result
-
-
-def _halve(image: Image.Image) -> Image.Image:
-    """Half the size by BOX. Of an even side `reduce` gives the same means of two, bit for bit, in half the time."""
-    width, height = image.size
-    image = image.resize((width // 2, height), Image.Resampling.BOX) if width % 2 else image.reduce((2, 1))
-    return image.resize((width // 2, height // 2), Image.Resampling.BOX) if height % 2 else image.reduce((1, 2))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from genmodel.data.members import Reject
-from genmodel.data.resize import _halve, decode, resize, resize_all
+from genmodel.data.resize import decode, resize, resize_all
 from genmodel.data.sources import open_source
 from genmodel.durable import digest_bytes
 
@@ -108,14 +108,6 @@ def test_pixels_equal_an_independent_implementation(width: int, height: int, pic
 def test_pixels_equal_for_any_shape(width: int, height: int, target: int, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     np.testing.assert_array_equal(resize(Image.fromarray(pixels), target), adm(pixels, target))
-
-
-@pytest.mark.parametrize("length", [2, 3, 4, 5, 12, 13, 374, 375, 499, 500, 1023, 1024])
-def test_halves_equal_box_for_even_and_odd_sides(length: int) -> None:
-    pixels = np.random.default_rng(length).integers(0, 256, (length, 6, 3), np.uint8)
-    for tall in (pixels, pixels.transpose(1, 0, 2)):
-        expected = resample(tall, tall.shape[1] // 2, tall.shape[0] // 2, box, 0.5)
-        np.testing.assert_array_equal(np.asarray(_halve(Image.fromarray(tall))), expected)
 
 
 def test_real_images_equal_plain_pillow(shared: Callable[[str], str]) -> None:
