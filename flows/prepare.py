@@ -236,7 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--update", action="store_true", help="add what is new in the source to the data, as shards of their own"
     )
-    parser.add_argument("--workers", type=int, default=0, help="processes (default: one a core)")
+    parser.add_argument("--workers", type=int, default=0, help="processes (default: one more than cores)")
     parser.add_argument(
         "--dask",
         metavar="ADDRESS",
