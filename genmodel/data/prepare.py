@@ -45,10 +45,10 @@ def prepare(
 ) -> Block:
     """Make the block `out` of the raw images at `source` (see open_source), an older block giving way at the end.
 
-    `sizes` are in pixels; `workers` are processes, 0 for one more than cores; an image is in split "val" if its bytes' sha256
-    falls into the lowest `val_fraction`; `make` makes the shards. ConfigError for settings out of range; SourceError
-    for a bad source, or if more than `max_reject_share` of the images cannot be used; StorageError for a full disk. On
-    any error `out` is as it was before.
+    `sizes` are in pixels; `workers` are processes, 0 for one more than cores; an image is in split "val" if its bytes'
+    sha256 falls into the lowest `val_fraction`; `make` makes the shards. ConfigError for settings out of range;
+    SourceError for a bad source, or if more than `max_reject_share` of the images cannot be used; StorageError for a
+    full disk. On any error `out` is as it was before.
     """
     check_settings(val_fraction, max_reject_share, sizes, workers)
     sizes = sorted(set(sizes))
