@@ -12,7 +12,7 @@ SCIENCE = sorted((ROOT / "genmodel").rglob("*.py"))
 OPERATIONS = sorted((ROOT / "flows").rglob("*.py"))
 ALLOWED = {"torch", "torchvision", "numpy", "pandas", "PIL", "genmodel"}
 # imported inside a function, with a clear word when missing; nothing that the five packages cannot do without
-OPTIONAL = {"pyarrow", "yaml", "tqdm", "sklearn", "torch_fidelity", "jinja2", "pynvml", "onnx", "onnxscript"}
+OPTIONAL = {"pyarrow", "yaml", "tqdm", "sklearn", "numba", "torch_fidelity", "jinja2", "pynvml", "onnx", "onnxscript"}
 
 
 def imports(path: Path) -> dict[str, bool]:

@@ -41,7 +41,7 @@ class Bare:  # a finder that does not find what a bare machine has not
         return self.finder.find_spec(name, path, target) if owner & needed else None
 
 sys.meta_path[:] = [Bare(finder) for finder in sys.meta_path]
-for name in "prefect mlflow dvc yaml tqdm sklearn scipy pyarrow safetensors rich".split():
+for name in "prefect mlflow dvc yaml tqdm sklearn scipy pyarrow safetensors rich numba".split():
     try:
         __import__(name)
     except ImportError:

@@ -12,6 +12,7 @@ from itertools import islice
 from multiprocessing import get_context
 from typing import Any
 
+from genmodel.data.kernels import compiled
 from genmodel.data.members import Member
 from genmodel.data.shards import SLICE, Job, Outcome, Slice, finish, install, made_slices, make_slice
 from genmodel.errors import StorageError
@@ -77,7 +78,9 @@ def _ended(outcomes: list[Outcome]) -> Future[list[Outcome]]:
 
 
 def _start(job: Job, workers: int) -> ProcessPoolExecutor:
-    # Forked workers share what the scan learned; elsewhere than on Linux forking is not safe.
+    # Forked workers share what the scan learned, and the compiler's 120 MB, which are loaded before; elsewhere than on
+    # Linux forking is not safe.
+    compiled()
     context = get_context("fork" if sys.platform == "linux" else "spawn")
     return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(job, os.getpid()))
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
-from genmodel.data.halve import halve
 from genmodel.data.members import Reject
+from genmodel.data.resample import bicubic, halve
 
 RECIPE = "adm-1"
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
@@ -112,9 +112,5 @@ def resize_all(image: Image.Image, targets: Sequence[int]) -> dict[int, np.ndarr
         width, height = round(image.width * scale), round(image.height * scale)
         if width * height > MAX_RESIZED_PIXELS:
             raise Reject(f"too long and narrow: {width}x{height} at {target} px")
-        left, top = (width - target) // 2, (height - target) // 2
-        band = image.resize((width, image.height), Image.Resampling.BICUBIC)
-        band = band.crop((left, 0, left + target, image.height))  # now, not at the end: columns do not mix any more
-        band = band.resize((target, height), Image.Resampling.BICUBIC)
-        result[target] = np.asarray(band.crop((0, top, target, top + target)))
+        result[target] = bicubic(image, (width, height), target)
     return result
