@@ -4,11 +4,13 @@ It is what the line is measured against, so it is written without its ideas: no 
 optimiser, batches of 64, and the discriminator's gradients made and thrown away in the generator's step.
 """
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
@@ -34,6 +36,17 @@ def prepare(images: Path, size: int, out: Path, workers: int) -> int:
         start += len(batch)
     written.flush()
     return start
+
+
+def adm(content: bytes, size: int) -> np.ndarray:
+    """ADM's resize as Pillow alone does it: uint8 [size, size, 3]."""
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = size / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return np.asarray(image)[top : top + size, left : left + size]
 
 
 def batches(images: Path, size: int, batch_size: int, workers: int) -> Iterator[Tensor]:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from genmodel.evaluation.bootstrap import Estimate
-from genmodel.evaluation.manifold import rows_at_once
 
 _NOTHING = 1e-13  # eigenvalues below this share of the largest are rounding
 _PARTS = 3  # the smallest sets of the extrapolation hold a third of the samples
@@ -108,35 +107,14 @@ def _shuffled(features: Tensor) -> Tensor:
     return torch.tensor(sorted(range(len(digests)), key=digests.__getitem__))
 
 
-def kernel_distance(a: Tensor, b: Tensor, within_a: float | None = None) -> Estimate:
-    """Unbiased squared maximum mean discrepancy of features [M, d] and [N, d], M and N >= 2.
+def kernel_distance(within_real: float, between: Tensor, within: Tensor) -> Estimate:
+    """Unbiased squared maximum mean discrepancy of M real images and N samples, from means of the kernel over pairs.
 
-    The U-statistic over all pairs with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018, eqs. 4 and 5); their KID
-    averages it over random subsets, which has the same expectation and more noise. It may fall below 0. Its spread is
-    that of the influences of the rows of `b`. `within_a` is mean_kernel(a), where it is known.
+    Those of the real images among themselves, of each sample with the real images [N], and of each with the other
+    samples [N]: see pairwise. The U-statistic over all pairs with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018,
+    eqs. 4 and 5); their KID averages it over random subsets, which has the same expectation and more noise. It may
+    fall below 0. Its spread is that of the influences of the samples.
     """
-    assert a.ndim == b.ndim == 2 and a.shape[1] == b.shape[1] and min(len(a), len(b)) >= 2, (a.shape, b.shape)
-    own, across = _row_means(b, b, same=True), _row_means(b, a, same=False)
-    within = mean_kernel(a) if within_a is None else within_a
-    influence = 2 * (own - across)
-    return Estimate(float(within + own.mean() - 2 * across.mean()), influence - influence.mean())
-
-
-def mean_kernel(features: Tensor) -> float:
-    """Mean of the kernel over all pairs of different rows."""
-    return float(_row_means(features, features, same=True).mean())
-
-
-def _row_means(a: Tensor, b: Tensor, *, same: bool) -> Tensor:
-    """For each row x of `a` the mean of k(x, y) over the rows y of `b`; without x itself if both are the `same`."""
-    a, b = a.double(), b.double()
-    sums = torch.cat([_kernel(rows @ b.T, a.shape[1]).sum(dim=1) for rows in a.split(rows_at_once(len(b)))])
-    if not same:
-        return sums / len(b)
-    return (sums - _kernel(a.square().sum(dim=1), a.shape[1])) / (len(a) - 1)
-
-
-def _kernel(products: Tensor, dim: int) -> Tensor:
-    """(x.y / d + 1)^3, in place of the products."""
-    products.div_(dim).add_(1)
-    return products.square().mul_(products)
+    influence = 2 * (within - between)
+    value = within_real + within.mean() - 2 * between.mean()
+    return Estimate(float(value), influence - influence.mean())

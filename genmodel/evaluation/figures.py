@@ -11,13 +11,13 @@ from genmodel.evaluation.distances import (
     frechet_at_infinity,
     frechet_distance,
     kernel_distance,
-    mean_kernel,
     moments,
     square_root,
 )
 from genmodel.evaluation.features import Features, figure_names
-from genmodel.evaluation.manifold import manifold, nearest, neighbours
+from genmodel.evaluation.manifold import manifold
 from genmodel.evaluation.memorisation import Memorisation, memorisation
+from genmodel.evaluation.pairwise import between, to_nearest, within
 
 
 class Real(NamedTuple):
@@ -34,16 +34,16 @@ class Real(NamedTuple):
 
     @classmethod
     def of(cls, features: Tensor, held_out: Tensor) -> Self:
-        mean, covariance = moments(features)
+        (mean, covariance), own = moments(features), within(features)
         return cls(
             features=features,
             mean=mean,
             covariance=covariance,
             root=square_root(covariance),
-            kernel=torch.tensor(mean_kernel(features), dtype=torch.float64),
-            neighbours=neighbours(features),
+            kernel=own.kernel.mean(),
+            neighbours=own.neighbours,
             held_out=held_out,
-            to_held_out=nearest(features, held_out)[0][:, 0] if len(held_out) else torch.zeros(0, dtype=torch.float64),
+            to_held_out=to_nearest(features, held_out) if len(held_out) else torch.zeros(0, dtype=torch.float64),
         )
 
 
@@ -59,20 +59,20 @@ def judge(real: Real, samples: Features, pairs: Tensor, extractor: str, searched
     """The figures of samples; `pairs` are similarities of pairs of them, `searched` as in memorisation()."""
     names, values = figure_names(extractor), samples.values
     frechet = frechet_distance(real.mean, real.root, values)
-    own = neighbours(values)
-    shape = manifold(real.features, real.neighbours, values, own)
+    own = within(values)
+    across = between(real.features, real.neighbours, values, own.neighbours)
     estimates = {
         names.frechet: frechet,
         names.frechet_at_infinity: frechet_at_infinity(real.mean, real.root, values, frechet),
-        names.kernel: kernel_distance(real.features, values, float(real.kernel)),
+        names.kernel: kernel_distance(float(real.kernel), across.kernel, own.kernel),
         **({} if samples.logits is None else {names.inception_score: inception_score(samples.logits)}),
-        **shape._asdict(),
+        **manifold(across)._asdict(),
         "pair_ms_ssim": mean(pairs),
     }
     copies = None
     if len(real.held_out):
-        to_train, to_held_out = (nearest(values, others)[0][:, 0] for others in (real.features, real.held_out))
-        copies = memorisation((real.neighbours[:, 0], real.to_held_out), (to_train, to_held_out), searched)
+        ours, theirs = (across.nearest, to_nearest(values, real.held_out)), (real.neighbours[:, 0], real.to_held_out)
+        copies = memorisation(theirs, ours, searched)
         estimates["copied"] = copies.copied
-    apart = float(own[:, 0].median() / real.neighbours[:, 0].median())
+    apart = float(own.neighbours[:, 0].median() / real.neighbours[:, 0].median())
     return Judged(estimates, copies, apart)

@@ -20,7 +20,7 @@ from genmodel.evaluation.extractors import EXTRACTORS
 from genmodel.evaluation.features import Extractor, extract, held_out_rows, image_batches, spread
 from genmodel.evaluation.figures import Real
 from genmodel.evaluation.health import Levels, Meter
-from genmodel.evaluation.manifold import NEAREST
+from genmodel.evaluation.pairwise import NEAREST
 
 _SPLIT: Literal["train"] = "train"
 

@@ -17,7 +17,7 @@ from genmodel.evaluation.bootstrap import intervals
 from genmodel.evaluation.figures import Judged, judge
 from genmodel.evaluation.health import findings
 from genmodel.evaluation.likelihood import likelihood
-from genmodel.evaluation.manifold import nearest
+from genmodel.evaluation.pairwise import nearest
 from genmodel.evaluation.reference import Reference
 from genmodel.evaluation.samples import Samples, take
 from genmodel.models.base import GenerativeModel

@@ -11,6 +11,7 @@ from torch import Tensor
 from genmodel.evaluation.bootstrap import Estimate, intervals, mean
 from genmodel.evaluation.classes import inception_score
 from genmodel.evaluation.distances import frechet_distance, kernel_distance
+from genmodel.evaluation.pairwise import between, within
 
 
 def test_of_a_mean_it_is_the_percentiles_of_resampled_means() -> None:
@@ -31,7 +32,9 @@ def frechet(samples: Tensor) -> Estimate:
 
 
 def kernel(samples: Tensor) -> Estimate:
-    return kernel_distance(REAL, samples)
+    real, own = within(REAL), within(samples)
+    across = between(REAL, real.neighbours, samples, own.neighbours)
+    return kernel_distance(float(real.kernel.mean()), across.kernel, own.kernel)
 
 
 @pytest.mark.parametrize("figure", [frechet, kernel, inception_score])

@@ -1,13 +1,13 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from genmodel.evaluation.manifold import Manifold, manifold, nearest, neighbours
+from genmodel.evaluation.manifold import Manifold, manifold
+from genmodel.evaluation.pairwise import between, within
 
 
 def draw(n: int, d: int, seed: int, shift: float = 0.0) -> Tensor:
@@ -15,7 +15,7 @@ def draw(n: int, d: int, seed: int, shift: float = 0.0) -> Tensor:
 
 
 def judge(real: Tensor, fake: Tensor) -> Manifold:
-    return manifold(real, neighbours(real), fake, neighbours(fake))
+    return manifold(between(real, within(real).neighbours, fake, within(fake).neighbours))
 
 
 @settings(max_examples=15, deadline=None)
@@ -40,21 +40,10 @@ def test_far_sets_share_nothing() -> None:
     assert [figure.value for figure in judge(draw(100, 6, 1), draw(90, 6, 2, shift=100))] == [0, 0, 0, 0]
 
 
-def test_neighbours_and_nearest_are_those_of_a_full_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    a, b = draw(90, 5, 1), draw(60, 5, 2)
-    monkeypatch.setattr("genmodel.evaluation.manifold._CELLS", 1000)
-    full = torch.cdist(a.double(), b.double()).numpy()
-    squares, rows = nearest(a, b, 3)
-    np.testing.assert_array_equal(rows, np.argsort(full, axis=1)[:, :3])
-    np.testing.assert_allclose(squares.sqrt(), np.sort(full, axis=1)[:, :3], rtol=1e-9)
-    own = torch.cdist(a.double(), a.double()).numpy()
-    np.testing.assert_allclose(neighbours(a).sqrt(), np.sort(own, axis=1)[:, 1:6], rtol=1e-9)
-
-
 def test_order_and_size_of_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     real, fake = draw(200, 8, 1), draw(150, 8, 2, shift=0.5)
     expected = [figure.value for figure in judge(real, fake)]
-    monkeypatch.setattr("genmodel.evaluation.manifold._CELLS", 2000)
+    monkeypatch.setattr("genmodel.evaluation.pairwise._CELLS", 2000)
     assert [figure.value for figure in judge(real.flip(0), fake.flip(0))] == pytest.approx(expected, rel=1e-9)
 
 

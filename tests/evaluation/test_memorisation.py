@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from genmodel.evaluation.manifold import nearest, neighbours
 from genmodel.evaluation.memorisation import Memorisation, memorisation
+from genmodel.evaluation.pairwise import to_nearest, within
 
 D = 8
 RNG = torch.Generator().manual_seed(0)
@@ -16,8 +16,8 @@ TRAIN, HELD_OUT = torch.randn(2000, D, generator=RNG), torch.randn(300, D, gener
 
 
 def judge(samples: Tensor, searched: float = 1.0, train: Tensor = TRAIN) -> Memorisation:
-    real = neighbours(train)[:, 0], nearest(train, HELD_OUT)[0][:, 0]
-    return memorisation(real, (nearest(samples, train)[0][:, 0], nearest(samples, HELD_OUT)[0][:, 0]), searched)
+    real = within(train).neighbours[:, 0], to_nearest(train, HELD_OUT)
+    return memorisation(real, (to_nearest(samples, train), to_nearest(samples, HELD_OUT)), searched)
 
 
 def generate(n: int, copied: float, seed: int, noise: float = 0.0) -> Tensor:

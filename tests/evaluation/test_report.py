@@ -14,7 +14,8 @@ from genmodel.errors import IncomparableError
 from genmodel.evaluation.classes import inception_score
 from genmodel.evaluation.distances import frechet_distance, kernel_distance
 from genmodel.evaluation.features import extract
-from genmodel.evaluation.manifold import manifold, nearest, neighbours
+from genmodel.evaluation.manifold import manifold
+from genmodel.evaluation.pairwise import between, nearest, within
 from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.evaluation.report import Report, evaluate
 from genmodel.evaluation.similarity import ms_ssim, psnr, ssim
@@ -38,11 +39,13 @@ def test_figures_are_those_of_the_samples(report: Report, reference: Reference, 
     values, logits = extract(reference.extractor(CONFIG), [sample(model, 40, seed=5)])
     assert logits is not None
     real = reference.real
+    own = within(values)
+    across = between(real.features, real.neighbours, values, own.neighbours)
     expected = {
         "fd_classifier": frechet_distance(real.mean, real.root, values),
-        "kd_classifier": kernel_distance(real.features, values),
+        "kd_classifier": kernel_distance(float(real.kernel), across.kernel, own.kernel),
         "is_classifier": inception_score(logits),
-        **manifold(real.features, neighbours(real.features), values, neighbours(values))._asdict(),
+        **manifold(across)._asdict(),
     }
     for name, estimate in expected.items():
         assert report.figures[name] == pytest.approx(estimate.value), name
