@@ -1,9 +1,9 @@
-"""Sums of weighted pixels, compiled: what Pillow's resampler computes, on its own memory (32 bits a pixel).
+"""What Pillow's resampler computes, on its own memory (32 bits a pixel), as functions that numba compiles.
 
-`first`, `count` and `weights` are the taps of genmodel.data.resample. numba compiles these once for a kind of processor
-and keeps them beside this file's bytecode.
+It does so once for a kind of processor, and keeps the result beside this file's bytecode.
 """
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
@@ -11,20 +11,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-BITS = 22  # of the fixed-point weights
-_HALF = 1 << BITS - 1
+_BITS = 22  # of Pillow's fixed-point weights
+_HALF = 1 << _BITS - 1
 _ROWS = 32  # worked on together: their pixels of one column are 128 bytes, some whole registers
 
 _Pixels = NDArray[np.uint32]
-_Taps = NDArray[np.int32]
+_Ints = NDArray[np.int32]
+_Taps = tuple[_Ints, _Ints, _Ints]  # the first pixel that each place is made of, their number, their weights
 
 
 class Kernels(NamedTuple):
     """The functions below, compiled."""
 
-    columns: Callable[[_Pixels, _Taps, _Taps, _Taps], _Pixels]
-    rows: Callable[[_Pixels, _Taps, _Taps, _Taps], NDArray[np.uint8]]
-    pairs: Callable[[_Pixels], _Pixels]
+    taps: Callable[[int, int, int, int, bool], _Taps]
+    columns: Callable[[_Pixels, _Ints, _Ints, _Ints], _Pixels]
+    rows: Callable[[_Pixels, _Ints, _Ints, _Ints], NDArray[np.uint8]]
+    pairs: Callable[[_Pixels, _Ints, _Ints, _Ints], _Pixels]
 
 
 @cache
@@ -35,15 +37,47 @@ def compiled() -> Kernels | None:
         from numba import njit
 
         return Kernels(
+            njit(f"Tuple(({taps}))(int64, int64, int64, int64, boolean)", nogil=True, cache=True)(_taps),
             njit(f"uint32[:, ::1](uint32[:, ::1], {taps})", nogil=True, cache=True)(_columns),
             njit(f"uint8[:, :, ::1](uint32[:, ::1], {taps})", nogil=True, cache=True)(_rows),
-            njit("uint32[:, ::1](uint32[:, ::1])", nogil=True, cache=True)(_pairs),
+            njit(f"uint32[:, ::1](uint32[:, ::1], {taps})", nogil=True, cache=True)(_pairs),
         )
     except (ImportError, RuntimeError, OSError, EOFError):
         return None
 
 
-def _columns(pixels: _Pixels, first: _Taps, count: _Taps, weights: _Taps) -> _Pixels:
+def _taps(size: int, target: int, start: int, count: int, cubic: bool) -> _Taps:
+    """Of `count` places of a side that goes from `size` to `target` pixels, from the place `start` on, BICUBIC or BOX.
+
+    Which pixels these are is a matter of rounding, so this is Pillow's own arithmetic (src/libImaging/Resample.c,
+    precompute_coeffs and normalize_coeffs_8bpc) in the same order. The cubic is Keys 1981, eq. 4, with a = -1/2.
+    """
+    scale = size / target
+    stretch = max(scale, 1.0)
+    step, reach = 1 / stretch, (2.0 if cubic else 0.5) * stretch
+    most = 2 * math.ceil(reach) + 1
+    first, number = np.empty(count, np.int32), np.empty(count, np.int32)
+    weights, exact = np.zeros((count, most), np.int32), np.empty(most)
+    for i in range(count):
+        centre, total = (start + i + 0.5) * scale, 0.0
+        low, high = max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), size)
+        for tap in range(high - low):
+            x = (tap + low - centre + 0.5) * step
+            if not cubic:
+                exact[tap] = -0.5 < x <= 0.5
+            else:
+                x = abs(x)
+                near, far = (1.5 * x - 2.5) * x * x + 1, (((x - 5) * x + 8) * x - 4) * -0.5
+                exact[tap] = near if x < 1 else far if x < 2 else 0.0
+            total += exact[tap]
+        for tap in range(high - low):
+            share = exact[tap] / total
+            weights[i, tap] = int(share * (1 << _BITS) + (-0.5 if share < 0 else 0.5))
+        first[i], number[i] = low, high - low
+    return first, number, weights
+
+
+def _columns(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints) -> _Pixels:
     """Resample each row of [height, width]: [height, len(first)].
 
     Some rows are turned on their side, so that one weight meets neighbours in memory, and turned back.
@@ -64,14 +98,14 @@ def _columns(pixels: _Pixels, first: _Taps, count: _Taps, weights: _Taps) -> _Pi
                 for i in range(4 * _ROWS):
                     sums[i] += weight * np.int32(line[i])
             for i in range(4 * _ROWS):
-                made_levels[x, i] = min(max(sums[i] >> BITS, 0), 255)
+                made_levels[x, i] = min(max(sums[i] >> _BITS, 0), 255)
         for y in range(rows):
             for x in range(len(first)):
                 result[top + y, x] = made[x, y]
     return result
 
 
-def _rows(pixels: _Pixels, first: _Taps, count: _Taps, weights: _Taps) -> NDArray[np.uint8]:
+def _rows(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints) -> NDArray[np.uint8]:
     """Resample each column of [height, width], and leave the fourth byte out: [len(first), width, 3]."""
     width, levels = pixels.shape[1], pixels.view(np.uint8)
     result = np.empty((len(first), width, 3), np.uint8)
@@ -83,21 +117,39 @@ def _rows(pixels: _Pixels, first: _Taps, count: _Taps, weights: _Taps) -> NDArra
             for i in range(4 * width):
                 sums[i] += weight * np.int32(line[i])
         for i in range(4 * width):
-            made[i] = min(max(sums[i] >> BITS, 0), 255)
+            made[i] = min(max(sums[i] >> _BITS, 0), 255)
         for x in range(width):
             result[y, x, 0], result[y, x, 1], result[y, x, 2] = made[4 * x], made[4 * x + 1], made[4 * x + 2]
     return result
 
 
-def _pairs(pixels: _Pixels) -> _Pixels:
-    """(a + b + 1) // 2 of each byte of two neighbours in a row, of an even number of columns.
+def _pairs(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints) -> _Pixels:
+    """The same as columns(), fast where the taps are those of BOX that halves a row: [height, width // 2].
 
-    That is what both have, and half of what they differ in, rounded up: four bytes at once.
+    Nearly all of its places are (a + b + 1) // 2 of two neighbours. That is what both have, and half of what they
+    differ in, rounded up: four bytes at once. Of an odd row one place takes three, and all beyond it begin one later.
     """
-    height, width = pixels.shape
-    result = np.empty((height, width // 2), np.uint32)
+    height, places = pixels.shape[0], len(first)
+    odd, middle = pixels.shape[1] - 2 * places, 0
+    while middle < places and first[middle] == 2 * middle and weights[middle, 0] == weights[middle, 1] == _HALF:
+        middle += 1
+    result = np.empty((height, places), np.uint32)
     for y in range(height):
-        for x in range(width // 2):
+        for x in range(middle):
             a, b = pixels[y, 2 * x], pixels[y, 2 * x + 1]
             result[y, x] = (a | b) - (((a ^ b) >> np.uint32(1)) & np.uint32(0x7F7F7F7F))
+        for x in range(middle, places):
+            a, b = pixels[y, 2 * x + odd], pixels[y, 2 * x + odd + 1]
+            result[y, x] = (a | b) - (((a ^ b) >> np.uint32(1)) & np.uint32(0x7F7F7F7F))
+    levels, made = pixels.view(np.uint8), result.view(np.uint8)
+    for x in range(middle, places):
+        tap = 2 * x + odd - first[x]
+        if tap >= 0 and tap + 1 < count[x] and weights[x, tap] == weights[x, tap + 1] == _HALF:
+            continue
+        for y in range(height):
+            for channel in range(4):
+                total = _HALF
+                for tap in range(count[x]):
+                    total += weights[x, tap] * np.int64(levels[y, 4 * (first[x] + tap) + channel])
+                made[y, 4 * x + channel] = min(max(total >> _BITS, 0), 255)
     return result
