@@ -69,7 +69,7 @@ class _Order:
         self.job, self.shard, self.members, self.decoders = job, shard, members, versions()
 
 
-@task(name="shard", cache_policy=NO_CACHE)
+@task(name="shard", task_run_name="shard {order.shard}", cache_policy=NO_CACHE)
 @one_line
 def _make_one(order: _Order) -> Part:
     job, host = order.job, socket.gethostname()

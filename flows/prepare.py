@@ -59,7 +59,7 @@ def ensure(root: Path, remote: str | None = None, workers: int = 0) -> str:
     return digest
 
 
-@task(name="prepare", cache_policy=NO_CACHE)
+@task(name="prepare", task_run_name="prepare", cache_policy=NO_CACHE)
 @one_line
 def make_block(root: Path, origin: Origin, workers: int, dask: bool) -> None:
     """Write data/ and say in a line what it holds."""
@@ -70,7 +70,7 @@ def make_block(root: Path, origin: Origin, workers: int, dask: bool) -> None:
     )
 
 
-@task(name="update", cache_policy=NO_CACHE)
+@task(name="update", task_run_name="update", cache_policy=NO_CACHE)
 @one_line
 def update_block(root: Path, origin: Origin, workers: int, dask: bool, remote: str | None) -> bool:
     """Add the last of the origin's updates to data/ and say what a push will send; False if it holds nothing new.
@@ -102,7 +102,7 @@ def _maker(dask: bool) -> Maker:
     return cluster.make_shards
 
 
-@task(name="version", cache_policy=NO_CACHE)
+@task(name="version", task_run_name="version", cache_policy=NO_CACHE)
 @one_line
 def version_data(root: Path, origin: Origin) -> str:
     digest = versioning.add(root, origin.as_dict())
@@ -111,7 +111,7 @@ def version_data(root: Path, origin: Origin) -> str:
     return digest
 
 
-@task(name="push", cache_policy=NO_CACHE)
+@task(name="push", task_run_name="push", cache_policy=NO_CACHE)
 @one_line
 def push_data(root: Path, remote: str | None) -> None:
     if secured := versioning.secure(root, remote):

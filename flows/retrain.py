@@ -67,7 +67,7 @@ _PATIENT: Any = {
 }
 
 
-@task(name="data", cache_policy=NO_CACHE, **_PATIENT)
+@task(name="data", task_run_name="data", cache_policy=NO_CACHE, **_PATIENT)
 @one_line
 def ensure_data(settings: Settings) -> str:
     digest = prepare.ensure(settings.root, settings.dvc_remote)
@@ -75,7 +75,7 @@ def ensure_data(settings: Settings) -> str:
     return digest
 
 
-@task(name="plan", cache_policy=NO_CACHE, **_PATIENT)
+@task(name="plan", task_run_name="plan", cache_policy=NO_CACHE, **_PATIENT)
 @one_line
 def find_work(root: Path, force: bool) -> list[Stage]:
     """The stages to run, each after all that it needs."""
