@@ -68,7 +68,7 @@ class EvaluationConfig:
     samples: Annotated[int, Range(16)] = 10_000
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     extractor: Literal["classifier", "inception", "dinov2", "pixels"] = "classifier"
-    extractor_weights: str = ""  # path of the weights of inception or dinov2
+    extractor_weights: str = ""  # path of those of inception or dinov2; download: fetch inception's
     classifier_images: Count = 100_000  # the classifier's training budget, images seen
     importance_samples: Count = 64  # of z for each val image, where a model has a likelihood
     threads: Annotated[int, Range(0)] = 0

@@ -2,8 +2,10 @@
 
 import io
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Self
+from urllib.request import urlopen
 
 import torch
 from torch import Tensor
@@ -21,6 +23,8 @@ from genmodel.pixels import to_model
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 INCEPTION_RELEASE = "https://github.com/toshas/torch-fidelity/releases/tag/v0.2.0"
+INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
+_PATIENCE = 30  # seconds that a server may be silent
 _OFFLINE = "evaluation.extractor classifier and pixels work offline"
 
 
@@ -70,11 +74,11 @@ class Inception(Extractor):
 
     @classmethod
     def make(cls, block: Block, image_size: int, config: EvaluationConfig, device: str) -> Self:
-        return cls(Path(config.extractor_weights))
+        return cls(_inception_weights(config))
 
     @classmethod
     def load(cls, folder: Path, about: Mapping[str, Any], config: EvaluationConfig) -> Self:
-        return cls(Path(config.extractor_weights))
+        return cls(_inception_weights(config))
 
     @property
     def fingerprint(self) -> str:
@@ -88,9 +92,39 @@ class Inception(Extractor):
         return values, logits
 
 
+def _inception_weights(config: EvaluationConfig) -> Path:
+    """The file that the settings name; or with `download` one that is fetched once, to where torch.hub keeps its own."""
+    if config.extractor_weights != "download":
+        return Path(config.extractor_weights)
+    place = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+    if not (place.is_file() and durable.digest_file(place) == INCEPTION_SHA256):
+        content = _fetch(INCEPTION_URL)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        durable.write_bytes(place, content)
+    return place
+
+
+def _fetch(url: str) -> bytes:
+    """The reference weights; EvaluationError if they cannot be had whole."""
+    try:
+        with urlopen(url, timeout=_PATIENCE) as response:
+            content: bytes = response.read()
+        if (found := durable.digest_bytes(content)) != INCEPTION_SHA256:
+            raise OSError(f"its sha256 is {found[:8]}..., not {INCEPTION_SHA256[:8]}...")
+    except (OSError, HTTPException) as error:
+        raise EvaluationError(
+            f"{INCEPTION_FILE} cannot be fetched from {INCEPTION_RELEASE} ({error}): get it another way and name its"
+            f" path in evaluation.extractor_weights; {_OFFLINE}"
+        ) from error
+    return content
+
+
 def _read_inception(path: Path) -> dict[str, Tensor]:
     """The state of the reference weights; EvaluationError if `path` is not that very file."""
-    mend = f"get {INCEPTION_FILE} from {INCEPTION_RELEASE} and name it in evaluation.extractor_weights; {_OFFLINE}"
+    mend = (
+        f"get {INCEPTION_FILE} from {INCEPTION_RELEASE} and name it in evaluation.extractor_weights, or set that to"
+        f" download; {_OFFLINE}"
+    )
     if not path.is_file():
         raise EvaluationError(f"evaluation.extractor inception needs its reference weights, not {str(path)!r}: {mend}")
     if durable.digest_file(path) != INCEPTION_SHA256:

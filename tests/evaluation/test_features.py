@@ -1,4 +1,9 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -142,6 +147,67 @@ def test_inception_runs_the_given_weights_and_unpickles_no_code(
     monkeypatch.setattr(extractors, "INCEPTION_SHA256", durable.digest_file(path))
     with pytest.raises(Exception, match="Weights only load failed"):
         Inception(path)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, list[str]]]:
+    """A folder that a server serves as the release, and what was asked of it."""
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *words: object) -> None:
+            asked.append(self.path)
+
+    folder = tmp_path / "release"
+    folder.mkdir()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(extractors, "INCEPTION_URL", f"http://127.0.0.1:{server.server_port}/weights.pth")
+        yield folder, asked
+        server.shutdown()
+
+
+DOWNLOAD = replace(CONFIG, extractor="inception", extractor_weights="download")
+
+
+def test_the_weights_are_fetched_once_and_again_where_they_are_damaged(
+    shelf: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, asked = shelf
+    (folder / "weights.pth").write_bytes(b"weights")
+    monkeypatch.setattr(extractors, "INCEPTION_SHA256", durable.digest_bytes(b"weights"))
+    place = extractors._inception_weights(DOWNLOAD)
+    assert place.read_bytes() == b"weights" and place == extractors._inception_weights(DOWNLOAD)
+    assert asked == ["/weights.pth"]
+    place.write_bytes(b"weightz")
+    assert extractors._inception_weights(DOWNLOAD).read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize(("served", "words"), [(b"other weights", "sha256"), (None, "404")])
+def test_what_cannot_be_fetched_whole_is_one_line_and_leaves_nothing(
+    served: bytes | None, words: str, shelf: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    if served is not None:
+        (shelf[0] / "weights.pth").write_bytes(served)
+    with pytest.raises(EvaluationError, match=words) as caught:
+        Inception.make(None, 16, DOWNLOAD, "cpu")  # type: ignore[arg-type]
+    for part in ("weights-inception-2015-12-05-6726825d.pth", "torch-fidelity/releases", "classifier and pixels"):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not [path for path in (tmp_path / "torch").rglob("*") if path.is_file()]
+
+
+def test_without_a_network_it_is_one_line_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(extractors, "INCEPTION_URL", "http://127.0.0.1:9/weights.pth")
+    with pytest.raises(EvaluationError, match="cannot be fetched"):
+        extractors._inception_weights(DOWNLOAD)
+
+
+def test_the_address_is_that_of_the_library() -> None:
+    library = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3", reason="torch-fidelity is missing")
+    assert library.URL_INCEPTION_V3 == extractors.INCEPTION_URL
 
 
 def inception_state(library: object) -> dict[str, torch.Tensor]:
