@@ -93,7 +93,7 @@ class Inception(Extractor):
 
 
 def _inception_weights(config: EvaluationConfig) -> Path:
-    """The file that the settings name; or with `download` one that is fetched once, to where torch.hub keeps its own."""
+    """The file that the settings name; with `download` one that is fetched once, to where torch.hub keeps its own."""
     if config.extractor_weights != "download":
         return Path(config.extractor_weights)
     place = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
