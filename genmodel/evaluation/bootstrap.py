@@ -57,10 +57,10 @@ def _resample(influences: Tensor, seed: int) -> Tensor:
     """Means of `influences` [N, F] over N rows drawn with replacement, again and again: [_RESAMPLES, F]."""
     count = len(influences)
     rng = torch.Generator().manual_seed(seed)
-    means = []
+    ones, means = torch.ones(_AT_ONCE, count, dtype=torch.float64), []
+    drawn, weights = torch.empty(_AT_ONCE, count, dtype=torch.int64), torch.empty_like(ones)  # used again and again
     for _ in range(0, _RESAMPLES, _AT_ONCE):
-        drawn = torch.randint(count, (_AT_ONCE, count), generator=rng)
-        weights = torch.zeros(_AT_ONCE, count, dtype=torch.float64)
-        weights.scatter_add_(1, drawn, torch.ones_like(weights))
+        torch.randint(count, drawn.shape, generator=rng, out=drawn)
+        weights.zero_().scatter_add_(1, drawn, ones)
         means.append(weights @ influences / count)
     return torch.cat(means)
