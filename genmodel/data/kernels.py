@@ -80,21 +80,21 @@ def _taps(size: int, target: int, start: int, count: int, cubic: bool) -> _Taps:
 def _columns(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints) -> _Pixels:
     """Resample each row of [height, width]: [height, len(first)].
 
-    Some rows are turned on their side, so that one weight meets neighbours in memory, and turned back.
+    Some rows, as far as they count, are turned on their side, so that one weight meets neighbours in memory.
     """
-    height, width = pixels.shape
+    height, left, right = len(pixels), first[0], first[-1] + count[-1]
     result = np.empty((height, len(first)), np.uint32)
-    turned, made = np.empty((width, _ROWS), np.uint32), np.empty((len(first), _ROWS), np.uint32)
+    turned, made = np.empty((right - left, _ROWS), np.uint32), np.empty((len(first), _ROWS), np.uint32)
     levels, made_levels, sums = turned.view(np.uint8), made.view(np.uint8), np.empty(4 * _ROWS, np.int32)
     for top in range(0, height, _ROWS):
         rows = min(_ROWS, height - top)
-        for x in range(width):
+        for x in range(left, right):
             for y in range(rows):
-                turned[x, y] = pixels[top + y, x]
+                turned[x - left, y] = pixels[top + y, x]
         for x in range(len(first)):
             sums[:] = _HALF
             for tap in range(count[x]):
-                weight, line = weights[x, tap], levels[first[x] + tap]
+                weight, line = weights[x, tap], levels[first[x] - left + tap]
                 for i in range(4 * _ROWS):
                     sums[i] += weight * np.int32(line[i])
             for i in range(4 * _ROWS):
