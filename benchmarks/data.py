@@ -4,7 +4,6 @@ import argparse
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from multiprocessing import get_context
@@ -14,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks import plain
-from benchmarks.compare import Row, alternate, rate
+from benchmarks.compare import Row, alternate, rate, settled
 from genmodel.data import parquet
 from genmodel.data.block import Block, ledger_name, shard_header, shard_name, write_index
 from genmodel.data.loader import Loader
@@ -123,9 +122,7 @@ def measure_load(images: Path, block: Block, options: argparse.Namespace) -> lis
 
 
 def _next(batches: Iterator[Tensor], count: int) -> float:
-    taken = rate(count * 64, lambda: _drop(next(batches) for _ in range(count)))
-    time.sleep(1)  # its workers fill their queues again: they are not to disturb what is measured next
-    return taken
+    return settled(rate(count * 64, lambda: _drop(next(batches) for _ in range(count))))
 
 
 def _drop(batches: Iterable[object]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import plain
-from benchmarks.compare import HEAD, Row, alternate, rate
+from benchmarks.compare import HEAD, Row, alternate, rate, settled
 from benchmarks.data import CORES, measure_load, measure_prepare
 from benchmarks.evaluate import measure_evaluate
 from benchmarks.follow import measure_follow
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 def measure_train(images: Path, block: Block, options: argparse.Namespace) -> list[Row]:
     """Steps of DCGAN-64 and of the VAE, both of width 64, with batches of 64, data included, on the device at hand."""
     device = choose_device()
-    steps = 200 if device == "cuda" else 6
+    steps = 200 if device == "cuda" else 20  # a DataLoader begins with full queues: four batches that cost it nothing
     return [
         _beside_plain(family, precision, theirs, images, block, device, steps, options.repeats)
         for family, theirs in (("dcgan", plain.Networks(device)), ("vae", plain.Autoencoder(device)))
@@ -92,7 +92,8 @@ def _beside_plain(
 
     count = steps * batch_size
     what = f"train {family.upper()}-64, {precision}, {device}"
-    return alternate(what, lambda: rate(count, ours), "eager fp32, DataLoader", lambda: rate(count, plainly), repeats)
+    beside = "eager fp32, DataLoader"
+    return alternate(what, lambda: rate(count, ours), beside, lambda: settled(rate(count, plainly)), repeats)
 
 
 def _report(rows: list[Row], count: int, options: argparse.Namespace) -> str:
