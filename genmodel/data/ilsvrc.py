@@ -20,7 +20,7 @@ _MAX_BYTES = 64 << 20  # of a file in the devkit
 
 
 class Validation(Tar):
-    """The images by class: nXXXXXXXX/ILSVRC2012_val_NNNNNNNN.JPEG."""
+    """The images by class: n01440764/ILSVRC2012_val_00000293.JPEG, say."""
 
     def __init__(self, path: Path, devkit: Path | None) -> None:
         super().__init__(path)
@@ -44,7 +44,7 @@ class Validation(Tar):
 
 
 def validation_synsets(devkit: Path) -> list[str]:
-    """The synset (nXXXXXXXX) of every validation image, the first image's first; SourceError for a bad devkit."""
+    """The synset (n01440764, say) of every validation image, the first image's first; SourceError for a bad devkit."""
     files = {}
     content = open_bytes(devkit)
     for entry in tar_entries(content, 0, content.length, str(devkit)):

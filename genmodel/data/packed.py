@@ -11,7 +11,7 @@ from genmodel.errors import SourceError
 
 
 class Tar(Source):
-    """A tar or tar.gz of class folders, or of a tar for each class as ImageNet has them (nXXXXXXXX.tar)."""
+    """A tar or tar.gz of class folders, or of a tar for each class as ImageNet has them (n01440764.tar, ...)."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._content = path, open_bytes(path)
