@@ -6,9 +6,11 @@ Ratios are medians over repeats that alternate between the two ways, so that a n
 """
 
 import argparse
+import multiprocessing
 import platform
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from benchmarks.follow import measure_follow
 from benchmarks.sources import unpacked
 from genmodel.cli import choose_device, user_errors
 from genmodel.config import run_config
+from genmodel.cpu import use_cpu
 from genmodel.data.block import Block
 from genmodel.data.loader import Loader
 from genmodel.data.prepare import prepare
@@ -54,46 +57,40 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure_train(images: Path, block: Block, options: argparse.Namespace) -> list[Row]:
-    """Steps of DCGAN-64 and of the VAE, both of width 64, with batches of 64, data included, on the device at hand."""
-    device = choose_device()
-    steps = 200 if device == "cuda" else 20  # a DataLoader begins with full queues: four batches that cost it nothing
-    return [
-        _beside_plain(family, precision, theirs, images, block, device, steps, options.repeats)
-        for family, theirs in (("dcgan", plain.Networks(device)), ("vae", plain.Autoencoder(device)))
-        for precision in ("fp32", "bf16")
-    ]
+    """Steps of DCGAN-64 and of the VAE, both of width 64, with batches of 64, data included, on the device at hand.
+
+    The plain loop has a process of its own, where nothing is set that genmodel sets for itself.
+    """
+    use_cpu(0)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
+        return [
+            _beside_plain(family, precision, images, block, apart, options.repeats)
+            for family in ("dcgan", "vae")
+            for precision in ("fp32", "bf16")
+        ]
 
 
 def _beside_plain(
-    family: str,
-    precision: str,
-    theirs: plain.Networks | plain.Autoencoder,
-    images: Path,
-    block: Block,
-    device: str,
-    steps: int,
-    repeats: int,
+    family: str, precision: str, images: Path, block: Block, apart: ProcessPoolExecutor, repeats: int
 ) -> Row:
-    batch_size = 64
+    batch_size, device = 64, choose_device()
+    steps = 200 if device == "cuda" else 20  # a DataLoader begins with full queues: four batches that cost it nothing
     config = run_config({"family": family, "image_size": SIZE, "training": {"precision": precision}}, "bench")
     model = build_model(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     loader = Loader(block, SIZE, "train", seed=0, device=device, flip=True)
     engine = Engine(model, config.training, budget=1_000_000)
-    batches = plain.batches(images, SIZE, batch_size, CORES)
 
     def ours() -> None:
         for seen in range(0, steps * batch_size, batch_size):
             engine.step(loader.batch(seen, batch_size)[0], seen)
         engine.means()  # waits for the device
 
-    def plainly() -> None:
-        for _ in range(steps):
-            theirs.step(next(batches).to(device))
+    def plainly() -> float:
+        return settled(apart.submit(plain.train, family, images, SIZE, device, steps, CORES).result())
 
     count = steps * batch_size
     what = f"train {family.upper()}-64, {precision}, {device}"
-    beside = "eager fp32, DataLoader"
-    return alternate(what, lambda: rate(count, ours), beside, lambda: settled(rate(count, plainly)), repeats)
+    return alternate(what, lambda: rate(count, ours), "eager fp32, DataLoader", plainly, repeats)
 
 
 def _report(rows: list[Row], count: int, options: argparse.Namespace) -> str:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from genmodel import durable, tensors
 from genmodel.config import EvaluationConfig
+from genmodel.cpu import use_cpu
 from genmodel.data.block import Block
 from genmodel.errors import EvaluationError, IncomparableError
 from genmodel.evaluation.extractors import EXTRACTORS
@@ -95,8 +95,7 @@ def make_reference(
     block: Block, image_size: int, config: EvaluationConfig, out: Path, device: str = "cpu"
 ) -> Reference:
     """Train or load the extractor, and write the features of at most `config.samples` train images to `out`."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_cpu(config.threads)
     rows, held_out = spread(block.rows(_SPLIT), config.samples), held_out_rows(block, config.samples)
     if len(rows) <= NEAREST:
         raise EvaluationError(

@@ -11,6 +11,7 @@ import torch
 
 from genmodel import durable, pixels
 from genmodel.config import EvaluationConfig
+from genmodel.cpu import use_cpu
 from genmodel.data.block import Block
 from genmodel.errors import IncomparableError
 from genmodel.evaluation.bootstrap import intervals
@@ -83,8 +84,7 @@ def evaluate(
     to them. IncomparableError if the reference fits neither block, settings nor the model's image size.
     """
     start = time.perf_counter()
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_cpu(config.threads)
     reference.check(block, config)
     model, about = load_model(model_dir, device)
     image_size = reference.about["image_size"]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from genmodel import durable, pixels, progress
+from genmodel.cpu import use_cpu
 from genmodel.data.block import Block
 from genmodel.data.loader import Loader
 from genmodel.errors import CheckpointError, ConfigError, ModelError, SettingsChangedError, TrainingDivergedError
@@ -84,8 +85,7 @@ class Training:
         self.config = config = identity.config.training
         world.check(config)
         self.device = torch.device(device)
-        if config.threads:
-            torch.set_num_threads(config.threads)
+        use_cpu(config.threads)
         set_precision(config, self.device)
         model = build_model(identity.config)  # first: it knows best which image sizes there can be
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
