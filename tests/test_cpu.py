@@ -40,7 +40,7 @@ def new_pages(how: str) -> int:
     return int(done.stdout)
 
 
-@pytest.mark.parametrize("asked, used", [(3, 3), (0, 2)])
+@pytest.mark.parametrize(("asked", "used"), [(3, 3), (0, 2)])
 def test_threads_are_those_that_are_asked_for(asked: int, used: int) -> None:
     program = "import sys, torch, genmodel.cpu as c; torch.set_num_threads(2); c.use_cpu(int(sys.argv[1]))"
     program += "; print(torch.get_num_threads())"

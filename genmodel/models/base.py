@@ -1,8 +1,9 @@
 """What the trainer, the sampler and the judges ask of a model, whatever its family."""
 
+import contextlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -105,6 +106,19 @@ class GenerativeModel(nn.Module, ABC):
         Only for families with has_likelihood.
         """
         raise AssertionError(f"{type(self).__name__} has no likelihood: ask has_likelihood first")
+
+
+@contextlib.contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """What is worked out here can pass gradients through `network`, but brings none to its weights."""
+    free = [value for value in network.parameters() if value.requires_grad]
+    for value in free:
+        value.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for value in free:
+            value.requires_grad_(True)
 
 
 def doublings(image_size: int, family: str) -> int:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from genmodel.config import Count, Positive, Range, Share
 from genmodel.models.augment import translate
-from genmodel.models.base import GenerativeModel, Noise, Phase, doublings
+from genmodel.models.base import GenerativeModel, Noise, Phase, doublings, frozen
+from genmodel.models.convolution import Down, Up
 from genmodel.models.losses import discriminator_loss, non_saturating_loss, r1_penalty, widened
 
 
@@ -44,11 +45,11 @@ class Generator(nn.Module):
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
         for wide, narrow in itertools.pairwise(widths):
             layers += [
-                nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1, bias=False),
+                Up(wide, narrow, bias=False),
                 nn.BatchNorm2d(narrow),
                 nn.ReLU(inplace=True),
             ]
-        layers += [nn.ConvTranspose2d(widths[-1], 3, 4, stride=2, padding=1), nn.Tanh()]
+        layers += [Up(widths[-1], 3), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -64,10 +65,10 @@ class Discriminator(nn.Module):
         super().__init__()
         times = doublings(image_size, "dcgan")
         widths = [config.base_channels * 2**k for k in range(times)]
-        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        layers: list[nn.Module] = [Down(3, widths[0]), nn.LeakyReLU(0.2, inplace=True)]
         for narrow, wide in itertools.pairwise(widths):
             layers += [
-                nn.Conv2d(narrow, wide, 4, stride=2, padding=1, bias=False),
+                Down(narrow, wide, bias=False),
                 nn.BatchNorm2d(wide),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
@@ -141,11 +142,15 @@ class DCGAN(GenerativeModel):
         return loss, metrics
 
     def _generator_loss(self, images: Tensor, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
-        """On the same fake images as the discriminator's last pass, where they are still there."""
+        """On the same fake images as the discriminator's last pass, where they are still there.
+
+        The discriminator's own gradients would be a third of the backward pass, for nothing.
+        """
         fake_images, self._fake_images = self._fake_images, None
         if fake_images is None:  # a step of several passes keeps those of the last one alone
             fake_images = self.generator(noise.rows(len(images), self.draw_codes))
-        loss = non_saturating_loss(self._judge(fake_images, noise))
+        with frozen(self.discriminator):
+            loss = non_saturating_loss(self._judge(fake_images, noise))
         return loss, {"loss/generator": loss.detach()}
 
     def _judge(self, images: Tensor, noise: Noise) -> Tensor:

@@ -48,13 +48,10 @@ def discretised_logistic_nll(images: Tensor, mean: Tensor, log_scale: Tensor) ->
     centred = images - mean
     upper = (centred + half) * inverse_scale
     lower = (centred - half) * inverse_scale
+    below, above = F.logsigmoid(upper), F.logsigmoid(-lower)  # log-mass up to the level's upper edge, from its lower
     # log(sigmoid(upper) - sigmoid(lower)) without cancellation, for upper > lower
-    inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log1p(-(-2 * half * inverse_scale).exp())
-    log_mass = torch.where(
-        images < -1 + half,
-        F.logsigmoid(upper),
-        torch.where(images > 1 - half, F.logsigmoid(-lower), inside),
-    )
+    inside = below + above + torch.log1p(-(-2 * half * inverse_scale).exp())
+    log_mass = torch.where(images < -1 + half, below, torch.where(images > 1 - half, above, inside))
     return -log_mass.flatten(1).sum(dim=1)
 
 

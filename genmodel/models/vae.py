@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from genmodel.config import Count, Positive
 from genmodel.models.base import GenerativeModel, Noise, Phase, doublings
+from genmodel.models.convolution import Down, Up
 from genmodel.models.losses import bits_per_dim, discretised_logistic_nll, gaussian_kl, widened
 from genmodel.pixels import to_model
 
@@ -35,7 +36,7 @@ class Encoder(nn.Module):
         widths = [config.base_channels * 2**k for k in range(doublings(image_size, "vae"))]
         layers: list[nn.Module] = []
         for before, after in zip([3, *widths], widths, strict=False):
-            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.SiLU(inplace=True)]
+            layers += [Down(before, after), nn.SiLU(inplace=True)]
         self.layers = nn.Sequential(*layers)
         self.head = nn.Linear(4 * 4 * widths[-1], 2 * config.latent_dim)
 
@@ -53,7 +54,7 @@ class Decoder(nn.Module):
         self.project = nn.Linear(config.latent_dim, 4 * 4 * widths[0])
         layers: list[nn.Module] = [nn.SiLU(inplace=True)]
         for before, after in zip(widths, [*widths[1:], 3], strict=True):
-            layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.SiLU(inplace=True)]
+            layers += [Up(before, after), nn.SiLU(inplace=True)]
         layers[-1] = nn.Tanh()
         self.layers = nn.Sequential(*layers)
 

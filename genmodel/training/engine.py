@@ -106,7 +106,7 @@ class Engine:
             with gathering(self.losses[phase], more=number < len(parts)):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
                     loss, metrics = self.losses[phase](pixels.to_model(part), self.noise)
-                # other players' gradients are not needed here: in a GAN a third of this pass's work
+                # of this player alone, whatever else asks for gradients, as images do for a penalty
                 (loss * weight).backward(inputs=parameters)
             for name, value in metrics.items():
                 totals[name] = totals[name] + weight * value if name in totals else weight * value

@@ -1,0 +1,92 @@
+"""The two layers that all families are made of: Down halves the side of a map, Up doubles it, by kernels of 4x4.
+
+They are nn.Conv2d and nn.ConvTranspose2d with another way to the same gradient of the weights, taken where it is
+faster: on a CPU in bf16, where oneDNN has no AMX to use and runs along rows that are too short for it. One product of
+matrices takes 0.65 of its time there for maps of 4x4 at width 512, a third at 1024 (benchmarks/RESULTS.md).
+"""
+
+import functools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_SHAPE: dict[str, Any] = {"stride": 2, "padding": 1}
+_SHORT = 8  # longest row of the smaller map, up to which the product is faster
+
+
+class Down(nn.Conv2d):
+    """[N, before, 2H, 2W] -> [N, after, H, W]."""
+
+    def __init__(self, before: int, after: int, bias: bool = True) -> None:
+        super().__init__(before, after, 4, bias=bias, **_SHAPE)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if _by_product(images, images.shape[-1] // 2):
+            return _convolved(images, self.weight, self.bias, up=False)
+        return super().forward(images)
+
+
+class Up(nn.ConvTranspose2d):
+    """[N, before, H, W] -> [N, after, 2H, 2W]."""
+
+    def __init__(self, before: int, after: int, bias: bool = True) -> None:
+        super().__init__(before, after, 4, bias=bias, **_SHAPE)
+
+    def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if _by_product(images, images.shape[-1]):
+            return _convolved(images, self.weight, self.bias, up=True)
+        return super().forward(images, output_size)
+
+
+def weight_gradient(large: Tensor, small: Tensor) -> Tensor:
+    """What the weights between a map [N, L, 2H, 2W] and one of half its side [N, S, H, W] get: [S, L, 4, 4].
+
+    Of `large` and `small` one is the layer's input, the other the gradient of its output: Down and Up are each
+    other's transposes, so that it does not matter which. Made of differentiable steps, for penalties on gradients.
+    """
+    padded = F.pad(large, (1, 1, 1, 1)).permute(0, 2, 3, 1)
+    patches = padded.unfold(1, 4, 2).unfold(2, 4, 2).permute(0, 1, 2, 4, 5, 3).reshape(-1, 16 * large.shape[1])
+    columns = small.permute(0, 2, 3, 1).reshape(-1, small.shape[1])
+    return (columns.T @ patches).view(small.shape[1], 4, 4, large.shape[1]).permute(0, 3, 1, 2)
+
+
+class _Convolution(torch.autograd.Function):
+    """Down's or Up's convolution, with weight_gradient in its backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, up: bool) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        ctx.up = up
+        return (F.conv_transpose2d if up else F.conv2d)(images, weight, **_SHAPE)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        images, weight = ctx.saved_tensors
+        to_images, to_weight, _ = ctx.needs_input_grad
+        back = F.conv2d if ctx.up else F.conv_transpose2d
+        large, small = (slope, images) if ctx.up else (images, slope)
+        return (
+            back(slope, weight, **_SHAPE) if to_images else None,
+            weight_gradient(large, small) if to_weight else None,
+            None,
+        )
+
+
+def _convolved(images: Tensor, weight: Tensor, bias: Tensor | None, up: bool) -> Tensor:
+    dtype = torch.get_autocast_dtype("cpu")  # cast here: a cast within would cut a second derivative off its weights
+    made: Tensor = _Convolution.apply(images.to(dtype), weight.to(dtype), up)
+    return made if bias is None else made + bias.to(dtype)[:, None, None]
+
+
+def _by_product(images: Tensor, short: int) -> bool:
+    """Whether the weights' gradient is to be a product; `short` is the row of the smaller map."""
+    wanted = images.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()
+    return wanted and short <= _SHORT and _bf16_without_amx()
+
+
+@functools.cache
+def _bf16_without_amx() -> bool:
+    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(has.get("avx512_bf16")) and not has.get("amx_bf16")
