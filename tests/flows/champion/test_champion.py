@@ -1,0 +1,101 @@
+"""Who becomes champion: outcomes, requests that come again, and what changes while a decision is made."""
+
+from typing import Any
+
+import pytest
+
+from flows.champion import Promotions
+from flows.registry import CANDIDATE, CHAMPION, PREVIOUS, Version
+from genmodel.errors import TrackingError
+from genmodel.evaluation.gate import Decision
+
+
+def test_each_outcome_is_tagged_and_in_the_ledger(scene: Any) -> None:
+    versions = scene.versions(10.0, 20.0, 10.05, 5.0)
+    outcomes = [scene.settle(version)["outcome"] for version in versions]
+    assert outcomes == ["promote", "reject", "inconclusive", "promote"]
+    assert scene.aliases() == {CANDIDATE: "4", CHAMPION: "4", PREVIOUS: "1"}
+    events = scene.ledger.events()
+    assert [event["event"] for event in events] == ["decided", "done"] * 4
+    for version, outcome in zip(versions, outcomes, strict=True):
+        found = scene.tags(version.number)
+        assert found["genmodel.decision"] == outcome and "fd_classifier" in found["genmodel.reasons"]
+    assert "\\u" not in (scene.root / "promotions.jsonl").read_text()
+    checks = events[0]["decision"]["checks"]
+    assert {"name": "loads", "passed": True, "says": "It loads from the registry and generates."} in checks
+
+
+def test_the_same_request_is_answered_as_before_and_changes_nothing(scene: Any) -> None:
+    first, second = scene.versions(10.0, 5.0)
+    scene.settle(first)
+    told = scene.settle(second)
+    before = (scene.root / "promotions.jsonl").read_bytes()
+    assert scene.settle(second) == told and told["outcome"] == "promote"
+    assert (scene.root / "promotions.jsonl").read_bytes() == before
+    scene.distances["2"] = 4.0
+    again = scene.settle(second)
+    assert again["outcome"] == "inconclusive" and "Unchanged" in again["reasons"][0], "other figures, another request"
+
+
+def test_a_better_model_that_does_not_load_is_rejected(scene: Any) -> None:
+    first, second = scene.versions(10.0, 5.0)
+    scene.settle(first)
+    scene.registry.broken = frozenset("2")
+    decision = scene.settle(second)
+    assert decision["outcome"] == "reject" and "version 2 of genmodel does not load" in decision["reasons"][-1]
+    assert scene.aliases()[CHAMPION] == "1"
+
+
+def test_a_registry_that_cannot_be_reached_rejects_nobody(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (first,) = scene.versions(10.0)
+
+    def away(_: Version) -> str:
+        raise TrackingError("cannot reach the tracking server")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.registry, "try_out", away)
+        with pytest.raises(TrackingError, match="cannot reach"):
+            scene.settle(first)
+    assert scene.ledger.events() == []
+    assert scene.settle(first)["outcome"] == "promote"
+
+
+def test_an_alias_that_is_moved_by_hand_while_the_gate_judges_is_noticed(scene: Any) -> None:
+    first, second, _ = scene.versions(10.0, 8.0, 1.0)
+    scene.settle(first)
+    asked: list[str] = []
+
+    def judge(against: Version | None) -> Decision:
+        assert against is not None
+        asked.append(against.number)
+        scene.registry.set_alias(CHAMPION, "3")
+        judged: Decision = scene.judge(second, against)
+        return judged
+
+    decision = scene.promotions.settle(second, {"report": 2}, judge)
+    assert (asked, decision["outcome"]) == (["1", "3"], "reject")
+    assert scene.aliases()[CHAMPION] == "3"
+
+
+def test_a_decision_that_cannot_be_carried_out_any_more_is_void(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, _ = scene.versions(10.0, 5.0, 20.0)
+    scene.settle(first)
+    with monkeypatch.context() as patch:
+        patch.setattr(Promotions, "_apply", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            scene.settle(second)
+    scene.registry.set_alias(CHAMPION, "3")
+    assert scene.settle(second)["outcome"] == "promote", "against the third, anew"
+    events = scene.ledger.events()
+    assert [event["event"] for event in events] == ["decided", "done", "decided", "void", "decided", "done"]
+    assert events[3]["reason"] == "the alias was moved by hand"
+    assert scene.aliases() == {CANDIDATE: "2", CHAMPION: "2", PREVIOUS: "3"}
+
+
+def test_a_decision_about_another_registry_is_void(scene: Any) -> None:
+    open_one = {"version": "9", "weights": "9" * 64}
+    event = {"id": "x", "event": "decided", "time": "t", "kind": "promotion", "version": "9", "before": None}
+    scene.ledger.append({**event, "after": {"champion": open_one, "previous": None}, "decision": {}})
+    (first,) = scene.versions(10.0)
+    assert scene.settle(first)["outcome"] == "promote"
+    assert scene.ledger.events()[1]["reason"] == "version 9 is not in this registry"

@@ -1,0 +1,69 @@
+"""Promotions that start together, one of them killed: the better model is champion, and each decision is kept."""
+
+import itertools
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from flows.registry import CHAMPION, PREVIOUS, Version
+
+ALWAYS, WHEN_PROMOTED = 18, 24  # three a write: candidate, ledger, three tags, [previous, champion,] ledger
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_of_a_hundred_races_with_kills_the_better_model_comes_out_as_champion(
+    unconnected: Any, in_children: Callable[..., list[int]], die_at: Callable[[int], None]
+) -> None:
+    scene = unconnected
+    distances = _distances()
+    numbers = [str(n) for n in range(1, len(distances) + 1)]
+    assert in_children(lambda: scene.versions(*distances)) == [0]
+    scene.distances = dict(zip(numbers, distances, strict=True))
+    versions = [Version(number, "", {"genmodel.weights": f"{int(number):064}"}) for number in numbers]
+
+    def promotion(candidate: Version, point: int | None = None) -> Callable[[], object]:
+        def promote() -> None:
+            if point is not None:
+                die_at(point)
+            scene.settle(candidate)
+
+        return promote
+
+    def connect() -> object:
+        return scene.registry.version(CHAMPION)
+
+    best = versions[0]
+    assert in_children(promotion(best)) == [0]
+    for number, rivals in enumerate(zip(versions[1::2], versions[2::2], strict=True)):
+        winner = min([best, *rivals], key=lambda version: scene.distances[version.number])
+        point = number % (WHEN_PROMOTED if winner == rivals[0] else ALWAYS)
+        codes = in_children(promotion(rivals[0], point), promotion(rivals[1]), first=connect)
+        assert codes == [-signal.SIGKILL, 0], (number, point)
+        assert in_children(promotion(rivals[0])) == [0]  # the next command, as a person gives it again
+        found = scene.aliases()
+        assert found[CHAMPION] == winner.number, (number, point)
+        events = scene.ledger.events()
+        kinds = Counter(event["event"] for event in events)
+        assert kinds["decided"] == kinds["done"] and not kinds["void"], "each decision was carried out, once"
+        told = {event["version"]: event["decision"]["outcome"] for event in events if event["event"] == "decided"}
+        assert {rival.number for rival in rivals} <= told.keys()
+        assert all(scene.tags(rival.number)["genmodel.decision"] == told[rival.number] for rival in rivals)
+        champions = [event["after"]["champion"]["version"] for event in events if event["event"] == "decided"]
+        line = [champion for champion, _ in itertools.groupby(champions)]
+        assert found.get(PREVIOUS) == (line[-2] if len(line) > 1 else None)
+        best = winner
+    assert len(set(champions)) > 30, "the champion changed often"
+
+
+def _distances() -> list[float]:
+    """Of a first champion and of a hundred pairs, some better than the best before them, some worse."""
+    choose, distances = random.Random(7), [1000.0]
+    for _ in range(100):
+        one = min(distances) * choose.choice([0.7, 0.8, 0.9, 1.2, 1.3])
+        distances += [one, one * choose.choice([0.95, 1.06])]
+    return distances

@@ -1,0 +1,74 @@
+"""The previous champion is put back, the other one kept out, whenever the command is killed."""
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from flows.champion import ROLLED_BACK
+from flows.console import row
+from flows.registry import CANDIDATE, CHAMPION, PREVIOUS
+from genmodel.errors import ModelError, TrackingError
+
+
+def test_rollback_puts_the_previous_one_back_and_keeps_the_other_out(scene: Any) -> None:
+    versions, promotions = scene.versions(10.0, 5.0, 2.0), scene.promotions
+    with pytest.raises(TrackingError, match="no previous champion to put back"):
+        promotions.roll_back("why not")
+    scene.settle(versions[0])
+    with pytest.raises(TrackingError, match="no previous champion to put back"):
+        promotions.roll_back("why not")
+    scene.settle(versions[1])
+
+    scene.registry.broken = frozenset("1")
+    with pytest.raises(ModelError, match="version 1 of genmodel does not load"):
+        promotions.roll_back("it paints noise")
+    assert scene.aliases() == {CANDIDATE: "2", CHAMPION: "2", PREVIOUS: "1"}
+    scene.registry.broken = frozenset()
+    now, gone = promotions.roll_back("it paints noise")
+    assert (now.number, gone.number) == ("1", "2")
+    assert scene.aliases() == {CANDIDATE: "2", CHAMPION: "1", PREVIOUS: "2"}
+    assert scene.tags("2")[ROLLED_BACK].endswith("it paints noise")
+
+    decision = scene.settle(versions[1])
+    assert decision["outcome"] == "reject" and "was rolled back" in decision["reasons"][-1]
+    assert scene.settle(versions[2])["outcome"] == "promote", "another model may"
+
+    promotions.roll_back("back to the first")
+    promotions.roll_back("no, the third after all")
+    assert scene.aliases()[CHAMPION] == "3" and ROLLED_BACK not in scene.tags("3")
+    rows = [row(event) for event in promotions.history()]
+    assert [(what, version, now) for _, what, version, _, now, _ in rows] == [
+        ("promote", "1", "1"),
+        ("promote", "2", "2"),
+        ("rollback", "1", "1"),
+        ("reject", "2", "1"),
+        ("promote", "3", "3"),
+        ("rollback", "1", "1"),
+        ("rollback", "3", "3"),
+    ]
+    assert [why for *_, why in rows][2] == "it paints noise"
+
+
+@pytest.mark.parametrize("point", range(18))  # ledger, two tags, two aliases, ledger
+def test_a_rollback_that_is_killed_is_finished_by_the_next_command(
+    point: int, unconnected: Any, in_children: Callable[..., list[int]], die_at: Callable[[int], None]
+) -> None:
+    def prepare() -> None:
+        for version in unconnected.versions(10.0, 5.0):
+            unconnected.settle(version)
+
+    def roll_back(die: bool) -> None:
+        promotions = unconnected.promotions
+        if die:
+            die_at(point)
+            promotions.roll_back("bad")
+        assert [event["kind"] for event in promotions.history()].count("rollback") == (point >= 2)
+
+    assert in_children(prepare) == [0]
+    assert in_children(lambda: roll_back(die=True)) == [-signal.SIGKILL]
+    assert in_children(lambda: roll_back(die=False)) == [0]
+    rolled = point >= 2  # before, no whole line had been written
+    found = unconnected.aliases()
+    assert (found[CHAMPION], found[PREVIOUS]) == (("1", "2") if rolled else ("2", "1"))
