@@ -14,6 +14,7 @@ from torch import Tensor
 
 from benchmarks import plain
 from benchmarks.compare import Row, alternate, rate, settled
+from genmodel.cpu import use_cpu
 from genmodel.data import parquet
 from genmodel.data.block import Block, ledger_name, shard_header, shard_name, write_index
 from genmodel.data.loader import Loader
@@ -104,6 +105,7 @@ def _write(folder: str, place: int) -> None:
 
 def measure_load(images: Path, block: Block, options: argparse.Namespace) -> list[Row]:
     """Shuffled batches, without a model."""
+    use_cpu(0)
     rows = []
     for size in block.sizes:
         batch_size = BATCHES[size]

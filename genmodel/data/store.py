@@ -6,7 +6,6 @@ import mmap
 import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +18,6 @@ from genmodel.data.check import ShardCheck
 
 Place = Literal["device", "host", "map"]
 
-_LARGE = 1 << 20  # bytes of a batch from which on a second thread is worth its start
 _MAP_FIXED = 0x10  # on Linux and macOS
 _COPY = 64 << 20  # bytes read at once while a split is brought into memory
 
@@ -40,9 +38,7 @@ class Store:
         self._rows = firsts[shards] + ledger["row"][rows]  # of the range
         self.check = ShardCheck(block, size, np.unique(shards).tolist())
         self._checking = threading.Lock()
-        self._helper = ThreadPoolExecutor(1, "gather")
         self._held: Tensor | None = None
-        self._held_pixels = np.empty(0, np.uint8)  # the same memory, where it is the host's
 
     def take(self, places: np.ndarray) -> Tensor:
         """Copies of the images at places of the split, uint8 [n, S, S, 3]: on the device if they live there, else in
@@ -57,19 +53,12 @@ class Store:
             return self._held.index_select(0, torch.from_numpy(places).to(self._device, non_blocking=True))
         images, pixels = self._room(len(places))
         if self._held is None:
-            self._gather(self._mapped, self._rows[places], pixels)
+            self._mapped.take(self._rows[places], 0, pixels, "clip")
+        elif self._place == "host":
+            self._held.numpy().take(places, 0, pixels, "clip")  # on one core: the loader reads ahead in several threads
         else:
-            self._gather(self._held_pixels, places, pixels)
+            torch.index_select(self._held, 0, torch.from_numpy(places), out=images)  # on all cores
         return images
-
-    def _gather(self, images: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
-        """Half of a large batch in a thread beside, as one core cannot use all of the memory's speed; but not where the
-        loader reads ahead, in threads of its own."""
-        half = len(rows) // 2 if self._place == "device" and out.nbytes >= _LARGE else 0
-        beside = self._helper.submit(images.take, rows[:half], 0, out[:half], "clip") if half else None
-        images.take(rows[half:], 0, out[half:], "clip")
-        if beside is not None:
-            beside.result()
 
     def _room(self, count: int) -> tuple[Tensor, np.ndarray]:
         """Memory of the host, as both see it. Numpy asks for huge pages, torch does not and is half as fast to fill."""
@@ -83,14 +72,14 @@ class Store:
     def _bring(self) -> Tensor:
         on_host = self._place == "host" or self._device.type == "cpu"
         if on_host:
-            images, self._held_pixels = self._room(len(self._rows))
+            images, _ = self._room(len(self._rows))
         else:
             images = torch.empty(self._shape, dtype=torch.uint8, device=self._device)
         step = max(1, _COPY // images[0].numel())
         for start in range(0, len(images), step):
             part = images[start : start + step]
             read = part.numpy() if part.device.type == "cpu" else np.empty(part.shape, np.uint8)
-            self._gather(self._mapped, self._rows[start : start + len(part)], read)
+            self._mapped.take(self._rows[start : start + len(part)], 0, read, "clip")
             part.copy_(torch.from_numpy(read))
         return images
 
