@@ -12,7 +12,7 @@ def use_cpu(threads: int) -> None:
     """Work with `threads` threads (0: torch's own choice), in memory that is used again.
 
     A step frees what it allocates, and glibc hands large blocks back to the system at once, which has to clear a new
-    page for every 4 KiB of the next step: 27% of Inception's time, 5% of a training's. So blocks are never maps of
+    page for every 4 KiB of the next step: 27% of Inception's time, 0 to 8% of a training's. So blocks are never maps of
     their own and the heap is not trimmed. Elsewhere than with glibc nothing changes. For the whole process.
     """
     if threads:
