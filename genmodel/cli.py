@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genmodel.errors import BlockError, ConfigError, GenmodelError
+from genmodel.progress import say
+from genmodel.shown import printable
 
 if TYPE_CHECKING:
     from genmodel.data.block import Block
@@ -37,11 +39,11 @@ def user_errors() -> Iterator[None]:
     except GenmodelError as error:
         if not _is_main():
             time.sleep(_SILENCE)
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         raise SystemExit(2) from error
     except KeyboardInterrupt as error:
         if _is_main():
-            print("stopped; the same command goes on from here", file=sys.stderr)
+            say("stopped; the same command goes on from here")
         raise SystemExit(130) from error
 
 
@@ -64,8 +66,8 @@ def prepare(arguments: argparse.Namespace) -> None:
         max_reject_share=arguments.allow_rejects,
         devkit=arguments.devkit,
     )
-    sizes = ", ".join(str(size) for size in block.sizes)
-    print(f"{arguments.out}: {len(block):,} images in {len(block.classes):,} classes at {sizes} px")
+    sizes = ", ".join(map(str, block.sizes))
+    print(printable(f"{arguments.out}: {len(block):,} images in {len(block.classes):,} classes at {sizes} px"))
 
 
 def _update(arguments: argparse.Namespace) -> None:
@@ -74,7 +76,7 @@ def _update(arguments: argparse.Namespace) -> None:
     if arguments.sizes or arguments.val_fraction is not None:
         raise ConfigError("--update keeps the block's sizes and val fraction: leave out --sizes and --val-fraction")
     made = update(arguments.source, arguments.out, arguments.workers, arguments.allow_rejects, arguments.devkit)
-    print(f"{arguments.out}: " + "\n".join(made.lines()))
+    print("\n".join(map(printable, [f"{arguments.out}: {made.lines()[0]}", *made.lines()[1:]])))
 
 
 def verify(arguments: argparse.Namespace) -> None:
@@ -87,10 +89,9 @@ def whole_block(path: Path) -> "Block":
     from genmodel.data.block import Block
 
     block = Block.open(path)
-    problems = block.verify()
-    for problem in problems:
-        print(problem)
+    problems = [printable(problem) for problem in block.verify()]
     if problems:
+        print("\n".join(problems))
         more = f" and {len(problems) - 1:,} other troubles" if len(problems) > 1 else ""
         raise BlockError(f"{path}/{problems[0]}{more}; prepare the block again or pull it anew")
     return block
@@ -100,8 +101,7 @@ def census(arguments: argparse.Namespace) -> None:
     from genmodel.data.block import Block
     from genmodel.data.census import as_csv, as_table, count
 
-    rows = count(Block.open(arguments.data))
-    print(as_csv(rows) if arguments.csv else as_table(rows), end="")
+    print((as_csv if arguments.csv else as_table)(count(Block.open(arguments.data))), end="")
 
 
 def train(arguments: argparse.Namespace) -> None:

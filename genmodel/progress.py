@@ -3,6 +3,8 @@
 import sys
 from typing import Protocol
 
+from genmodel.shown import printable
+
 _LOG_LINE = "{desc}: {percentage:.0f}% of {total_fmt}, {rate_fmt}, {remaining} left{postfix}"
 
 
@@ -48,7 +50,7 @@ def bar(total: int, done: int, what: str, unit: str = " images", shown: bool = T
 
 def say(line: str) -> None:
     """A line to the person at the terminal or in the log, beside what the program is asked for (stdout)."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 class _Lines:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from genmodel.data.block import Block
+from genmodel.shown import printable
 
 # what an extension promises; one that is not here promises nothing
 _PROMISED = {"jpg": "JPEG", "jpeg": "JPEG", "jpe": "JPEG", "jfif": "JPEG", "png": "PNG", "gif": "GIF", "bmp": "BMP"}
@@ -45,7 +46,9 @@ def count(block: Block) -> list[Count]:
     total = max(1, len(names) + len(rejects["name"]))
 
     def line(what: str, places: Sequence[int] | np.ndarray, among: Sequence[str] = names) -> Count:
-        return Count(what, len(places), len(places) / total, among[places[0]] if len(places) else "")
+        return Count(
+            printable(what), len(places), len(places) / total, printable(among[places[0]]) if len(places) else ""
+        )
 
     def where(column: str, values: set[str]) -> list[int]:
         return [place for place, value in enumerate(ledger[column]) if value in values]

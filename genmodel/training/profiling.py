@@ -33,7 +33,8 @@ def profiled(folder: Path, device: torch.device, wanted: bool) -> Iterator[Calla
         order = f"self_{'cuda' if device.type == 'cuda' else 'cpu'}_time_total"
         table = seen.key_averages().table(sort_by=order, row_limit=_ROWS, max_name_column_width=48)
         durable.write_text(folder / "profile.txt", table)
-        progress.say(f"{table}\nprofile of {_SEEN} steps: {trace} (Perfetto opens it), profile.txt")
+        for line in (*table.splitlines(), f"profile of {_SEEN} steps: {trace} (Perfetto opens it), profile.txt"):
+            progress.say(line)
 
     plan = schedule(wait=_SKIPPED - 2, warmup=2, active=_SEEN, repeat=1)
     with profile(activities=activities, schedule=plan, on_trace_ready=leave) as profiler:
