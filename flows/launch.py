@@ -20,6 +20,7 @@ from flows.guard import Guard
 from flows.settings import Settings
 from flows.versioning import LockConflictError
 from genmodel.errors import GenmodelError
+from genmodel.masking import masked
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,9 +42,9 @@ def one_line(step: Callable[P, R]) -> Callable[P, R]:
         try:
             return step(*args, **kwargs)
         except LockConflictError as error:
-            return cast(R, Failed(name=LOCK_CONFLICT, message=str(error)))
+            return cast(R, Failed(name=LOCK_CONFLICT, message=masked(str(error))))
         except (GenmodelError, FailedRun) as error:
-            return cast(R, Failed(message=str(error)))
+            return cast(R, Failed(message=masked(str(error))))
 
     return wrapped
 
