@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written aside, synced, renamed; and their digests."""
+"""Files that are whole or absent: written aside, synced, renamed; their digests, and JSON sealed with its own."""
 
 import contextlib
 import errno
@@ -7,11 +7,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from genmodel.errors import StorageError
+from genmodel.errors import GenmodelError, StorageError
 
 _CHUNK = 1 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -75,6 +75,46 @@ def write_text(path: Path, content: str, sync: bool = True) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON that reads well and whose bytes depend on the content alone; NaN is refused."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def seal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """`content` with a checksum of itself, as `unseal` asks for it."""
+    return {**content, "checksum": digest_json(content)}
+
+
+def unseal(text: str | bytes, where: object, error: type[GenmodelError], mend: str) -> dict[str, Any]:
+    """The content of a JSON object that `seal` made, without its checksum.
+
+    `error` if the text is cut, not JSON, holds another content than was sealed, or was written without a checksum:
+    "`where` is damaged: `mend`".
+    """
+    try:
+        content = json.loads(text)
+        checksum = content.pop("checksum", None)
+        told = digest_json(content)
+    except (ValueError, TypeError, AttributeError, RecursionError) as cause:
+        raise error(f"{where} is damaged: {mend}") from cause
+    if checksum is None:
+        raise error(f"{where} has no checksum, it is damaged or of an older version: {mend}")
+    if checksum != told:
+        raise error(f"{where} is damaged, its checksum does not fit: {mend}")
+    return dict(content)
+
+
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object that decides something, for `read_sealed`; its bytes depend on the content alone."""
+    write_json(path, seal(content))
+
+
+def read_sealed(path: Path, error: type[GenmodelError], mend: str) -> dict[str, Any]:
+    """What `write_sealed` wrote; `error` with the cure `mend` if the file is missing or is not what was written."""
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as cause:
+        raise error(f"{path} is missing: {mend}") from cause
+    except OSError as cause:
+        raise error(f"{path} cannot be read ({cause.strerror}): {mend}") from cause
+    return unseal(content, path, error, mend)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 import errno
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import BinaryIO
@@ -7,7 +8,7 @@ from typing import BinaryIO
 import pytest
 
 from genmodel import durable
-from genmodel.errors import StorageError
+from genmodel.errors import EvaluationError, StorageError
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -126,3 +127,50 @@ def test_a_lock_that_its_holder_removed_meanwhile_is_taken_anew(
     monkeypatch.setattr(Path, "open", removed_after)
     with durable.sole(path, "busy"):
         assert len(opened) == 2 and path.exists()
+
+
+def test_every_flipped_bit_of_a_sealed_file_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "told.json"
+    told = {"name": "vae", "figures": {"fd": 1.5e-05, "none": None}, "ends": [1, 2.25], "ok": True, "text": "\u00e9"}
+    durable.write_sealed(path, told)
+    assert durable.read_sealed(path, EvaluationError, "make it again") == told
+    content = path.read_bytes()
+    noticed = 0
+    for place in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            assert durable.read_sealed(path, EvaluationError, "make it again") == told
+        except EvaluationError as error:
+            said = str(error)
+            noticed += said.startswith(f"{path} ") and said.endswith(": make it again")
+    assert noticed > 0.8 * 8 * len(content), "the rest is space between the values"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"null", b'{"a": NaN, "checksum": "x"}', b"\xff" * 9])
+def test_a_cut_or_foreign_sealed_file_is_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "told.json"
+    path.write_bytes(content)
+    with pytest.raises(EvaluationError, match=r"told.json is damaged: make it again$"):
+        durable.read_sealed(path, EvaluationError, "make it again")
+
+
+def test_a_sealed_file_that_is_missing_or_of_an_older_version_is_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "told.json"
+    with pytest.raises(EvaluationError, match=r"told.json is missing: make it again$"):
+        durable.read_sealed(path, EvaluationError, "make it again")
+    durable.write_json(path, {"a": 1})
+    with pytest.raises(EvaluationError, match=r"told.json has no checksum, it is damaged or of an older version"):
+        durable.read_sealed(path, EvaluationError, "make it again")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(EvaluationError, match=r"told.json cannot be read"):
+        durable.read_sealed(path, EvaluationError, "make it again")
+
+
+def test_equal_contents_are_sealed_as_equal_bytes(tmp_path: Path) -> None:
+    durable.write_sealed(tmp_path / "one", {"a": 1, "b": [2]})
+    durable.write_sealed(tmp_path / "two", {"b": (2,), "a": 1})
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert json.loads((tmp_path / "one").read_text())["checksum"] == durable.digest_json({"a": 1, "b": [2]})
