@@ -35,7 +35,7 @@ _QUIET_AND_SAFE = {
 class Settings:
     """Where the line runs and whom it talks to."""
 
-    root: Path  # of the project, absolute
+    root: Path  # of the project, absolute; of an experiment's copy of it, which is thrown away, the copy's
     tracking_uri: str  # MLFLOW_TRACKING_URI, or sqlite in the project
     artifacts: Path | None  # where MLflow's files go; None where a server decides
     experiment: str = "genmodel"  # MLFLOW_EXPERIMENT_NAME
@@ -49,13 +49,14 @@ class Settings:
     def read(cls, environ: Mapping[str, str], root: Path) -> "Settings":
         """Read the environment `environ` of a project in `root`; ConfigError for a wrong value."""
         root = root.resolve()
-        tracking_uri = _tracking_uri(environ.get("MLFLOW_TRACKING_URI", ""), root)
+        home = _home(root)
+        tracking_uri = _tracking_uri(environ.get("MLFLOW_TRACKING_URI", ""), home)
         experiment = environ.get("MLFLOW_EXPERIMENT_NAME") or cls.experiment
-        defaults = {**_QUIET_AND_SAFE, "PREFECT_HOME": str(root / ".prefect")}
+        defaults = {**_QUIET_AND_SAFE, "PREFECT_HOME": str(home / ".prefect")}
         return cls(
             root=root,
             tracking_uri=tracking_uri,
-            artifacts=_artifacts(tracking_uri, root),
+            artifacts=_artifacts(tracking_uri, home),
             experiment=experiment,
             registered_name=_registered_name(environ.get("GENMODEL_REGISTERED_NAME") or cls.registered_name),
             dvc_remote=environ.get("GENMODEL_DVC_REMOTE") or None,
@@ -73,6 +74,21 @@ class Settings:
     def apply(self) -> None:
         """Give this process, and so its children, the environment of the line. Call before importing mlflow."""
         os.environ.update(self.environment)
+
+
+def experiment(environ: Mapping[str, str]) -> str | None:
+    """The name of the experiment that this process is a part of (`dvc exp run`), or the commit that it varies.
+
+    Experiments are trained, judged and compared; they never become versions or champions. None outside of one.
+    """
+    return environ.get("DVC_EXP_NAME") or environ.get("DVC_EXP_BASELINE_REV") or None
+
+
+def _home(root: Path) -> Path:
+    """The project that `root` is a copy of: `dvc exp run --temp` and `--queue` work in one under .dvc/tmp/exps, which
+    is thrown away; MLflow's and Prefect's databases are the project's own."""
+    copies = (folder for folder in (root, *root.parents) if folder.parts[-4:-1] == (".dvc", "tmp", "exps"))
+    return next((copy.parents[3] for copy in copies), root)
 
 
 def _tracking_uri(uri: str, root: Path) -> str:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows import outcome, versioning
+from flows.current import current_model, identity_of
 from flows.origin import Origin
 from flows.record import DataVersion, Training
 from flows.settings import Settings
 from genmodel import durable
 from genmodel.cli import choose_device, user_errors, whole_block
-from genmodel.config import Params, RunConfig, read_params
-from genmodel.errors import ConfigError, EvaluationError
+from genmodel.config import Params, read_params
+from genmodel.errors import EvaluationError
 
 if TYPE_CHECKING:
     from flows.card import Card
@@ -49,10 +50,9 @@ def train(settings: Settings, name: str) -> None:
     from flows.follower import Follower
     from genmodel.data.block import Block
     from genmodel.training import trainer
-    from genmodel.training.identity import identify
 
+    identity = identity_of(name, read_params(PARAMS))
     block = Block.open(DATA)
-    identity = identify(name, _model(read_params(PARAMS), name), block)
     training = Training(
         name=name,
         family=identity.config.family,
@@ -72,13 +72,15 @@ def evaluate(settings: Settings, name: str) -> None:
     from genmodel.evaluation.report import evaluate
 
     params = read_params(PARAMS)
-    _model(params, name)
     config = params.evaluation
+    identity_of(name, params)
+    real = Reference.open(REFERENCE)
+    current_model(name, params)
     picture = REPORTS / f"{name}-neighbours.png"
     report, timing = evaluate(
         MODELS / name,
         Block.open(DATA),
-        Reference.open(REFERENCE),
+        real,
         config,
         choose_device(),
         cache=FEATURES,
@@ -100,8 +102,8 @@ def compare(settings: Settings) -> None:
     from flows import outcome
     from genmodel.evaluation import leaderboard, page
 
-    names = read_params(PARAMS).models
-    reports = [_report(name) for name in names]
+    params = read_params(PARAMS)
+    reports = [_report(name, current_model(name, params).fingerprint) for name in params.models]
     frame = leaderboard.leaderboard(reports, one_ranking=True)
     leaderboard.write_csv(frame, RANKING)
     costs = outcome.costs(settings.root)
@@ -127,6 +129,8 @@ def register(settings: Settings) -> None:
     if not RANKING.exists():
         raise EvaluationError(f"{RANKING} is missing: run `dvc repro compare` first")
     names = [str(name) for name in pd.read_csv(RANKING)["model"]]
+    for name in names:
+        current_model(name, params)
     best = names[0]
     report = _report(best)
     model, about = load_model(MODELS / best)
@@ -205,18 +209,15 @@ def _champion_report(
         return judged.as_dict()
 
 
-def _model(params: Params, name: str) -> RunConfig:
-    if name not in params.models:
-        raise ConfigError(f"{PARAMS} has no model {name!r}, only {', '.join(params.models)}")
-    return params.models[name]
-
-
-def _report(name: str) -> dict[str, Any]:
+def _report(name: str, fingerprint: str | None = None) -> dict[str, Any]:
+    """The report of a model, of the training `fingerprint` where one is named."""
     path = REPORTS / f"{name}.json"
     try:
         report: dict[str, Any] = json.loads(path.read_text())
     except (FileNotFoundError, ValueError) as error:
         raise EvaluationError(f"{path} is missing or damaged: run `dvc repro evaluate@{name}` first") from error
+    if fingerprint is not None and report.get("fingerprint") != fingerprint:
+        raise EvaluationError(f"{path} is of another training than {MODELS / name}: run `dvc repro evaluate@{name}`")
     return report
 
 

@@ -79,7 +79,7 @@ def test_what_a_stage_needs_and_has_not(project: Path, fails: Stage) -> None:
     run("reference")
     assert fails("evaluate", "small").startswith("models/small/config.json is missing: train the model")
     assert fails("register") == "ranking.csv is missing: run `dvc repro compare` first"
-    run("train small", "evaluate small")
+    run("train small", "evaluate small", "train large")
     assert fails("compare") == "reports/large.json is missing or damaged: run `dvc repro evaluate@large` first"
     assert not (project / "ranking.csv").exists()
 
