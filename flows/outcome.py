@@ -8,12 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from flows.record import git_commit
 from flows.settings import Settings
 from genmodel.errors import GenmodelError
-from genmodel.evaluation.leaderboard import with_costs
+from genmodel.evaluation.costs import with_taken
 
 
 def leaderboard(root: Path) -> list[dict[str, Any]]:
@@ -23,8 +21,8 @@ def leaderboard(root: Path) -> list[dict[str, Any]]:
         raise GenmodelError(f"{path} is missing, though nothing is left to run: does dvc.yaml still name it?")
     with path.open(newline="") as file:
         rows = [{name: _number(text) for name, text in row.items()} for row in csv.DictReader(file)]
-    told = with_costs(pd.DataFrame(rows), costs(root))
-    return [dict(zip(map(str, told), values, strict=True)) for values in told.itertuples(index=False)]
+    taken = costs(root)
+    return [with_taken(row, taken.get(str(row["model"]), {})) for row in rows]
 
 
 def _number(text: str) -> int | float | str:

@@ -1,9 +1,6 @@
-"""The flow `retrain`: brings data, models and leaderboard up to date, a task a stage of DVC's own graph.
+"""The command that retrains: it asks DVC what must run, and starts Prefect (flows/line.py) for that alone.
 
-DVC decides what must run and keeps the versions; Prefect runs independent stages side by side, repeats those that met
-another DVC process, and keeps logs, states and the leaderboard in view. A stage runs under a guard (flows/guard.py),
-so that no training outlives this flow. To share GPUs give the tag `gpu` as many slots as there are:
-`prefect concurrency-limit create gpu 1`.
+To import Prefect and start its server takes ten times as long as DVC's answer that nothing has changed.
 """
 
 import argparse
@@ -12,23 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import TaskRun
-from prefect.futures import PrefectFuture, wait
-from prefect.states import State
-from prefect.tasks import Task
-
-from flows import launch, outcome, prepare, repro, versioning
-from flows.guard import DEADLINE, STOPPED, Guard
-from flows.launch import one_line
+from flows import outcome, versioning
 from flows.settings import Settings
-from flows.versioning import LockConflictError, Stage
 from genmodel.cli import user_errors
-from genmodel.errors import GenmodelError
-
-_PATIENCE = [5.0, 15.0, 60.0, 300.0, 900.0]  # seconds to wait for another DVC process to end
+from genmodel.errors import VersioningError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,118 +22,44 @@ def main(argv: list[str] | None = None) -> int:
         settings = Settings.read(os.environ, root)
         if options.serve:
             serve(settings)
+            return 0
+        if options.force or os.environ.get("PREFECT_API_URL") or not nothing_to_run(settings):
+            _run(settings, options.force)
         else:
-            launch.run(retrain, settings, root=root, force=options.force)
-            outcome.show(settings)
+            print("nothing changed since the last run")
+        outcome.show(settings)
     return 0
 
 
-@flow(name="retrain")
-@one_line
-def retrain(root: Path = Path(), force: bool = False) -> None:
-    """Bring everything up to date. root: the project's folder. force: run all stages, changed or not."""
-    settings = Settings.read(os.environ, root)
-    ensure_data(settings, return_state=True).result()
-    stages = find_work(settings.root, force, return_state=True).result()
-    if stages:
-        run_stages(stages, settings, force)
-    publish(settings)
+def nothing_to_run(settings: Settings) -> bool:
+    """Whether data and stages are as dvc.lock has them. What DVC cannot tell now, the flow finds out and explains."""
+    try:
+        return versioning.is_up_to_date(settings.root)
+    except VersioningError:
+        return False
 
 
-def _is_lock_conflict(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    return state.name == launch.LOCK_CONFLICT
+def _run(settings: Settings, force: bool) -> None:
+    from flows import launch
+    from flows.line import retrain
+
+    launch.run(retrain, settings, root=settings.root, force=force)
 
 
-_PATIENT: Any = {
-    "retries": len(_PATIENCE),
-    "retry_delay_seconds": _PATIENCE,
-    "retry_condition_fn": _is_lock_conflict,  # and for nothing else: a training that failed would only fail again
-}
+def __getattr__(name: str) -> Any:
+    """The flow `retrain`, under the entrypoint that prefect.yaml and deployments made with it name."""
+    if name != "retrain":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from flows.line import retrain
 
-
-@task(name="data", task_run_name="data", cache_policy=NO_CACHE, **_PATIENT)
-@one_line
-def ensure_data(settings: Settings) -> str:
-    digest = prepare.ensure(settings.root, settings.dvc_remote)
-    get_run_logger().info(f"data.dvc {digest}")
-    return digest
-
-
-@task(name="plan", task_run_name="plan", cache_policy=NO_CACHE, **_PATIENT)
-@one_line
-def find_work(root: Path, force: bool) -> list[Stage]:
-    """The stages to run, each after all that it needs."""
-    stages = versioning.graph(root)
-    names = {stage.name for stage in stages} if force else versioning.changed(root)
-    idle = [stage.name for stage in stages if stage.name not in names]
-    if not names:
-        get_run_logger().info("nothing changed since the last run")
-    elif idle:
-        get_run_logger().info(f"up to date: {', '.join(idle)}")
-    return [stage for stage in stages if stage.name in names]
-
-
-def run_stages(stages: list[Stage], settings: Settings, force: bool) -> None:
-    """A task a stage, side by side where none waits for another; GenmodelError if one of them fails."""
-    futures: dict[str, PrefectFuture[Any]] = {}
-    with Guard() as guard:  # left early, by SIGTERM say, it ends the stages, whose threads would hear of nothing
-        for stage in stages:
-            needed = [futures[name] for name in stage.needs if name in futures]
-            tagged = run_stage.with_options(tags=stage.tags)
-            futures[stage.name] = tagged.submit(
-                stage=stage, settings=settings, guard=guard, force=force, wait_for=needed, return_state=False
-            )
-        wait(list(futures.values()))
-    failed = [future.state.message or name for name, future in futures.items() if future.state.is_failed()]
-    left = [name for name, future in futures.items() if not future.state.is_final()]
-    if failed:
-        raise GenmodelError("; ".join(failed) + (f" (so not run: {', '.join(left)})" if left else ""))
-
-
-@task(task_run_name="{stage.name}", cache_policy=NO_CACHE, **_PATIENT)
-@one_line
-def run_stage(stage: Stage, settings: Settings, guard: Guard, force: bool) -> None:
-    """`dvc repro` of one stage, its output line by line in this task's log."""
-    logger = get_run_logger()
-    output: list[str] = []
-
-    def hear(line: str) -> None:
-        output.append(line)
-        if repro.is_worth_reading(line):
-            logger.info(line)
-
-    command = versioning.repro_command(stage.name, force)
-    deadline = stage.deadline or settings.stage_deadline
-    status = guard.run(command, hear, deadline=deadline, cwd=settings.root, env=_environment(settings))
-    if status != 0:
-        raise _trouble(stage, status, output, deadline)
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    """This process's own, with this Python the `python` of dvc.yaml, and output that arrives as it is printed."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {**os.environ, **settings.environment, "PATH": path, "PYTHONUNBUFFERED": "1"}
-
-
-def _trouble(stage: Stage, status: int, output: list[str], deadline: float) -> GenmodelError:
-    if status == DEADLINE:
-        mend = "raise its meta.deadline_minutes in dvc.yaml, or run again to go on where it was stopped"
-        return GenmodelError(f"{stage.name} took more than {deadline / 60:g} minutes: {mend}")
-    if status == STOPPED:
-        return GenmodelError(f"{stage.name} was stopped: run again to go on")
-    if repro.is_lock_conflict(output):
-        return LockConflictError(f"{stage.name}: another DVC process is at work on its files: run again after it")
-    return GenmodelError(f"{stage.name} failed: {repro.failure(output)}")
-
-
-def publish(settings: Settings) -> None:
-    """The leaderboard and the pictures, to be looked at in Prefect's UI."""
-    create_table_artifact(outcome.leaderboard(settings.root), key="leaderboard", description="The models, best first.")
-    create_markdown_artifact(outcome.markdown(settings), key="samples", description="What the models draw.")
+    return retrain
 
 
 def serve(settings: Settings) -> None:
     """Stay, and run the flow by its schedule (GENMODEL_CRON)."""
+    from flows import launch
+    from flows.line import retrain
+
     with launch.server(settings):
         retrain.serve(
             name="retrain",

@@ -55,6 +55,12 @@ def changed(root: Path) -> set[str]:
         return found
 
 
+def is_up_to_date(root: Path) -> bool:
+    """Whether data/ is what data.dvc says and `dvc repro` would run nothing but what it always runs."""
+    with _repo(root) as repo:
+        return is_versioned(root) and all(reasons == ["always changed"] for reasons in repo.status().values())
+
+
 def _stages(repo: "Repo") -> list[Stage]:
     import networkx
 

@@ -26,22 +26,6 @@ class Features(NamedTuple):
     logits: Tensor | None
 
 
-class FigureNames(NamedTuple):
-    """How an extractor's figures are called."""
-
-    frechet: str
-    frechet_at_infinity: str
-    kernel: str
-    inception_score: str
-
-
-def figure_names(extractor: str) -> FigureNames:
-    """fid, kid and inception_score are names that only the reference Inception weights earn."""
-    if extractor == "inception":
-        return FigureNames("fid", "fid_infinity", "kid", "inception_score")
-    return FigureNames(f"fd_{extractor}", f"fd_{extractor}_infinity", f"kd_{extractor}", f"is_{extractor}")
-
-
 class Extractor(nn.Module, ABC):
     """A frozen network that judges images; each image's features do not depend on the others in the batch."""
 

@@ -14,9 +14,10 @@ from genmodel.evaluation.distances import (
     moments,
     square_root,
 )
-from genmodel.evaluation.features import Features, figure_names
+from genmodel.evaluation.features import Features
 from genmodel.evaluation.manifold import manifold
 from genmodel.evaluation.memorisation import Memorisation, memorisation
+from genmodel.evaluation.names import figure_names
 from genmodel.evaluation.pairwise import between, to_nearest, within
 
 

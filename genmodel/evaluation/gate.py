@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from genmodel.config import GateConfig
 from genmodel.errors import IncomparableError
-from genmodel.evaluation.features import figure_names
+from genmodel.evaluation.names import figure_names
 
 Outcome = Literal["promote", "reject", "inconclusive"]
 

@@ -10,10 +10,9 @@ import pandas as pd
 
 from genmodel import durable
 from genmodel.errors import EvaluationError, IncomparableError
-from genmodel.evaluation.features import figure_names
+from genmodel.evaluation.costs import NOT_APPLICABLE, with_taken
+from genmodel.evaluation.names import figure_names
 
-NOT_APPLICABLE = "n/a"
-COSTS = ("seconds", "gpu_hours", "kwh", "parameters", "bytes", "device")  # of the training, and of the model
 # besides the extractor's own (figure_names): what they mean under an extractor, its name among the conditions tells
 FIGURES = (
     "precision", "recall", "density", "coverage", "pair_ms_ssim", "copied",
@@ -129,27 +128,12 @@ def _row(report: dict[str, Any], members: Reports) -> dict[str, Any]:
 
 
 def with_costs(frame: pd.DataFrame, costs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """The leaderboard with what each training took, from the cost.json of its record by the model's name.
-
-    Seconds of all its sittings; hours of all its GPUs, 0 on a CPU; kWh of the GPUs where they tell it; the device.
-    """
-    rows = [costs.get(name, {}) for name in frame["model"]]
-    taken = {
-        "seconds": [row.get("seconds") for row in rows],
-        "gpu_hours": [_gpu_hours(row) for row in rows],
-        "kwh": [row.get("energy_kwh") for row in rows],
-        "device": [row.get("device") for row in rows],
-    }
-    told = frame.assign(**{name: pd.Series(values, frame.index, dtype=object) for name, values in taken.items()})
-    first = list(frame).index("parameters")
-    columns = [*list(frame)[:first], *COSTS, *list(frame)[first + 2 :]]
-    return told[columns].where(told[columns].notna(), NOT_APPLICABLE)
-
-
-def _gpu_hours(cost: Mapping[str, Any]) -> float | None:
-    if not cost:
-        return None
-    return 0.0 if cost["device"] == "cpu" else cost["seconds"] * cost["processes"] / 3600
+    """The leaderboard with what each training took (costs.taken), from its cost.json by the model's name."""
+    rows = [
+        with_taken(dict(zip(map(str, frame), values, strict=True)), costs.get(str(name), {}))
+        for name, values in zip(frame["model"], frame.itertuples(index=False), strict=True)
+    ]
+    return pd.DataFrame(rows, dtype=object)
 
 
 def write(frame: pd.DataFrame, csv: Path, md: Path, seeds: pd.DataFrame | None = None) -> None:

@@ -11,16 +11,9 @@ from PIL import Image, ImageSequence
 
 from genmodel import durable
 from genmodel.evaluation import chart
-from genmodel.evaluation.features import figure_names
-from genmodel.evaluation.leaderboard import (
-    COSTS,
-    NOT_APPLICABLE,
-    Reports,
-    leaderboard,
-    show,
-    split_by_conditions,
-    with_costs,
-)
+from genmodel.evaluation.costs import COSTS, NOT_APPLICABLE
+from genmodel.evaluation.leaderboard import Reports, leaderboard, show, split_by_conditions, with_costs
+from genmodel.evaluation.names import figure_names
 
 _BITS = "bits per colour value of the val images, an upper bound: lower is better; 8 says nothing, n/a for GANs"
 _MEANINGS = {

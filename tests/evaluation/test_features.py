@@ -18,7 +18,8 @@ from genmodel.errors import EvaluationError
 from genmodel.evaluation import extractors
 from genmodel.evaluation.classifier import Classifier
 from genmodel.evaluation.extractors import EXTRACTORS, Inception, Pixels
-from genmodel.evaluation.features import Extractor, extract, figure_names, image_batches, spread
+from genmodel.evaluation.features import Extractor, extract, image_batches, spread
+from genmodel.evaluation.names import figure_names
 
 CONFIG = EvaluationConfig(samples=100, classifier_images=1280)
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from genmodel.errors import EvaluationError, IncomparableError
-from genmodel.evaluation.leaderboard import COSTS, leaderboard, markdown, seeds_table, show, with_costs, write
+from genmodel.evaluation.costs import COSTS
+from genmodel.evaluation.leaderboard import leaderboard, markdown, seeds_table, show, with_costs, write
 from genmodel.evaluation.page import write_page
 from genmodel.pixels import save_grid
 from genmodel.training.replay import write_replay

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from flows import repro, versioning
+from flows.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 ALL = ["train@dcgan", "train@vae", "evaluate@dcgan", "evaluate@vae", "compare", "register"]
@@ -124,7 +125,7 @@ def test_a_failure_stops_what_depends_on_it_and_nothing_else(ready, flow, caplog
 
 def test_a_lock_conflict_is_tried_again(ready, flow, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process holds models/vae when the flow looks what to do, and again when it is to be trained."""
-    from flows import retrain
+    from flows import line
 
     lock = ready.root / ".dvc/tmp/rwlock"
     holders: list[subprocess.Popen[bytes]] = []
@@ -155,7 +156,7 @@ def test_a_lock_conflict_is_tried_again(ready, flow, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(versioning, "changed", changed)
     monkeypatch.setattr(repro, "is_lock_conflict", is_lock_conflict)
     for name in ("find_work", "run_stage"):
-        monkeypatch.setattr(retrain, name, getattr(retrain, name).with_options(retry_delay_seconds=[0.1] * 5))
+        monkeypatch.setattr(line, name, getattr(line, name).with_options(retry_delay_seconds=[0.1] * 5))
     hold()
     state = flow(ready.root)
     assert state.is_completed(), state
@@ -223,6 +224,78 @@ def test_the_command_ends_with_leaderboard_pictures_decision_and_the_next_comman
     assert "0000000000.png" not in end
     assert "promote: There is no champion." in end
     assert "make ui" in end.splitlines()[-1]
+
+
+WITHOUT = """
+import sys
+from pathlib import Path
+from flows.retrain import main
+code = main([])
+heavy = {"prefect", "torch", "pandas", "mlflow", "sklearn"} & set(sys.modules)
+print("imported:", sorted(heavy))
+sys.exit(code)
+"""
+
+
+def test_by_hand_a_run_that_finds_nothing_changed_asks_dvc_alone(ready) -> None:
+    environ = {**os.environ, "SHELL": "/bin/sh", "PYTHONPATH": str(ROOT)}
+    environ.pop("PREFECT_API_URL", None)
+    command = [sys.executable, "-c", WITHOUT]
+
+    def run() -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(command, cwd=ready.root, env=environ, capture_output=True, text=True, timeout=120)
+
+    ready.dvc("repro", "--quiet")
+    ready.ran()
+    before = os.times()
+    done = run()
+    after = os.times()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing changed since the last run" in done.stdout
+    assert done.stdout.index("Leaderboard") < done.stdout.index("promote: There is no champion.")
+    assert "imported: []" in done.stdout
+    assert not (ready.root / ".prefect").exists(), "no server was started"
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    assert spent < 4, "seconds of the processor"
+    assert ready.ran() == []
+
+
+@pytest.mark.parametrize("change", ["params", "data", "output", "data.dvc"])
+def test_whatever_changed_is_no_reason_to_say_that_nothing_did(ready, change: str) -> None:
+    from flows.retrain import nothing_to_run
+
+    ready.dvc("repro", "--quiet")
+    settings = Settings.read({}, ready.root)
+    assert nothing_to_run(settings)
+    if change == "params":
+        ready.replace("params.yaml", "vae: {images: 2}", "vae: {images: 3}")
+    elif change == "data":
+        ready.write("data/more", "x")
+    elif change == "output":
+        (ready.root / "ranking.csv").unlink()
+    else:
+        (ready.root / "data.dvc").unlink()
+    assert not nothing_to_run(settings)
+
+
+def test_a_stage_that_always_runs_is_no_change(ready) -> None:
+    ready.replace(
+        "dvc.yaml", "    cmd: python stages.py register", "    always_changed: true\n    cmd: python stages.py register"
+    )
+    ready.dvc("repro", "--quiet")
+    assert versioning.changed(ready.root) == {"register"}
+    assert versioning.is_up_to_date(ready.root)
+    ready.replace("params.yaml", "margin: 0.1", "margin: 0.2")
+    assert not versioning.is_up_to_date(ready.root)
+
+
+def test_the_entrypoint_of_prefect_yaml_is_the_flow() -> None:
+    from prefect.flows import load_flow_from_entrypoint
+
+    (deployment,) = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    path, name = deployment["entrypoint"].split(":")
+    assert path == "flows/retrain.py"
+    assert load_flow_from_entrypoint(f"{ROOT / path}:{name}").name == "retrain"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
