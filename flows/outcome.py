@@ -12,6 +12,7 @@ from flows.record import git_commit
 from flows.settings import Settings
 from genmodel.errors import GenmodelError
 from genmodel.evaluation.costs import with_taken
+from genmodel.shown import markdown_code, markdown_text
 
 
 def leaderboard(root: Path) -> list[dict[str, Any]]:
@@ -51,11 +52,12 @@ def decision(root: Path) -> str | None:
 
 def markdown(settings: Settings) -> str:
     """The decision, MLflow where it is a server, and the pictures themselves: no browser follows a link to a file."""
-    lines = [f"**{told}**" for told in [decision(settings.root)] if told]
+    lines = [f"**{markdown_text(told)}**" for told in [decision(settings.root)] if told]
     lines += [f"Compare the runs: <{settings.tracking_uri}>" if settings.served else "Compare the runs: `make ui`"]
     for path in pictures(settings.root):
         data = base64.b64encode((settings.root / path).read_bytes()).decode()
-        lines.append(f"### {path.parts[1]}\n\n`{path}`\n\n![samples](data:image/png;base64,{data})")
+        title = f"### {markdown_text(path.parts[1])}\n\n{markdown_code(str(path))}"
+        lines.append(f"{title}\n\n![samples](data:image/png;base64,{data})")
     return "\n\n".join(lines)
 
 
@@ -85,7 +87,7 @@ def show(settings: Settings) -> None:
         table.add_column(name.replace("_", " "), justify="left" if text else "right")
     for row in rows:
         table.add_row(*(_cell(name, row[name]) for name in shown))
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else 120, markup=False)
     console.print()
     console.print(table)
     for path in pictures(settings.root):

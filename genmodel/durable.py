@@ -43,6 +43,11 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def _private(path: str, flags: int) -> int:
+    """Open a file that others may at most read, whatever the umask says; under a stricter umask not even that."""
+    return os.open(path, flags, 0o644)
+
+
 def write_with(path: Path, write: Callable[[BinaryIO], object], sync: bool = True) -> None:
     """Write a file by `write(handle)` so that `path` holds either its old content or all of the new.
 
@@ -52,7 +57,7 @@ def write_with(path: Path, write: Callable[[BinaryIO], object], sync: bool = Tru
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with aside.open("wb") as handle:
+            with open(aside, "wb", opener=_private) as handle:
                 write(handle)
                 if sync:
                     handle.flush()

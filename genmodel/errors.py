@@ -17,9 +17,14 @@
 A programmer's mistake is an assert, never one of these.
 """
 
+from genmodel.shown import printable
+
 
 class GenmodelError(Exception):
-    """Base of all errors that are shown to the user as one line."""
+    """Base of all errors that are shown to the user as one line, whatever names they quote."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigError(GenmodelError):

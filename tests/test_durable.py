@@ -1,6 +1,7 @@
 import errno
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import BinaryIO
@@ -174,3 +175,13 @@ def test_equal_contents_are_sealed_as_equal_bytes(tmp_path: Path) -> None:
     durable.write_sealed(tmp_path / "two", {"b": (2,), "a": 1})
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert json.loads((tmp_path / "one").read_text())["checksum"] == durable.digest_json({"a": 1, "b": [2]})
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o000, 0o644), (0o022, 0o644), (0o077, 0o600)])
+def test_others_may_never_write_what_is_written(umask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        durable.write_text(tmp_path / "a", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == mode

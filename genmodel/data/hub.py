@@ -14,6 +14,7 @@ from genmodel.data.archives import stamp_of
 from genmodel.data.members import FLAT_CLASS, Listing, Member, Reject, Source, hostile, listing, too_large
 from genmodel.data.webdataset import class_name
 from genmodel.errors import SourceError
+from genmodel.shown import printable
 
 _IMAGES = "image", "img", "jpg", "png"
 _LABELS = "label", "labels", "cls", "class", "fine_label"
@@ -112,8 +113,7 @@ def _columns(table: Any, path: Path) -> tuple[str, str, str]:
 def _member(label: Any, name: str, at: Locator) -> Member:
     known = class_name(label)
     refused = hostile(name) or ("" if known else "has no label")
-    shown = name.encode(errors="backslashreplace").decode()
-    return Member("" if refused else known, shown if refused else f"{known}/{name}", at, refused)
+    return Member("" if refused else known, printable(name) if refused else f"{known}/{name}", at, refused)
 
 
 def _one_line(error: Exception) -> str:

@@ -13,6 +13,7 @@ from genmodel.data.block import FORMAT, SPLITS, Block, ledger_name, rejects_name
 from genmodel.data.members import Member, in_label_order
 from genmodel.data.resize import RECIPE, versions
 from genmodel.data.shards import Job, is_accepted, read_part
+from genmodel.shown import printable
 
 _LEDGER = "name", "class", "label", "split", "sha256", "width", "height", "mode", "format", "repairs", "shard", "row"
 _NUMBERS = {"label", "split", "width", "height", "shard", "row"}
@@ -42,7 +43,7 @@ def write_generation(
         count, size = len(table["name"]), (folder / name).stat().st_size
         files[name] = {"sha256": durable.digest_file(folder / name), "rows": count, "bytes": size}
     images, rejected = len(ledger["name"]), len(rejects["name"])
-    generation = {"source": job.source.name, "versions": versions(), "ignored": ignored}
+    generation = {"source": printable(job.source.name), "versions": versions(), "ignored": ignored}
     facts = {
         "format": FORMAT,
         "sizes": list(job.sizes),

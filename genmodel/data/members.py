@@ -10,10 +10,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from genmodel.shown import is_printable, printable
+
 FLAT_CLASS = "images"
 EXTENSIONS = frozenset(
     ["jpg", "jpeg", "jpe", "jfif", "png", "ppm", "pgm", "pbm", "pnm", "bmp", "gif", "tif", "tiff", "webp"]
 )
+_MAX_NAME = 255  # bytes of a file's or folder's name, as file systems have it
 MAX_BYTES = 256 << 20  # of one image's file; a larger one is a mistake or a bomb
 
 
@@ -66,9 +69,11 @@ class Collector:
     def add(self, path: str, locator: tuple[int | str, ...], size: int, special: str = "", inside: str = "") -> None:
         """Add the entry `path` of `size` bytes; `special` says why it is no plain file, `inside` names its archive."""
         refused = special or hostile(path) or hostile(inside)
-        if refused:
+        if refused and not special and not is_printable(path) and not is_image("".join(path.split())):
+            self._ignored += 1  # the "Icon\\r" of a Mac's folder, say
+        elif refused:
             shown = f"{inside}/{path}" if inside else path
-            self._found.append((shown.encode(errors="backslashreplace").decode(), locator, refused))
+            self._found.append((printable(shown), locator, refused))
         elif is_hidden(path) or not is_image(path):
             self._ignored += 1
         else:
@@ -127,10 +132,12 @@ def hostile(path: str) -> str:
     if ".." in path.split("/"):
         return "a name with .."
     try:
-        path.encode()
+        longest = max(len(part.encode()) for part in path.split("/"))
     except UnicodeEncodeError:
         return "a name that is no UTF-8"
-    return ""
+    if longest > _MAX_NAME:
+        return f"a name of more than {_MAX_NAME} bytes"
+    return "" if is_printable(path) else "a name with control or hidden characters"
 
 
 def _shared_folders(paths: list[str]) -> int:

@@ -147,6 +147,8 @@ def _column(content: mmap.mmap, chunk: Mapping[int, Any], kind: int, count: int)
         if len(values) != count:
             raise ValueError(f"{len(values)} values for {count} rows")
         return values
+    if count * 4 > len(data):  # each has its length before it: more rows would be strings of nothing, without end
+        raise ValueError(f"{len(data)} bytes for {count} rows")
     texts, at = [], 0
     for _ in range(count):
         end = at + 4 + int.from_bytes(data[at : at + 4], "little")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from genmodel import durable, progress
+from genmodel.data.arrays import Digits
 from genmodel.data.block import FORMAT, Block
 from genmodel.data.known import checking
 from genmodel.data.ledger import write_generation
@@ -107,7 +108,7 @@ def plan(
     """
     return {
         "format": FORMAT,
-        "source": source if source == "digits" else str(Path(source).resolve()),
+        "source": source if isinstance(origin, Digits) else str(Path(source).resolve()),
         "stamp": origin.stamp,
         "members": durable.digest_bytes(repr(listing.members).encode()),
         "sizes": list(sizes),

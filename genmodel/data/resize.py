@@ -15,6 +15,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 from genmodel.data.members import Reject
 from genmodel.data.resample import bicubic, halve
+from genmodel.shown import printable
 
 RECIPE = "adm-1"
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
@@ -90,7 +91,7 @@ def _to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
 def _reason(error: Exception) -> str:
     """An exception's text without addresses in memory, on one line, so that it is the same in every run."""
     text = re.sub(r"<[^>]* at 0x[0-9a-f]+>|0x[0-9a-f]{6,}", "...", f"{error}")
-    return f"cannot be decoded: {' '.join(text.split())[:200] or type(error).__name__}"
+    return f"cannot be decoded: {printable(' '.join(text.split()))[:200] or type(error).__name__}"
 
 
 def resize(image: Image.Image, target: int) -> np.ndarray:

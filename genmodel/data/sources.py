@@ -34,17 +34,17 @@ _MAX_PATTERN = 100_000  # files a pattern may name
 
 
 def open_source(location: str, devkit: Path | None = None) -> Source:
-    """The source at `location`: "digits", or the path of a file or folder, or a pattern of WebDataset or Parquet files
-    such as train-{0000..1023}.tar or data/train-*.parquet.
+    """The source at `location`: the path of a file or folder, "digits" where no folder is called so, or a pattern of
+    WebDataset or Parquet files such as train-{0000..1023}.tar or data/train-*.parquet.
 
     `devkit` is ILSVRC2012_devkit_t12.tar.gz, for ILSVRC2012_img_val.tar; by default it lies beside that.
     """
-    if location == "digits":
-        return Digits()
     path = Path(location)
     try:
         if path.is_dir():
             return _open_folder(path)
+        if location == "digits":
+            return Digits()
         if path.is_file():
             return _open_file(path, devkit)
         paths = [] if path.exists() else _expand(location)
@@ -52,6 +52,8 @@ def open_source(location: str, devkit: Path | None = None) -> Source:
             return _open_shards(paths, path.name)
     except PermissionError as error:
         raise SourceError(f"not allowed to read {location}: {error.strerror}") from error
+    except OSError as error:  # a name that is too long, a disk that does not answer
+        raise SourceError(f"cannot read {location}: {error.strerror}") from error
     if path.exists():
         raise SourceError(f"{location} is neither a file nor a folder")
     raise SourceError(f"there is no source at {location}: give {_KINDS}")
@@ -140,9 +142,9 @@ class Folder(Source):
         while folders:
             folder = folders.pop()
             try:
-                with os.scandir(self._path / folder) as entries:
+                with os.scandir(self._raw(folder)) as entries:
                     for entry in entries:
-                        path = f"{folder}{entry.name}"
+                        path = folder + entry.name.decode("utf-8", "surrogateescape")
                         if entry.is_dir(follow_symlinks=False):
                             folders.append(path + "/")
                         else:
@@ -153,9 +155,14 @@ class Folder(Source):
                 raise SourceError(f"cannot read {self._path / folder}: {error.strerror}") from error
         return found.listing()
 
+    def _raw(self, path: str) -> bytes:
+        """A path inside as the system has it. Names are UTF-8 in any locale, as in a tar, or classes depended on it."""
+        return os.path.join(os.fsencode(self._path), path.encode("utf-8", "surrogateescape"))  # noqa: PTH118
+
     def read(self, member: Member) -> bytes:
         try:
-            return (self._path / str(member.locator[0])).read_bytes()
+            with open(self._raw(str(member.locator[0])), "rb") as handle:  # noqa: PTH123
+                return handle.read()
         except FileNotFoundError as error:
             raise SourceError(f"{self._path} changed while it was read: {member.name} is gone") from error
         except OSError as error:

@@ -23,9 +23,11 @@ from genmodel.data.members import (
 )
 from genmodel.data.packed import read_whole
 from genmodel.errors import SourceError
+from genmodel.shown import is_printable, printable
 
 _OPEN = 64  # shards whose handles are kept
 _MAX_LABEL = 1 << 20  # bytes of a .cls or .json
+_MAX_CLASS = 200  # characters of a class's name
 _JSON_LABELS = "label", "cls", "class"
 
 
@@ -54,8 +56,7 @@ class WebDataset(Source):
             for entry in tar_entries(content, 0, content.length, str(path)):
                 key, extension = _split(entry.name)
                 if reason := entry.special or hostile(entry.name):
-                    shown = entry.name.encode(errors="backslashreplace").decode()
-                    refused.append(Member("", shown, (shard, entry.offset, entry.size), reason))
+                    refused.append(Member("", printable(entry.name), (shard, entry.offset, entry.size), reason))
                 elif is_hidden(entry.name) or extension not in EXTENSIONS | {"cls", "json"}:
                     ignored += 1
                 elif extension in EXTENSIONS:
@@ -87,8 +88,8 @@ def _member(image: tuple[str, str, int, Entry], labels: dict[tuple[int, str], st
     key, extension, shard, entry = image
     label = labels.get((shard, key), "") if labels else FLAT_CLASS
     name = "/".join(part for part in (label, inside, f"{key}.{extension}") if part)
-    refused = too_large(entry.size) or ("" if label else "has no label (.cls) beside it")
-    return Member(label, name, (shard, entry.offset, entry.size), refused)
+    refused = hostile(name) or too_large(entry.size) or ("" if label else "has no label (.cls) beside it")
+    return Member(label, printable(name), (shard, entry.offset, entry.size), refused)
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -115,6 +116,6 @@ def class_name(label: Any) -> str:
     if isinstance(label, bool) or not isinstance(label, int | str):
         return ""
     text = " ".join(str(label).split()).replace("/", "_")
-    if text.lstrip("+").isdecimal():
-        return str(int(text))  # 07 and 7 are one class
-    return "" if text.startswith("-") or text in (".", "..") or len(text) > 200 else text
+    if text.startswith("-") or text in (".", "..") or len(text) > _MAX_CLASS or not is_printable(text):
+        return ""
+    return str(int(text)) if text.lstrip("+").isdecimal() else text  # 07 and 7 are one class

@@ -6,6 +6,8 @@ After Mitchell et al. 2019, Model Cards for Model Reporting.
 from collections.abc import Mapping
 from typing import Any
 
+from genmodel.shown import markdown_text, printable
+
 _NOT_STATED = "not stated"
 _INTENDED = (
     "Draws images like those of its data, for research into image generators and for comparison with other models of"
@@ -32,12 +34,12 @@ def model_card(
     judged = f"{conditions.get('n_samples')} samples against {conditions.get('n_real')} real images"
     extractor = conditions.get("extractor", {})
     parts = [
-        f"# {about['name']}: a {config['family']} of {size} px",
+        f"# {markdown_text(about['name'])}: a {config['family']} of {size} px",
         f"Weights `{about['weights'][:16]}`, training `{about['fingerprint'][:16]}`.",
         "## Intended use",
         _INTENDED,
         "## Data",
-        _facts({**data, "licence": licence or _NOT_STATED}),
+        _facts({**data, "licence": markdown_text(licence or _NOT_STATED)}),
         "## Figures",
         _figures(report),
         f"{judged}, extractor {extractor.get('name')} `{str(extractor.get('fingerprint'))[:8]}`. Distances and"
@@ -54,7 +56,7 @@ def model_card(
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
-    return "\n".join(f"- {name}: {_word(value)}" for name, value in facts.items())
+    return "\n".join(f"- {name}: {printable(_word(value))}" for name, value in facts.items())
 
 
 def _figures(report: Mapping[str, Any]) -> str:

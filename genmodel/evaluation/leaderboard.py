@@ -12,6 +12,7 @@ from genmodel import durable
 from genmodel.errors import EvaluationError, IncomparableError
 from genmodel.evaluation.costs import NOT_APPLICABLE, with_taken
 from genmodel.evaluation.names import figure_names
+from genmodel.shown import markdown_text
 
 # besides the extractor's own (figure_names): what they mean under an extractor, its name among the conditions tells
 FIGURES = (
@@ -171,11 +172,15 @@ def _ends(frame: pd.DataFrame, name: str) -> list[str]:
 
 def _column(name: str, values: list[Any], ends: list[str]) -> list[str]:
     """Name, rule and cells, all of one width."""
-    cells = [name, *(show(value) + end for value, end in zip(values, ends, strict=True))]
+    cells = [name, *(_text(value) + end for value, end in zip(values, ends, strict=True))]
     width = max(3, *map(len, cells))
     if any(isinstance(value, int | float) for value in values):
         return [cells[0].rjust(width), "-" * (width - 1) + ":", *(cell.rjust(width) for cell in cells[1:])]
     return [cells[0].ljust(width), "-" * width, *(cell.ljust(width) for cell in cells[1:])]
+
+
+def _text(value: Any) -> str:
+    return markdown_text(value) if isinstance(value, str) else show(value)
 
 
 def show(value: Any) -> str:

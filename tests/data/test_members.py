@@ -1,6 +1,9 @@
 """Names and classes, whatever the packing; what is refused and what is passed over."""
 
+import pytest
+
 from genmodel.data.members import FLAT_CLASS, Collector, Listing
+from genmodel.shown import printable
 
 
 def listing(*paths: str, **special: str) -> Listing:
@@ -61,6 +64,28 @@ def test_hostile_names_are_refused() -> None:
         "a/ok.jpg": "",
     }
     assert result.ignored == 1  # a/...jpg is hidden
+
+
+FORGED = ["a\x1b[31m/1.jpg", "a/1\nerror: x.jpg", "a\u202e/1.jpg", "a/1.jpg\n", "ad\u200dmin/1.jpg", "a\x9b/1.jpg"]
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_names_that_forge_lines_are_refused_and_shown_escaped(name: str) -> None:
+    refused, fine = listing(name, "a/ok.jpg").members
+    assert (refused.class_name, refused.name) == ("", printable(name))
+    assert refused.refused == "a name with control or hidden characters"
+    assert (fine.class_name, fine.refused) == ("a", "")
+    inner = Collector()
+    inner.add("1.jpg", (0,), 10, inside=name)
+    assert [(m.class_name, m.name) for m in inner.listing().members] == [("", printable(f"{name}/1.jpg"))]
+
+
+def test_a_folders_icon_on_a_mac_is_no_image() -> None:
+    assert listing("a/1.jpg", "Icon\r", "a/Icon\r").ignored == 2
+
+
+def test_names_longer_than_a_file_systems_are_refused() -> None:
+    assert listing("9" * 5000 + "/1.jpg", "a/1.jpg").members[0].refused == "a name of more than 255 bytes"
 
 
 def test_special_members_are_refused_whatever_their_name() -> None:

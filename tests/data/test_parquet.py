@@ -101,3 +101,11 @@ def test_missing_and_empty(tmp_path: Path) -> None:
     (tmp_path / "t").touch()
     with pytest.raises(BlockError, match="no ledger"):
         parquet.read(tmp_path / "t")
+
+
+def test_more_rows_than_bytes_are_told_at_once(tmp_path: Path) -> None:
+    parquet.write(tmp_path / "a.parquet", {"name": ["a"]})
+    huge = {1: 1 << 40, 2: 0, 3: 3, 4: 3}
+    header = parquet._struct({1: 0, 2: 0, 3: 0, 5: {key: parquet._Long(value) for key, value in huge.items()}})
+    with pytest.raises(ValueError, match="0 bytes for 1"):
+        parquet._column(memoryview(header), {4: 0, 9: 0}, 6, 1 << 40)  # type: ignore[arg-type]

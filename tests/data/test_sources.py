@@ -52,6 +52,16 @@ def test_digits() -> None:
     assert pickle.loads(pickle.dumps(source)).read(listing.members[5]) == source.read(listing.members[5])
 
 
+def test_a_folder_called_digits_is_the_folder(
+    images: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in images.items():
+        (tmp_path / "digits" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "digits" / name).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    assert len(open_source("digits").scan().members) == len(images)
+
+
 def test_digits_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(SourceError, match="pip install scikit-learn"):
