@@ -31,13 +31,16 @@ _PATIENCE = [5.0, 15.0, 60.0, 300.0, 900.0]  # seconds to wait for another DVC p
 
 @flow(name="retrain")
 @one_line
-def retrain(root: Path = Path(), force: bool = False) -> None:
-    """Bring everything up to date. root: the project's folder. force: run all stages, changed or not."""
+def retrain(root: Path = Path(), force: bool = False, renew_extractor: bool = False) -> None:
+    """Bring everything up to date. root: the project's folder. force: run all stages, changed or not.
+
+    renew_extractor: train the extractor anew, and judge all models and the champion by it.
+    """
     settings = Settings.read(os.environ, root)
     ensure_data(settings, return_state=True).result()
-    stages = find_work(settings.root, force, return_state=True).result()
+    stages = find_work(settings.root, force, renew_extractor, return_state=True).result()
     if stages:
-        run_stages(stages, settings, force)
+        run_stages(stages, settings, force, renew_extractor)
     publish(settings)
 
 
@@ -62,10 +65,13 @@ def ensure_data(settings: Settings) -> str:
 
 @task(name="plan", task_run_name="plan", cache_policy=NO_CACHE, **_PATIENT)
 @one_line
-def find_work(root: Path, force: bool) -> list[Stage]:
+def find_work(root: Path, force: bool, renew_extractor: bool = False) -> list[Stage]:
     """The stages to run, each after all that it needs."""
     stages = versioning.graph(root)
     names = {stage.name for stage in stages} if force else versioning.changed(root)
+    if renew_extractor:  # and with it all that follows
+        names = set(names) | {"reference"}
+        names |= {stage.name for stage in stages if _follows(stage, names, stages)}
     idle = [stage.name for stage in stages if stage.name not in names]
     if not names:
         get_run_logger().info("nothing changed since the last run")
@@ -74,15 +80,27 @@ def find_work(root: Path, force: bool) -> list[Stage]:
     return [stage for stage in stages if stage.name in names]
 
 
-def run_stages(stages: list[Stage], settings: Settings, force: bool) -> None:
+def _follows(stage: Stage, names: set[str], stages: list[Stage]) -> bool:
+    by_name = {stage.name: stage for stage in stages}
+    return stage.name in names or any(_follows(by_name[need], names, stages) for need in stage.needs)
+
+
+def run_stages(stages: list[Stage], settings: Settings, force: bool, renew_extractor: bool = False) -> None:
     """A task a stage, side by side where none waits for another; GenmodelError if one of them fails."""
     futures: dict[str, PrefectFuture[Any]] = {}
     with Guard() as guard:  # left early, by SIGTERM say, it ends the stages, whose threads would hear of nothing
         for stage in stages:
             needed = [futures[name] for name in stage.needs if name in futures]
             tagged = run_stage.with_options(tags=stage.tags)
+            renews = renew_extractor and stage.name == "reference"
             futures[stage.name] = tagged.submit(
-                stage=stage, settings=settings, guard=guard, force=force, wait_for=needed, return_state=False
+                stage=stage,
+                settings=settings,
+                guard=guard,
+                force=force,
+                renews=renews,
+                wait_for=needed,
+                return_state=False,
             )
         wait(list(futures.values()))
     failed = [future.state.message or name for name, future in futures.items() if future.state.is_failed()]
@@ -93,7 +111,7 @@ def run_stages(stages: list[Stage], settings: Settings, force: bool) -> None:
 
 @task(task_run_name="{stage.name}", cache_policy=NO_CACHE, **_PATIENT)
 @one_line
-def run_stage(stage: Stage, settings: Settings, guard: Guard, force: bool) -> None:
+def run_stage(stage: Stage, settings: Settings, guard: Guard, force: bool, renews: bool = False) -> None:
     """`dvc repro` of one stage, its output line by line in this task's log."""
     logger = get_run_logger()
     output: list[str] = []
@@ -103,9 +121,10 @@ def run_stage(stage: Stage, settings: Settings, guard: Guard, force: bool) -> No
         if repro.is_worth_reading(line):
             logger.info(line)
 
-    command = versioning.repro_command(stage.name, force)
+    command = versioning.repro_command(stage.name, force or renews)
+    environment = _environment(settings) | ({"GENMODEL_RENEW_EXTRACTOR": "1"} if renews else {})
     deadline = stage.deadline or settings.stage_deadline
-    status = guard.run(command, hear, deadline=deadline, cwd=settings.root, env=_environment(settings))
+    status = guard.run(command, hear, deadline=deadline, cwd=settings.root, env=environment)
     if status != 0:
         raise _trouble(stage, status, output, deadline)
 

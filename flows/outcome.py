@@ -2,16 +2,21 @@
 
 import base64
 import csv
+import hashlib
+import io
 import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from flows import versioning
 from flows.record import git_commit
 from flows.settings import Settings
+from genmodel import durable
 from genmodel.errors import GenmodelError
 from genmodel.evaluation.costs import with_taken
+from genmodel.folder import read_config
 from genmodel.shown import markdown_code, markdown_text
 
 
@@ -20,8 +25,12 @@ def leaderboard(root: Path) -> list[dict[str, Any]]:
     path = root / "ranking.csv"
     if not path.exists():
         raise GenmodelError(f"{path} is missing, though nothing is left to run: does dvc.yaml still name it?")
-    with path.open(newline="") as file:
-        rows = [{name: _number(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    content, lock = path.read_bytes(), root / "dvc.lock"
+    locked = versioning.outs(lock.read_text()).get(path.name) if lock.exists() else None
+    if locked not in (None, hashlib.md5(content, usedforsecurity=False).hexdigest()):
+        raise GenmodelError(f"{path} is damaged, it is not what dvc.lock says: delete it and run again")
+    text = io.StringIO(content.decode())
+    rows = [{name: _number(text) for name, text in row.items()} for row in csv.DictReader(text)]
     taken = costs(root)
     return [with_taken(row, taken.get(str(row["model"]), {})) for row in rows]
 
@@ -65,9 +74,10 @@ def costs(root: Path) -> dict[str, dict[str, Any]]:
     """What each model's training cost, by its name: seconds, images_per_second; from the record, where it is kept."""
     told: dict[str, dict[str, Any]] = {}
     for config in root.glob("models/*/config.json"):
-        path = root / "runs" / json.loads(config.read_text())["fingerprint"][:16] / "cost.json"
+        path = root / "runs" / read_config(config.parent)["fingerprint"][:16] / "cost.json"
         if path.exists():
-            told[config.parent.name] = json.loads(path.read_text())
+            mend = f"delete it; `dvc repro -f -s train@{config.parent.name}` writes it again"
+            told[config.parent.name] = durable.read_sealed(path, GenmodelError, mend)
     return told
 
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from genmodel.errors import BlockError, ModelError, TrackingError
+from genmodel import durable
+from genmodel.errors import BlockError, TrackingError
+from genmodel.folder import read_config
 
 _PICTURES = ("timeline.png", "curves.png", "replay.webp", "replay.gif", "replay.mp4")
 
@@ -30,7 +32,7 @@ class DataVersion:
     @classmethod
     def read(cls, block: Path, digest: str) -> "DataVersion":
         """Of the block in the folder `block`, of which DVC says `digest`; BlockError without a block.json."""
-        described = _read_json(block / "block.json", BlockError)
+        described = durable.read_sealed(block / "block.json", BlockError, "pull or prepare the block anew")
         return cls(
             digest=digest,
             source=" + ".join(generation["source"] for generation in described["generations"]),
@@ -68,7 +70,7 @@ class Training:
     @classmethod
     def of_model(cls, folder: Path, data: DataVersion) -> "Training":
         """The training whose finished model lies in `folder`; ModelError without a config.json."""
-        described = _read_json(folder / "config.json", ModelError)
+        described = read_config(folder)
         config = described["config"]
         return cls(
             name=described["name"],
@@ -245,11 +247,3 @@ def git_commit(root: Path) -> tuple[str, bool] | None:
 def _git(root: Path, *arguments: str) -> str:
     command = ["git", "-C", str(root), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def _read_json(path: Path, error_type: type[Exception]) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError) as error:
-        raise error_type(f"{path} is missing or damaged: make it again or pull it with `dvc pull`") from error
-    return content

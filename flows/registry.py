@@ -5,7 +5,6 @@ python -m flows.registry rollback | history | lineage VERSION
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from flows.tracking import Tracker, fetch
 from genmodel import durable
 from genmodel.cli import user_errors
 from genmodel.errors import TrackingError
+from genmodel.folder import read_config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,7 +67,7 @@ class Registry:
         `sampler` and `prior` are what flows.packaging.package takes; beside it lie weights.safetensors, config.json,
         report.json and card.md. The card is shown as the version's description.
         """
-        described = json.loads((folder / "config.json").read_text())
+        described = read_config(folder)
         with self._tracker.talking() as (client, experiment_id), self._tracker.locked("registry"):
             query = f"name = '{self._name}' and tags.`genmodel.weights` = '{described['weights']}'"
             if known := client.search_model_versions(query):

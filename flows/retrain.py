@@ -23,8 +23,13 @@ def main(argv: list[str] | None = None) -> int:
         if options.serve:
             serve(settings)
             return 0
-        if options.force or os.environ.get("PREFECT_API_URL") or not nothing_to_run(settings):
-            _run(settings, options.force)
+        if (
+            options.force
+            or options.renew_extractor
+            or os.environ.get("PREFECT_API_URL")
+            or not nothing_to_run(settings)
+        ):
+            _run(settings, options.force, options.renew_extractor)
         else:
             print("nothing changed since the last run")
         outcome.show(settings)
@@ -39,11 +44,11 @@ def nothing_to_run(settings: Settings) -> bool:
         return False
 
 
-def _run(settings: Settings, force: bool) -> None:
+def _run(settings: Settings, force: bool, renew_extractor: bool) -> None:
     from flows import launch
     from flows.line import retrain
 
-    launch.run(retrain, settings, root=settings.root, force=force)
+    launch.run(retrain, settings, root=settings.root, force=force, renew_extractor=renew_extractor)
 
 
 def __getattr__(name: str) -> Any:
@@ -79,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--force", action="store_true", help="run every stage, changed or not")
+    parser.add_argument("--renew-extractor", action="store_true", help="train the extractor anew, judge all by it")
     parser.add_argument("--serve", action="store_true", help="stay, and run by the schedule in GENMODEL_CRON")
     return parser
 

@@ -21,6 +21,8 @@ from genmodel import durable
 from genmodel.cli import choose_device, user_errors, whole_block
 from genmodel.config import Params, read_params
 from genmodel.errors import EvaluationError
+from genmodel.fits import check_fits
+from genmodel.folder import check_files, read_config
 
 if TYPE_CHECKING:
     from flows.card import Card
@@ -31,16 +33,25 @@ if TYPE_CHECKING:
 DATA, MODELS, RUNS, REFERENCE = Path("data"), Path("models"), Path("runs"), Path("reference")
 REPORTS, FIGURES = Path("reports"), Path("figures")
 FEATURES = RUNS / "features"  # of samples, kept so that another figure costs no other pass
+RENEW = "GENMODEL_RENEW_EXTRACTOR"  # 1: the stage `reference` trains a new extractor
 PARAMS, RANKING, DECISION = Path("params.yaml"), Path("ranking.csv"), Path("decision.json")
 LEADERBOARD = Path("leaderboard.csv")  # and .md, .html: the ranking with what the trainings cost, on no two days equal
 
 
 def reference(_: Settings) -> None:
-    """Features and statistics of the real images, by the extractor that judges every model."""
+    """Features and statistics of the real images, by the extractor that judges every model.
+
+    The extractor that is there stays, unless it is to be renewed (GENMODEL_RENEW_EXTRACTOR=1, --renew-extractor).
+    """
     from genmodel.evaluation.reference import make_reference
 
-    config = read_params(PARAMS).evaluation
-    made = make_reference(whole_block(DATA), config.image_size, config, REFERENCE, choose_device())
+    params, block = read_params(PARAMS), whole_block(DATA)
+    check_fits(params, block)
+    config, renew = params.evaluation, os.environ.get(RENEW) == "1"
+    lock = Path("dvc.lock")
+    if not REFERENCE.exists() and lock.exists() and str(REFERENCE) in versioning.outs(lock.read_text()):
+        print(f"extractor renewed: {REFERENCE} is not here; `dvc pull {REFERENCE}` brings that of dvc.lock back")
+    made = make_reference(block, config.image_size, config, REFERENCE, choose_device(), renew)
     about = made.about["extractor"]
     print(f"{REFERENCE}: {made.about['n']:,} real images, extractor {about['name']} {about['fingerprint'][:8]}")
 
@@ -51,8 +62,9 @@ def train(settings: Settings, name: str) -> None:
     from genmodel.data.block import Block
     from genmodel.training import trainer
 
-    identity = identity_of(name, read_params(PARAMS))
-    block = Block.open(DATA)
+    params, block = read_params(PARAMS), Block.open(DATA)
+    identity = identity_of(name, params)
+    check_fits(params, block)
     training = Training(
         name=name,
         family=identity.config.family,
@@ -76,6 +88,7 @@ def evaluate(settings: Settings, name: str) -> None:
     identity_of(name, params)
     real = Reference.open(REFERENCE)
     current_model(name, params)
+    check_files(MODELS / name, name)
     picture = REPORTS / f"{name}-neighbours.png"
     report, timing = evaluate(
         MODELS / name,
@@ -87,14 +100,24 @@ def evaluate(settings: Settings, name: str) -> None:
         picture=picture,
     )
     told = report.as_dict()
-    durable.write_json(REPORTS / f"{name}.json", told)
-    durable.write_json(
-        FIGURES / f"{name}.json", {key: value for key, value in told["figures"].items() if value is not None}
-    )
+    durable.write_sealed(REPORTS / f"{name}.json", told)
+    figures = {key: value for key, value in told["figures"].items() if value is not None}
+    durable.write_json(FIGURES / f"{name}.json", figures | _short(told["conditions"]))
     tracker = Tracker(settings)
     tracker.restore(MODELS / name, _data_version(settings), RUNS)
     tracker.log_evaluation(report.fingerprint, told, timing.as_dict(), [picture])
     print(f"{name}: {', '.join(f'{key} {value}' for key, value in told['figures'].items() if value is not None)}")
+
+
+def _short(conditions: dict[str, Any]) -> dict[str, Any]:
+    """What `dvc metrics diff` shows beside figures that were made under other conditions."""
+    extractor = conditions["extractor"]
+    return {
+        "extractor": f"{extractor['name']} {extractor['fingerprint'][:8]}",
+        "data": conditions["block"][:8],
+        "n_samples": conditions["n_samples"],
+        "image_size": conditions["image_size"],
+    }
 
 
 def compare(settings: Settings) -> None:
@@ -104,6 +127,8 @@ def compare(settings: Settings) -> None:
 
     params = read_params(PARAMS)
     reports = [_report(name, current_model(name, params).fingerprint) for name in params.models]
+    for name in params.models:  # the page shows their pictures
+        check_files(MODELS / name, name)
     frame = leaderboard.leaderboard(reports, one_ranking=True)
     leaderboard.write_csv(frame, RANKING)
     costs = outcome.costs(settings.root)
@@ -115,22 +140,20 @@ def compare(settings: Settings) -> None:
 
 def register(settings: Settings) -> None:
     """The best model becomes a registered version; the gate says whether it is the new champion."""
-    import pandas as pd
-
     from flows.champion import Promotions
     from flows.ledger import Ledger
     from flows.registry import Registry
     from flows.tracking import Tracker
     from genmodel.evaluation.gate import as_markdown, decide
+    from genmodel.evaluation.leaderboard import read_ranking
     from genmodel.export import prior_of
     from genmodel.saved import Sampler, load_model
 
     params = read_params(PARAMS)
     if not RANKING.exists():
         raise EvaluationError(f"{RANKING} is missing: run `dvc repro compare` first")
-    names = [str(name) for name in pd.read_csv(RANKING)["model"]]
-    for name in names:
-        current_model(name, params)
+    reports = [_report(name, current_model(name, params).fingerprint) for name in params.models]
+    names = [str(name) for name in read_ranking(RANKING, reports)["model"]]
     best = names[0]
     report = _report(best)
     model, about = load_model(MODELS / best)
@@ -210,14 +233,16 @@ def _champion_report(
 
 
 def _report(name: str, fingerprint: str | None = None) -> dict[str, Any]:
-    """The report of a model, of the training `fingerprint` where one is named."""
-    path = REPORTS / f"{name}.json"
-    try:
-        report: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError) as error:
-        raise EvaluationError(f"{path} is missing or damaged: run `dvc repro evaluate@{name}` first") from error
+    """The report of models/NAME as `evaluate` wrote it, of the training `fingerprint` where one is named.
+
+    EvaluationError if it is damaged or another model's.
+    """
+    path, fix = REPORTS / f"{name}.json", f"run `dvc repro -f -s evaluate@{name}` first"
+    report = durable.read_sealed(path, EvaluationError, fix)
+    if (report["name"], report["weights"]) != (name, read_config(MODELS / name)["weights"]):
+        raise EvaluationError(f"{path} is of another model than {MODELS / name}: {fix}")
     if fingerprint is not None and report.get("fingerprint") != fingerprint:
-        raise EvaluationError(f"{path} is of another training than {MODELS / name}: run `dvc repro evaluate@{name}`")
+        raise EvaluationError(f"{path} is of another training than {MODELS / name}: {fix}")
     return report
 
 
@@ -230,6 +255,8 @@ def main(argv: list[str] | None = None) -> int:
     with user_errors():
         settings = Settings.read(os.environ, Path.cwd())
         settings.apply()
+        if getattr(arguments, "renew_extractor", False):
+            os.environ[RENEW] = "1"
         arguments.run(settings, *([arguments.model] if "model" in arguments else []))
     return 0
 
@@ -242,6 +269,8 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=stage)
         if stage in (train, evaluate):
             command.add_argument("model", help="its name in params.yaml")
+        if stage is reference:
+            command.add_argument("--renew-extractor", action="store_true", help="train a new one, and say so")
     return parser
 
 

@@ -1,6 +1,5 @@
 """A finished model's folder (config.json, weights.safetensors), read and put to use."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from genmodel import tensors
 from genmodel.config import run_config
 from genmodel.errors import ModelError
+from genmodel.folder import read_config
 from genmodel.models import FAMILIES
 from genmodel.models.base import GenerativeModel
 from genmodel.pixels import to_uint8
@@ -21,7 +21,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[Genera
 
     ModelError for a folder that is missing or damaged, or whose weights fit another network or are no numbers.
     """
-    about = _read_config(folder / "config.json")
+    about = read_config(folder)
     config = run_config(about["config"], f"{folder / 'config.json'}: config")
     weights, _ = tensors.load(folder / "weights.safetensors", about["weights"])
     if not all(torch.isfinite(weight).all() for weight in weights.values()):
@@ -35,19 +35,6 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[Genera
             f" train it again ({' '.join(str(error).split())[:200]})"
         ) from error
     return model.to(device).eval().requires_grad_(False), about
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        about = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise ModelError(f"{path} is missing: train the model, or pull it (dvc pull)") from error
-    except ValueError as error:
-        raise ModelError(f"{path} is no JSON: train the model again, or pull it anew ({error})") from error
-    absent = [key for key in ("name", "fingerprint", "config", "weights") if key not in about]
-    if absent:
-        raise ModelError(f"{path} says nothing of {absent[0]}: train the model again, or pull it anew")
-    return dict(about)
 
 
 def draw_codes(model: GenerativeModel, n: int, seed: int) -> Tensor:

@@ -7,10 +7,13 @@ import torch
 
 from genmodel import tensors
 from genmodel.config import run_config
+from genmodel.durable import seal
 from genmodel.errors import ConfigError, ModelError
+from genmodel.folder import write_config
 from genmodel.models.base import GenerativeModel, build_model
 from genmodel.saved import load_model, sample
 
+SEALED = json.dumps(seal({}))
 SMALL = {
     "dcgan": {"family": "dcgan", "image_size": 16, "network": {"latent_dim": 8, "base_channels": 8}},
     "vae": {"family": "vae", "image_size": 16, "network": {"latent_dim": 8, "base_channels": 8}},
@@ -22,7 +25,7 @@ def save(folder: Path, values: dict[str, Any], **weights: torch.Tensor) -> Gener
     model = build_model(config)
     digest = tensors.save(folder / "weights.safetensors", {**model.state_dict(), **weights})
     about = {"name": "small", "fingerprint": "f" * 64, "block": "b" * 64, "config": config.as_dict(), "weights": digest}
-    (folder / "config.json").write_text(json.dumps(about))
+    write_config(folder, about)
     return model
 
 
@@ -65,7 +68,8 @@ def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [("{", "is no JSON"), ("{}", "says nothing of name"), ("[]", "says nothing of name")]
+    ("content", "words"),
+    [("{", "is damaged"), ("{}", "has no checksum"), ("[]", "is damaged"), (SEALED, "says nothing of name")],
 )
 def test_a_damaged_description_is_one_line(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "config.json").write_text(content)
@@ -86,6 +90,7 @@ def test_settings_that_this_version_does_not_know_are_named(tmp_path: Path) -> N
     save(tmp_path, SMALL["vae"])
     about = json.loads((tmp_path / "config.json").read_text())
     about["config"]["network"]["depth"] = 3
-    (tmp_path / "config.json").write_text(json.dumps(about))
+    del about["checksum"]
+    write_config(tmp_path, about)
     with pytest.raises(ConfigError, match=r"config.json: config.network: unknown key 'depth'"):
         load_model(tmp_path)

@@ -11,7 +11,7 @@ An update adds a generation: further shards and ledgers of its own. What an earl
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -52,7 +52,7 @@ def shard_header(rows: int, size: int) -> bytes:
 
 def write_index(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write block.json, with a checksum of its own content."""
-    durable.write_json(folder / "block.json", {**facts, "checksum": durable.digest_json(facts)})
+    durable.write_sealed(folder / "block.json", facts)
 
 
 class Block:
@@ -98,14 +98,20 @@ class Block:
         return block
 
     def ledger(self, columns: Sequence[str] | None = None) -> dict[str, Any]:
-        """The named columns (all by default) of every image, of all generations: int32 [n], or lists of n strings."""
-        names = [ledger_name(number) for number in range(len(self.facts["generations"]))]
-        return _joined([parquet.read(self.path / name, columns) for name in names])
+        """The named columns (all by default) of every image, of all generations: int32 [n], or lists of n strings.
+
+        BlockError unless each ledger's sha256 is that of block.json: it decides which images are trained on.
+        """
+        return self._table(ledger_name, columns)
 
     def rejects(self) -> dict[str, list[str]]:
         """The name, class, sha256 and reason of every reject, of all generations."""
-        names = [rejects_name(number) for number in range(len(self.facts["generations"]))]
-        return _joined([parquet.read(self.path / name) for name in names])
+        return self._table(rejects_name)
+
+    def _table(self, name_of: Callable[[int], str], columns: Sequence[str] | None = None) -> dict[str, Any]:
+        names = [name_of(number) for number in range(len(self.facts["generations"]))]
+        files = self.facts["files"]
+        return _joined([parquet.read(self.path / name, columns, files[name]["sha256"]) for name in names])
 
     def shard_count(self) -> int:
         """How many shards there are of each size."""

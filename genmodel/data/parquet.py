@@ -5,6 +5,7 @@ PLAIN encoding, no compression, no statistics, no name of the writer. Any Parque
 other tools wrote is read by them. https://parquet.apache.org/docs/file-format/ and Thrift's compact protocol.
 """
 
+import hashlib
 import mmap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -100,13 +101,16 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def read(path: Path, columns: Sequence[str] | None = None) -> dict[str, Any]:
+def read(path: Path, columns: Sequence[str] | None = None, digest: str | None = None) -> dict[str, Any]:
     """The named columns (all by default) of a file that `write` made: integer arrays [n] and lists of n strings.
 
-    Only the bytes of these columns are touched. BlockError if the file is missing, damaged or written by another tool.
+    BlockError if the file is missing, damaged or written by another tool, or if its sha256 is not `digest`; without
+    one, only the bytes of these columns are touched.
     """
     try:
         with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+                raise BlockError(f"{path} is damaged, its sha256 is not block.json's: pull or prepare the block anew")
             return _table(content, columns)
     except FileNotFoundError as error:
         raise BlockError(f"{path} is missing: pull or prepare the block anew") from error

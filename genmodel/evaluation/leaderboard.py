@@ -146,7 +146,22 @@ def write(frame: pd.DataFrame, csv: Path, md: Path, seeds: pd.DataFrame | None =
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Figures as the reports have them; equal frames give equal bytes."""
-    durable.write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+    durable.write_text(path, _csv(frame))
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+def read_ranking(path: Path, reports: Reports) -> pd.DataFrame:
+    """The leaderboard of `reports` that `path` holds as write_csv wrote it; EvaluationError if it holds another."""
+    frame = leaderboard(reports, one_ranking=True)
+    mend = "run `dvc repro -f -s compare` first"
+    if not path.exists():
+        raise EvaluationError(f"{path} is missing: {mend}")
+    if path.read_bytes() != _csv(frame).encode():
+        raise EvaluationError(f"{path} is damaged or of other reports than those of today: {mend}")
+    return frame
 
 
 def markdown(frame: pd.DataFrame) -> str:

@@ -1,6 +1,5 @@
 """The reference: the extractor, and the features of the real images that every model is measured against."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from genmodel import durable, tensors
 from genmodel.config import EvaluationConfig
 from genmodel.cpu import use_cpu
 from genmodel.data.block import Block
+from genmodel.data.check import ShardCheck
 from genmodel.errors import EvaluationError, IncomparableError
 from genmodel.evaluation.extractors import EXTRACTORS
 from genmodel.evaluation.features import Extractor, extract, held_out_rows, image_batches, spread
@@ -23,6 +23,8 @@ from genmodel.evaluation.health import Levels, Meter
 from genmodel.evaluation.pairwise import NEAREST
 
 _SPLIT: Literal["train"] = "train"
+_DECIDE = ("extractor", "extractor_weights", "classifier_images", "seed")  # beside the size, a trained extractor
+_MEND = "bring it back (dvc checkout reference), or delete its folder and make it again with a new extractor"
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,8 @@ class Reference:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Read a reference folder; EvaluationError if it is missing, ModelError if a file of it is damaged."""
-        try:
-            about = json.loads((path / "reference.json").read_text())
-            digest = about["files"]["statistics.safetensors"]
-        except FileNotFoundError as error:
-            raise EvaluationError(f"{path / 'reference.json'} is missing: make the reference first") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise EvaluationError(f"{path / 'reference.json'} is damaged: make the reference again") from error
-        parts, _ = tensors.load(path / "statistics.safetensors", digest)
+        about = durable.read_sealed(path / "reference.json", EvaluationError, _MEND)
+        parts, _ = tensors.load(path / "statistics.safetensors", about["files"]["statistics.safetensors"])
         if parts.keys() != set(Real._fields):
             raise EvaluationError(f"{path} was made by another version of this code: make the reference again")
         return cls(path, about, Real(**parts))
@@ -92,16 +88,26 @@ class Reference:
 
 
 def make_reference(
-    block: Block, image_size: int, config: EvaluationConfig, out: Path, device: str = "cpu"
+    block: Block, image_size: int, config: EvaluationConfig, out: Path, device: str = "cpu", renew: bool = False
 ) -> Reference:
-    """Train or load the extractor, and write the features of at most `config.samples` train images to `out`."""
+    """Write the features of at most `config.samples` train images to `out`, and the extractor that made them.
+
+    An extractor that was trained here stays, whatever becomes of data and code, or figures of before and after could
+    not stand side by side: that of `out` is taken again, unless a setting that decides it is another now, or `renew`.
+    Both are told. EvaluationError or ModelError if the reference that is there is damaged.
+    """
     use_cpu(config.threads)
     rows, held_out = spread(block.rows(_SPLIT), config.samples), held_out_rows(block, config.samples)
     if len(rows) <= NEAREST:
         raise EvaluationError(
             f"{block.path} has {len(rows)} {_SPLIT} images, and a reference needs at least {NEAREST + 1}"
         )
-    extractor = EXTRACTORS[config.extractor].make(block, image_size, config, device).to(device)
+    ShardCheck(block, image_size, range(block.shard_count())).now()
+    asked = {"image_size": image_size, **{name: getattr(config, name) for name in _DECIDE}}
+    extractor = None if renew else _kept(out, asked, config)
+    if extractor is None:
+        extractor = EXTRACTORS[config.extractor].make(block, image_size, config, device)
+    extractor = extractor.to(device)
     meter = Meter()
     features = extract(extractor, _metered(image_batches(block, image_size, rows), meter), device).values
     control = features[:0]
@@ -116,6 +122,7 @@ def make_reference(
         files["extractor.safetensors"] = tensors.save(aside / "extractor.safetensors", weights)
     about = {
         "extractor": extractor.about(),
+        "extractor_settings": asked,
         "block": block.digest,
         "image_size": image_size,
         "resize": block.resize,
@@ -126,9 +133,32 @@ def make_reference(
         "levels": asdict(meter.levels()),
         "files": files,
     }
-    durable.write_json(aside / "reference.json", about)
+    durable.write_sealed(aside / "reference.json", about)
     durable.replace_folder(aside, out)
     return Reference.open(out)
+
+
+def _kept(out: Path, asked: dict[str, Any], config: EvaluationConfig) -> Extractor | None:
+    """The extractor in the reference `out`, where it was trained with the settings `asked`; says why where it was not.
+
+    One that is not kept there is made of a file or of nothing, the same every time.
+    """
+    if not (out / "reference.json").exists():
+        return None
+    about = Reference.open(out).about
+    before = about["extractor_settings"]
+    if changes := [
+        f"evaluation.{name} {before.get(name)} -> {asked[name]}" for name in asked if before[name] != asked[name]
+    ]:
+        print(f"extractor renewed: {', '.join(changes)}")
+        return None
+    if "extractor.safetensors" not in about["files"]:
+        return None
+    extractor = EXTRACTORS[config.extractor].load(out, about, config)
+    if extractor.fingerprint != about["extractor"]["fingerprint"]:
+        print(f"extractor renewed: this version of the code has another {config.extractor}")
+        return None
+    return extractor
 
 
 def _metered(batches: Iterator[Tensor], meter: Meter) -> Iterator[Tensor]:

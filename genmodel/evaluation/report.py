@@ -1,6 +1,7 @@
 """The evaluation of one model: samples -> features -> figures, with the conditions that they were made under."""
 
 import csv
+import io
 import math
 import time
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from genmodel import durable, pixels
 from genmodel.config import EvaluationConfig
 from genmodel.cpu import use_cpu
 from genmodel.data.block import Block
+from genmodel.data.check import ShardCheck
 from genmodel.errors import IncomparableError
 from genmodel.evaluation.bootstrap import intervals
 from genmodel.evaluation.figures import Judged, judge
@@ -21,6 +23,7 @@ from genmodel.evaluation.likelihood import likelihood
 from genmodel.evaluation.pairwise import nearest
 from genmodel.evaluation.reference import Reference
 from genmodel.evaluation.samples import Samples, take
+from genmodel.folder import read_file
 from genmodel.models.base import GenerativeModel
 from genmodel.pixels import to_uint8
 from genmodel.saved import draw_codes, generate_batches, load_model
@@ -93,6 +96,7 @@ def evaluate(
             f"{model_dir} makes images of {model.image_size} px, but {reference.path} was made at {image_size} px:"
             " make a reference of the model's size"
         )
+    ShardCheck(block, image_size, range(block.shard_count())).now()  # the val images, and those of the picture
     extractor = reference.extractor(config).to(device)
     samples, took = take(model, about["weights"], config.samples, config.seed, extractor, cache)
     searched = reference.about["n"] / reference.about["of"]
@@ -115,7 +119,7 @@ def evaluate(
         figures={name: None if estimate is None else estimate.value for name, estimate in estimates.items()},
         intervals=intervals(known, config.seed),
         memorisation=_memorisation(judged, reference),
-        health=findings(reference.levels, samples.levels, judged.samples_apart, _history(model_dir)),
+        health=findings(reference.levels, samples.levels, judged.samples_apart, _history(model_dir, about)),
     )
     return report, Timing(seconds=time.perf_counter() - start, **asdict(took))
 
@@ -158,13 +162,12 @@ def _memorisation(judged: Judged, reference: Reference) -> dict[str, Any] | None
     }
 
 
-def _history(model_dir: Path) -> list[dict[str, float]]:
-    """The rows of the training's record; none where it does not lie beside the weights."""
-    path = model_dir / "history.csv"
-    if not path.exists():
+def _history(model_dir: Path, about: dict[str, Any]) -> list[dict[str, float]]:
+    """The rows of the training's record; none where it does not lie beside the weights, as in the registry."""
+    if not (model_dir / "history.csv").exists():
         return []
-    with path.open(newline="") as file:
-        return [{name: float(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    text = read_file(model_dir, about, "history.csv").decode()
+    return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
 
 
 @torch.inference_mode()

@@ -1,6 +1,5 @@
 """One pass over a model's samples: all that figures need of them, kept by (weights, codes, extractor)."""
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -96,7 +95,7 @@ def _keep(place: Path, about: dict[str, Any], samples: Samples) -> None:
     if samples.features.logits is not None:
         content["logits"] = samples.features.logits
     digest = tensors.save(place, content)
-    durable.write_json(place.with_suffix(".json"), {"sha256": digest, "levels": asdict(samples.levels), **about})
+    durable.write_sealed(place.with_suffix(".json"), {"sha256": digest, "levels": asdict(samples.levels), **about})
     for old in sorted(place.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
         old.unlink(missing_ok=True)
         old.with_suffix(".safetensors").unlink(missing_ok=True)
@@ -104,10 +103,10 @@ def _keep(place: Path, about: dict[str, Any], samples: Samples) -> None:
 
 def _read(place: Path) -> Samples | None:
     try:
-        about = json.loads(place.with_suffix(".json").read_text())
+        about = durable.read_sealed(place.with_suffix(".json"), ModelError, "it is made again")
         content, _ = tensors.load(place, about["sha256"])
         levels = Levels(**about["levels"])
-    except (FileNotFoundError, ModelError, ValueError, KeyError, TypeError):
+    except (ModelError, KeyError, TypeError):
         return None
     return Samples(Features(content["values"], content.get("logits")), content["pairs"], levels)
 

@@ -279,7 +279,7 @@ class Training:
         with self.engine.ema.applied_to(self.model.averaged):
             publish(self.model, facts, self.record, out)
         write_video(self.record.grids(), self.model.replay_clock, self.folder / "replay.mp4")
-        durable.write_json(self.folder / "cost.json", self.cost())
+        durable.write_sealed(self.folder / "cost.json", self.cost())
 
     def cost(self) -> dict[str, object]:
         energy = {"energy_kwh": self.gauges.energy_kwh} if self.gauges.energy_kwh else {}

@@ -198,3 +198,15 @@ def test_headers_are_numpys(rows: int, size: int, tmp_path: Path) -> None:
         handle.truncate(128 + rows * size * size * 3)  # sparse
     array = np.load(tmp_path / "a.npy", mmap_mode="r" if rows else None)
     assert array.shape == (rows, size, size, 3) and array.dtype == np.uint8 and array.flags.c_contiguous
+
+
+def test_a_flipped_bit_in_a_ledger_is_noticed_when_the_block_is_opened(block: Block) -> None:
+    """A val image would be trained on, under an equal fingerprint."""
+    path = block.path / "ledger-000.parquet"
+    content = path.read_bytes()
+    for place in range(0, len(content), 7):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(
+            BlockError, match=r"ledger-000\.parquet is damaged, its sha256 is not block\.json's: pull or"
+        ):
+            Block.open(block.path)

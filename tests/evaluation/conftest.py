@@ -1,6 +1,5 @@
 """A real, tiny block and finished models of tiny networks."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from genmodel import tensors
 from genmodel.config import run_config
 from genmodel.data.block import Block
 from genmodel.data.prepare import prepare
+from genmodel.folder import write_config
 from genmodel.models.base import build_model
 
 
@@ -55,7 +55,7 @@ def save_model(folder: Path, family: str) -> Path:
         "config": config.as_dict(),
         "weights": digest,
     }
-    (folder / "config.json").write_text(json.dumps(about))
+    write_config(folder, about)
     return folder
 
 

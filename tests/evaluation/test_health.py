@@ -1,6 +1,5 @@
 """Twenty sick runs, none promoted; twenty healthy ones, none blocked: whole evaluations of toy generators."""
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from genmodel.evaluation.gate import Decision, decide
 from genmodel.evaluation.health import Levels, Meter, findings
 from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.evaluation.report import evaluate
+from genmodel.folder import write_config
 from genmodel.models import FAMILIES
 from genmodel.models.base import GenerativeModel
 
@@ -108,8 +108,8 @@ def judge(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judg
             "config": config.as_dict(),
             "weights": digest,
         }
-        (tmp_path / "config.json").write_text(json.dumps(about))
         (tmp_path / "history.csv").write_text(history or scores(0.7, 0.3))
+        write_config(tmp_path, about)
         report, _ = evaluate(tmp_path, *bench[dark], CONFIG)
         return decide(report.as_dict(), None, GateConfig())
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,5 +110,25 @@ def test_what_is_missing_or_damaged_is_named(block: Block, tmp_path: Path) -> No
     with pytest.raises(ModelError, match=r"statistics.safetensors is damaged"):
         Reference.open(tmp_path / "reference")
     (tmp_path / "reference" / "reference.json").write_text("{}")
-    with pytest.raises(EvaluationError, match=r"reference.json is damaged"):
+    with pytest.raises(EvaluationError, match=r"reference.json has no checksum"):
         Reference.open(tmp_path / "reference")
+
+
+def test_the_extractor_stays_when_the_data_change_and_is_renewed_by_settings_or_on_request(
+    block: Block, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.evaluation.conftest import make_block
+
+    config = EvaluationConfig(samples=40, seed=5, classifier_images=640)
+    out = tmp_path / "reference"
+    first = make_reference(block, 16, config, out).about
+    other = make_block(tmp_path / "other", ["ash", "birch"], seed=9)
+    second = make_reference(other, 16, config, out).about
+    assert second["extractor"] == first["extractor"] and second["block"] != first["block"]
+    assert capsys.readouterr().out == ""
+
+    renewed = make_reference(other, 16, config, out, renew=True).about
+    assert renewed["extractor"]["fingerprint"] != first["extractor"]["fingerprint"]
+    again = make_reference(other, 16, replace(config, classifier_images=128), out).about
+    assert again["extractor"]["fingerprint"] != renewed["extractor"]["fingerprint"]
+    assert capsys.readouterr().out == "extractor renewed: evaluation.classifier_images 640 -> 128\n"

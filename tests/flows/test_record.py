@@ -23,7 +23,9 @@ from flows.record import (
     sample_grids,
     write_logged_images,
 )
+from genmodel import durable
 from genmodel.errors import BlockError, ModelError, TrackingError
+from genmodel.folder import write_config
 
 
 def line(images_seen: int) -> bytes:
@@ -127,14 +129,14 @@ def test_git_commit_and_whether_files_differ_from_it(tmp_path: Path) -> None:
 def test_data_and_training_are_read_from_disk(tmp_path: Path) -> None:
     with pytest.raises(BlockError, match=r"block.json is missing"):
         DataVersion.read(tmp_path, "0.dir")
-    (tmp_path / "block.json").write_text(
-        '{"generations": [{"source": "digits"}], "images": 7, "classes": ["a", "b"], "sizes": [16]}'
-    )
+    facts = {"generations": [{"source": "digits"}], "images": 7, "classes": ["a", "b"], "sizes": [16]}
+    durable.write_sealed(tmp_path / "block.json", facts)
     data = DataVersion.read(tmp_path, "0.dir")
     assert data == DataVersion(digest="0.dir", source="digits", images=7, classes=2, sizes=(16,))
     with pytest.raises(ModelError, match=r"config.json is missing"):
         Training.of_model(tmp_path, data)
-    (tmp_path / "config.json").write_text('{"name": "dcgan-small", "fingerprint": "ff", "config": {"family": "dcgan"}}')
+    about = {"name": "dcgan-small", "fingerprint": "ff", "config": {"family": "dcgan"}, "weights": "w" * 64}
+    write_config(tmp_path, about)
     training = Training.of_model(tmp_path, data)
     assert (training.name, training.family, training.fingerprint) == ("dcgan-small", "dcgan", "ff")
     assert Training.from_dict(json.loads(json.dumps(asdict(training)))) == training

@@ -23,6 +23,7 @@ from flows.settings import Settings
 from flows.tracking import Tracker
 from genmodel import tensors
 from genmodel.errors import ModelError, TrackingError
+from genmodel.folder import write_config
 
 LOAD = """
 import sys
@@ -74,7 +75,7 @@ def finished(training: Training, folder: Path, seed: int) -> tuple[Path, dict[st
     folder.mkdir()
     weights = tensors.save(folder / "weights.safetensors", painter.state_dict())
     described = {"name": "small-vae", "fingerprint": training.fingerprint, "config": training.config}
-    (folder / "config.json").write_text(json.dumps({**described, "weights": weights}))
+    write_config(folder, {**described, "weights": weights})
     figures = {"fd_classifier": 12.3456789 + seed, "kd_classifier": "nan", "bits_per_dim": None}
     return folder, {"name": "small-vae", "weights": weights, "conditions": {}, "figures": figures}, painter
 

@@ -27,6 +27,7 @@ from flows.tracking import Tracker, load
 from genmodel import tensors
 from genmodel.config import run_config
 from genmodel.export import prior_of
+from genmodel.folder import write_config
 from genmodel.models import FAMILIES
 from genmodel.models.base import GenerativeModel, build_model
 from genmodel.saved import Sampler, sample
@@ -48,7 +49,7 @@ def champion(settings: Settings, training: Training, tmp_path: Path) -> Generati
     model, folder, tracker = built("vae"), tmp_path / "model", Tracker(settings)
     weights = tensors.save(folder / "weights.safetensors", model.state_dict())
     about = {"name": "small-vae", "fingerprint": training.fingerprint, "config": training.config, "weights": weights}
-    (folder / "config.json").write_text(json.dumps(about))
+    write_config(folder, about)
     report = {"conditions": {}, "figures": {"fd_classifier": 1.0}}
     tracker.begin(training, 1000)
     registry, card = Registry(tracker), Card(about=about, report=report, data={}, cost={})

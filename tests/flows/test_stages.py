@@ -1,6 +1,7 @@
 """The commands behind the stages, each by itself: what goes wrong is one line, and what was made is kept."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -75,12 +76,14 @@ def test_a_model_that_params_yaml_has_not(project: Path, fails: Stage) -> None:
 
 
 def test_what_a_stage_needs_and_has_not(project: Path, fails: Stage) -> None:
-    assert fails("evaluate", "small") == "reference/reference.json is missing: make the reference first"
+    assert fails("evaluate", "small").startswith("reference/reference.json is missing: bring it back (dvc checkout")
+    run("reference")
+    assert fails("evaluate", "small").startswith("reference/reference.json is missing: bring it back (dvc checkout")
     run("reference")
     assert fails("evaluate", "small").startswith("models/small/config.json is missing: train the model")
     assert fails("register") == "ranking.csv is missing: run `dvc repro compare` first"
     run("train small", "evaluate small", "train large")
-    assert fails("compare") == "reports/large.json is missing or damaged: run `dvc repro evaluate@large` first"
+    assert fails("compare") == "reports/large.json is missing: run `dvc repro -f -s evaluate@large` first"
     assert not (project / "ranking.csv").exists()
 
 
@@ -180,3 +183,57 @@ def test_the_champion_is_judged_anew_under_todays_conditions(project: Path, sett
     run("register")
     assert decision(project) == second, "the same request is answered as before"
     assert {path.name for path in project.iterdir() if path.name.startswith("tmp")} == set()
+
+
+DECIDES = [
+    ("models/small/config.json", ["evaluate small", "compare", "register"]),
+    ("models/small/history.csv", ["evaluate small", "compare"]),
+    ("models/small/timeline.png", ["evaluate small", "compare"]),
+    ("reference/reference.json", ["reference", "evaluate small"]),
+    ("reports/small.json", ["compare", "register"]),
+    ("reports/large.json", ["compare", "register"]),
+    ("ranking.csv", ["register"]),
+    ("RUN/cost.json", ["compare"]),
+    ("data/ledger-000.parquet", ["reference", "train small", "evaluate small"]),
+    ("data/8/shard-00000.npy", ["reference", "evaluate small"]),
+]
+
+
+def test_what_decides_is_checked_by_every_stage_that_reads_it(project: Path, fails: Stage) -> None:
+    """A bit flipped with the time stamp kept, a cut and an empty file: one line each, which names file and cure."""
+    run("reference", "train small", "train large", "evaluate small", "evaluate large", "compare", "register")
+    fingerprint = json.loads((project / "models/small/config.json").read_text())["fingerprint"]
+    for name, readers in DECIDES:
+        path = project / name.replace("RUN", f"runs/{fingerprint[:16]}")
+        content, stat = path.read_bytes(), path.stat()
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        if name.endswith(".json"):  # not in the space between values
+            place = content.index(b'"', middle) + 1
+            flipped = content[:place] + bytes([content[place] ^ 2]) + content[place + 1 :]
+        for damaged in (flipped, content[:middle], b""):
+            path.write_bytes(damaged)
+            os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+            for reader in readers:
+                said = fails(*reader.split())
+                assert str(path.relative_to(project)) in said and ": " in said, (name, reader, said)
+        path.write_bytes(content)
+    run("reference", "evaluate small", "compare", "register")
+
+
+def test_models_that_changed_places_are_told(project: Path, fails: Stage) -> None:
+    run("reference", "train small", "train large", "evaluate small", "evaluate large")
+    for one, other, spare in [("small", "large", "spare")]:
+        (project / "models" / one).rename(project / "models" / spare)
+        (project / "models" / other).rename(project / "models" / one)
+        (project / "models" / spare).rename(project / "models" / other)
+    assert fails("evaluate", "small").startswith("models/small holds the model large, not small: train the model")
+    assert fails("compare").startswith("reports/small.json is of another model than models/small: run `dvc repro -f")
+
+
+def test_settings_that_do_not_fit_the_data_are_told_before_any_training(project: Path, fails: Stage) -> None:
+    change(project, "image_size: 8}", "image_size: 64}")
+    for stage in (["reference"], ["train", "small"]):
+        said = fails(*stage)
+        assert "nothing was trained" in said and "evaluation.image_size (64)" in said
+    assert not (project / "models").exists() and not (project / "reference").exists()

@@ -20,6 +20,7 @@ from flows.record import Row, Training
 from flows.settings import Settings
 from flows.tracking import MEND, SystemReader, Tracker
 from genmodel.errors import TrackingError
+from genmodel.folder import write_config
 
 BEGIN = """
 import pickle, sys
@@ -61,12 +62,17 @@ def grid(folder: Path, images_seen: int) -> Path:
 
 def model_folder(training: Training, folder: Path) -> Path:
     folder.mkdir()
-    described = {"name": training.name, "fingerprint": training.fingerprint, "config": training.config}
-    (folder / "config.json").write_text(json.dumps(described))
+    described = {
+        "name": training.name,
+        "fingerprint": training.fingerprint,
+        "config": training.config,
+        "weights": "w" * 64,
+    }
     (folder / "history.csv").write_text("images_seen,step,loss/total\n0,0,1\n64,1,0.5\n128,2,nan\n")
     for images_seen in (0, 128):
         grid(folder / "samples", images_seen)
     (folder / "replay.mp4").write_bytes(b"...")
+    write_config(folder, described)
     return folder
 
 
