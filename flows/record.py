@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 from genmodel import durable
 from genmodel.errors import BlockError, TrackingError
 from genmodel.folder import read_config
+from genmodel.training.identity import SHOWING
 
+_SHOWING = {f"training.{name}" for name in SHOWING}
 _PICTURES = ("timeline.png", "curves.png", "replay.webp", "replay.gif", "replay.mp4")
 
 
@@ -86,6 +88,11 @@ class Training:
         data = DataVersion(**{**told["data"], "sizes": tuple(told["data"]["sizes"])})
         return cls(**{**told, "data": data})
 
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The settings as MLflow parameters, which never change: without those that may, as they only show."""
+        return {name: text for name, text in flatten(self.config).items() if name not in _SHOWING}
+
     def tags(self, root: Path) -> dict[str, str]:
         """What a run of this training is tagged with at its start, in the project `root`."""
         tags = {
@@ -155,7 +162,9 @@ def _row(line: bytes, path: Path) -> Row:
         clock = {"images_seen": entry["images_seen"], "step": entry["step"]}
         return Row(entry["images_seen"], entry["time_ms"], entry["metrics"] | clock)
     except (ValueError, KeyError, TypeError) as error:
-        raise TrackingError(f"{path} is damaged: it holds the line {line[:80]!r}; train again with --fresh") from error
+        raise TrackingError(
+            f"{path} is damaged: it holds the line {line[:80]!r}; remove {path.parent} and train again"
+        ) from error
 
 
 def batches(rows: Iterable[Row], limit: int) -> Iterator[list[Row]]:
@@ -175,11 +184,18 @@ def batches(rows: Iterable[Row], limit: int) -> Iterator[list[Row]]:
 
 def read_history(path: Path, time_ms: int) -> list[Row]:
     """The rows of a finished model's history.csv, which knows no times: all get `time_ms`."""
-    with path.open(newline="") as handle:
-        return [
-            Row(int(entry["images_seen"]), time_ms, {name: float(text) for name, text in entry.items() if text})
-            for entry in csv.DictReader(handle)
-        ]
+    try:
+        with path.open(newline="") as handle:
+            return [
+                Row(int(entry["images_seen"]), time_ms, {name: float(text) for name, text in entry.items() if text})
+                for entry in csv.DictReader(handle, strict=True)
+            ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        name = path.parent.name
+        raise ModelError(
+            f"{path} is missing or damaged: run `dvc repro --force --single-item train@{name}`, which does not train "
+            "again what is in runs/"
+        ) from error
 
 
 def read_finished(model: Path, runs: Path, training: Training, time_ms: int) -> list[Row]:

@@ -211,7 +211,7 @@ class Tracker:
             ]
             for twin in twins:  # a frozen server creates the run late, when it was asked for again already
                 client.delete_run(twin.info.run_id)
-            params = [Param(key, value) for key, value in record.flatten(training.config).items()]
+            params = [Param(key, value) for key, value in training.parameters.items()]
             client.log_batch(run.info.run_id, params=params, synchronous=True)
             dataset = DatasetInput(Dataset(**training.data.described()), [InputTag("mlflow.data.context", "training")])
             client.log_inputs(run.info.run_id, [dataset])

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -32,6 +33,14 @@ def storage_errors(path: Path) -> Iterator[None]:
         if error.errno in _OCCUPIED:
             raise StorageError(f"cannot write {path}: {error.filename} is in the way; choose another place") from error
         raise
+
+
+def probe(folder: Path) -> None:
+    """Make `folder`, if it is not there, and write in it, leaving nothing; StorageError where that cannot be done."""
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as handle:
+            handle.write(b"\0")
 
 
 def sync_folder(folder: Path) -> None:

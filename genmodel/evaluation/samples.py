@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-import genmodel
-from genmodel import durable, tensors
+from genmodel import code, durable, tensors
 from genmodel.errors import ModelError
 from genmodel.evaluation.features import BATCH_SIZE, Extractor, Features
 from genmodel.evaluation.health import Levels, Meter
@@ -20,6 +19,7 @@ from genmodel.saved import draw_codes, generate_batches
 
 _PAIRS = 1000  # at most: the interval of their mean is narrow by then
 _KEPT = 32  # passes, the newest
+# turns weights and codes into what is kept; an extractor's code is in its fingerprint
 _CODE = ("models", "pixels.py", "saved.py", "evaluation/samples.py", "evaluation/similarity.py")
 
 
@@ -51,7 +51,7 @@ def take(
         "weights": weights,
         "codes": {"n": n, "seed": seed, "batch": BATCH_SIZE},
         "extractor": extractor.fingerprint,
-        "made_by": {"code": _code_digest(), "torch": torch.__version__, "device": device.type},
+        "made_by": {"code": code.digest(_CODE), "torch": torch.__version__, "device": device.type},
     }
     place = None if cache is None else cache / f"{durable.digest_json(about)[:32]}.safetensors"
     if place is not None and (kept := _read(place)) is not None:
@@ -109,10 +109,3 @@ def _read(place: Path) -> Samples | None:
     except (ModelError, KeyError, TypeError):
         return None
     return Samples(Features(content["values"], content.get("logits")), content["pairs"], levels)
-
-
-def _code_digest() -> str:
-    """Of the code that turns weights and codes into what is kept here; an extractor's is in its fingerprint."""
-    root = Path(genmodel.__file__).parent
-    files = [file for part in _CODE for file in (sorted((root / part).glob("*.py")) or [root / part])]
-    return durable.digest_json([durable.digest_file(file) for file in files])

@@ -19,6 +19,12 @@ _KEPT = 2
 _STOPPED = "-stopped"  # ends the name of a checkpoint that a signal asked for
 
 
+def images_on_disk(folder: Path) -> int:
+    """The images seen by the newest checkpoint in a folder of checkpoints, by its name; 0 where there is none."""
+    names = [path.stem.removesuffix(_STOPPED) for path in folder.glob("*.json")]
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """`tensors` by dotted name; `facts`: what is no tensor (images_seen, ...); `stopped`: a signal asked for it."""
@@ -80,7 +86,8 @@ class Checkpoints:
                 warnings.append(str(error))
         if warnings:
             raise CheckpointError(
-                f"no checkpoint in {self.folder} can be read ({warnings[0]}): start anew with --fresh"
+                f"no checkpoint in {self.folder} can be read ({warnings[0]}): remove {self.folder.parent} and run "
+                "the same command again, which starts anew"
             )
         return None, warnings
 

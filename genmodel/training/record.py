@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from genmodel import durable, pixels
+from genmodel.errors import CheckpointError
 
 _TIMED = ("throughput/", "time/", "gpu/")  # metrics that differ from run to run: in the record, not in history.csv
 SHOWN = 64  # samples in a grid
@@ -76,10 +77,23 @@ class Record:
     def rows(self) -> list[dict]:
         if not self.metrics.exists():
             return []
-        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+        try:
+            rows = [json.loads(line) for line in self.metrics.read_bytes().splitlines()]
+            if all(isinstance(row["metrics"], dict) and row["images_seen"] >= 0 for row in rows):
+                return rows
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(self._damaged()) from error
+        raise CheckpointError(self._damaged())
+
+    def _damaged(self) -> str:
+        return f"{self.metrics} is damaged: remove {self.folder} and run the same command again, which starts anew"
 
     def history(self) -> str:
-        """The rows as CSV without times: equal trainings give equal bytes."""
+        """The rows as CSV without times: equal trainings that wrote their rows equally often give equal bytes.
+
+        Where log_every was changed in mid-training the rows of either interval stand one after the other; each holds
+        means over the steps since the row before.
+        """
         rows = self.rows()
         names = [name for name in (rows[0]["metrics"] if rows else {}) if not name.startswith(_TIMED)]
         text = io.StringIO()

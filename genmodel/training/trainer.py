@@ -25,6 +25,7 @@ from genmodel.training.profiling import profiled
 from genmodel.training.publish import publish
 from genmodel.training.record import SHOWN, Record, sample_moments
 from genmodel.training.replay import write_video
+from genmodel.training.unfinished import latest_unfinished
 
 _PATIENCE = 3  # steps in a row whose loss or gradient is not finite, before the training goes back
 _LOWER = 0.5  # what the learning rates are multiplied by then, once
@@ -51,8 +52,8 @@ def train(
     folder = run_folder(identity, runs)
     with Preemption() as preemption, joined(device) as (world, device), world.alone_in(folder):
         training = Training(identity, block, folder, device, fresh, world)
-        with durable.storage_errors(out):  # where nothing can be written shall be told now, not after the training
-            out.parent.mkdir(parents=True, exist_ok=True)
+        if world.is_main:  # where nothing can be written shall be told now, not after the training
+            durable.probe(out.parent)
         with profiled(training.folder, training.device, profile and world.is_main) as look:
             while training.images_seen < training.budget:
                 training.step()
@@ -119,6 +120,8 @@ class Training:
         self._clock = self._row_clock = time.perf_counter()
         self._row_images = self.images_seen
         if self.images_seen == 0:
+            if before := latest_unfinished(folder.parent, identity.as_dict()):
+                self.world.say(before.line(identity.name))
             self.draw_samples()
             self.save()  # what a training that diverges early goes back to
 
@@ -264,7 +267,9 @@ class Training:
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} is damaged: remove it and run the same command again") from error
         if changes:
-            raise SettingsChangedError(f"{self.folder} belongs to another training ({changes}): use --fresh")
+            raise SettingsChangedError(
+                f"{self.folder} belongs to another training ({changes}): move it away and run again"
+            )
         if self.world.is_main:
             durable.write_json(path, mine)
 

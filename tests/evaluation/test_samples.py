@@ -55,7 +55,7 @@ def test_what_differs_is_made_anew(
     if change == "extractor":
         monkeypatch.setattr(Pixels, "fingerprint", "another")
     if change == "code":
-        monkeypatch.setattr(samples, "_code_digest", lambda: "another")
+        monkeypatch.setattr(samples.code, "digest", lambda _: "another")
     n, seed, weights = 21 if change == "n" else 20, 2 if change == "seed" else 1, "v" if change == "weights" else "w"
     take(model, weights, n, seed, Pixels(), tmp_path)
     assert len(passes) == 2

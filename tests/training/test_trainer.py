@@ -179,13 +179,15 @@ def test_other_settings_in_the_same_folder_are_refused(block: Block, tmp_path: P
     identity = identify("toy", toy(), block)
     Training(identity, block, tmp_path / "run", "cpu", fresh=False).checkpoints.wait()
     other = identify("toy", toy(batch_size=16), block)
-    with pytest.raises(SettingsChangedError, match=r"another training \(training.batch_size: 8 -> 16\): use --fresh"):
+    with pytest.raises(
+        SettingsChangedError, match=r"another training \(training.batch_size: 8 -> 16\): move it away and run again"
+    ):
         Training(other, block, tmp_path / "run", "cpu", fresh=False)
     more = replace(identify("toy", toy(seed=3, images=80), block), block="f" * 64)
     with pytest.raises(SettingsChangedError) as caught:
         Training(more, block, tmp_path / "run", "cpu", fresh=False)
     changes = f"(block: {block.digest[:8]} -> ffffffff; training.images: 320 -> 80; training.seed: 0 -> 3)"
-    assert str(caught.value) == f"{tmp_path / 'run'} belongs to another training {changes}: use --fresh"
+    assert str(caught.value) == f"{tmp_path / 'run'} belongs to another training {changes}: move it away and run again"
     Training(replace(identity, name="renamed"), block, tmp_path / "run", "cpu", fresh=False).checkpoints.wait()
     assert Training(other, block, tmp_path / "run", "cpu", fresh=True).images_seen == 0
 

@@ -1,0 +1,47 @@
+"""Trainings of a model by an earlier recipe that were never finished: a changed recipe must not hide them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from genmodel.training.checkpoint import images_on_disk
+from genmodel.training.identity import differences
+
+
+class Unfinished(NamedTuple):
+    """`seen` of `budget` images were trained in `folder`; `changes` make today's training another one."""
+
+    folder: Path
+    seen: int
+    budget: int
+    changes: list[str]
+
+    def line(self, name: str) -> str:
+        """It in a line, with what finishes it."""
+        return (
+            f"{name}: a new training starts ({'; '.join(self.changes)}); the one before is in {self.folder}, at "
+            f"{self.seen:,} of {self.budget:,} images: to finish it, put back what is named before the arrows, and run "
+            "the same command again"
+        )
+
+
+def latest_unfinished(runs: Path, mine: Mapping[str, Any]) -> Unfinished | None:
+    """The training that was worked on last, of all in `runs` of the model that the identity `mine` names, if another
+    recipe, other data or other code started it and it is not done. What cannot be read there is passed over."""
+    found = [each for path in runs.glob("*/identity.json") if (each := _unfinished(path, mine))]
+    return max(found, key=lambda each: (each.folder / "checkpoints").stat().st_mtime_ns, default=None)
+
+
+def _unfinished(path: Path, mine: Mapping[str, Any]) -> Unfinished | None:
+    folder = path.parent
+    try:
+        theirs = json.loads(path.read_bytes())
+        if theirs["name"] != mine["name"] or theirs["fingerprint"] == mine["fingerprint"]:
+            return None
+        budget = int(theirs["config"]["training"]["images"])
+        changes = differences(theirs, mine)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    seen = images_on_disk(folder / "checkpoints")
+    return Unfinished(folder, seen, budget, changes) if 0 < seen < budget else None
