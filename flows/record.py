@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from genmodel import durable
-from genmodel.errors import BlockError, TrackingError
+from genmodel.errors import BlockError, ModelError, TrackingError
 from genmodel.folder import read_config
 from genmodel.training.identity import SHOWING
 

@@ -182,14 +182,19 @@ def read_params(path: Path) -> Params:
     """Read and check all of params.yaml."""
     content = read_yaml(path)
     check_keys(content, ["models", "evaluation", "gate"], str(path))
-    models = content.get("models")
-    if not isinstance(models, dict) or not models:
-        raise ConfigError(f"{path}: models must name at least one model")
     return Params(
-        models={name: run_config(values, f"{path}: models.{name}") for name, values in models.items()},
+        models={name: run_config(content["models"][name], f"{path}: models.{name}") for name in model_names(path)},
         evaluation=build(EvaluationConfig, content.get("evaluation") or {}, f"{path}: evaluation"),
         gate=build(GateConfig, content.get("gate") or {}, f"{path}: gate"),
     )
+
+
+def model_names(path: Path) -> list[str]:
+    """The names of params.yaml's models, in its order, without torch: what they say, `read_params` checks."""
+    models = read_yaml(path).get("models")
+    if not isinstance(models, dict) or not models:
+        raise ConfigError(f"{path}: models must name at least one model")
+    return list(models)
 
 
 def run_config(values: Any, where: str, overrides: Sequence[str] = ()) -> RunConfig:

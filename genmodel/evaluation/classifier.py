@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from genmodel import tensors
+from genmodel.adam import Adam
 from genmodel.config import EvaluationConfig
 from genmodel.data.block import Block
 from genmodel.data.loader import Loader
@@ -91,7 +92,7 @@ def _block(before: int, after: int, kernel: int, stride: int) -> list[nn.Module]
 
 def _train(classifier: Classifier, loader: Loader, budget: int, device: str) -> None:
     """Adam under a cosine schedule over `budget` images."""
-    optimizer = torch.optim.Adam(classifier.parameters(), _LEARNING_RATE)
+    optimizer = Adam(classifier.parameters(), _LEARNING_RATE)
     steps = math.ceil(budget / _TRAINING_BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     progress = bar(steps * _TRAINING_BATCH, 0, "classifier")

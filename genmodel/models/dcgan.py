@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from genmodel.adam import Adam
 from genmodel.config import Count, Positive, Range, Share
 from genmodel.models.augment import translate
 from genmodel.models.base import GenerativeModel, Noise, Phase, doublings, frozen
@@ -106,10 +107,8 @@ class DCGAN(GenerativeModel):
         if not self._optimizers:
             options: dict[str, Any] = {"betas": (self.config.beta1, self.config.beta2), "fused": True}
             self._optimizers = {
-                "generator": torch.optim.Adam(
-                    self.generator.parameters(), self.config.generator_learning_rate, **options
-                ),
-                "discriminator": torch.optim.Adam(
+                "generator": Adam(self.generator.parameters(), self.config.generator_learning_rate, **options),
+                "discriminator": Adam(
                     self.discriminator.parameters(), self.config.discriminator_learning_rate, **options
                 ),
             }

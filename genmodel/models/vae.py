@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from genmodel.adam import Adam
 from genmodel.config import Count, Positive
 from genmodel.models.base import GenerativeModel, Noise, Phase, doublings
 from genmodel.models.convolution import Down, Up
@@ -88,7 +89,7 @@ class VAE(GenerativeModel):
 
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
         if not self._optimizers:
-            self._optimizers = {"vae": torch.optim.Adam(self.parameters(), self.config.learning_rate, fused=True)}
+            self._optimizers = {"vae": Adam(self.parameters(), self.config.learning_rate, fused=True)}
         return self._optimizers
 
     def negative_elbo(self, images: Tensor, noise: Noise) -> dict[str, Tensor]:

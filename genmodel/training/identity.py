@@ -14,7 +14,7 @@ from genmodel.data.block import Block
 
 # the code that decides a trained model's bytes
 _CODE = ("models", "training", *(f"data/{name}.py" for name in ("block", "loader", "order", "store")))
-_CODE += ("config.py", "pixels.py", "tensors.py")
+_CODE += ("adam.py", "config.py", "pixels.py", "tensors.py")
 SHOWING = ("log_every", "checkpoint_every")  # of the settings in `training`: a checkpoint goes on under others
 
 

@@ -79,7 +79,7 @@ def test_a_folder_that_is_there_and_cannot_be_written_is_told_at_once() -> None:
     with tempfile.TemporaryDirectory() as place:
         closed = Path(place) / "closed"
         closed.mkdir()
-        os.chmod(place, 0o755)
+        Path(place).chmod(0o755)
         durable.probe(closed)
         assert not list(closed.iterdir())
         child = os.fork()
