@@ -9,6 +9,8 @@ deadline has passed.
 
 The guard asks `getppid` whether its flow still lives. PR_SET_PDEATHSIG would tell the same a moment earlier, but it
 follows the thread that started the guard, not the process, leaves a gap between fork and prctl, and is Linux alone.
+A guard can be killed, too: a twin, forked from it into a session of its own, ends the command's group in its place.
+And a stage, a server or a served run watches the process that it belongs to (`follow`), should both be killed.
 """
 
 import contextlib
@@ -24,6 +26,7 @@ from types import TracebackType
 
 DEADLINE = 124  # exit status of a command that ran past its deadline, the same as coreutils' `timeout`
 STOPPED = 128 + signal.SIGTERM  # exit status of a command that was told to stop
+OWNER = "GENMODEL_GUARD"  # the variable that tells a command its guard's pid
 _POLL = 0.2  # seconds between two looks at the parent and the clock
 
 
@@ -33,7 +36,7 @@ class Guard:
     grace: seconds between SIGTERM and SIGKILL, time to write a last checkpoint.
     """
 
-    def __init__(self, grace: float = 10.0) -> None:
+    def __init__(self, grace: float = 8.0) -> None:
         self.grace = grace
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[str]] = set()
@@ -110,10 +113,11 @@ def _watch(parent: int, deadline: float, grace: float, command: Sequence[str]) -
         signal.signal(number, lambda number, _: told.append(number))
     ends = time.monotonic() + deadline
     try:
-        child = subprocess.Popen(command, process_group=0)
+        child = subprocess.Popen(command, process_group=0, env={**os.environ, OWNER: str(os.getpid())})
     except OSError as error:
         print(f"cannot run {command[0]}: {error.strerror}", flush=True)
         return 127
+    twin = _fork_twin(child.pid, grace)
     verdict: int | None = None
     while verdict is None:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -122,27 +126,75 @@ def _watch(parent: int, deadline: float, grace: float, command: Sequence[str]) -
             verdict = STOPPED
         elif verdict is None and time.monotonic() > ends:
             verdict = DEADLINE
-    _end_group(child, grace)
+    _end_group(child.pid, grace, child.poll)
+    os.kill(twin, signal.SIGKILL)
     return verdict
 
 
-def _end_group(child: "subprocess.Popen[bytes]", grace: float) -> None:
-    """SIGTERM to all that is left of the child's group, SIGKILL to what ignores it for `grace` seconds."""
+def _fork_twin(group: int, grace: float) -> int:
+    """A process that ends the group when this one is gone; returns its pid."""
+    guard = os.getpid()
+    if twin := os.fork():
+        return twin
+    os.setsid()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # what is meant for the guard
+    with Path(os.devnull).open("r+b") as nothing:
+        for handle in (1, 2):
+            os.dup2(nothing.fileno(), handle)  # or the flow would wait for the end of this one's output
+    while os.getppid() == guard:
+        time.sleep(_POLL)
+    _end_group(group, grace, lambda: None)
+    os._exit(0)
+
+
+def follow(pid: int, number: int = signal.SIGTERM, grace: float = 5.0) -> None:
+    """Send this process signal `number` when process `pid` is gone, and SIGKILL after `grace` seconds more."""
+
+    def watch() -> None:
+        while _lives(pid):
+            time.sleep(_POLL)
+        os.kill(os.getpid(), number)
+        time.sleep(grace)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="follow").start()
+
+
+def follow_guard() -> None:
+    """Let a stage end, as by SIGTERM, when the guard that runs it is gone; nothing outside a guard."""
+    if (pid := os.environ.get(OWNER, "")).isdecimal():
+        follow(int(pid))
+
+
+def _lives(pid: int) -> bool:
+    """Whether the process runs. One that nobody has reaped has ended, though a signal still finds it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    if Path("/proc/self/stat").exists():
+        return False
+    return _signals(os.kill, pid)
+
+
+def _end_group(group: int, grace: float, reap: Callable[[], object]) -> None:
+    """SIGTERM to all that is left of the group, SIGKILL to what ignores it for `grace` seconds."""
     for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0)):
         ends = time.monotonic() + patience
-        left = _signal_group(child.pid, number)
+        left = _signals(os.killpg, group, number)
         while left and time.monotonic() < ends:
-            child.poll()  # reaps it: a zombie would count as alive
+            reap()  # a zombie would count as alive
             time.sleep(0.02)
-            left = _signal_group(child.pid, 0)
+            left = _signals(os.killpg, group)
         if not left:
             return
 
 
-def _signal_group(group: int, number: int) -> bool:
-    """Whether the group had a process left to take the signal; 0 only asks."""
+def _signals(send: Callable[[int, int], None], target: int, number: int = 0) -> bool:
+    """Whether the process or group had anything left to take the signal; 0 only asks."""
     try:
-        os.killpg(group, number)
+        send(target, number)
     except (ProcessLookupError, PermissionError):
         return False
     return True

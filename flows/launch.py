@@ -5,18 +5,20 @@ import functools
 import os
 import sys
 import threading
-import time
-import urllib.request
+import tomllib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
-from prefect import Flow
+import httpx
+from prefect import Flow, tags
 from prefect.context import refresh_global_settings_context
 from prefect.exceptions import FailedRun
 from prefect.logging.handlers import APILogHandler
 from prefect.states import Failed
 
-from flows.guard import Guard
+from flows import orphans
+from flows import server as own_server
 from flows.settings import Settings
 from flows.versioning import LockConflictError
 from genmodel.errors import GenmodelError
@@ -26,8 +28,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 LOCK_CONFLICT = "LockConflict"  # the name of a failed state: the one that is worth another try
-_LOCAL_SERVER = "http://127.0.0.1:4200"
-_START_UP = 90  # seconds that a server may take for it
 
 
 def one_line(step: Callable[P, R]) -> Callable[P, R]:
@@ -50,11 +50,21 @@ def one_line(step: Callable[P, R]) -> Callable[P, R]:
 
 
 def run(flow: Flow[..., Any], settings: Settings, **parameters: Any) -> None:
-    """Run a flow here, on the server of PREFECT_API_URL or on an embedded one; GenmodelError when it fails."""
-    apply(settings)
-    state: Any = flow(**parameters, return_state=True)
+    """Run a flow here, on the server of PREFECT_API_URL or on one of its own; GenmodelError when it fails."""
+    with server(settings, ephemeral=True):
+        orphans.close(settings.root)
+        try:
+            with tags(*orphans.marks(settings.root)):
+                state: Any = flow(**parameters, return_state=True)
+        except (httpx.HTTPError, RuntimeError, OSError) as error:
+            raise GenmodelError(_lost(error)) from error
     if not state.is_completed():
         raise GenmodelError(state.message or f"the flow ended {state.name}")
+
+
+def _lost(error: Exception) -> str:
+    what = masked(str(error).partition("\n")[0]) or type(error).__name__
+    return f"Prefect's server at {masked(os.environ['PREFECT_API_URL'])} was lost ({what}): run again to go on"
 
 
 def apply(settings: Settings) -> None:
@@ -64,40 +74,70 @@ def apply(settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def server(settings: Settings) -> Iterator[None]:
-    """Prefect's server for as long as the block lasts: that of PREFECT_API_URL, or one on this machine.
+def server(settings: Settings, ephemeral: bool = False) -> Iterator[None]:
+    """Prefect's server for as long as the block lasts: that of PREFECT_API_URL, or one of this process's own.
 
-    Schedules need it: the server that is embedded in a flow has no scheduler. GenmodelError if it does not start.
+    `ephemeral`: for one flow, without a scheduler. GenmodelError in one line if there is none.
     """
+    apply(settings)
     if os.environ.get("PREFECT_API_URL"):
-        apply(settings)
+        _check(os.environ["PREFECT_API_URL"])
         yield
         return
-    os.environ["PREFECT_API_URL"] = f"{_LOCAL_SERVER}/api"
-    apply(settings)
-    with Guard() as guard:
-        if not _answers():
-            command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", "4200"]
-            thread = threading.Thread(target=guard.run, args=(command, print), daemon=True)
-            thread.start()
-            _wait_until_it_answers(thread)
+    _tell_neglect(settings)
+    with own_server.running(settings, ephemeral) as address:
+        refresh_global_settings_context()
+        if not ephemeral:
+            home = settings.environment["PREFECT_HOME"]
+            print(f"Prefect's pages: {address}    (they ask for the line in {home}/auth)", flush=True)
         try:
             yield
         finally:
             APILogHandler().flush()  # or else it is tried for a minute when there is no server any more
+            del os.environ["PREFECT_API_URL"]
 
 
-def _wait_until_it_answers(thread: threading.Thread) -> None:
-    ends = time.monotonic() + _START_UP
-    while not _answers():
-        if not thread.is_alive() or time.monotonic() > ends:
-            raise GenmodelError(f"no Prefect server starts at {_LOCAL_SERVER}: set PREFECT_API_URL to one that runs")
-        time.sleep(0.5)
+def _check(url: str) -> None:
+    """GenmodelError unless a server answers at PREFECT_API_URL, within 15 s, and lets us in."""
+    answers: list[int | Exception] = []
+
+    def ask() -> None:
+        try:
+            answers.append(httpx.get(f"{url.rstrip('/')}/admin/version", auth=_auth(), timeout=5).status_code)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            answers.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)  # a name server may take longer than any timeout of httpx
+    thread.start()
+    thread.join(12)
+    answer = answers[0] if answers else "no answer within 12 s"
+    if answer in (401, 403) and not os.environ.get("PREFECT_API_KEY"):
+        raise GenmodelError(
+            f"Prefect's server at {masked(url)} lets nobody in without credentials: set PREFECT_API_AUTH_STRING"
+        )
+    if not isinstance(answer, int) or answer >= 500:
+        what = masked(str(answer).partition("\n")[0]) or type(answer).__name__
+        raise GenmodelError(
+            f"no Prefect server answers at PREFECT_API_URL={masked(url)} ({what}): start it, or unset PREFECT_API_URL "
+            "for one that this command starts itself"
+        )
 
 
-def _answers() -> bool:
+def _auth() -> tuple[str, str] | None:
+    """Of PREFECT_API_AUTH_STRING, `user:password`; without one, PREFECT_API_KEY is none of this check's business."""
+    user, colon, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    return (user, password) if colon else None
+
+
+def _tell_neglect(settings: Settings) -> None:
+    """A person's own Prefect profile names a server, which is not used: the project has a home of its own."""
+    profiles = Path.home() / ".prefect" / "profiles.toml"
+    if profiles.parent == Path(settings.environment["PREFECT_HOME"]):
+        return
     try:
-        with urllib.request.urlopen(f"{_LOCAL_SERVER}/api/health", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+        content = tomllib.loads(profiles.read_text())
+        chosen = content["profiles"][os.environ.get("PREFECT_PROFILE") or content["active"]]
+        url = str(chosen["PREFECT_API_URL"])
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+        return
+    print(f"note: PREFECT_API_URL={masked(url)} of {profiles} is not used; export it to use it", file=sys.stderr)

@@ -7,36 +7,45 @@ so that no training outlives this flow. To share GPUs give the tag `gpu` as many
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.futures import PrefectFuture, wait
+from prefect.runtime import flow_run
 from prefect.states import State
 from prefect.tasks import Task
 
-from flows import launch, outcome, prepare, repro, versioning
-from flows.guard import DEADLINE, STOPPED, Guard
+from flows import launch, orphans, outcome, prepare, repro, versioning
+from flows.guard import DEADLINE, STOPPED, Guard, follow
 from flows.launch import one_line
 from flows.settings import Settings
 from flows.versioning import LockConflictError, Stage
 from genmodel.errors import GenmodelError
 
+SERVED_BY = "GENMODEL_SERVED_BY"  # the pid of the process that serves, for the runs that it starts
 _PATIENCE = [5.0, 15.0, 60.0, 300.0, 900.0]  # seconds to wait for another DVC process to end
 
 
 @flow(name="retrain")
 @one_line
-def retrain(root: Path = Path(), force: bool = False, renew_extractor: bool = False) -> None:
-    """Bring everything up to date. root: the project's folder. force: run all stages, changed or not.
+def retrain(force: bool = False, renew_extractor: bool = False) -> None:
+    """Bring the project in the working folder up to date. force: run all stages, changed or not.
 
-    renew_extractor: train the extractor anew, and judge all models and the champion by it.
+    renew_extractor: train the extractor anew, and judge all models and the champion by it. The folder is no parameter:
+    who may start runs on a server must not choose whose dvc.yaml they execute.
     """
-    settings = Settings.read(os.environ, root)
+    settings = Settings.read(os.environ, Path.cwd())
+    if os.environ.get(SERVED_BY):
+        follow(int(os.environ[SERVED_BY]), signal.SIGKILL)  # its stages' guards see to the rest
+    if flow_run.get_deployment_id() and (identity := flow_run.get_id()):
+        orphans.claim(UUID(identity), settings.root)
     ensure_data(settings, return_state=True).result()
     stages = find_work(settings.root, force, renew_extractor, return_state=True).result()
     if stages:

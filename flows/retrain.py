@@ -6,8 +6,10 @@ To import Prefect and start its server takes ten times as long as DVC's answer t
 import argparse
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from flows import outcome, versioning
 from flows.settings import Settings
@@ -48,7 +50,7 @@ def _run(settings: Settings, force: bool, renew_extractor: bool) -> None:
     from flows import launch
     from flows.line import retrain
 
-    launch.run(retrain, settings, root=settings.root, force=force, renew_extractor=renew_extractor)
+    launch.run(retrain, settings, force=force, renew_extractor=renew_extractor)
 
 
 def __getattr__(name: str) -> Any:
@@ -61,15 +63,23 @@ def __getattr__(name: str) -> Any:
 
 
 def serve(settings: Settings) -> None:
-    """Stay, and run the flow by its schedule (GENMODEL_CRON)."""
-    from flows import launch
-    from flows.line import retrain
+    """Stay, and run the flow by its schedule (GENMODEL_CRON, GENMODEL_TIMEZONE)."""
+    from cronsim import CronSim
+    from prefect.schedules import Cron
 
-    with launch.server(settings):
+    from flows import launch, orphans, server
+    from flows.line import SERVED_BY, retrain
+
+    with server.serving(Path(settings.environment["PREFECT_HOME"])), launch.server(settings):
+        orphans.close(settings.root, unclaimed=True)
+        zone = ZoneInfo(settings.timezone)
+        first = next(CronSim(settings.cron, datetime.now(zone)))
+        print(f"next run {first:%Y-%m-%d %H:%M} {settings.timezone}    (GENMODEL_CRON, GENMODEL_TIMEZONE)", flush=True)
+        os.environ[SERVED_BY] = str(os.getpid())
         retrain.serve(
-            name="retrain",
-            cron=settings.cron,
-            parameters={"root": str(settings.root)},
+            name=orphans.project(settings.root),
+            schedule=Cron(settings.cron, timezone=settings.timezone),
+            tags=[orphans.project(settings.root)],
             limit=1,
             pause_on_shutdown=False,  # or a restart would leave the schedule switched off
         )
@@ -79,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m flows.retrain",
         description="Bring data, models, leaderboard and registry up to date. What has not changed is not run again.",
-        epilog="It uses the Prefect server of PREFECT_API_URL, or an embedded one.\n\nexamples:\n"
+        epilog="It uses the Prefect server of PREFECT_API_URL, or one of its own.\n\nexamples:\n"
         "  python -m flows.retrain\n  GENMODEL_CRON='0 3 * * *' python -m flows.retrain --serve",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

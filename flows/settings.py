@@ -1,15 +1,19 @@
 """The environment, read once into one typed Settings; and the variables that every process of the line runs with."""
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from genmodel.errors import ConfigError
 
 _SERVERS = ("http://", "https://")
 _DATABASES = ("sqlite:///", "postgresql", "mysql", "mssql")
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 _CRON_FIELD = re.compile(r"[\d*/,\-A-Za-z#?]+")
 
 # Defaults, not orders: a variable that the user has set keeps its value.
@@ -28,6 +32,7 @@ _QUIET_AND_SAFE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a call to a dead server takes 244 s to say so
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",  # seconds
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+    "PREFECT_CLIENT_MAX_RETRIES": "2",  # a call to a dead server takes 6 s; Prefect's own 5 take 62 s, several times
 }
 
 
@@ -42,6 +47,8 @@ class Settings:
     registered_name: str = "genmodel"  # GENMODEL_REGISTERED_NAME
     dvc_remote: str | None = None  # GENMODEL_DVC_REMOTE; None: DVC's own default remote
     cron: str = "0 3 * * *"  # GENMODEL_CRON
+    timezone: str = "UTC"  # GENMODEL_TIMEZONE, of the schedule; default: the machine's
+    prefect_port: int | None = None  # GENMODEL_PREFECT_PORT, of a served project's server; None: a free one
     stage_deadline: float = 86_400  # GENMODEL_STAGE_DEADLINE, seconds a stage may take
     environment: Mapping[str, str] = field(default_factory=dict)  # what every process of the line runs with
 
@@ -61,8 +68,11 @@ class Settings:
             registered_name=_registered_name(environ.get("GENMODEL_REGISTERED_NAME") or cls.registered_name),
             dvc_remote=environ.get("GENMODEL_DVC_REMOTE") or None,
             cron=_cron(environ.get("GENMODEL_CRON") or cls.cron),
+            timezone=_timezone(environ.get("GENMODEL_TIMEZONE", "")),
+            prefect_port=_port("GENMODEL_PREFECT_PORT", environ),
             stage_deadline=_seconds("GENMODEL_STAGE_DEADLINE", environ, cls.stage_deadline),
             environment={name: environ.get(name) or value for name, value in defaults.items()}
+            | _direct(environ)
             | {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_EXPERIMENT_NAME": experiment},
         )
 
@@ -116,10 +126,61 @@ def _registered_name(name: str) -> str:
 
 
 def _cron(text: str) -> str:
+    from cronsim import CronSim, CronSimError
+
     fields = text.split()
-    if len(fields) != 5 or not all(_CRON_FIELD.fullmatch(part) for part in fields):
-        raise ConfigError(f"GENMODEL_CRON={text!r} is no schedule: write five fields, as in '0 3 * * *'")
+    try:
+        if len(fields) != 5 or not all(_CRON_FIELD.fullmatch(part) for part in fields):
+            raise CronSimError("it has not five fields")
+        next(CronSim(text, datetime(2024, 1, 1)))
+    except (CronSimError, StopIteration) as error:
+        raise ConfigError(
+            f"GENMODEL_CRON={text!r} is no schedule ({error or 'it never comes'}): write five fields, as in '0 3 * * *'"
+        ) from error
     return text
+
+
+def _timezone(name: str) -> str:
+    """The zone's name. Without one it is the machine's; UTC where that has no name."""
+    if not name:
+        return _machine_zone() or "UTC"
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+        raise ConfigError(f"GENMODEL_TIMEZONE={name} is no time zone: write one as in Europe/Berlin, or UTC") from error
+    return name
+
+
+def _machine_zone() -> str:
+    """By TZ, /etc/timezone or where /etc/localtime points, in this order."""
+    for find in (
+        lambda: os.environ.get("TZ", "").removeprefix(":"),
+        lambda: Path("/etc/timezone").read_text().strip(),
+        lambda: os.path.realpath("/etc/localtime").partition("zoneinfo/")[2],
+    ):
+        with contextlib.suppress(ValueError, OSError, ZoneInfoNotFoundError):
+            if name := find():
+                return ZoneInfo(name).key
+    return ""
+
+
+def _port(name: str, environ: Mapping[str, str]) -> int | None:
+    text = environ.get(name)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 65_535):
+        raise ConfigError(f"{name}={text} must be a port, 1 to 65535")
+    return int(text)
+
+
+def _direct(environ: Mapping[str, str]) -> dict[str, str]:
+    """Where a proxy is set: what is on this machine is asked directly; what the user has excepted stays so."""
+    lower = {name.lower(): value for name, value in sorted(environ.items()) if value}
+    if not any(f"{kind}_proxy" in lower for kind in ("http", "https", "all")):
+        return {}
+    entries = [entry.strip() for entry in lower.get("no_proxy", "").split(",") if entry.strip()]
+    value = ",".join([*entries, *(host for host in _THIS_MACHINE if host not in entries)])
+    return {"NO_PROXY": value, "no_proxy": value}
 
 
 def _seconds(name: str, environ: Mapping[str, str], default: float) -> float:

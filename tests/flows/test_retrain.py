@@ -33,10 +33,14 @@ def ready(toy, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-def flow() -> Callable[..., Any]:
+def flow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     from flows.retrain import retrain
 
-    return lambda root, **parameters: retrain(root, **parameters, return_state=True)
+    def run(root: Path, **parameters: Any) -> Any:
+        monkeypatch.chdir(root)
+        return retrain(**parameters, return_state=True)
+
+    return run
 
 
 def task_runs(state: Any) -> dict[str, Any]:
