@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from genmodel import durable
 from genmodel.errors import BlockError, ModelError, TrackingError
 from genmodel.folder import read_config
+from genmodel.shown import printable
 from genmodel.training.identity import SHOWING
 
 _SHOWING = {f"training.{name}" for name in SHOWING}
@@ -50,7 +51,7 @@ class DataVersion:
             for size in self.sizes
         ]
         return {
-            "name": self.source,
+            "name": printable(self.source),
             "digest": self.digest,
             "source_type": "dvc",
             "source": json.dumps({"path": "data", "md5": self.digest}),
@@ -107,7 +108,7 @@ class Training:
         }
         if state := git_commit(root):
             tags |= {"mlflow.source.git.commit": state[0], "genmodel.git_dirty": json.dumps(state[1])}
-        return tags
+        return {key: printable(value) for key, value in tags.items()}
 
 
 def _color(family: str, fingerprint: str) -> str:
@@ -163,7 +164,8 @@ def _row(line: bytes, path: Path) -> Row:
         return Row(entry["images_seen"], entry["time_ms"], entry["metrics"] | clock)
     except (ValueError, KeyError, TypeError) as error:
         raise TrackingError(
-            f"{path} is damaged: it holds the line {line[:80]!r}; remove {path.parent} and train again"
+            f"{path} is damaged: it holds the line {line[:80]!r}; move its folder "
+            f"{path.parent} away and train again from the start"
         ) from error
 
 
@@ -243,7 +245,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value if isinstance(value, str) else json.dumps(value)
+            flat[printable(prefix + key)] = printable(value if isinstance(value, str) else json.dumps(value))
     return flat
 
 

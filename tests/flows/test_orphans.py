@@ -200,7 +200,8 @@ def test_a_killed_run_is_closed_by_the_next_start_and_a_foreign_one_is_not(line:
     assert not line.survivors(flow_may_live=False)
     (line.root / "trick-train-dcgan.py").unlink()
     database = f"file:{line.root}/.prefect/prefect.db?mode=ro"
-    query = f"import sqlite3; print(sqlite3.connect({database!r}, uri=True).execute('select state_type from flow_run').fetchall())"
+    connect = f"sqlite3.connect({database!r}, uri=True)"
+    query = f"import sqlite3; print({connect}.execute('select state_type from flow_run').fetchall())"
     ask = [sys.executable, "-c", query]
     assert "RUNNING" in subprocess.run(ask, capture_output=True, text=True, check=True).stdout
     assert line.start().wait(120) == 0, line.told()

@@ -1,14 +1,8 @@
-"""MLflow: the connection, the runs, and the package of a model. The only file that imports mlflow.
-
-Each training is one run, found by the tag genmodel.fingerprint; its steps are images seen. Every trouble with MLflow
-becomes a TrackingError of one line. The registry's rules are in flows/registry.py.
-"""
+"""The project's runs in MLflow, one a training."""
 
 import contextlib
 import fcntl
-import logging
-import os
-import shutil
+import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,20 +13,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from flows import record
 from flows.record import DataVersion, Row, Training
 from flows.settings import Settings
+from flows.tracking.store import connect, explain
 from genmodel import durable
 from genmodel.errors import TrackingError
+from genmodel.masking import masked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-    from mlflow.pyfunc import PyFuncModel
-    from torch import nn
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 _MAX_METRICS = 1000  # in one call; MLflow would cut a longer one within a row, and a row must arrive whole
 _GRIDS = "genmodel.samples"  # tag: images seen of the last sample grid that has arrived whole
-MEND = "start it, or unset MLFLOW_TRACKING_URI, and run the same command again"
-_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # or the UI asks what this experiment is
 
 
 @dataclass(frozen=True)
@@ -158,26 +150,12 @@ class Tracker:
             with durable.storage_errors(self.settings.artifacts or self.settings.root):
                 self._connected = self._connected or self._connect()
                 yield self._connected
-        except (MlflowException, requests.RequestException, SQLAlchemyError) as error:
-            uri = self.settings.tracking_uri
-            cause = error.__cause__ or error.__context__ or error
-            if isinstance(cause, requests.ConnectionError | requests.Timeout):
-                raise TrackingError(f"cannot reach the tracking server at {uri}: {MEND}") from error
-            raise TrackingError(f"MLflow at {uri} says: {str(error).splitlines()[0]}") from error
+        except (MlflowException, requests.RequestException, SQLAlchemyError, sqlite3.Error) as error:
+            raise TrackingError(explain(error, self.settings)) from error
 
     def _connect(self) -> tuple["MlflowClient", str]:
-        from mlflow import MlflowClient
-
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # else it tells of each attempt
-        settings = self.settings
         with self.locked("lock"):  # or two first users make the database, or the experiment, at the same time
-            if settings.tracking_uri.startswith("sqlite:///"):
-                make_database(Path(settings.tracking_uri.removeprefix("sqlite:///")))
-            client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
-            if experiment := client.get_experiment_by_name(settings.experiment):
-                return client, experiment.experiment_id
-            location = settings.artifacts.as_uri() if settings.artifacts else None
-            return client, client.create_experiment(settings.experiment, location, _EXPERIMENT_TAGS)
+            return connect(self.settings)
 
     @contextlib.contextmanager
     def locked(self, what: str) -> Iterator[None]:
@@ -197,7 +175,7 @@ class Tracker:
         if found := self._find(fingerprint):
             return found[0]
         raise TrackingError(
-            f"MLflow at {self.settings.tracking_uri} has no run of the training {fingerprint[:12]}...: "
+            f"MLflow at {masked(self.settings.tracking_uri)} has no run of the training {fingerprint[:12]}...: "
             "restore it from the model's folder first"
         )
 
@@ -219,82 +197,3 @@ class Tracker:
 
     def _sent(self, run: "Run") -> Sent:
         return Sent(run.info.run_id, int(run.data.metrics.get("images_seen", -1)), int(run.data.tags.get(_GRIDS, -1)))
-
-
-class SystemReader:
-    """Reads what MLflow's system metrics show: use of CPU, memory, disk, network and, where there is one, GPU."""
-
-    def __init__(self, settings: Settings) -> None:
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-        # never started: it would stop at the first silence. Without a URI it opens a database where we stand.
-        self._monitor = SystemMetricsMonitor(run_id="", tracking_uri=settings.tracking_uri)
-
-    def read(self) -> dict[str, float]:
-        self._monitor.collect_metrics()
-        figures = self._monitor.aggregate_metrics()
-        for part in self._monitor.monitors:
-            part.clear_metrics()
-        return {f"system/{name}": float(value) for name, value in figures.items()}
-
-
-def make_database(path: Path) -> None:
-    """Make MLflow's sqlite file, whole or not at all.
-
-    MLflow would build it in place by some fifty migrations, a second on a disk for each ten of them, and one that is
-    killed on the way is refused ever after.
-    """
-    if path.exists() and path.stat().st_size:
-        return
-    from mlflow import MlflowClient
-
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as scratch:
-        draft = Path(scratch) / "mlflow.db"
-        MlflowClient(f"sqlite:///{draft}").search_experiments()
-        durable.write_bytes(path, draft.read_bytes())
-
-
-def fetch(uri: str, folder: Path, settings: Settings) -> None:
-    """Copy the files under an artifact URI into `folder`, each whole or not at all."""
-    from mlflow.artifacts import download_artifacts
-
-    with tempfile.TemporaryDirectory() as scratch:
-        fetched = download_artifacts(artifact_uri=uri, dst_path=scratch, tracking_uri=settings.tracking_uri)
-        for path in (path for path in Path(fetched).rglob("*") if path.is_file()):
-            durable.write_bytes(folder / path.relative_to(fetched), path.read_bytes())
-
-
-def save_package(
-    target: Path, sampler: "nn.Module", codes: Any, images: Any, served: Path, config: Mapping[str, Any],
-    requirements: Sequence[str], beside: Sequence[Path],
-) -> None:  # fmt: skip
-    """Write an MLflow model to the folder `target`: a graph exported as pt2, which the code in `served` runs.
-
-    `codes` and `images`, arrays, are an example. `config` is what the code is told; files `beside` it are kept with it.
-    """
-    import mlflow.pyfunc
-    import mlflow.pytorch
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    inputs, outputs = (Schema([TensorSpec(a.dtype, (-1, *a.shape[1:]))]) for a in (codes, images))
-    mlflow.pytorch.save_model(
-        sampler, str(target), signature=ModelSignature(inputs, outputs), input_example=codes,
-        serialization_format="pt2", pip_requirements=list(requirements), extra_files=[str(path) for path in beside],
-    )  # fmt: skip
-    shutil.copyfile(served, target / served.name)
-    model = Model.load(str(target))
-    model.signature = ModelSignature(outputs=outputs)  # of inputs MLflow would take but one form
-    mlflow.pyfunc.add_to_model(
-        model, "mlflow.pyfunc.loaders.code_model", None, None, "conda.yaml", "python_env.yaml", dict(config),
-        model_code_path=served.name, artifacts={"model": {"path": "", "uri": ""}},
-    )  # fmt: skip
-    model.save(str(target / "MLmodel"))
-
-
-def load(folder: Path, settings: Settings) -> "PyFuncModel":
-    """The model of a package, as anyone's MLflow loads it."""
-    import mlflow.pyfunc
-
-    settings.apply()
-    return mlflow.pyfunc.load_model(str(folder))

@@ -1,0 +1,22 @@
+"""MLflow: the connection, the runs, and the package of a model. The only place that imports mlflow.
+
+Each training is one run, found by the tag genmodel.fingerprint; its steps are images seen. Every trouble with MLflow
+becomes a TrackingError of one line. The registry's rules are in flows/registry.py.
+"""
+
+from flows.tracking.packages import fetch, load, save_package
+from flows.tracking.runs import Sent, Status, Tracker
+from flows.tracking.store import MEND, make_database
+from flows.tracking.system import SystemReader
+
+__all__ = [
+    "MEND",
+    "Sent",
+    "Status",
+    "SystemReader",
+    "Tracker",
+    "fetch",
+    "load",
+    "make_database",
+    "save_package",
+]

@@ -1,0 +1,60 @@
+"""The package of a model: fetched, written, loaded."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.settings import Settings
+from genmodel import durable
+
+if TYPE_CHECKING:
+    from mlflow.pyfunc import PyFuncModel
+    from torch import nn
+
+
+def fetch(uri: str, folder: Path, settings: Settings) -> None:
+    """Copy the files under an artifact URI into `folder`, each whole or not at all."""
+    from mlflow.artifacts import download_artifacts
+
+    with tempfile.TemporaryDirectory() as scratch:
+        fetched = download_artifacts(artifact_uri=uri, dst_path=scratch, tracking_uri=settings.tracking_uri)
+        for path in (path for path in Path(fetched).rglob("*") if path.is_file()):
+            durable.write_bytes(folder / path.relative_to(fetched), path.read_bytes())
+
+
+def save_package(
+    target: Path, sampler: "nn.Module", codes: Any, images: Any, served: Path, config: Mapping[str, Any],
+    requirements: Sequence[str], beside: Sequence[Path],
+) -> None:  # fmt: skip
+    """Write an MLflow model to the folder `target`: a graph exported as pt2, which the code in `served` runs.
+
+    `codes` and `images`, arrays, are an example. `config` is what the code is told; files `beside` it are kept with it.
+    """
+    import mlflow.pyfunc
+    import mlflow.pytorch
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    inputs, outputs = (Schema([TensorSpec(a.dtype, (-1, *a.shape[1:]))]) for a in (codes, images))
+    mlflow.pytorch.save_model(
+        sampler, str(target), signature=ModelSignature(inputs, outputs), input_example=codes,
+        serialization_format="pt2", pip_requirements=list(requirements), extra_files=[str(path) for path in beside],
+    )  # fmt: skip
+    shutil.copyfile(served, target / served.name)
+    model = Model.load(str(target))
+    model.signature = ModelSignature(outputs=outputs)  # of inputs MLflow would take but one form
+    mlflow.pyfunc.add_to_model(
+        model, "mlflow.pyfunc.loaders.code_model", None, None, "conda.yaml", "python_env.yaml", dict(config),
+        model_code_path=served.name, artifacts={"model": {"path": "", "uri": ""}},
+    )  # fmt: skip
+    model.save(str(target / "MLmodel"))
+
+
+def load(folder: Path, settings: Settings) -> "PyFuncModel":
+    """The model of a package, as anyone's MLflow loads it."""
+    import mlflow.pyfunc
+
+    settings.apply()
+    return mlflow.pyfunc.load_model(str(folder))
