@@ -38,6 +38,10 @@ def lives(pid: int) -> bool:
     return read(pid, "stat").rpartition(")")[2].split()[:1] not in ([], ["Z"], ["X"])
 
 
+def parent(pid: int) -> int:
+    return int(read(pid, "stat").rpartition(")")[2].split()[1])
+
+
 def below(pid: int) -> dict[int, str]:
     """The command lines of a process's descendants, by their pids."""
     parents = {int(path.name): read(int(path.name), "stat") for path in Path("/proc").glob("[0-9]*")}
@@ -200,9 +204,9 @@ def test_a_killed_run_is_closed_by_the_next_start_and_a_foreign_one_is_not(line:
     assert not line.survivors(flow_may_live=False)
     (line.root / "trick-train-dcgan.py").unlink()
     database = f"file:{line.root}/.prefect/prefect.db?mode=ro"
-    connect = f"sqlite3.connect({database!r}, uri=True)"
-    query = f"import sqlite3; print({connect}.execute('select state_type from flow_run').fetchall())"
-    ask = [sys.executable, "-c", query]
+    query = "import sqlite3, sys; base = sqlite3.connect(sys.argv[1], uri=True)\n"
+    query += "print(base.execute('select state_type from flow_run').fetchall())"
+    ask = [sys.executable, "-c", query, database]
     assert "RUNNING" in subprocess.run(ask, capture_output=True, text=True, check=True).stdout
     assert line.start().wait(120) == 0, line.told()
     states = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
