@@ -11,14 +11,13 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
+from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, wait
-from prefect.runtime import flow_run
 from prefect.states import State
 from prefect.tasks import Task
 
@@ -44,8 +43,9 @@ def retrain(force: bool = False, renew_extractor: bool = False) -> None:
     settings = Settings.read(os.environ, Path.cwd())
     if os.environ.get(SERVED_BY):
         follow(int(os.environ[SERVED_BY]), signal.SIGKILL)  # its stages' guards see to the rest
-    if flow_run.get_deployment_id() and (identity := flow_run.get_id()):
-        orphans.claim(UUID(identity), settings.root)
+    context = FlowRunContext.get()
+    if context and context.flow_run and context.flow_run.deployment_id:
+        orphans.claim(context.flow_run.id, settings.root)
     ensure_data(settings, return_state=True).result()
     stages = find_work(settings.root, force, renew_extractor, return_state=True).result()
     if stages:
