@@ -9,6 +9,7 @@ Left to itself the UI shows no figure in the table, all parameters above each pi
 import argparse
 import json
 import os
+import socket
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -18,9 +19,13 @@ from typing import Any
 from flows import outcome
 from flows.settings import Settings
 from flows.tracking import Tracker
+from flows.tracking.server import serve
 from genmodel.cli import user_errors
+from genmodel.errors import ConfigError
+from genmodel.masking import masked
 
 _VIEW = "genmodel"  # its name in the menu, and its key in the link
+_NEWEST = 100  # runs that the view is fitted to: each takes 4 ms to read
 _OPEN, _CLOSED = ("eval", "loss", "score", "throughput"), ("eval_cost", "Model metrics", "System metrics")
 
 
@@ -29,26 +34,32 @@ def main(argv: list[str] | None = None) -> int:
     with user_errors():
         settings = Settings.read(os.environ, Path.cwd())
         settings.apply()
-        base = settings.tracking_uri if settings.served else f"http://127.0.0.1:{options.port}"
-        print(f"the runs, side by side: {base}/#/{save_view(Tracker(settings))}", flush=True)
-        if not settings.served:
-            print("Ctrl-C ends the server", flush=True)
-            arguments = [
-                "--backend-store-uri",
-                settings.tracking_uri,
-                "--host",
-                "127.0.0.1",
-                "--port",
-                str(options.port),
-            ]
-            os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", "--workers", "1", *arguments])
+        tracker = Tracker(settings)
+        if settings.served:
+            print(f"the runs, side by side: {masked(settings.tracking_uri)}/#/{save_view(tracker)}", flush=True)
+        else:
+            with _listening(options.port) as listening:
+                serve(settings, listening, save_view(tracker))
     return 0
+
+
+def _listening(port: int) -> socket.socket:
+    """A socket on this machine alone; ConfigError where the port is taken."""
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(("127.0.0.1", port))
+        listening.listen(128)
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise ConfigError(f"cannot listen at 127.0.0.1:{port} ({error}): choose another one with --port") from error
+    return listening
 
 
 def save_view(tracker: Tracker) -> str:
     """Save the view that fits the runs of today; returns its place in the UI, what follows #/."""
     with tracker.talking() as (client, experiment):
-        runs = [run.data.metrics for run in client.search_runs([experiment])]
+        runs = [run.data.metrics for run in client.search_runs([experiment], max_results=_NEWEST)]
         figures = sorted({name for metrics in runs for name in metrics if name.startswith("eval/")})
         ends = Counter(int(metrics["images_seen"]) for metrics in runs if "images_seen" in metrics)
         state = json.dumps(view(figures, ends.most_common(1)[0][0] if ends else 0))

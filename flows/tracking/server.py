@@ -1,0 +1,85 @@
+"""MLflow's UI behind a login: other users of the machine see nothing, and nobody writes files through it."""
+
+import hmac
+import os
+import re
+import secrets
+import socket
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs
+
+from flows.settings import Settings
+
+_READING = {"GET", "HEAD", "OPTIONS"}
+_CLOSED = re.compile(r"/(mlflow-artifacts|upload-artifact|assistant|gateway|jobs?|promptlab)|presigned|multipart", re.I)
+_FRONT = b"open the whole link that `make ui` printed: it works once; for another one start `make ui` again\n"
+
+
+class Gate:
+    """An ASGI app before MLflow's: without the cookie that a one-time link gives nothing is answered but 401.
+
+    MLflow's server writes artifacts, which hold the code of models, for whoever asks. Files come from trainings only:
+    what would write one, or run something on this machine, is refused to the owner, too.
+    """
+
+    def __init__(self, app, port: int) -> None:  # type: ignore[no-untyped-def]
+        self._app = app
+        self._origin = re.compile(rf"http://(127\.0\.0\.1|localhost):{port}")
+        self._cookie = f"genmodel-{port}"  # cookies of one host are shared by all its ports
+        self._secret = secrets.token_urlsafe(32)
+        self.token: str | None = secrets.token_urlsafe(32)  # None once it was used
+
+    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        if scope["type"] == "lifespan":
+            return await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            return None  # MLflow has no WebSockets
+        headers = {name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]}
+        if not self._knows(headers.get("cookie", "")):
+            return await self._log_in(scope, send)
+        if scope["method"] not in _READING and _CLOSED.search(scope["path"]):
+            return await _answer(send, 403, b"files are not written through this server\n")
+        if "origin" in headers and not self._origin.fullmatch(headers["origin"]):
+            return await _answer(send, 403, b"a page of another site asks\n")
+        return await self._app(scope, receive, send)
+
+    def _knows(self, header: str) -> bool:
+        try:
+            found = SimpleCookie(header).get(self._cookie)
+        except CookieError:
+            return False
+        return found is not None and hmac.compare_digest(found.value.encode(), self._secret.encode())
+
+    async def _log_in(self, scope, send) -> None:  # type: ignore[no-untyped-def]
+        given = parse_qs(scope["query_string"].decode("latin1")).get("token", [""])[0]
+        if scope["method"] != "GET" or not self.token or not hmac.compare_digest(given.encode(), self.token.encode()):
+            return await _answer(send, 401, _FRONT)
+        self.token = None
+        cookie = f"{self._cookie}={self._secret}; HttpOnly; SameSite=Strict; Path=/"
+        await _answer(send, 303, b"", (b"location", b"/"), (b"set-cookie", cookie.encode()))  # a browser keeps the #
+        return None
+
+
+async def _answer(send, status: int, text: bytes, *headers: tuple[bytes, bytes]) -> None:  # type: ignore[no-untyped-def]
+    kind = (b"content-type", b"text/plain"), (b"cache-control", b"no-store"), (b"referrer-policy", b"no-referrer")
+    await send({"type": "http.response.start", "status": status, "headers": [*kind, *headers]})
+    await send({"type": "http.response.body", "body": text})
+
+
+def serve(settings: Settings, listening: socket.socket, place: str) -> None:
+    """Serve MLflow's UI on the socket until Ctrl-C; prints the link to `place`, what follows #/.
+
+    In this process: a database's address with its password is in no command line.
+    """
+    os.environ["_MLFLOW_SERVER_FILE_STORE"] = settings.tracking_uri  # what `mlflow server` sets; without artifacts
+    os.environ.pop("_MLFLOW_SERVER_SERVE_ARTIFACTS", None)
+    if settings.artifacts:
+        os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = settings.artifacts.as_uri()
+    import uvicorn
+    from mlflow.server.fastapi_app import app
+
+    port = listening.getsockname()[1]
+    gate = Gate(app, port)
+    print(f"the runs, side by side: http://127.0.0.1:{port}/?token={gate.token}#/{place}", flush=True)
+    print("The link works once, in your browser. Ctrl-C ends the server", flush=True)
+    uvicorn.Server(uvicorn.Config(gate, log_level="warning", access_log=False)).run(sockets=[listening])
