@@ -1,10 +1,11 @@
 """Who is champion: decisions that are carried out whole, whatever is killed on the way.
 
-MLflow moves an alias without looking at what it was. So everything here holds one lock, reads the champion again
-before it acts, and writes to the ledger what it is about to do (`decided`), acts, and writes that it has (`done`).
+MLflow moves an alias without looking at what it was. So whatever moves one here holds one lock, reads the champion
+again before it acts, writes to the ledger what it is about to do (`decided`), acts, and writes that it has (`done`).
 A process that is killed in between leaves a decision without `done`: the next command carries that out first.
 """
 
+import json
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -26,56 +27,71 @@ class Promotions:
         self._registry = registry
         self._ledger = ledger
 
+    def standing(self, request: Mapping[str, Any], weights: str) -> dict[str, Any] | None:
+        """The last decision, if it answers `request` about the model of these weights and still holds; else None."""
+        with self._registry.promotion():
+            self._finish()
+            return self._answered(durable.digest_json(request), weights)
+
     def settle(
         self, candidate: Version, request: Mapping[str, Any], judge: Callable[[Version | None], Decision]
     ) -> dict[str, Any]:
-        """Decide about `candidate`, carry it out, and return the decision (Decision.as_dict).
+        """Decide about `candidate`, carry it out, and return the decision (Decision.as_dict, its keys sorted).
 
-        `judge` weighs it against the champion of the moment. `request` is all that the candidate brings to it: the
-        same request once more, while nothing has been decided since, is answered as before.
+        `judge` weighs it against the champion of the moment; that takes long, so nobody has to wait for it: if another
+        command has moved the champion meanwhile, it is asked again. `request` is all that the candidate brings to it:
+        the same request once more, while nothing has been decided since, is answered as before.
         """
-        with self._registry.promotion():
-            self._finish()
-            candidate = self._registry.numbered(candidate.number) or candidate  # its tags may have changed
-            self._registry.set_alias(CANDIDATE, candidate.number)
-            digest = durable.digest_json(request)
-            if (answered := self._answered(digest)) is not None:
-                return answered
-            champion, decision = self._judged(candidate, judge)
-            after = {"champion": champion and _brief(champion), "previous": self._brief(PREVIOUS)}
-            if decision.outcome == "promote" and (champion is None or champion.number != candidate.number):
-                after = {"champion": _brief(candidate), "previous": champion and _brief(champion)}
-            told = decision.as_dict()
-            self._carry_out(
-                kind="promotion",
-                request=digest,
-                version=candidate.number,
-                before=champion and _brief(champion),
-                after=after,
-                decision=told,
-            )
-            return told
+        digest, weights = durable.digest_json(request), candidate.tags["genmodel.weights"]
+        while True:
+            with self._registry.promotion():
+                self._finish()
+                if (answered := self._answered(digest, weights)) is not None:
+                    return answered
+                candidate, champion = self._fresh(candidate), self._registry.version(CHAMPION)
+            decision = self._judged(candidate, champion, judge)
+            with self._registry.promotion():
+                self._finish()
+                if (answered := self._answered(digest, weights)) is not None:  # another process was asked the same
+                    return answered
+                as_judged = (champion and _brief(champion), candidate.tags.get(ROLLED_BACK))
+                if (self._brief(CHAMPION), self._fresh(candidate).tags.get(ROLLED_BACK)) != as_judged:
+                    continue
+                return self._decide(candidate, champion, digest, decision)
 
-    def roll_back(self, reason: str) -> tuple[Version, Version]:
+    def roll_back(self, reason: str) -> tuple[Version, Version | None]:
         """Put the previous champion back, once it has shown that it loads and generates; the two change places.
 
-        The version that gives way is not promoted again, until a rollback puts it back in its turn. Returns the
-        champion of now and the one that gave way.
+        The version that gives way is not promoted again, until a rollback puts it back in its turn; after `retire`
+        there is none. Returns the champion of now and the one that gave way.
         """
-        with self._registry.promotion():
-            self._finish()
-            champion, previous = self._registry.version(CHAMPION), self._registry.version(PREVIOUS)
-            if champion is None or previous is None:
+        while True:
+            with self._registry.promotion():
+                self._finish()
+                champion, previous = self._registry.version(CHAMPION), self._registry.version(PREVIOUS)
+            if previous is None:
                 raise TrackingError("there is no previous champion to put back: nothing was changed")
             self._registry.try_out(previous)
-            self._carry_out(
-                kind="rollback",
-                version=previous.number,
-                before=_brief(champion),
-                after={"champion": _brief(previous), "previous": _brief(champion)},
-                reason=reason,
-            )
-            return previous, champion
+            before, back = champion and _brief(champion), _brief(previous)
+            with self._registry.promotion():
+                self._finish()
+                if (self._brief(CHAMPION), self._brief(PREVIOUS)) != (before, back):
+                    continue
+                after = {"champion": back, "previous": before}
+                self._carry_out(kind="rollback", version=previous.number, before=before, after=after, reason=reason)
+                return previous, champion
+
+    def retire(self, reason: str) -> Version:
+        """Take the champion's alias away: the next candidate that is sound begins a new line. Returns who it was."""
+        with self._registry.promotion():
+            self._finish()
+            champion = self._registry.version(CHAMPION)
+            if champion is None:
+                raise TrackingError("there is no champion to retire: nothing was changed")
+            before = _brief(champion)
+            after = {"champion": None, "previous": before}
+            self._carry_out(kind="retirement", version=champion.number, before=before, after=after, reason=reason)
+            return champion
 
     def history(self) -> list[dict[str, Any]]:
         """Every decision that was carried out, the oldest first; what was left open is carried out before."""
@@ -85,22 +101,32 @@ class Promotions:
         done = {event["id"] for event in events if event["event"] == "done"}
         return [event for event in events if event["event"] == "decided" and event["id"] in done]
 
+    def _fresh(self, version: Version) -> Version:
+        """The version with its tags of now."""
+        return self._registry.numbered(version.number) or version
+
     def _judged(
-        self, candidate: Version, judge: Callable[[Version | None], Decision]
-    ) -> tuple[Version | None, Decision]:
-        """The champion, and the decision against it: made anew where someone moved the alias by hand meanwhile."""
-        champion = self._registry.version(CHAMPION)
-        while True:
-            decision = judge(champion)
-            if reason := candidate.tags.get(ROLLED_BACK):
-                says = f"Version {candidate.number} was champion and was rolled back: {reason}"
-                decision = decision.held_to(Check(name="rolled back", passed=False, says=says))
-            if decision.outcome == "promote":
-                decision = decision.held_to(self._loads(candidate))
-            now = self._registry.version(CHAMPION)
-            if (now and now.number) == (champion and champion.number):
-                return champion, decision
-            champion = now
+        self, candidate: Version, champion: Version | None, judge: Callable[[Version | None], Decision]
+    ) -> Decision:
+        decision = judge(champion)
+        if reason := candidate.tags.get(ROLLED_BACK):
+            says = f"Version {candidate.number} was champion and was rolled back: {reason}"
+            decision = decision.held_to(Check(name="rolled back", passed=False, says=says))
+        if decision.outcome == "promote":
+            decision = decision.held_to(self._loads(candidate))
+        return decision
+
+    def _decide(self, candidate: Version, champion: Version | None, request: str, decision: Decision) -> dict[str, Any]:
+        before = champion and _brief(champion)
+        after = {"champion": before, "previous": self._brief(PREVIOUS)}
+        if decision.outcome == "promote" and before != _brief(candidate):
+            after = {"champion": _brief(candidate), "previous": before}
+        told: dict[str, Any] = json.loads(json.dumps(decision.as_dict(), sort_keys=True))  # as the ledger gives it back
+        self._registry.set_alias(CANDIDATE, candidate.number)
+        self._carry_out(
+            kind="promotion", request=request, version=candidate.number, before=before, after=after, decision=told
+        )
+        return told
 
     def _loads(self, candidate: Version) -> Check:
         try:
@@ -108,11 +134,18 @@ class Promotions:
         except ModelError as error:
             return Check(name="loads", passed=False, says=f"{error}.")
 
-    def _answered(self, digest: str) -> dict[str, Any] | None:
-        """The last decision, if it was about the same request and the champion is still what it says."""
+    def _answered(self, request: str, weights: str) -> dict[str, Any] | None:
+        """The last decision, if it was about the same request and this registry is still as it left it."""
         last = next((event for event in reversed(self._ledger.events()) if event["event"] == "decided"), None)
-        if last is None or last.get("request") != digest or last["after"]["champion"] != self._brief(CHAMPION):
+        if last is None or last.get("request") != request or last["after"]["champion"] != self._brief(CHAMPION):
             return None
+        about = self._registry.numbered(last["version"])
+        if about is None or about.tags.get("genmodel.weights") != weights:
+            return None
+        if about.tags.get("genmodel.decided") != last["time"]:  # a version of another registry
+            return None
+        if self._brief(CANDIDATE) != _brief(about):
+            self._registry.set_alias(CANDIDATE, about.number)
         told: dict[str, Any] = last["decision"]
         return told
 
@@ -153,13 +186,20 @@ class Promotions:
             told = event["decision"]
             tags = {"genmodel.decision": told["outcome"], "genmodel.reasons": " ".join(told["reasons"])}
             self._registry.tag(event["version"], {**tags, "genmodel.decided": event["time"]})
-        else:
-            self._registry.tag(after["previous"]["version"], {ROLLED_BACK: f"{event['time'][:10]}, {event['reason']}"})
+        if event["kind"] == "rollback":
+            if after["previous"]:
+                why = f"{event['time'][:10]}, {event['reason']}"
+                self._registry.tag(after["previous"]["version"], {ROLLED_BACK: why})
             self._registry.tag(after["champion"]["version"], {ROLLED_BACK: None})
-        if moves and after["previous"]:
-            self._registry.set_alias(PREVIOUS, after["previous"]["version"])
         if moves:
-            self._registry.set_alias(CHAMPION, after["champion"]["version"])
+            self._point(PREVIOUS, after["previous"])
+            self._point(CHAMPION, after["champion"])
+
+    def _point(self, alias: str, brief: Mapping[str, str] | None) -> None:
+        if brief:
+            self._registry.set_alias(alias, brief["version"])
+        elif self._registry.version(alias):
+            self._registry.drop_alias(alias)
 
     def _brief(self, alias: str) -> dict[str, str] | None:
         version = self._registry.version(alias)

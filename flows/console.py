@@ -7,7 +7,7 @@ from typing import Any
 
 from flows.champion import Promotions
 from flows.ledger import Ledger
-from flows.lineage import trace
+from flows.lineage import restore_files, trace
 from flows.registry import Registry
 from flows.settings import Settings
 from flows.tracking import Tracker
@@ -18,11 +18,26 @@ def run(arguments: argparse.Namespace, settings: Settings) -> None:
     promotions = Promotions(registry, Ledger(settings.root))
     if arguments.command == "rollback":
         champion, gone = promotions.roll_back(arguments.reason)
-        print(f"version {champion.number} is champion again; version {gone.number} is previous")
+        print(f"version {champion.number} is champion again" + (f"; version {gone.number} is previous" if gone else ""))
+    elif arguments.command == "retire":
+        retired = promotions.retire(arguments.reason)
+        print(f"version {retired.number} is champion no more; the next sound model of a run begins a new line")
+    elif arguments.command == "verify":
+        print(_verified(registry, arguments.version))
+    elif arguments.command == "files":
+        written = restore_files(registry, arguments.version, arguments.folder)
+        print(f"{arguments.folder}: {', '.join(written)}")
     elif arguments.command == "history":
         _show(promotions.history(), arguments.all)
     else:
         print("\n".join(trace(registry, settings.root, arguments.version).lines()))
+
+
+def _verified(registry: Registry, number_or_alias: str) -> str:
+    version = registry.find(number_or_alias)
+    if registry.verify(version):
+        return f"version {version.number} is whole: its package is the one that was registered"
+    return f"version {version.number}: its weights are whole; it was registered before packages had digests"
 
 
 def _show(events: Iterable[Mapping[str, Any]], every: bool) -> None:

@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+from genmodel import durable
 from genmodel.config import Params
 from genmodel.data.block import Block
-from genmodel.errors import ConfigError, ModelError
+from genmodel.errors import ConfigError, EvaluationError, ModelError
+from genmodel.folder import read_config
 from genmodel.training.identity import Identity, differences, identify
 
-_PARAMS, _DATA, _MODELS = "params.yaml", "data", "models"
+_PARAMS, _DATA, _MODELS, _REPORTS = "params.yaml", "data", "models", "reports"
 
 
 def identity_of(name: str, params: Params, root: Path = Path()) -> Identity:
@@ -37,3 +40,18 @@ def current_model(name: str, params: Params, root: Path = Path()) -> Identity:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is damaged: run {again} or `dvc checkout --force train@{name}`") from error
     raise ModelError(f"{path.parent} is not what {_PARAMS} and {_DATA} say today ({what}): run {again}")
+
+
+def read_report(name: str, fingerprint: str | None = None, root: Path = Path()) -> dict[str, Any]:
+    """The report of models/NAME as `evaluate` wrote it, of the training `fingerprint` where one is named.
+
+    EvaluationError if it is missing, damaged or another model's.
+    """
+    path, model = root / _REPORTS / f"{name}.json", root / _MODELS / name
+    fix = f"run `dvc repro -f -s evaluate@{name}` first"
+    report = durable.read_sealed(path, EvaluationError, fix)
+    if (report["name"], report["weights"]) != (name, read_config(model)["weights"]):
+        raise EvaluationError(f"{path} is of another model than {model}: {fix}")
+    if fingerprint is not None and report.get("fingerprint") != fingerprint:
+        raise EvaluationError(f"{path} is of another training than {model}: {fix}")
+    return report

@@ -1,5 +1,8 @@
 """The promotion ledger: promotions.jsonl in the project, a line an event, only ever appended to.
 
+Each line carries a digest of itself and of all lines before it (`chain`): whoever reads notices one that was changed,
+exchanged or taken out. Lines of before this was so come first, without; the first chained line vouches for them.
+
 Whoever reads or appends holds Registry.promotion(): the file itself knows no lock. It is no out of DVC, which would
 delete it before a stage runs, and not in git, whose branches would make several of it.
 """
@@ -14,6 +17,8 @@ from genmodel import durable
 from genmodel.errors import TrackingError
 
 NAME = "promotions.jsonl"
+_NEEDED = {"id", "event", "time"}
+_KNOWN = _NEEDED | {"kind", "request", "version", "before", "after", "decision", "reason"}  # of a line without a chain
 
 
 class Ledger:
@@ -24,16 +29,17 @@ class Ledger:
 
     def events(self) -> list[dict[str, Any]]:
         """All whole lines; TrackingError for one that is damaged. A line that was cut off was never acted upon."""
-        return [self._event(number, line) for number, line in enumerate(self._lines(), start=1)]
+        return self._read()[0]
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Add a line; it is on disk when this returns."""
-        line = json.dumps(event, sort_keys=True, allow_nan=False).encode() + b"\n"
+        _, chain, whole = self._read()
+        line = _line({**event, "chain": _link(chain, event)})
         with durable.storage_errors(self.path):
             is_new = not self.path.exists()
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             try:
-                os.ftruncate(handle, sum(map(len, self._lines())))  # what was left of a line that was cut off
+                os.ftruncate(handle, whole)  # what was left of a line that was cut off
                 written = os.write(handle, line)
                 if written != len(line):  # a disk that fills up says so at the next write
                     os.write(handle, line[written:])
@@ -43,16 +49,45 @@ class Ledger:
             if is_new:
                 durable.sync_folder(self.path.parent)
 
-    def _lines(self) -> list[bytes]:
-        if not self.path.exists():
-            return []
-        return [line for line in self.path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    def _read(self) -> tuple[list[dict[str, Any]], str, int]:
+        """The events, the chain's last link, and the length of all whole lines in bytes."""
+        content = self.path.read_bytes() if self.path.exists() else b""
+        *lines, rest = content.split(b"\n")
+        if _parsed(rest[:-1]) is not None:  # one byte more than a whole line: no kill leaves that
+            raise self._damaged(len(lines) + 1)
+        events, chain, chained = [], "", False
+        for number, line in enumerate(lines, start=1):
+            event = _parsed(line)
+            if event is None or not event.keys() >= _NEEDED:
+                raise self._damaged(number)
+            link = event.pop("chain", None)
+            if link is None and not chained and event.keys() <= _KNOWN:
+                chain = durable.digest_bytes(chain.encode() + line)
+            elif link == _link(chain, event) and _line({**event, "chain": link}) == line + b"\n":
+                chain, chained = link, True
+            else:
+                raise self._damaged(number)
+            events.append(event)
+        return events, chain, len(content) - len(rest)
 
-    def _event(self, number: int, line: bytes) -> dict[str, Any]:
-        try:
-            event = json.loads(line)
-            if isinstance(event, dict) and {"id", "event", "time"} <= event.keys():
-                return event
-        except ValueError:
-            pass
-        raise TrackingError(f"{self.path}, line {number} is damaged: take the file back from a copy, or mend the line")
+    def _damaged(self, number: int) -> TrackingError:
+        return TrackingError(
+            f"{self.path}, line {number} is damaged, or a line before it is missing: take the file back from a copy,"
+            f" or move it away (mv {NAME} {NAME}.damaged), and the champion stays and a new ledger begins"
+        )
+
+
+def _line(event: Mapping[str, Any]) -> bytes:
+    return json.dumps(event, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+
+def _link(chain: str, event: Mapping[str, Any]) -> str:
+    return durable.digest_bytes(chain.encode() + _line(event))
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None

@@ -81,12 +81,12 @@ def find_work(root: Path, force: bool, renew_extractor: bool = False) -> list[St
     if renew_extractor:  # and with it all that follows
         names = set(names) | {"reference"}
         names |= {stage.name for stage in stages if _follows(stage, names, stages)}
-    idle = [stage.name for stage in stages if stage.name not in names]
+    idle = [stage.name for stage in stages if stage.name not in names and not stage.always]
     if not names:
         get_run_logger().info("nothing changed since the last run")
     elif idle:
         get_run_logger().info(f"up to date: {', '.join(idle)}")
-    return [stage for stage in stages if stage.name in names]
+    return [stage for stage in stages if stage.name in names or stage.always]
 
 
 def _follows(stage: Stage, names: set[str], stages: list[Stage]) -> bool:

@@ -50,18 +50,22 @@ def pictures(root: Path) -> list[Path]:
     return [max(folder.glob("*.png")).relative_to(root) for folder in folders]
 
 
-def decision(root: Path) -> str | None:
-    """The gate's word in one line: "promote: ..."."""
-    path = root / "decision.json"
+def champion(root: Path) -> str | None:
+    """Who is champion, as the stage `register` found or left it in this run: in the registry, not in DVC's cache."""
+    state, decision = root / "champion.json", root / "decision.json"
+    path = state if state.exists() else decision
     if not path.exists():
         return None
-    told = json.loads(path.read_text())
-    return f"{told['outcome']}: {' '.join(told['reasons'])}"
+    try:
+        told = json.loads(path.read_text())
+        return str(told["text"] if path == state else f"{told['outcome']}: {' '.join(told['reasons'])}")
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{path.name} cannot be read: `python -m flows.stages register` writes it again"
 
 
 def markdown(settings: Settings) -> str:
     """The decision, MLflow where it is a server, and the pictures themselves: no browser follows a link to a file."""
-    lines = [f"**{markdown_text(told)}**" for told in [decision(settings.root)] if told]
+    lines = [f"**{markdown_text(told)}**" for told in [champion(settings.root)] if told]
     lines += [f"Compare the runs: <{settings.tracking_uri}>" if settings.served else "Compare the runs: `make ui`"]
     for path in pictures(settings.root):
         data = base64.b64encode((settings.root / path).read_bytes()).decode()
@@ -104,7 +108,7 @@ def show(settings: Settings) -> None:
         console.print(f"samples   {path}", highlight=False, soft_wrap=True)
     if (page := settings.root / "leaderboard.html").exists():
         console.print(f"page      {page.name}    (intervals, costs, samples, replays)", highlight=False)
-    console.print(f"champion  {decision(settings.root) or 'undecided'}", highlight=False, soft_wrap=True)
+    console.print(f"champion  {champion(settings.root) or 'undecided'}", highlight=False, soft_wrap=True)
     console.print("compare   make ui    (the runs side by side, in MLflow)", highlight=False)
 
 

@@ -1,18 +1,21 @@
-"""The package of a model: what is put into the registry, and the trial of what came out of it."""
+"""The package of a model: what is put into the registry, and the check and the trial of what came out of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows import tracking
 from flows.settings import Settings
+from genmodel import durable
 from genmodel.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import nn
 
 SERVED = Path(__file__).with_name("served.py")
+PACKAGE = "genmodel.package"  # a version's tag: the digest of its package
+_CURE = "take its folder in MLflow's artifacts back from a copy"
 _NEEDED = ("mlflow", "numpy", "torch")  # by the code in SERVED
 
 
@@ -32,6 +35,28 @@ def package(target: Path, sampler: "nn.Module", latent_dim: int, prior: str, bes
     config = {"latent_dim": latent_dim, "prior": prior, "image_size": images.shape[1]}
     requirements = [f"{name}=={version(name).partition('+')[0]}" for name in _NEEDED]  # a build is in no index
     tracking.save_package(target, sampler, codes, images, SERVED, config, requirements, beside)
+
+
+def digest(folder: Path) -> str:
+    """sha256 over the names and the contents of all files in `folder`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return durable.digest_json({path.relative_to(folder).as_posix(): durable.digest_file(path) for path in files})
+
+
+def verify(folder: Path, tags: Mapping[str, str], name: str) -> bool:
+    """ModelError, which calls it `name`, if the package in `folder` is not what was registered under these `tags`.
+
+    A version of before packages had digests has but that of its weights: False says that the rest is not verified.
+    """
+    known = tags.get(PACKAGE)
+    if known is not None:
+        if digest(folder) != known:
+            raise ModelError(f"{name} is damaged: its package is not the one that was registered; {_CURE}")
+        return True
+    weights = folder / "extra_files" / "weights.safetensors"
+    if not weights.exists() or durable.digest_file(weights) != tags.get("genmodel.weights"):
+        raise ModelError(f"{name} is damaged: its weights are not those that were registered; {_CURE}")
+    return False
 
 
 def try_out(folder: Path, name: str, settings: Settings, n: int = 4) -> str:

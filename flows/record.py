@@ -3,6 +3,7 @@
 import colorsys
 import csv
 import json
+import shlex
 import shutil
 import subprocess
 import uuid
@@ -108,6 +109,9 @@ class Training:
         }
         if state := git_commit(root):
             tags |= {"mlflow.source.git.commit": state[0], "genmodel.git_dirty": json.dumps(state[1])}
+            tags["genmodel.git_changed"] = json.dumps(changed_files(root))
+        else:
+            tags["genmodel.git"] = git_trouble(root)
         return {key: printable(value) for key, value in tags.items()}
 
 
@@ -260,6 +264,29 @@ def git_commit(root: Path) -> tuple[str, bool] | None:
     except (FileNotFoundError, subprocess.CalledProcessError):  # no git, no repository, no commit
         return None
     return commit, bool(changes)
+
+
+def changed_files(root: Path) -> list[str]:
+    """The names of files in `root` that differ from its commit; the last of a long list is "..."."""
+    names = _git(root, "diff", "--name-only", "--relative", "HEAD", "--", ".").splitlines()
+    return [*names[:40], "..."] if len(names) > 40 else names
+
+
+def git_trouble(root: Path) -> str:
+    """Why no commit of `root` is known, and what helps; empty where it is known."""
+    try:
+        _git(root, "rev-parse", "HEAD")
+    except FileNotFoundError:
+        return "git is not installed"
+    except subprocess.CalledProcessError as error:
+        said = " ".join(error.stderr.split())
+        if "dubious ownership" in said:
+            cure = f"git config --global --add safe.directory {shlex.quote(str(root))}"
+            return f"git refuses {root}, which belongs to another user: {cure}"
+        if "not a git repository" in said:
+            return f"{root} is in no git repository: git init, and commit"
+        return f"{root} has no commit yet: git commit" if "HEAD" in said else said[:300]
+    return ""
 
 
 def _git(root: Path, *arguments: str) -> str:

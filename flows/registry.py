@@ -1,20 +1,22 @@
 """The registry of models: equal weights are one version; aliases say which one is champion, candidate, previous.
 
-python -m flows.registry rollback | history | lineage VERSION
+python -m flows.registry history | rollback | retire | lineage VERSION | files VERSION DIR | verify VERSION
 """
 
 import argparse
 import contextlib
 import os
+import shutil
+import socket
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.card import Card
-from flows.packaging import package, try_out
+from flows.packaging import PACKAGE, digest, package, try_out, verify
+from flows.scratch import scratch
 from flows.settings import Settings
 from flows.tracking import Tracker, fetch
 from genmodel import durable
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
+_ALL_RUNS = 3  # mlflow.entities.ViewType.ALL: deleted ones, too, until `mlflow gc`
+_MADE_BY = "genmodel.made_by"  # a logged model's tag: the mark of the project that makes it
 _DESCRIPTION = """Turns latent codes into images. A version is one trained model; `champion` is the one in use.
 
 ```python
@@ -56,58 +60,85 @@ class Registry:
     """The versions of the project's registered model in the tracker's MLflow."""
 
     def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
+        self.tracker = tracker
         self._name = tracker.settings.registered_name
 
     def register(
-        self, folder: Path, report: Mapping[str, Any], sampler: "nn.Module", latent_dim: int, prior: str, card: Card
+        self,
+        folder: Path,
+        report: Mapping[str, Any],
+        sampler: "nn.Module",
+        latent_dim: int,
+        prior: str,
+        card: Card,
+        kept: Sequence[Path] = (),
     ) -> Version:
         """Register the finished model in `folder`, once for equal weights. Its training must have a run.
 
         `sampler` and `prior` are what flows.packaging.package takes; beside it lie weights.safetensors, config.json,
-        report.json and card.md. The card is shown as the version's description.
+        report.json, card.md and the files `kept`. The card is shown as the version's description.
         """
         described = read_config(folder)
-        with self._tracker.talking() as (client, experiment_id), self._tracker.locked("registry"):
-            query = f"name = '{self._name}' and tags.`genmodel.weights` = '{described['weights']}'"
-            if known := client.search_model_versions(query):
-                return _version(known[0])
-            run = self._tracker.run(described["fingerprint"])
-            tags = {
-                "genmodel.name": described["name"],
-                "genmodel.fingerprint": described["fingerprint"],
-                "genmodel.weights": described["weights"],
-                "genmodel.family": described["config"]["family"],
-                "genmodel.data": run.data.tags["genmodel.data"],
-                **{
-                    f"eval.{name}": f"{float(value):.6g}"
-                    for name, value in report["figures"].items()
-                    if value is not None
-                },
-                **card.tags,
-            }
-            model = client.create_logged_model(experiment_id, described["name"], run.info.run_id, tags)
-            with tempfile.TemporaryDirectory() as scratch:
-                told, packed = Path(scratch) / "report.json", Path(scratch) / "model"
+        weights = folder / "weights.safetensors"
+        with self.tracker.talking() as (client, experiment_id), self.tracker.locked("registry"):
+            if known := self._only(client, described["weights"]):
+                return known
+            self._remove_half_made(client, experiment_id)
+            run = self.tracker.run(described["fingerprint"])
+            needed = 5 * weights.stat().st_size + (4 << 20)  # graph and weights, here and in the artifacts
+            with scratch(self.tracker.settings.root, needed) as place:
+                told, packed = place / "report.json", place / "model"
                 durable.write_json(told, report)
-                files = card.write(Path(scratch) / "card")
-                beside = [folder / "weights.safetensors", folder / "config.json", told, *files]
-                package(packed, sampler, latent_dim, prior, beside)
+                files = card.write(place / "card")
+                package(packed, sampler, latent_dim, prior, [weights, folder / "config.json", told, *files, *kept])
+                tags = {**_tags(described, report, run.data.tags), **card.tags, PACKAGE: digest(packed)}
+                marked = {**tags, _MADE_BY: self._mark()}
+                model = client.create_logged_model(experiment_id, described["name"], run.info.run_id, marked)
                 client.log_model_artifacts(model.model_id, str(packed))
-                client.log_artifacts(run.info.run_id, str(Path(scratch) / "card"), "card")
+                client.log_artifacts(run.info.run_id, str(place / "card"), "card")
             client.finalize_logged_model(model.model_id, "READY")
             if not client.search_registered_models(f"name = '{self._name}'"):
                 client.create_registered_model(self._name, description=_DESCRIPTION.format(name=self._name))
             source, shown = f"models:/{model.model_id}", card.described(run.info.run_id)
-            return _version(
-                client.create_model_version(
-                    self._name, source, run.info.run_id, tags, description=shown, model_id=model.model_id
-                )
+            made = client.create_model_version(
+                self._name, source, run.info.run_id, tags, description=shown, model_id=model.model_id
             )
+            return self._only(client, described["weights"]) or _version(made)
+
+    def _only(self, client: Any, weights: str) -> Version | None:
+        """The version of these weights, the oldest; twins that nobody points to are removed.
+
+        Two machines that share a server may both find none and both make one: the lock is a project's.
+        """
+        found = client.search_model_versions(f"name = '{self._name}' and tags.`genmodel.weights` = '{weights}'")
+        if not found:
+            return None
+        oldest, *twins = sorted(found, key=lambda version: int(version.version))
+        used = set(client.search_registered_models(f"name = '{self._name}'")[0].aliases.values()) if twins else set()
+        for twin in (twin for twin in twins if str(twin.version) not in {str(number) for number in used}):
+            with contextlib.suppress(TrackingError), self.tracker.talking():  # its own maker may have been quicker
+                client.delete_model_version(self._name, twin.version)
+                client.delete_logged_model(twin.model_id)
+        return _version(oldest)
+
+    def _remove_half_made(self, client: Any, experiment_id: str) -> None:
+        """Remove logged models that a killed registration of this project has left: it holds the lock no more.
+
+        They are known by a mark of ours: what others are making is never touched.
+        """
+        query = f"tags.`{_MADE_BY}` = '{self._mark()}'"
+        for model in client.search_logged_models([experiment_id], query):
+            if str(model.status) != "READY":
+                client.delete_logged_model(model.model_id)
+
+    def _mark(self) -> str:
+        """Whoever holds this lock file on this machine is the only one that makes models of this mark."""
+        lock = (self.tracker.settings.root / "mlflow.db.registry").stat()
+        return durable.digest_json([socket.gethostname(), lock.st_dev, lock.st_ino])[:16]
 
     def version(self, alias: str) -> Version | None:
         """The version with an alias (CHAMPION, CANDIDATE, PREVIOUS), or None."""
-        with self._tracker.talking() as (client, _):
+        with self.tracker.talking() as (client, _):
             found = client.search_registered_models(f"name = '{self._name}'")
             if not found or alias not in found[0].aliases:
                 return None
@@ -117,7 +148,7 @@ class Registry:
         """The version with a number, or None."""
         if not number.isdecimal():
             return None
-        with self._tracker.talking() as (client, _):
+        with self.tracker.talking() as (client, _):
             found = client.search_model_versions(f"name = '{self._name}' and version_number = {number}")
             return _version(found[0]) if found else None
 
@@ -130,34 +161,66 @@ class Registry:
             )
         return version
 
+    @contextlib.contextmanager
+    def package(self, version: Version) -> Iterator[Path]:
+        """The package of a version in a folder for the time; ModelError if it is not what was registered.
+
+        Nothing of it has run by then. TrackingError where MLflow does not give it, which says nothing about the model.
+        """
+        with scratch(self.tracker.settings.root) as folder:
+            with self.tracker.talking() as (client, _):
+                source = client.get_model_version_download_uri(self._name, version.number)
+                fetch(source, folder, self.tracker.settings)
+            self._verify(folder, version)
+            yield folder
+
+    def verify(self, version: Version) -> bool:
+        """ModelError if a version's package is damaged; False if it is so old that only its weights are verified."""
+        with self.package(version) as folder:
+            return self._verify(folder, version)
+
+    def _verify(self, folder: Path, version: Version) -> bool:
+        return verify(folder, version.tags, f"version {version.number} of {self._name}")
+
     def download(self, version: Version, folder: Path) -> None:
-        """Fetch weights.safetensors, config.json, report.json and the card of a version into `folder`."""
-        with self._tracker.talking() as (client, _):
-            source = client.get_model_version_download_uri(self._name, version.number)
-            fetch(f"{source.rstrip('/')}/extra_files", folder, self._tracker.settings)
+        """Fetch weights.safetensors, config.json, report.json, the card and what else is kept of a version."""
+        with self.package(version) as package:
+            shutil.copytree(package / "extra_files", folder, dirs_exist_ok=True)
 
     def try_out(self, version: Version) -> str:
         """Fetch a version, load it as anyone would and draw images with it; returns what it did in words.
 
-        ModelError if that fails; TrackingError where MLflow does not give it, which says nothing about the model.
+        ModelError if that fails, or if its package is not what was registered; TrackingError where MLflow does not give
+        it, which says nothing about the model.
         """
-        with self._tracker.talking() as (client, _), tempfile.TemporaryDirectory() as scratch:
-            source = client.get_model_version_download_uri(self._name, version.number)
-            fetch(source, Path(scratch), self._tracker.settings)
-            return try_out(Path(scratch), f"version {version.number} of {self._name}", self._tracker.settings)
+        with self.package(version) as folder:
+            return try_out(folder, f"version {version.number} of {self._name}", self.tracker.settings)
 
     def run_tags(self, version: Version) -> dict[str, str]:
-        """The tags of the run that a version comes from: commit, data, training."""
-        with self._tracker.talking() as (client, _):
-            return dict(client.get_run(version.run_id).data.tags)
+        """The tags of the run that a version comes from: commit, data, training; none if the run is gone."""
+        with self.tracker.talking() as (client, experiment_id):
+            query = f"attributes.run_id = '{version.run_id}'"
+            found = client.search_runs([experiment_id], query, _ALL_RUNS)
+            return dict(found[0].data.tags) if found else {}
+
+    def has_runs(self, fingerprints: Iterable[str]) -> bool:
+        """Whether each of these trainings has a whole run here, whose outcome was told."""
+        with self.tracker.talking() as (client, experiment_id):
+            told = "attributes.status = 'FINISHED' and tags.`genmodel.outcome` != 'trained'"
+            queries = [f"{told} and tags.`genmodel.fingerprint` = '{each}'" for each in fingerprints]
+            return all(client.search_runs([experiment_id], query, max_results=1) for query in queries)
 
     def set_alias(self, alias: str, number: str) -> None:
-        with self._tracker.talking() as (client, _):
+        with self.tracker.talking() as (client, _):
             client.set_registered_model_alias(self._name, alias, number)
+
+    def drop_alias(self, alias: str) -> None:
+        with self.tracker.talking() as (client, _):
+            client.delete_registered_model_alias(self._name, alias)
 
     def tag(self, number: str, tags: Mapping[str, str | None]) -> None:
         """Set tags of a version; None takes one away."""
-        with self._tracker.talking() as (client, _):
+        with self.tracker.talking() as (client, _):
             for key, value in tags.items():
                 if value is None:
                     client.delete_model_version_tag(self._name, number, key)
@@ -167,13 +230,32 @@ class Registry:
     @contextlib.contextmanager
     def promotion(self) -> Iterator[None]:
         """Hold the right to decide who is champion (flows/champion.py). MLflow has no such lock."""
-        with self._tracker.locked("promotion"):
+        with self.tracker.locked("promotion"):
             yield
 
 
 def _version(found: Any) -> Version:
     """Of MLflow's ModelVersion."""
     return Version(str(found.version), found.run_id, dict(found.tags))
+
+
+def _tags(described: Mapping[str, Any], report: Mapping[str, Any], run: Mapping[str, str]) -> dict[str, str]:
+    """Of a version: what it is and where it comes from, so that its run is not needed for that, and its figures."""
+    origin = {
+        "genmodel.commit": run.get("mlflow.source.git.commit"),
+        "genmodel.git_changed": run.get("genmodel.git_changed"),
+        "genmodel.git": run.get("genmodel.git"),
+    }
+    figures = {f"eval.{name}": f"{float(value):.6g}" for name, value in report["figures"].items() if value is not None}
+    return {
+        "genmodel.name": described["name"],
+        "genmodel.fingerprint": described["fingerprint"],
+        "genmodel.weights": described["weights"],
+        "genmodel.family": described["config"]["family"],
+        "genmodel.data": run["genmodel.data"],
+        **{key: value for key, value in origin.items() if value is not None},
+        **figures,
+    }
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -194,8 +276,14 @@ def _parser() -> argparse.ArgumentParser:
     rollback.add_argument("--reason", default="no reason given", help="for the ledger")
     history = commands.add_parser("history", help="who was champion when and why")
     history.add_argument("--all", action="store_true", help="decisions that changed nothing, too")
+    retire = commands.add_parser("retire", help="take the champion away: the next sound model begins a new line")
+    retire.add_argument("--reason", default="no reason given", help="for the ledger")
     lineage = commands.add_parser("lineage", help="what a version was made of, and the commands that restore it")
-    lineage.add_argument("version", help="its number, or an alias as champion")
+    verify = commands.add_parser("verify", help="whether a version's package is what was registered")
+    files = commands.add_parser("files", help="write the settings, dvc.lock and data.dvc that a version was made with")
+    for command in (lineage, verify, files):
+        command.add_argument("version", help="its number, or an alias as champion")
+    files.add_argument("folder", type=Path, help="where to; files of these names there are replaced")
     return parser
 
 

@@ -5,6 +5,7 @@ To import Prefect and start its server takes ten times as long as DVC's answer t
 
 import argparse
 import os
+import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +14,11 @@ from zoneinfo import ZoneInfo
 
 from flows import outcome, versioning
 from flows.settings import Settings
+from flows.versioning import Stage
 from genmodel.cli import user_errors
-from genmodel.errors import VersioningError
+from genmodel.errors import GenmodelError, VersioningError
+
+REGISTER = "python -m flows.stages register"  # as in dvc.yaml
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,25 +29,38 @@ def main(argv: list[str] | None = None) -> int:
         if options.serve:
             serve(settings)
             return 0
-        if (
-            options.force
-            or options.renew_extractor
-            or os.environ.get("PREFECT_API_URL")
-            or not nothing_to_run(settings)
-        ):
+        asked = options.force or options.renew_extractor or os.environ.get("PREFECT_API_URL")
+        always = None if asked else nothing_to_run(settings)
+        if always is None:
             _run(settings, options.force, options.renew_extractor)
         else:
             print("nothing changed since the last run")
+            for stage in always:
+                _run_here(stage, settings)
         outcome.show(settings)
     return 0
 
 
-def nothing_to_run(settings: Settings) -> bool:
-    """Whether data and stages are as dvc.lock has them. What DVC cannot tell now, the flow finds out and explains."""
+def nothing_to_run(settings: Settings) -> list[Stage] | None:
+    """The stages that always run, where data and all other stages are as dvc.lock has them; else None.
+
+    What DVC cannot tell now, the flow finds out and explains.
+    """
     try:
-        return versioning.is_up_to_date(settings.root)
+        return versioning.idle(settings.root)
     except VersioningError:
-        return False
+        return None
+
+
+def _run_here(stage: Stage, settings: Settings) -> None:
+    """Run a stage that always runs without Prefect; our own, which asks the registry, in this process."""
+    if stage.command == REGISTER:
+        from flows.register import register
+
+        settings.apply()
+        register(settings)
+    elif subprocess.run(versioning.repro_command(stage.name), cwd=settings.root).returncode:
+        raise GenmodelError(f"{stage.name} failed: see above")
 
 
 def _run(settings: Settings, force: bool, renew_extractor: bool) -> None:

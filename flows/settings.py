@@ -86,7 +86,7 @@ class Settings:
         os.environ.update(self.environment)
 
 
-def experiment(environ: Mapping[str, str]) -> str | None:
+def experiment(environ: Mapping[str, str] = os.environ) -> str | None:
     """The name of the experiment that this process is a part of (`dvc exp run`), or the commit that it varies.
 
     Experiments are trained, judged and compared; they never become versions or champions. None outside of one.

@@ -4,31 +4,20 @@ python -m flows.stages reference | train MODEL | evaluate MODEL | compare | regi
 """
 
 import argparse
-import json
 import os
 import sys
-import tempfile
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from flows import outcome, versioning
-from flows.current import current_model, identity_of
-from flows.origin import Origin
+from flows import versioning
+from flows.current import current_model, identity_of, read_report
 from flows.record import DataVersion, Training
 from flows.settings import Settings
 from genmodel import durable
 from genmodel.cli import choose_device, user_errors, whole_block
-from genmodel.config import Params, read_params
-from genmodel.errors import EvaluationError
+from genmodel.config import read_params
 from genmodel.fits import check_fits
-from genmodel.folder import check_files, read_config
-
-if TYPE_CHECKING:
-    from flows.card import Card
-    from flows.registry import Registry, Version
-    from flows.tracking import Tracker
-    from genmodel.models.base import GenerativeModel
+from genmodel.folder import check_files
 
 DATA, MODELS, RUNS, REFERENCE = Path("data"), Path("models"), Path("runs"), Path("reference")
 REPORTS, FIGURES = Path("reports"), Path("figures")
@@ -126,7 +115,7 @@ def compare(settings: Settings) -> None:
     from genmodel.evaluation import leaderboard, page
 
     params = read_params(PARAMS)
-    reports = [_report(name, current_model(name, params).fingerprint) for name in params.models]
+    reports = [read_report(name, current_model(name, params).fingerprint) for name in params.models]
     for name in params.models:  # the page shows their pictures
         check_files(MODELS / name, name)
     frame = leaderboard.leaderboard(reports, one_ranking=True)
@@ -140,110 +129,9 @@ def compare(settings: Settings) -> None:
 
 def register(settings: Settings) -> None:
     """The best model becomes a registered version; the gate says whether it is the new champion."""
-    from flows.champion import Promotions
-    from flows.ledger import Ledger
-    from flows.registry import Registry
-    from flows.tracking import Tracker
-    from genmodel.evaluation.gate import as_markdown, decide
-    from genmodel.evaluation.leaderboard import read_ranking
-    from genmodel.export import prior_of
-    from genmodel.saved import Sampler, load_model
+    from flows import register
 
-    params = read_params(PARAMS)
-    if not RANKING.exists():
-        raise EvaluationError(f"{RANKING} is missing: run `dvc repro compare` first")
-    reports = [_report(name, current_model(name, params).fingerprint) for name in params.models]
-    names = [str(name) for name in read_ranking(RANKING, reports)["model"]]
-    best = names[0]
-    report = _report(best)
-    model, about = load_model(MODELS / best)
-    tracker, data = Tracker(settings), _data_version(settings)
-    for name in names:
-        run_id = tracker.restore(MODELS / name, data, RUNS)
-        tracker.attach(run_id, sorted(LEADERBOARD.parent.glob("leaderboard.*")), "leaderboard")
-    registry = Registry(tracker)
-    card = _card(settings, model, about, report, data)
-    version = registry.register(MODELS / best, report, Sampler(model), model.latent_dim, prior_of(model), card)
-    decision = Promotions(registry, Ledger(settings.root)).settle(
-        version,
-        request={"report": report, "rule": asdict(params.gate)},
-        judge=lambda champion: decide(report, _champion_report(registry, champion, report, params), params.gate),
-    )
-    verdict = "rejected" if decision["outcome"] == "reject" else decision["outcome"]
-    _tell_outcomes(tracker, registry, names, verdict)
-    durable.write_text(DECISION.with_suffix(".md"), as_markdown(decision))
-    durable.write_json(DECISION, decision)
-    print(f"{decision['outcome']}: {' '.join(decision['reasons'])}")
-
-
-def _tell_outcomes(tracker: "Tracker", registry: "Registry", names: list[str], verdict: str) -> None:
-    """Tag each run of the leaderboard, best first, with what became of its model; the champion was promoted."""
-    from flows.registry import CHAMPION
-
-    champion = registry.version(CHAMPION)
-    for place, report in enumerate(map(_report, names)):
-        is_champion = champion is not None and champion.tags["genmodel.weights"] == report["weights"]
-        outcome = "promoted" if is_champion else verdict if place == 0 else "outranked"
-        tracker.set_outcome(report["fingerprint"], outcome)
-
-
-def _card(
-    settings: Settings, model: "GenerativeModel", about: dict[str, Any], report: dict[str, Any], data: DataVersion
-) -> "Card":
-    """What the registry shows of the best model; `about` is its config.json."""
-    from flows.card import Card
-
-    name = about["name"]
-    lock = settings.root / "dvc.lock"
-    locked = versioning.outs(lock.read_text()).get(f"{MODELS}/{name}") if lock.exists() else None
-    grids = sorted((MODELS / name / "samples").glob("*.png"))
-    return Card(
-        about=about,
-        report=report,
-        data={"source": data.source, "images": data.images, "classes": data.classes, "digest": f"`{data.digest}`"},
-        cost={
-            **outcome.costs(settings.root).get(name, {}),
-            "parameters": sum(weight.numel() for weight in model.parameters()),
-            "bytes of weights": (MODELS / name / "weights.safetensors").stat().st_size,
-        },
-        licence=Origin.of_data(settings.root).licences,
-        grid=grids[-1] if grids else None,
-        tags={"genmodel.model": locked} if locked else {},
-    )
-
-
-def _champion_report(
-    registry: "Registry", champion: "Version | None", candidate: dict[str, Any], params: Params
-) -> dict[str, Any] | None:
-    """The champion judged again, under today's conditions: its figures of old may have been made under others."""
-    from genmodel.data.block import Block
-    from genmodel.evaluation.reference import Reference
-    from genmodel.evaluation.report import evaluate
-
-    if champion is None:
-        return None
-    with tempfile.TemporaryDirectory() as scratch:
-        registry.download(champion, Path(scratch))
-        told: dict[str, Any] = json.loads((Path(scratch) / "report.json").read_text())
-        if told["weights"] == candidate["weights"]:
-            return told
-        block, real = Block.open(DATA), Reference.open(REFERENCE)
-        judged, _ = evaluate(Path(scratch), block, real, params.evaluation, choose_device(), cache=FEATURES)
-        return judged.as_dict()
-
-
-def _report(name: str, fingerprint: str | None = None) -> dict[str, Any]:
-    """The report of models/NAME as `evaluate` wrote it, of the training `fingerprint` where one is named.
-
-    EvaluationError if it is damaged or another model's.
-    """
-    path, fix = REPORTS / f"{name}.json", f"run `dvc repro -f -s evaluate@{name}` first"
-    report = durable.read_sealed(path, EvaluationError, fix)
-    if (report["name"], report["weights"]) != (name, read_config(MODELS / name)["weights"]):
-        raise EvaluationError(f"{path} is of another model than {MODELS / name}: {fix}")
-    if fingerprint is not None and report.get("fingerprint") != fingerprint:
-        raise EvaluationError(f"{path} is of another training than {MODELS / name}: {fix}")
-    return report
+    register.register(settings)
 
 
 def _data_version(settings: Settings) -> DataVersion:

@@ -36,6 +36,7 @@ class Stage:
     description: str
     deadline: float | None  # seconds it may take: meta.deadline_minutes
     tags: tuple[str, ...]  # meta.tags: what it uses up while it runs, as "gpu"
+    always: bool = False  # `always_changed`: run whatever DVC has cached
 
 
 def graph(root: Path) -> list[Stage]:
@@ -45,9 +46,12 @@ def graph(root: Path) -> list[Stage]:
 
 
 def changed(root: Path) -> set[str]:
-    """The names of the stages that `dvc repro` would look at anew: what has changed, and all that follows from it."""
+    """The names of the stages that `dvc repro` would look at anew: what has changed, and all that follows from it.
+
+    Not those that are run always, unless something of theirs has changed.
+    """
     with _repo(root) as repo:
-        status = repo.status()
+        status = {name: found for name, found in repo.status().items() if found != ["always changed"]}
         found = {stage.name for stage in repo.index.graph if stage.addressing in status and not stage.is_data_source}
         for stage in _stages(repo):
             if not found.isdisjoint(stage.needs):
@@ -55,10 +59,12 @@ def changed(root: Path) -> set[str]:
         return found
 
 
-def is_up_to_date(root: Path) -> bool:
-    """Whether data/ is what data.dvc says and `dvc repro` would run nothing but what it always runs."""
+def idle(root: Path) -> list[Stage] | None:
+    """The stages that always run, where data/ is what data.dvc says and nothing else must; None where something must."""
     with _repo(root) as repo:
-        return is_versioned(root) and all(reasons == ["always changed"] for reasons in repo.status().values())
+        if not is_versioned(root) or any(reasons != ["always changed"] for reasons in repo.status().values()):
+            return None
+        return [stage for stage in _stages(repo) if stage.always]
 
 
 def _stages(repo: "Repo") -> list[Stage]:
@@ -74,6 +80,7 @@ def _stages(repo: "Repo") -> list[Stage]:
             description=stage.desc or "",
             deadline=_deadline(stage.name, stage.meta),
             tags=tuple(str(tag) for tag in (stage.meta or {}).get("tags", ())),
+            always=bool(stage.always_changed),
         )
         for stage in order
         if not stage.is_data_source

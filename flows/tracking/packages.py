@@ -1,11 +1,11 @@
 """The package of a model: fetched, written, loaded."""
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.scratch import scratch
 from flows.settings import Settings
 from genmodel import durable
 
@@ -18,8 +18,8 @@ def fetch(uri: str, folder: Path, settings: Settings) -> None:
     """Copy the files under an artifact URI into `folder`, each whole or not at all."""
     from mlflow.artifacts import download_artifacts
 
-    with tempfile.TemporaryDirectory() as scratch:
-        fetched = download_artifacts(artifact_uri=uri, dst_path=scratch, tracking_uri=settings.tracking_uri)
+    with scratch(settings.root) as place:
+        fetched = download_artifacts(artifact_uri=uri, dst_path=str(place), tracking_uri=settings.tracking_uri)
         for path in (path for path in Path(fetched).rglob("*") if path.is_file()):
             durable.write_bytes(folder / path.relative_to(fetched), path.read_bytes())
 

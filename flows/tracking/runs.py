@@ -1,7 +1,6 @@
 """The project's runs in MLflow, one a training."""
 
 import contextlib
-import fcntl
 import sqlite3
 import tempfile
 import time
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from flows import record
+from flows import locks, record
 from flows.record import DataVersion, Row, Training
 from flows.settings import Settings
 from flows.tracking.store import connect, explain
@@ -84,9 +83,9 @@ class Tracker:
         grids = {images_seen: path for images_seen, path in grids.items() if images_seen > sent.samples}
         self.log_rows(sent.run_id, rows)
         if grids:
-            with self.talking() as (client, _), tempfile.TemporaryDirectory() as scratch:
-                record.write_logged_images(grids, sent.run_id, Path(scratch))
-                client.log_artifacts(sent.run_id, scratch, "images")
+            with self.talking() as (client, _), tempfile.TemporaryDirectory() as drawn:
+                record.write_logged_images(grids, sent.run_id, Path(drawn))
+                client.log_artifacts(sent.run_id, drawn, "images")
                 tags = [RunTag("mlflow.loggedImages", "True"), RunTag(_GRIDS, str(max(grids)))]
                 client.log_batch(sent.run_id, tags=tags, synchronous=True)
         last = max([sent.images_seen, *(row.images_seen for row in rows)])
@@ -160,8 +159,7 @@ class Tracker:
     @contextlib.contextmanager
     def locked(self, what: str) -> Iterator[None]:
         """Hold a lock of this project, also against other threads; not twice by the same one."""
-        with (self.settings.root / f"mlflow.db.{what}").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with locks.held(self.settings.root / f"mlflow.db.{what}"):
             yield
 
     def _find(self, fingerprint: str) -> "list[Run]":

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from genmodel.config import GateConfig
 from genmodel.errors import IncomparableError
-from genmodel.evaluation.names import figure_names
 
 Outcome = Literal["promote", "reject", "inconclusive"]
 
@@ -43,17 +42,22 @@ class Decision:
         return replace(checked, outcome="reject", reasons=[*self.reasons, check.says])
 
 
-def decide(candidate: dict[str, Any], champion: dict[str, Any] | None, config: GateConfig) -> Decision:
+def decide(
+    candidate: dict[str, Any], champion: dict[str, Any] | None, config: GateConfig, obstacle: str = ""
+) -> Decision:
     """Weigh two reports (Report.as_dict) by their Frechet distance, where less is better.
 
     A candidate with a figure that is no number, with a finding of health, or beyond a guardrail, is rejected. Else, in
-    this order: without a champion it is promoted; the champion's own weights are inconclusive ("unchanged"), whatever
-    the conditions; reports of unlike conditions raise IncomparableError; a champion whose figure is no number gives
-    way; a relative difference up to `config.margin`, or intervals that overlap, are inconclusive; beyond, the lower
-    distance wins.
+    this order: an `obstacle`, which says why the champion cannot be judged beside it, is inconclusive (`champion` is
+    then its name, weights and figures, as far as they are known); without a champion it is promoted; the champion's own
+    weights are inconclusive ("unchanged"), whatever the conditions; reports of unlike conditions raise
+    IncomparableError; a champion whose figure is no number gives way; a relative difference up to `config.margin`, or
+    intervals that overlap, are inconclusive; beyond, the lower distance wins.
     """
+    from genmodel.evaluation.names import figure_names  # torch: who only shows a decision need not wait for it
+
     figure = figure_names(candidate["conditions"]["extractor"]["name"]).frechet
-    outcome, reason = _weigh(candidate, champion, figure, config)
+    outcome, reason = _weigh(candidate, champion, figure, config, obstacle)
     decision = Decision(
         outcome=outcome,
         reasons=[reason],
@@ -69,7 +73,7 @@ def decide(candidate: dict[str, Any], champion: dict[str, Any] | None, config: G
 
 
 def _weigh(
-    candidate: dict[str, Any], champion: dict[str, Any] | None, figure: str, config: GateConfig
+    candidate: dict[str, Any], champion: dict[str, Any] | None, figure: str, config: GateConfig, obstacle: str
 ) -> tuple[Outcome, str]:
     broken = [f"{key} is {value}" for key, value in candidate["figures"].items() if not _is_number(value)]
     if broken:
@@ -77,8 +81,10 @@ def _weigh(
     if candidate.get("health"):
         return "reject", f"{candidate['name']} is sick: {' '.join(candidate['health'])}"
     mine = float(candidate["figures"][figure])
+    if obstacle:
+        return "inconclusive", obstacle
     if champion is None:
-        return "promote", f"There is no champion yet: {figure} {mine:g} of {candidate['name']}."
+        return "promote", f"There was no champion: {figure} {mine:g} of {candidate['name']}."
     if candidate["weights"] == champion["weights"]:
         return "inconclusive", f"Unchanged: the weights of {candidate['name']} are the champion's own."
     _check_comparable(candidate, champion)
@@ -170,5 +176,10 @@ def as_markdown(told: dict[str, Any]) -> str:
     words = {True: "passed", False: "**failed**", None: "not held"}
     lines += ["", "## Guardrails", ""]
     lines += [f"- {check['name']}: {words[check['passed']]}. {check['says']}" for check in told["checks"]]
-    lines += ["", "## Rule", "", "`gate` of params.yaml: " + ", ".join(f"{k} {v}" for k, v in told["rule"].items())]
+    lines += [
+        "",
+        "## Rule",
+        "",
+        "`gate` of params.yaml: " + ", ".join(f"{k} {v}" for k, v in sorted(told["rule"].items())),
+    ]
     return "\n".join(lines) + "\n"

@@ -157,8 +157,8 @@ def test_dvc_repro_and_the_flow_leave_the_same_lock(by_dvc: Clone, by_flow: Clon
     assert lock["stages"].keys() == {"reference", "compare", "register"} | {
         f"{stage}@{name}" for stage in ("train", "evaluate") for name in MODELS
     }
-    outs = {out["path"] for stage in lock["stages"].values() for out in stage["outs"] if out["md5"]}
-    assert {"models/dcgan", "models/vae", "reference", "ranking.csv", "decision.json", "decision.md"} <= outs
+    outs = {out["path"] for stage in lock["stages"].values() for out in stage.get("outs", ()) if out["md5"]}
+    assert {"models/dcgan", "models/vae", "reference", "ranking.csv"} <= outs
 
 
 def test_a_clone_makes_the_committed_data_to_the_byte(by_dvc: Clone, by_flow: Clone) -> None:
@@ -176,7 +176,7 @@ def ran(told: str) -> list[str]:
 
 def test_a_second_repro_runs_nothing(by_dvc: Clone) -> None:
     assert len(ran(by_dvc.told[0])) == 7
-    assert ran(by_dvc.told[1]) == []
+    assert ran(by_dvc.told[1]) == ["register"], "which is always asked"
     assert by_dvc.locks[1] == by_dvc.locks[0]
 
 

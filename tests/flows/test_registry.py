@@ -93,7 +93,9 @@ def test_anyones_mlflow_loads_the_champion_without_pickle(
     again = Registry(Tracker(settings)).register(folder, report, painter, 4, "normal", card(folder, report))
     assert again == version == registry.find("1") == registry.numbered("1")
     assert (version.number, version.run_id) == ("1", run_id)
-    assert version.tags == {
+    tags = dict(version.tags)
+    assert len(tags.pop("genmodel.package")) == 64 and "git repository" in tags.pop("genmodel.git")
+    assert tags == {
         "genmodel.name": "small-vae",
         "genmodel.fingerprint": training.fingerprint,
         "genmodel.weights": report["weights"],
@@ -173,7 +175,7 @@ def test_a_version_that_does_not_generate_is_told_from_one_that_does(
     (program,) = (settings.root / "mlartifacts").rglob("model.pt2")
     whole = program.read_bytes()
     program.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ModelError, match="version 1 of genmodel does not load and generate") as caught:
+    with pytest.raises(ModelError, match="version 1 of genmodel is damaged: its package is not the one") as caught:
         registry.try_out(version)
     assert "\n" not in str(caught.value)
     program.unlink()
@@ -187,3 +189,77 @@ def test_a_model_that_paints_one_value_does_not_generate(settings: Settings, tmp
     package(tmp_path / "blank", Blank().eval(), 4, "normal", [])
     with pytest.raises(ModelError, match="it generates blank images: all their values are 7"):
         try_out(tmp_path / "blank", "it", settings)
+
+
+def test_the_package_is_checked_before_anything_of_it_runs(
+    settings: Settings, training: Training, tmp_path: Path
+) -> None:
+    """A flipped graph, replaced code, and weights exchanged together with the config that names them."""
+    tracker = Tracker(settings)
+    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    tracker.begin(training, 1000)
+    registry = Registry(tracker)
+    version = registry.register(folder, report, painter, 4, "normal", card(folder, report))
+    (program,) = (settings.root / "mlartifacts").rglob("model.pt2")
+    package = program.parent.parent
+    other, _, _ = finished(training, tmp_path / "other", seed=1)
+    ran = tmp_path / "ran"
+    changes: list[dict[Path, bytes]] = [
+        {program: _flipped(program)},
+        {package / "served.py": f"open({str(ran)!r}, 'w')\n".encode()},
+        {package / "extra_files" / n: (other / n).read_bytes() for n in ("weights.safetensors", "config.json")},
+        {package / "extra_files/report.json": b"{}"},
+        {package / "more.py": b""},
+    ]
+    for change in changes:
+        whole = {path: path.read_bytes() if path.exists() else None for path in change}
+        for path, content in change.items():
+            path.write_bytes(content)
+        for look in (registry.try_out, registry.verify, lambda it: registry.download(it, tmp_path / "fetched")):
+            with pytest.raises(ModelError, match="version 1 of genmodel is damaged: its package is not the one"):
+                look(version)
+        assert not ran.exists() and not (tmp_path / "fetched").exists()
+        for path, before in whole.items():
+            path.unlink() if before is None else path.write_bytes(before)
+    assert registry.verify(version)
+    assert not list(settings.root.glob("mlflow.db.scratch-*"))
+
+    registry.tag("1", {"genmodel.package": None})  # as of before: the weights alone are known
+    old = registry.find("1")
+    assert not registry.verify(old)
+    weights = package / "extra_files/weights.safetensors"
+    weights.write_bytes(_flipped(weights))
+    with pytest.raises(ModelError, match="its weights are not those that were registered"):
+        registry.verify(old)
+
+
+def _flipped(path: Path) -> bytes:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    return bytes(content)
+
+
+def test_twins_of_another_machine_and_half_made_models_are_removed(
+    settings: Settings, training: Training, tmp_path: Path
+) -> None:
+    tracker = Tracker(settings)
+    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    run_id = tracker.begin(training, 1000).run_id
+    registry = Registry(tracker)
+    with tracker.talking() as (client, experiment), tracker.locked("registry"):
+        mine = client.create_logged_model(experiment, "mine", run_id, {"genmodel.made_by": registry._mark()})
+        foreign = client.create_logged_model(experiment, "foreign", run_id, {"genmodel.made_by": "another"})
+    original, twin = client.create_model_version, []
+
+    def slow(*arguments: Any, **named: Any) -> Any:  # another machine is quicker, between our search and our creation
+        other = client.create_logged_model(experiment, "other", run_id, dict(arguments[3]))
+        twin.append(original("genmodel", "file:///nowhere", run_id, arguments[3], model_id=other.model_id))
+        return original(*arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "create_model_version", slow)
+        version = registry.register(folder, report, painter, 4, "normal", card(folder, report))
+    assert version.number == str(twin[0].version) == "1"
+    assert [str(found.version) for found in client.search_model_versions("name = 'genmodel'")] == ["1"]
+    left = {model.model_id for model in client.search_logged_models([experiment])}
+    assert mine.model_id not in left and foreign.model_id in left

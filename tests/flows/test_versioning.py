@@ -230,7 +230,7 @@ outs = {
     "train": [f"models/{name}/w"],
     "evaluate": [f"reports/{name}.json", f"reports/{name}-neighbours.png", f"figures/{name}.json"],
     "compare": ["ranking.csv"],
-    "register": ["decision.json", "decision.md"],
+    "register": [],
 }
 for out in outs[stage]:
     pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)

@@ -155,5 +155,10 @@ def _die_at(point: int) -> None:
 
     os_write = os.write
     os.write = watched(os_write)
-    for name in ("set_registered_model_alias", "set_model_version_tag", "delete_model_version_tag"):
+    for name in (
+        "set_registered_model_alias",
+        "delete_registered_model_alias",
+        "set_model_version_tag",
+        "delete_model_version_tag",
+    ):
         setattr(MlflowClient, name, watched(getattr(MlflowClient, name)))

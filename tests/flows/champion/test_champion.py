@@ -1,10 +1,19 @@
 """Who becomes champion: outcomes, requests that come again, and what changes while a decision is made."""
 
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
 
 from flows.champion import Promotions
+from flows.locks import held
 from flows.registry import CANDIDATE, CHAMPION, PREVIOUS, Version
 from genmodel.errors import TrackingError
 from genmodel.evaluation.gate import Decision
@@ -99,3 +108,75 @@ def test_a_decision_about_another_registry_is_void(scene: Any) -> None:
     (first,) = scene.versions(10.0)
     assert scene.settle(first)["outcome"] == "promote"
     assert scene.ledger.events()[1]["reason"] == "version 9 is not in this registry"
+
+
+def test_a_retired_champion_makes_way_for_a_new_line(scene: Any) -> None:
+    old, second, new = scene.versions(5.0, 4.0, 50.0)
+    with pytest.raises(TrackingError, match="there is no champion to retire: nothing was changed"):
+        scene.promotions.retire("why not")
+    scene.settle(old)
+    scene.settle(second)
+    assert scene.settle(new)["outcome"] == "reject"
+    assert scene.promotions.retire("photos of another size").number == "2"
+    assert scene.aliases() == {CANDIDATE: "3", PREVIOUS: "2"}, "the version itself is kept"
+    now, gone = scene.promotions.roll_back("it was a mistake")
+    assert (now.number, gone, scene.aliases()) == ("2", None, {CANDIDATE: "3", CHAMPION: "2"})
+    scene.promotions.retire("photos of another size")
+    assert scene.settle(new)["outcome"] == "promote", "the same request is not answered from before"
+    assert scene.aliases() == {CANDIDATE: "3", CHAMPION: "3"}, "and no rollback mixes the two lines"
+    kinds = [event["kind"] for event in scene.promotions.history()]
+    assert kinds == ["promotion"] * 3 + ["retirement", "rollback", "retirement", "promotion"]
+
+
+def test_an_answer_holds_in_its_own_registry_alone(scene: Any, empty_database: Path) -> None:
+    """mlflow.db is lost, or MLFLOW_TRACKING_URI is another: a version of the same number and weights is a new one."""
+    (first,) = scene.versions(10.0)
+    told = scene.settle(first)
+    request = {"report": scene._report("1")}
+    assert scene.promotions.standing(request, first.tags["genmodel.weights"]) == told
+    assert scene.promotions.standing(request, "other weights") is None
+    shutil.copy(empty_database, scene.root / "mlflow.db")
+    fresh = type(scene)(scene.settings)
+    assert fresh.promotions.standing(request, first.tags["genmodel.weights"]) is None
+    fresh.versions(10.0)
+    assert fresh.promotions.standing(request, first.tags["genmodel.weights"]) is None
+    assert fresh.settle(first)["outcome"] == "promote" and fresh.aliases() == {CANDIDATE: "1", CHAMPION: "1"}
+
+
+def test_nobody_waits_while_a_champion_is_judged(scene: Any) -> None:
+    first, second = scene.versions(10.0, 5.0)
+    scene.settle(first)
+    judging, done = threading.Event(), threading.Event()
+
+    def slow(against: Version | None) -> Decision:
+        judging.set()
+        done.wait(60)
+        judged: Decision = scene.judge(second, against)
+        return judged
+
+    register = threading.Thread(target=scene.promotions.settle, args=(second, {"report": 2}, slow))
+    register.start()
+    assert judging.wait(30)
+    started = time.monotonic()
+    history = type(scene)(scene.settings).promotions.history()
+    waited = time.monotonic() - started
+    done.set()
+    register.join()
+    assert len(history) == 1 and waited < 2
+    assert scene.aliases()[CHAMPION] == "2"
+
+
+def test_who_waits_for_a_lock_says_for_whom_and_not_for_ever(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mlflow.db.promotion"
+    code = "import sys; from pathlib import Path; from flows import locks\n"
+    code += "with locks.held(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=PIPE, stdout=PIPE, text=True)
+    assert holder.stdout is not None and holder.stdin is not None and holder.stdout.readline() == "held\n"
+    with pytest.raises(TrackingError, match=rf"held for \d+ s by process {holder.pid} \(python -c"), held(path, 2.5):
+        pass
+    said = capfd.readouterr().err
+    assert said.startswith(f"waiting for mlflow.db.promotion, which process {holder.pid} (") and said.count("\n") == 1
+    holder.stdin.close()
+    assert holder.wait(30) == 0
+    with held(path):
+        assert str(os.getpid()) in path.read_text()

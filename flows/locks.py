@@ -1,0 +1,56 @@
+"""The locks of a project, files in it: whoever waits for one says for whom, and gives up in the end."""
+
+import contextlib
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from genmodel.errors import TrackingError
+
+_SILENCE, _PATIENCE = 2.0, 600.0  # seconds until a wait is told, and until it ends in an error
+
+
+@contextlib.contextmanager
+def held(path: Path, patience: float = _PATIENCE) -> Iterator[None]:
+    """Hold the lock file `path`, against other processes and threads; TrackingError where `patience` s do not do.
+
+    The file tells who holds it. A lock goes with its process, whatever ends it; the file stays.
+    """
+    with path.open("a+") as handle:
+        _wait(handle, path, patience)
+        with contextlib.suppress(OSError):  # a full disk: then those who wait are not told for whom
+            os.ftruncate(handle.fileno(), 0)
+            os.pwrite(handle.fileno(), _myself().encode(), 0)
+        yield
+
+
+def _wait(handle: IO[str], path: Path, patience: float) -> None:
+    started, told = time.monotonic(), False
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            waited = time.monotonic() - started
+        if waited > patience:
+            raise TrackingError(
+                f"{path} has been held for {waited:.0f} s by {_holder(path)}: end it, or run again when it is done"
+            )
+        if waited > _SILENCE and not told:
+            print(f"waiting for {path.name}, which {_holder(path)} holds", file=sys.stderr, flush=True)
+            told = True
+        time.sleep(0.02)
+
+
+def _myself() -> str:
+    words = " ".join(["python", *sys.orig_argv[1:]]).split()
+    return f"process {os.getpid()} ({' '.join(words)[:120]})"
+
+
+def _holder(path: Path) -> str:
+    text = path.read_text(errors="replace").strip()
+    return "".join(letter if letter.isprintable() else "?" for letter in text) or "another process"
