@@ -16,6 +16,7 @@ from flows import outcome, versioning
 from flows.settings import Settings
 from flows.versioning import Stage
 from genmodel.cli import user_errors
+from genmodel.config import check_names
 from genmodel.errors import GenmodelError, VersioningError
 
 REGISTER = "python -m flows.stages register"  # as in dvc.yaml
@@ -26,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     with user_errors():
         root = Path.cwd()
         settings = Settings.read(os.environ, root)
+        check_names(root / "params.yaml")  # before DVC makes paths of them
         if options.serve:
             serve(settings)
             return 0

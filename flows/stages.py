@@ -11,11 +11,13 @@ from typing import Any
 
 from flows import versioning
 from flows.current import current_model, identity_of, read_report
+from flows.inputs import unchanged_inputs
 from flows.record import DataVersion, Training
 from flows.settings import Settings
 from genmodel import durable
 from genmodel.cli import choose_device, user_errors, whole_block
-from genmodel.config import read_params
+from genmodel.config import check_name, read_params
+from genmodel.errors import ConfigError
 from genmodel.fits import check_fits
 from genmodel.folder import check_files
 
@@ -145,8 +147,21 @@ def main(argv: list[str] | None = None) -> int:
         settings.apply()
         if getattr(arguments, "renew_extractor", False):
             os.environ[RENEW] = "1"
-        arguments.run(settings, *([arguments.model] if "model" in arguments else []))
+        words = [_model_of(arguments)] if "model" in arguments else []
+        with unchanged_inputs("@".join([arguments.run.__name__, *words]), settings.root):
+            arguments.run(settings, *words)
     return 0
+
+
+def _model_of(arguments: argparse.Namespace) -> str:
+    """The model asked for, or that of the stage that DVC runs; a name never passes through a shell."""
+    name: str | None = arguments.model or os.environ.get("DVC_STAGE", "").partition("@")[2] or None
+    if name is None:
+        raise ConfigError(
+            f"{arguments.run.__name__} which model? python -m flows.stages {arguments.run.__name__} MODEL"
+        )
+    check_name(name, str(PARAMS))
+    return name
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -156,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(stage.__name__, help=stage.__doc__, description=stage.__doc__)
         command.set_defaults(run=stage)
         if stage in (train, evaluate):
-            command.add_argument("model", help="its name in params.yaml")
+            command.add_argument("model", nargs="?", help="its name in params.yaml (default: DVC_STAGE's)")
         if stage is reference:
             command.add_argument("--renew-extractor", action="store_true", help="train a new one, and say so")
     return parser

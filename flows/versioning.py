@@ -1,8 +1,7 @@
 """DVC: the graph of stages, what has changed in it, and the versions of the data. The only file that knows dvc.
 
 Questions are answered inside this process, one after another (DVC's locks know processes, not threads); a stage runs
-in a process of its own, `dvc repro` (repro_command; flows/repro.py reads its output). Every trouble with DVC becomes
-a VersioningError of one line.
+in one of its own, `dvc repro` (flows/repro.py reads its output). Every trouble with DVC is a VersioningError.
 """
 
 import contextlib
@@ -11,8 +10,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from genmodel.config import read_yaml
 from genmodel.errors import VersioningError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def changed(root: Path) -> set[str]:
 
 
 def idle(root: Path) -> list[Stage] | None:
-    """The stages that always run, where data/ is what data.dvc says and nothing else must; None where something must."""
+    """The stages that always run, where data/ is as data.dvc says and nothing else must; None where something must."""
     with _repo(root) as repo:
         if not is_versioned(root) or any(reasons != ["always changed"] for reasons in repo.status().values()):
             return None
@@ -85,6 +86,21 @@ def _stages(repo: "Repo") -> list[Stage]:
         for stage in order
         if not stage.is_data_source
     ]
+
+
+def declared(root: Path, stage: str) -> dict[str, Any]:
+    """What dvc.yaml says of a stage, as DVC resolves it: cmd, deps, params, outs. Empty without such a stage."""
+    from dvc.exceptions import DvcException
+    from dvc.fs import LocalFileSystem
+    from dvc.parsing import DataResolver, EntryNotFound
+
+    repo: Any = SimpleNamespace(fs=LocalFileSystem(), config={})  # all that it asks of a Repo, which takes a second
+    try:
+        return dict(DataResolver(repo, str(root), read_yaml(root / "dvc.yaml")).resolve_one(stage)[stage])
+    except EntryNotFound:
+        return {}
+    except DvcException as error:
+        raise VersioningError(f"dvc.yaml: {_line(error)}") from error
 
 
 def _deadline(name: str, meta: Any) -> float | None:

@@ -6,6 +6,7 @@ Ranges stand in the annotations (`Annotated[int, Range(1)]`), so that a setting 
 import dataclasses
 import difflib
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from genmodel.errors import ConfigError
 
 T = TypeVar("T")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,25 @@ def model_names(path: Path) -> list[str]:
     models = read_yaml(path).get("models")
     if not isinstance(models, dict) or not models:
         raise ConfigError(f"{path}: models must name at least one model")
+    for name in models:
+        check_name(name, f"{path}: models")
     return list(models)
+
+
+def check_name(name: Any, where: str) -> None:
+    """ConfigError for a model's name that could mean more than a name in a path, a command or a report."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{where}: {name!r} is not a model's name: use up to 64 of the letters a-z and A-Z, digits, - _ and ., "
+            "beginning with a letter or digit"
+        )
+
+
+def check_names(path: Path) -> None:
+    """ConfigError for a model's name in params.yaml that is none; quick, and without the rest of the file."""
+    models = read_yaml(path).get("models")
+    for name in models if isinstance(models, dict) else []:
+        check_name(name, f"{path.name}: models")
 
 
 def run_config(values: Any, where: str, overrides: Sequence[str] = ()) -> RunConfig:

@@ -223,8 +223,8 @@ def test_a_matrix_over_seeds_takes_a_line_a_seed(empty_project) -> None:
 
 
 REAL_STAGES = """
-import pathlib, sys
-stage, name = sys.argv[1], sys.argv[-1]
+import os, pathlib, sys
+stage, name = sys.argv[1], os.environ["DVC_STAGE"].rpartition("@")[2]
 outs = {
     "reference": ["reference/r"],
     "train": [f"models/{name}/w"],
