@@ -125,7 +125,8 @@ def compare(settings: Settings) -> None:
     costs = outcome.costs(settings.root)
     told = leaderboard.with_costs(frame, costs)
     leaderboard.write(told, LEADERBOARD, LEADERBOARD.with_suffix(".md"), leaderboard.seeds_table(reports))
-    page.write_page(reports, MODELS, LEADERBOARD.with_suffix(".html"), costs, outcome.made_from(settings.root))
+    made_from = outcome.made_from(settings.root)
+    page.write_page(reports, MODELS, LEADERBOARD.with_suffix(".html"), costs, made_from, cache=RUNS / "thumbs")
     print(leaderboard.markdown(frame[outcome.narrow(map(str, frame))]), end="")
 
 

@@ -1,7 +1,7 @@
 """Quality against cost as a picture: an SVG in the page's colours, so that it is light and dark as the page is."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import NamedTuple
@@ -17,6 +17,7 @@ _COLOURS = (
     "#e69f00",
 )  # Okabe and Ito: also for the colour-blind
 _MARGIN = 1.15  # how far the axes reach beyond the outermost points, as a factor
+_NAMED, _LETTERS = 12, 24  # names in the picture, and their letters, at most
 _LETTER, _LINE = 8.2, 15  # pixels of a letter's width, about, and of a line's height
 
 
@@ -47,12 +48,11 @@ def draw(points: Sequence[Point], cost: str, distance: str) -> str:
         f'<text class="axis" transform="translate(16 {(_TOP + _HEIGHT - _BOTTOM) / 2:.0f}) rotate(-90)">'
         f"{escape(distance)}</text>",
     ]
-    places = [(across.place(point.cost), up.place(point.distance)) for point in points]
-    taken = [_Box(x - 7, y - 7, x + 7, y + 7) for x, y in places]
-    for point, (x, y) in zip(points, places, strict=True):
-        name = next((box for box in _beside(x, y, point.name) if not any(map(box.meets, taken))), None)
-        taken += [name] if name else []
-        parts.append(_mark(point, x, y, (up.place(point.low), up.place(point.high)), name, colours[point.family]))
+    places = {point: (across.place(point.cost), up.place(point.distance)) for point in points}
+    names = _names(places)
+    for point, (x, y) in places.items():
+        span = (up.place(point.low), up.place(point.high))
+        parts.append(_mark(point, x, y, span, names.get(point), colours[point.family]))
     return "\n".join([*parts, "</svg>"])
 
 
@@ -67,12 +67,35 @@ class _Box(NamedTuple):
         return not apart
 
 
+def _names(places: Mapping[Point, tuple[float, float]]) -> dict[Point, _Box]:
+    """Where the names of the best stand: over no other name, over a dot only where all else is full; the best first."""
+    dots = [_Box(x - 7, y - 7, x + 7, y + 7) for x, y in places.values()]
+    found: dict[Point, _Box] = {}
+    for point in sorted(places, key=lambda point: (point.distance, point.name))[:_NAMED]:
+        boxes = _beside(*places[point], _short(point.name))
+        free = [box for box in boxes if not any(map(box.meets, found.values()))]
+        box = next((box for box in free if not any(map(box.meets, dots))), free[0] if free else None)
+        if box:
+            found[point] = box
+    return found
+
+
 def _beside(x: float, y: float, name: str) -> list[_Box]:
-    """Where a dot's name may stand within the picture: right, left, above, below."""
+    """Where a dot's name may stand within the picture: right, left, above, below, then anywhere, the nearest first."""
     width = _LETTER * len(name)
     corners = [(x + 10, y - 8), (x - 10 - width, y - 8), (x - width / 2, y - 24), (x - width / 2, y + 10)]
-    boxes = [_Box(left, top, left + width, top + _LINE) for left, top in corners]
-    return [box for box in boxes if box.left > _LEFT and box.right < _WIDTH]
+    anywhere = [
+        (float(left), float(top))
+        for left in range(_LEFT + 1, int(_WIDTH - _RIGHT - width) + 1, 12)
+        for top in range(_TOP, _HEIGHT - _BOTTOM - _LINE, _LINE + 2)
+    ]
+    anywhere.sort(key=lambda corner: math.hypot(corner[0] + width / 2 - x, corner[1] + _LINE / 2 - y))
+    boxes = [_Box(left, top, left + width, top + _LINE) for left, top in [*corners, *anywhere]]
+    return [box for box in boxes if box.left > _LEFT and box.right < _WIDTH and box.top > 0 and box.bottom < _HEIGHT]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
 
 
 class _Axis:
@@ -110,11 +133,16 @@ def _tick(x: float, y: float, words: str, axis: str) -> str:
 
 
 def _mark(point: Point, x: float, y: float, span: tuple[float, float], name: _Box | None, colour: str) -> str:
-    """A dot with its interval, and its name where there is room; all is told when it is pointed at."""
+    """A dot with its interval, and its name if it is one of the best; all is told when it is pointed at."""
     told = f"{point.name} ({point.family}): {point.distance:.4g} [{point.low:.4g}, {point.high:.4g}], {point.cost:,.4g}"
-    text = name and f'<text class="name" x="{name.left:.1f}" y="{name.bottom - 3:.1f}">{escape(point.name)}</text>'
+    text = ""
+    if name:
+        side = min(max(x, name.left), name.right), min(max(y, name.top), name.bottom)  # the point of it next to the dot
+        if math.dist(side, (x, y)) > 14:
+            text = f'<line class="leader" x1="{x:.1f}" y1="{y:.1f}" x2="{side[0]:.1f}" y2="{side[1]:.1f}"/>'
+        text += f'<text class="name" x="{name.left:.1f}" y="{name.bottom - 3:.1f}">{escape(_short(point.name))}</text>'
     return (
         f'<g style="color: {colour}"><title>{escape(told)}</title>'
         f'<line class="span" x1="{x:.1f}" x2="{x:.1f}" y1="{span[0]:.1f}" y2="{span[1]:.1f}"/>'
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5"/>{text or ""}</g>'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5"/>{text}</g>'
     )

@@ -3,9 +3,11 @@
 import base64
 import importlib.resources
 import io
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from PIL import Image, ImageSequence
 
@@ -28,6 +30,9 @@ _MEANINGS = {
     "psnr": "decibels between the val images and their reconstructions: higher is better",
     "ssim": "structural similarity of the val images and their reconstructions: higher is better",
 }
+_SHOWN = 10  # models with pictures: 500 of them would be half a gigabyte
+_SIDE, _MOVING_SIDE = 640, 360  # pixels, of a grid and of a replay
+_STILL = 80  # WebP quality of grids that were made smaller
 _QUALITY = 50  # of the replays' WebP: a third of the GIF's bytes, and nothing to be seen
 
 
@@ -37,8 +42,10 @@ def write_page(
     out: Path,
     costs: Mapping[str, Mapping[str, Any]] | None = None,
     made_from: str = "",
+    cache: Path | None = None,
 ) -> None:
-    """Write the page of all `reports`, with the last sample grid and the replay of each from models/NAME, where kept.
+    """Write the page of all `reports`, with the last sample grid and the replay of the best ten from models/NAME, where
+    kept, and links to those of the others. `cache`, a folder, keeps what was made smaller, by the weights.
 
     `costs` are as in leaderboard.with_costs; `made_from` is a sentence on the state of the project. Equal arguments
     and pictures give equal bytes.
@@ -49,10 +56,13 @@ def write_page(
         importlib.resources.files(__package__).joinpath("page.html.j2").read_text("utf-8")
     )
     groups = [_group(group, costs or {}) for group in split_by_conditions(reports)]
-    ranked = [row["model"] for group in groups for row in group["rows"]]
-    pictures = list(_pictures(models, ranked))
+    ranked = sorted((row["rank"], row["model"]) for group in groups for row in group["rows"])
+    names = [name for _, name in ranked if _grid(models / name)]
+    weights = {report["name"]: report["weights"] for report in reports}
+    pictures = [_picture(models / name, weights[name], cache) for name in names[:_SHOWN]]
+    links = [_links(models / name, out.parent) for name in names[_SHOWN:]]
     words = {"made_from": made_from, "show": show, "count": lambda value: f"{value:,}"}
-    durable.write_text(out, template.render(groups=groups, pictures=pictures, **words))
+    durable.write_text(out, template.render(groups=groups, pictures=pictures, links=links, **words))
 
 
 def _group(reports: Reports, costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -95,25 +105,53 @@ def _chart(rows: list[dict[str, Any]], distance: str) -> dict[str, Any] | None:
     return {"svg": chart.draw(points, words, distance), "cost": words, "distance": distance, "left_out": left_out}
 
 
-def _pictures(models: Path, names: list[str]) -> Iterator[dict[str, str]]:
-    for name in names:
-        grids = sorted((models / name / "samples").glob("*.png"))
-        if grids:
-            replay = models / name / "replay.gif"
-            yield {
-                "name": name,
-                "images_seen": f"{int(grids[-1].stem):,}",
-                "grid": base64.b64encode(grids[-1].read_bytes()).decode(),
-                "replay": base64.b64encode(_smaller(replay)).decode() if replay.exists() else "",
-            }
+def _grid(model: Path) -> Path | None:
+    """The last sample grid."""
+    return max((model / "samples").glob("*.png"), default=None)
 
 
-def _smaller(replay: Path) -> bytes:
-    """A GIF as animated WebP, with the same times."""
-    with Image.open(replay) as picture:
-        frames = [(frame.convert("RGB"), frame.info["duration"]) for frame in ImageSequence.Iterator(picture)]
+def _picture(model: Path, weights: str, cache: Path | None) -> dict[str, str]:
+    grid, replay = _grid(model), model / "replay.gif"
+    assert grid is not None
+    return {
+        "name": model.name,
+        "images_seen": f"{int(grid.stem):,}",
+        "grid": base64.b64encode(_kept(grid, weights, cache)).decode(),
+        "replay": base64.b64encode(_kept(replay, weights, cache)).decode() if replay.exists() else "",
+    }
+
+
+def _links(model: Path, page: Path) -> dict[str, str]:
+    """Addresses relative to the page, which moves with its project."""
+    grid, replay = _grid(model), model / "replay.gif"
+    assert grid is not None
+    place = {"grid": grid, **({"replay": replay} if replay.exists() else {})}
+    return {"name": model.name} | {kind: quote(os.path.relpath(path, page)) for kind, path in place.items()}
+
+
+def _kept(path: Path, weights: str, cache: Path | None) -> bytes:
+    """A picture of a model as the page shows it: from the cache if it is there."""
+    kept = cache / f"{weights[:32]}-{path.stem}.webp" if cache else None
+    if kept and kept.exists():
+        return kept.read_bytes()
+    made = _smaller(path)
+    if kept:
+        durable.write_bytes(kept, made)
+    return made
+
+
+def _smaller(path: Path) -> bytes:
+    """A PNG or GIF as WebP of at most _SIDE (_MOVING_SIDE) pixels a side; a GIF's frames keep their times."""
+    with Image.open(path) as picture:
+        frames = [(frame.convert("RGB"), frame.info.get("duration", 0)) for frame in ImageSequence.Iterator(picture)]
+    side = _SIDE if len(frames) == 1 else _MOVING_SIDE
+    for frame, _ in frames:
+        frame.thumbnail((side, side))
     (first, _), *rest = frames
     buffer = io.BytesIO()
+    if not rest:
+        first.save(buffer, format="WEBP", lossless=max(first.size) < _SIDE, quality=_STILL)
+        return buffer.getvalue()
     first.save(
         buffer,
         format="WEBP",

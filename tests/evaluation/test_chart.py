@@ -49,8 +49,30 @@ def test_everything_lies_in_the_picture_and_both_axes_have_numbers(values: list[
         assert len([tick for tick in ticks if tick.attrib["text-anchor"] == anchor]) >= 2
 
 
-def test_names_give_way_to_each_other() -> None:
-    svg = draw([point(f"model-{place}", 100, 5) for place in range(6)], "seconds", "fd")
+def boxes(svg: str) -> dict[str, tuple[float, float, float, float]]:
+    """left, top, right, bottom of each name, by 8.2 pixels a letter and 15 a line."""
     names = [text for text in ET.fromstring(svg).iter("text") if text.attrib.get("class") == "name"]
-    places = {(name.attrib["x"], name.attrib["y"]) for name in names}
-    assert len(names) == len(places) and 2 <= len(names) <= 4, "the others are told when they are pointed at"
+    found = {}
+    for name in names:
+        x, y = float(name.attrib["x"]), float(name.attrib["y"])
+        found[str(name.text)] = (x, y - 12, x + 8.2 * len(str(name.text)), y + 3)
+    return found
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.001, 0.05])
+@pytest.mark.parametrize("name", ["m{}", "dcgan-base-channels-{}"])
+def test_twelve_models_however_near_have_names_that_do_not_overlap(apart: float, name: str) -> None:
+    points = [point(name.format(k), 100 * (1 + apart * k), 5 * (1 + apart * (k % 3))) for k in range(12)]
+    found = boxes(draw(points, "seconds", "fd"))
+    assert len(found) == 12
+    for mine, (left, top, right, bottom) in found.items():
+        assert left >= 72 and right <= 600 and top >= 0 and bottom <= 400
+        for theirs, other in found.items():
+            assert mine == theirs or right < other[0] or other[2] < left or bottom < other[1] or other[3] < top
+    assert "leader" in draw(points, "seconds", "fd"), "a name far from its dot is tied to it"
+
+
+def test_the_winners_name_is_never_hidden() -> None:
+    crowd = [point(f"model-{k}", 100 + k % 25 * 40, 5 + k // 25) for k in range(500)]
+    found = boxes(draw([*crowd, point("the-winner" + "-long" * 20, 500, 4.9)], "seconds", "fd"))
+    assert len(found) <= 12 and any(name.startswith("the-winner") for name in found)

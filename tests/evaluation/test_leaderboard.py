@@ -1,6 +1,7 @@
 import base64
 import io
 import random
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -150,8 +151,9 @@ def test_the_page_holds_everything_and_the_same_bytes(tmp_path: Path) -> None:
     assert text.count("<table>") == 4 and "2 different conditions" in text
     assert "12.35" in text and "&lt;b&gt;vae" in text and "<b>vae" not in text
     assert "1,000 samples against 1,600 real images" in text
-    last = base64.b64encode((tmp_path / "models/gan/samples/0000020000.png").read_bytes()).decode()
-    assert text.count("data:image/png;base64,") == text.count(last) == 1 and "after 20,000 images" in text
+    shown = Image.open(io.BytesIO(base64.b64decode(text.split("data:image/webp;base64,")[1].split('"')[0])))
+    assert shown.convert("L").getextrema()[1] == 255, "the last grid, as it is"
+    assert text.count("data:image/webp;base64,") == 1 and "after 20,000 images" in text
     assert "http" not in text and "<link" not in text and 'src="data:' in text  # self-contained
     write_page(reports[::-1], tmp_path / "models", tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text() == text
@@ -194,7 +196,7 @@ def test_the_page_tells_figures_with_intervals_costs_versions_and_replay(tmp_pat
     ):
         assert told in text, told
     assert "<footer>Made from X.</footer>" in text
-    replay = Image.open(io.BytesIO(base64.b64decode(text.split("data:image/webp;base64,")[1].split('"')[0])))
+    replay = Image.open(io.BytesIO(base64.b64decode(text.split("data:image/webp;base64,")[2].split('"')[0])))
     with Image.open(samples.parent / "replay.gif") as gif:
         assert replay.format == "WEBP" and replay.n_frames == gif.n_frames == 2 and replay.size == gif.size
     assert "fd_classifier against seconds of training" in text
@@ -208,3 +210,29 @@ def test_the_chart_leaves_out_what_has_no_place_and_turns_to_parameters_without_
     assert "Not drawn, for want of a figure above 0:\nc, b." in text
     write_page(reports[1:], tmp_path, tmp_path / "page.html")
     assert "<svg" not in (tmp_path / "page.html").read_text()
+
+
+def test_five_hundred_models_make_a_page_that_ends_and_opens(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    rng = torch.Generator().manual_seed(0)
+    samples = models / "m000/samples"
+    for images_seen in range(1, 4):
+        grid = torch.randint(0, 256, (64, 4, 4, 3), dtype=torch.uint8, generator=rng)
+        save_grid(samples / f"{images_seen:010d}.png", grid.repeat_interleave(8, 1).repeat_interleave(8, 2))
+    write_replay({int(path.stem): path for path in samples.iterdir()}, "linear", samples.parent / "replay.gif")
+    for place in range(1, 500):
+        (models / f"m{place:03d}").symlink_to(samples.parent)
+    reports = [report(f"m{place:03d}", 3.0 + place) for place in range(500)]
+    out, cache = tmp_path / "page.html", tmp_path / "thumbs"
+    began = time.process_time()
+    write_page(reports, models, out, cache=cache)
+    spent = time.process_time() - began
+    text = out.read_text()
+    assert spent < 20 and out.stat().st_size < 15e6, (spent, out.stat().st_size)
+    assert text.count('alt="Samples of') == text.count('alt="Replay of') == 10 and 'alt="Samples of m000"' in text
+    assert text.count('href="models/m') == 2 * 490
+    assert (tmp_path / text.split('href="')[1].split('"')[0]).exists()
+    assert len(list(cache.iterdir())) == 20
+    kept = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    write_page(reports, models, out, cache=cache)
+    assert out.read_text() == text and {path: path.stat().st_mtime_ns for path in cache.iterdir()} == kept
