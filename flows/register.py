@@ -20,7 +20,7 @@ from flows.registry import CHAMPION, Registry, Version
 from flows.settings import Settings, experiment
 from flows.tracking import Tracker
 from genmodel import durable
-from genmodel.config import Params, read_params
+from genmodel.config import Params, read_gate, read_params
 from genmodel.errors import ConfigError, EvaluationError, IncomparableError, ModelError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 DATA, MODELS, RUNS, REFERENCE, REPORTS = Path("data"), Path("models"), Path("runs"), Path("reference"), Path("reports")
 FEATURES = RUNS / "features"
+PARAMS = Path("params.yaml")
 RANKING, DECISION, STATE = Path("ranking.csv"), Path("decision.json"), Path("champion.json")
 _NEW_LINE = (
     "To start a new line of champions: python -m flows.registry retire --reason TEXT, and run again; or give it a name "
@@ -45,17 +46,17 @@ def register(settings: Settings) -> None:
     from flows.champion import Promotions
     from flows.ledger import Ledger
 
-    params = read_params(Path("params.yaml"))
+    gate = read_gate(PARAMS)
     reports = _reports()
     best = reports[0]
     registry = Registry(Tracker(settings))
     promotions = Promotions(registry, Ledger(settings.root))
-    request = {"report": best, "rule": asdict(params.gate)}
+    request = {"report": best, "rule": asdict(gate)}
     before = registry.version(CHAMPION)
     decision = promotions.standing(request, best["weights"])
     decided = decision is None or not registry.has_runs([report["fingerprint"] for report in reports])
     if decided:
-        decision = _decide(settings, registry, promotions, request, params)
+        decision = _decide(settings, registry, promotions, request)
     assert decision is not None
     _write(decision)
     text = _state(decision, registry.version(CHAMPION), before, decided)
@@ -68,7 +69,6 @@ def _decide(
     registry: Registry,
     promotions: "Promotions",
     request: Mapping[str, Any],
-    params: Params,
 ) -> dict[str, Any]:
     """Everything checked, the best model registered, and the gate's word carried out."""
     from genmodel.evaluation.gate import decide
@@ -76,6 +76,7 @@ def _decide(
     from genmodel.export import prior_of
     from genmodel.saved import Sampler, load_model
 
+    params = read_params(PARAMS)
     reports = [read_report(name, current_model(name, params).fingerprint) for name in params.models]
     names = [str(name) for name in read_ranking(RANKING, reports)["model"]]
     reports = [next(report for report in reports if report["name"] == name) for name in names]

@@ -187,8 +187,13 @@ def read_params(path: Path) -> Params:
     return Params(
         models={name: run_config(content["models"][name], f"{path}: models.{name}") for name in model_names(path)},
         evaluation=build(EvaluationConfig, content.get("evaluation") or {}, f"{path}: evaluation"),
-        gate=build(GateConfig, content.get("gate") or {}, f"{path}: gate"),
+        gate=read_gate(path),
     )
+
+
+def read_gate(path: Path) -> GateConfig:
+    """The part `gate` of params.yaml alone, without torch."""
+    return build(GateConfig, read_yaml(path).get("gate") or {}, f"{path}: gate")
 
 
 def model_names(path: Path) -> list[str]:
