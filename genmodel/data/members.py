@@ -17,6 +17,7 @@ EXTENSIONS = frozenset(
     ["jpg", "jpeg", "jpe", "jfif", "png", "ppm", "pgm", "pbm", "pnm", "bmp", "gif", "tif", "tiff", "webp"]
 )
 _MAX_NAME = 255  # bytes of a file's or folder's name, as file systems have it
+MAX_PATH = 4096  # characters of a whole name
 MAX_BYTES = 256 << 20  # of one image's file; a larger one is a mistake or a bomb
 
 
@@ -137,6 +138,8 @@ def hostile(path: str) -> str:
         return "a name that is no UTF-8"
     if longest > _MAX_NAME:
         return f"a name of more than {_MAX_NAME} bytes"
+    if len(path) > MAX_PATH:
+        return f"a name of more than {MAX_PATH:,} characters"
     return "" if is_printable(path) else "a name with control or hidden characters"
 
 

@@ -7,9 +7,9 @@ other tools wrote is read by them. https://parquet.apache.org/docs/file-format/ 
 
 import hashlib
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,8 @@ _MAGIC = b"PAR1"
 _INT32, _INT64, _BYTE_ARRAY = 1, 2, 6  # parquet.thrift: enum Type
 _DTYPES: dict[int, np.dtype[Any]] = {_INT32: np.dtype("<i4"), _INT64: np.dtype("<i8")}
 _REQUIRED, _UTF8, _PLAIN, _RLE, _UNCOMPRESSED, _DATA_PAGE = 0, 0, 0, 3, 0, 0
-_STOP, _I32, _I64, _BINARY, _LIST, _STRUCT = 0, 5, 6, 8, 9, 12  # Thrift's compact types
+_DICTIONARY_PAGE, _DATA_PAGE_V2 = 2, 3
+_STOP, _TRUE, _FALSE, _I32, _I64, _BINARY, _LIST, _STRUCT = 0, 1, 2, 5, 6, 8, 9, 12  # Thrift's compact types
 _MAX_DEPTH = 8
 
 
@@ -163,8 +164,46 @@ def _column(content: mmap.mmap, chunk: Mapping[int, Any], kind: int, count: int)
     return texts
 
 
+class Page(NamedTuple):
+    """What the header of a page says that a reader allocates memory by."""
+
+    unpacked: int  # bytes
+    values: int  # rows of data, nulls among them; 0 for a dictionary
+    encoding: int  # parquet.thrift: enum Encoding
+    is_dictionary: bool
+
+
+def pages(content: mmap.mmap, start: int, end: int, values: int) -> Iterator[Page]:
+    """The pages of a column chunk, written by any tool, until there are `values` values or its `end` is reached.
+
+    ValueError if their headers are damaged.
+    """
+    at, seen = start, 0
+    while at < end and seen < values:
+        try:
+            thrift = _Thrift(content, at)
+            page, packed = _page(thrift.struct())
+        except (LookupError, TypeError) as error:
+            raise ValueError("a page's header is damaged") from error
+        yield page
+        at, seen = thrift.at + packed, seen + page.values
+
+
+def _page(header: Mapping[int, Any]) -> tuple[Page, int]:
+    """A page's header as read, and how many bytes follow it."""
+    kind, unpacked, packed = header[1], header[2], header[3]
+    values, encoding = 0, _PLAIN
+    if kind == _DATA_PAGE:
+        values, encoding = header[5][1], header[5][2]
+    elif kind == _DATA_PAGE_V2:
+        values, encoding = header[8][1], header[8][4]
+    if min(unpacked, packed, values) < 0:
+        raise ValueError("a page of negative size")
+    return Page(unpacked, values, encoding, kind == _DICTIONARY_PAGE), packed
+
+
 class _Thrift:
-    """A reader of compact Thrift: structs as {field number: value}, lists, integers, bytes."""
+    """A reader of compact Thrift: structs as {field number: value}, lists, integers, truths, bytes."""
 
     def __init__(self, data: bytes | mmap.mmap, at: int) -> None:
         self.data, self.at = data, at
@@ -176,7 +215,8 @@ class _Thrift:
         number = 0
         while (head := self._byte()) != _STOP:
             number = number + (head >> 4) if head >> 4 else self._integer()
-            fields[number] = self._value(head & 15, depth)
+            kind = head & 15
+            fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind, depth)
         return fields
 
     def _value(self, kind: int, depth: int) -> Any:
@@ -203,6 +243,8 @@ class _Thrift:
         while (byte := self._byte()) > 0x7F:
             value |= (byte & 0x7F) << shift
             shift += 7
+            if shift > 63:
+                raise ValueError("a number of more than 64 bits")
         return value | byte << shift
 
     def _integer(self) -> int:

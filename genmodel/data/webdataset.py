@@ -115,6 +115,8 @@ def class_name(label: Any) -> str:
     """A label, a whole number or a name, as a class's name; nothing if it is neither."""
     if isinstance(label, bool) or not isinstance(label, int | str):
         return ""
+    if isinstance(label, str) and len(label) > 10 * _MAX_CLASS:
+        return ""
     text = " ".join(str(label).split()).replace("/", "_")
     if text.startswith("-") or text in (".", "..") or len(text) > _MAX_CLASS or not is_printable(text):
         return ""
