@@ -31,10 +31,11 @@ def main(argv: list[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Show a GenmodelError as one line and exit with 2; a Ctrl-C leaves quietly with 130.
+    """Show a GenmodelError as one line and exit with 2; a Ctrl-C leaves quietly with 130. Others write nothing of ours.
 
     Of torchrun's processes the first speaks: the others mostly meet the same error, and are ended before they say so.
     """
+    os.umask(os.umask(0o022) | 0o022)  # whatever is written from here on, here or in a child, only the owner changes
     try:
         yield
     except GenmodelError as error:

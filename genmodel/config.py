@@ -6,6 +6,7 @@ Ranges stand in the annotations (`Annotated[int, Range(1)]`), so that a setting 
 import dataclasses
 import difflib
 import json
+import math
 import re
 import types
 import typing
@@ -18,6 +19,8 @@ from genmodel.errors import ConfigError
 
 T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_MAX_NODES = 100_000  # values in a YAML file
 
 
 @dataclass(frozen=True)
@@ -170,14 +173,30 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except ImportError as error:
         raise ConfigError(f"reading {path} needs PyYAML: pip install pyyaml, or use --set") from error
     try:
-        content = yaml.safe_load(path.read_text())
+        text = path.read_text()
+        if _expanded(yaml.compose(text, yaml.SafeLoader), {}) > _MAX_NODES:
+            raise ConfigError(
+                f"{path} grows beyond {_MAX_NODES:,} values through its aliases (*name): write it plainly"
+            )
+        content = yaml.safe_load(text)
     except FileNotFoundError as error:
         raise ConfigError(f"{path} is missing") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: no UTF-8, a date that does not exist
         raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold keys and values")
     return content
+
+
+def _expanded(node: Any, sizes: dict[int, float]) -> float:
+    """How many values a YAML node stands for, those that aliases repeat counted anew; without end in a circle."""
+    if node is None or isinstance(node.value, str):
+        return 1
+    if id(node) not in sizes:
+        sizes[id(node)] = math.inf
+        parts = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+        sizes[id(node)] = 1 + sum(_expanded(part, sizes) for part in parts)
+    return sizes[id(node)]
 
 
 def read_params(path: Path) -> Params:

@@ -6,6 +6,7 @@ version of torch; every tool that knows safetensors reads them. https://github.c
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,10 @@ def unpack(content: bytes, origin: str) -> tuple[dict[str, Tensor], dict[str, st
         header = json.loads(content[8 : 8 + length])
         metadata = header.pop("__metadata__", {})
         body = memoryview(content)[8 + length :]
+        if sum(end - start for start, end in (entry["data_offsets"] for entry in header.values())) > len(body):
+            raise ValueError("its tensors are larger than the file")
         tensors = {name: _tensor(entry, body) for name, entry in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (RecursionError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ModelError(f"{origin} is no whole safetensors file ({error}): make it again") from error
     return tensors, metadata
 
@@ -69,6 +72,8 @@ def _tensor(entry: dict[str, Any], body: memoryview) -> Tensor:
     dtype, shape, (start, end) = _DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
     if not 0 <= start <= end <= len(body):
         raise ValueError("a tensor lies outside the file")
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != end - start:
+        raise ValueError("a tensor's shape is not that of its bytes")
     if start == end:
         return torch.empty(shape, dtype=dtype)
     return torch.frombuffer(bytearray(body[start:end]), dtype=dtype).reshape(shape)

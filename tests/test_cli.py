@@ -1,7 +1,10 @@
 """`genmodel train`, `sample` and `evaluate` on toy data; every mistake is one line, and harms nothing."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -212,3 +215,26 @@ def test_ctrl_c_is_one_line(block: Block, place: Path, capsys: Say, monkeypatch:
     with pytest.raises(SystemExit, match="130"):
         genmodel("train", "vae", "--data", block.path, *SHORT)
     assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
+
+
+@pytest.mark.parametrize(("umask", "open_to_others"), [(0o000, 0o055), (0o077, 0o000)])
+def test_others_may_write_nothing_that_a_command_made(umask: int, open_to_others: int, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "genmodel.cli",
+        "prepare",
+        "digits",
+        "--out",
+        "data",
+        "--sizes",
+        "8",
+        "--workers",
+        "1",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run(command, cwd=tmp_path, env=environment, umask=umask, check=True, capture_output=True)
+    made = list(tmp_path.rglob("*"))
+    assert len(made) > 4
+    for path in made:
+        assert path.stat().st_mode & 0o077 & ~open_to_others == 0, path

@@ -100,3 +100,19 @@ def test_settings_are_frozen() -> None:
     config = build(EvaluationConfig, {}, "here")
     with pytest.raises(AttributeError):
         config.samples = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models: {a: &a [1, 1]}\n"
+        + "".join(f"k{i}: &k{i} [{', '.join([f'*k{i - 1}' if i else '2'] * 9)}]\n" for i in range(12)),
+        "".join(f"k{i}: &k{i} {{<<: [{', '.join([f'*k{i - 1}'] * 9) if i else '{a: 1}'}]}}\n" for i in range(12)),
+        "models: &m [*m]\n",
+        "models: " + "[" * 20_000 + "\n",
+        "models: 2001-99-99\n",
+    ],
+)
+def test_a_yaml_file_that_grows_or_nests_without_end_is_one_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"params.yaml (is no YAML|grows beyond 100,000 values)"):
+        read(tmp_path, text)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -79,3 +80,22 @@ def test_garbage_is_a_model_error(content: bytes) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"nowhere.safetensors is missing"):
         tensors.load(tmp_path / "nowhere.safetensors")
+
+
+def entry(shape: list[int], start: int, end: int) -> dict[str, object]:
+    return {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (json.dumps({"a": entry([1 << 33], 0, 0)}), "shape is not that of its bytes"),
+        (json.dumps({"a": entry([-2, -2], 0, 16)}), "shape is not that of its bytes"),
+        (json.dumps({str(name): entry([4], 0, 16) for name in range(9)}), "larger than the file"),
+        ("[" * 200_000, "safetensors"),
+    ],
+)
+def test_a_header_that_asks_for_more_than_the_file_holds_is_told(header: str, reason: str) -> None:
+    content = len(header).to_bytes(8, "little") + header.encode() + bytes(16)
+    with pytest.raises(ModelError, match=reason):
+        tensors.unpack(content, "a.safetensors")

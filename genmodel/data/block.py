@@ -84,7 +84,7 @@ class Block:
             facts = json.loads(content)
             version = facts["format"]
             checksum = facts.pop("checksum", None)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (RecursionError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BlockError(f"{index} is damaged: pull or prepare the block anew") from error
         if version != FORMAT:
             raise BlockError(f"{path} is a block of format {version!r}, not {FORMAT}: prepare it anew")

@@ -15,6 +15,7 @@ _MATRIX, _COMPRESSED = 14, 15
 _NUMBERS = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
 _ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le", 18: "utf-32-le"}
 _CELL, _STRUCT, _CHAR = 1, 2, 4
+_MAX_NAMES = 1 << 16  # bytes of all names of a struct's fields
 _MAX_BYTES = 64 << 20  # of one unpacked variable; a larger one is a bomb
 
 
@@ -69,6 +70,8 @@ def _value(matrix: bytes) -> Any:
     if kind == _STRUCT:
         width = int.from_bytes(next(parts)[1], "little")
         names = next(parts)[1]
+        if not 0 <= count <= len(matrix) or len(names) > _MAX_NAMES:  # nothing is as small as an element
+            raise ValueError("more elements than bytes")
         fields = [names[i : i + width].split(b"\0")[0].decode("latin-1") for i in range(0, len(names), width)]
         return [{field: _value(next(parts)[1]) for field in fields} for _ in range(count)]
     if kind == _CHAR:

@@ -23,7 +23,7 @@ def past_batch(run: Path, block: Block, step: int) -> tuple[Tensor, int, str]:
     try:
         identity = json.loads(path.read_text())
         config, digest = run_config(identity["config"], str(path)), identity["block"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, RecursionError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"--run {run}: identity.json is missing or damaged") from error
     if digest != block.digest:
         raise BlockError(f"{block.path} is another block ({block.digest[:16]}) than the run's ({digest[:16]})")

@@ -59,3 +59,11 @@ def test_damage_is_a_value_error(compressed: bool) -> None:
     for short in (b"", content[:127], content[:128]):
         with pytest.raises(ValueError):
             read_structs(short, "synsets")
+
+
+def test_more_elements_than_bytes_are_told() -> None:
+    content = packed({"synsets": structs(0)}, False)
+    place = content.index((0).to_bytes(4, "little") + (1).to_bytes(4, "little"), 144)
+    huge = content[:place] + (2**31 - 1).to_bytes(4, "little") + content[place + 4 :]
+    with pytest.raises(ValueError, match="more elements than bytes"):
+        read_structs(huge, "synsets")
