@@ -19,8 +19,8 @@ from prefect.states import Failed
 
 from flows import orphans
 from flows import server as own_server
+from flows.repo import LockConflictError
 from flows.settings import Settings
-from flows.versioning import LockConflictError
 from genmodel.errors import GenmodelError
 from genmodel.masking import masked
 

@@ -24,8 +24,9 @@ from prefect.tasks import Task
 from flows import launch, orphans, outcome, prepare, repro, versioning
 from flows.guard import DEADLINE, STOPPED, Guard, follow
 from flows.launch import one_line
+from flows.repo import LockConflictError
 from flows.settings import Settings
-from flows.versioning import LockConflictError, Stage
+from flows.versioning import Stage
 from genmodel.errors import GenmodelError
 
 SERVED_BY = "GENMODEL_SERVED_BY"  # the pid of the process that serves, for the runs that it starts

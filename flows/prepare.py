@@ -18,6 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from flows import launch, versioning
 from flows.launch import one_line
 from flows.origin import ALLOWED_REJECTS, DEFAULT_SIZES, DIGITS, VAL_FRACTION, Origin, Step
+from flows.repo import data_held
 from flows.settings import Settings
 from genmodel import durable
 from genmodel.cli import user_errors
@@ -78,7 +79,7 @@ def update_block(root: Path, origin: Origin, workers: int, dask: bool, remote: s
     A note remembers which data were to be updated: an update whose versioning was cut short is no foreign change.
     """
     note, asked = root / _NOTE, {"data.dvc": versioning.digest(root), "origin": origin.as_dict()}
-    resumed = note.exists() and json.loads(note.read_text()) == asked
+    resumed = _noted(note) == asked
     if not resumed:
         ensure(root, remote, workers)
         durable.write_json(note, asked)
@@ -91,6 +92,14 @@ def update_block(root: Path, origin: Origin, workers: int, dask: bool, remote: s
         note.unlink()
         return False
     return True
+
+
+def _noted(note: Path) -> Any:
+    """What a note says; None without a readable one: then data/ must be what data.dvc says before anything is added."""
+    try:
+        return json.loads(note.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _maker(dask: bool) -> Maker:
@@ -130,12 +139,14 @@ def prepare(root: Path, origin: Origin, workers: int = 0, update: bool = False, 
     """
     settings = Settings.read(os.environ, root)
     changed = True
-    if update:
-        changed = update_block(settings.root, origin, workers, dask, settings.dvc_remote, return_state=True).result()
-    else:
-        make_block(settings.root, origin, workers, dask, return_state=True).result()
-    if changed:
-        version_data(settings.root, origin, return_state=True).result()
+    with data_held(settings.root):  # before anything moves into data/: a stage may be reading it
+        if update:
+            tell = settings.root, origin, workers, dask, settings.dvc_remote
+            changed = update_block(*tell, return_state=True).result()
+        else:
+            make_block(settings.root, origin, workers, dask, return_state=True).result()
+        if changed:
+            version_data(settings.root, origin, return_state=True).result()
     push_data(settings.root, settings.dvc_remote, return_state=True).result()  # what an earlier try may have left
 
 
@@ -201,7 +212,10 @@ def _updated(root: Path, options: argparse.Namespace) -> Origin:
 def _place(root: Path, text: str) -> str:
     """A path as data.dvc keeps it: relative to the project, unless it was given as absolute."""
     path = Path(text)
-    return os.path.relpath(path, root) if path.exists() and not path.is_absolute() else text
+    if path.is_absolute() or not path.exists() or (text == DIGITS and not path.is_dir()):
+        return text
+    place = os.path.relpath(path, root)
+    return f"./{place}" if place == DIGITS else place  # a folder of that name, not the embedded digits
 
 
 def _sizes(text: str) -> list[int]:

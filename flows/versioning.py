@@ -1,30 +1,28 @@
-"""DVC: the graph of stages, what has changed in it, and the versions of the data. The only file that knows dvc.
+"""DVC: the graph of stages, what has changed in it, and the versions of the data.
+
+Only this file and flows/repo.py know dvc.
 
 Questions are answered inside this process, one after another (DVC's locks know processes, not threads); a stage runs
 in one of its own, `dvc repro` (flows/repro.py reads its output). Every trouble with DVC is a VersioningError.
 """
 
 import contextlib
-import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from flows.repo import DATA, DATA_FILE, one_line, opened
 from genmodel.config import read_yaml
 from genmodel.errors import VersioningError
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
-DATA, DATA_FILE = "data", "data.dvc"
 _PREPARE = "`python -m flows.prepare --source SOURCE`"
-
-
-class LockConflictError(VersioningError):
-    """Another DVC process is at work on the same files: trying again later is right."""
+_DAMAGED = "{} is damaged: take it back with `git checkout HEAD data.dvc`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +40,7 @@ class Stage:
 
 def graph(root: Path) -> list[Stage]:
     """The stages of dvc.yaml, each after all that it needs."""
-    with _repo(root) as repo:
+    with opened(root) as repo:
         return _stages(repo)
 
 
@@ -51,7 +49,7 @@ def changed(root: Path) -> set[str]:
 
     Not those that are run always, unless something of theirs has changed.
     """
-    with _repo(root) as repo:
+    with opened(root) as repo:
         status = {name: found for name, found in repo.status().items() if found != ["always changed"]}
         found = {stage.name for stage in repo.index.graph if stage.addressing in status and not stage.is_data_source}
         for stage in _stages(repo):
@@ -62,7 +60,7 @@ def changed(root: Path) -> set[str]:
 
 def idle(root: Path) -> list[Stage] | None:
     """The stages that always run, where data/ is as data.dvc says and nothing else must; None where something must."""
-    with _repo(root) as repo:
+    with opened(root) as repo:
         if not is_versioned(root) or any(reasons != ["always changed"] for reasons in repo.status().values()):
             return None
         return [stage for stage in _stages(repo) if stage.always]
@@ -100,7 +98,7 @@ def declared(root: Path, stage: str) -> dict[str, Any]:
     except EntryNotFound:
         return {}
     except DvcException as error:
-        raise VersioningError(f"dvc.yaml: {_line(error)}") from error
+        raise VersioningError(f"dvc.yaml: {one_line(error)}") from error
 
 
 def _deadline(name: str, meta: Any) -> float | None:
@@ -146,10 +144,10 @@ def _data_file(root: Path) -> dict[str, Any]:
         content = yaml.safe_load((root / DATA_FILE).read_text())
     except FileNotFoundError as error:
         raise VersioningError(f"{root / DATA_FILE} is missing: version some data first with {_PREPARE}") from error
-    except yaml.YAMLError as error:
-        raise VersioningError(f"{root / DATA_FILE} is no YAML: {_line(error)}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise VersioningError(_DAMAGED.format(root / DATA_FILE)) from error
     if not isinstance(content, dict):
-        raise VersioningError(f"{root / DATA_FILE} is damaged: take it back from git")
+        raise VersioningError(_DAMAGED.format(root / DATA_FILE))
     return content
 
 
@@ -167,7 +165,7 @@ def restore_commands(root: Path, stage: str, data: str, model: str | None) -> li
     They come from this project's cache or, what it lacks, from the remote of today, which an old checkout may not know;
     a `model` that no dvc.lock names is None, and is trained again.
     """
-    with _repo(root) as repo:
+    with opened(root) as repo:
         cache = repo.cache.local
         cached = all(cache.exists(digest) for digest in (data, model) if digest)
         share = f"dvc config --local cache.dir '{cache.path.removesuffix('/files/md5')}'"
@@ -180,7 +178,7 @@ def add(root: Path, origin: Mapping[str, Any]) -> str:
     """Version data/ as it is now: into DVC's cache and data.dvc, which keeps `origin` too. Returns the digest."""
     from dvc_objects.fs.generic import test_links
 
-    with _repo(root) as repo:
+    with opened(root) as repo:
         cache = repo.cache.local  # `dvc add` takes a copy for a reflink: here it must know that there are none
         usable = test_links(cache.cache_types, cache.fs, cache.path, repo.fs, str(root / DATA))
         cache.cache_types = usable or cache.cache_types
@@ -192,7 +190,7 @@ def add(root: Path, origin: Mapping[str, Any]) -> str:
 
 def matches(root: Path) -> bool:
     """Whether data/ is what data.dvc says, in DVC's cache or not."""
-    with _repo(root) as repo:
+    with opened(root) as repo:
         (tracked,) = repo.find_outs_by_path(str(root / DATA))
         return not tracked.workspace_status()
 
@@ -205,7 +203,7 @@ def restore(root: Path, remote: str | None = None) -> bool:
     from dvc.exceptions import CheckoutError
 
     target = str(root / DATA_FILE)
-    with _repo(root) as repo:
+    with opened(root) as repo:
         with contextlib.suppress(CheckoutError):  # not all in the cache
             repo.checkout([target])
             return True
@@ -248,7 +246,7 @@ def _damaged(repo: "Repo", remote: str, what: str, oids: Sequence[str]) -> Versi
 
 def push(root: Path, remote: str | None = None) -> str | None:
     """Copy the data to the remote; returns the remote's name, None where none is set."""
-    with _repo(root) as repo:
+    with opened(root) as repo:
         name = _remote(repo, remote)
         if name is not None:
             repo.push([str(root / DATA_FILE)], remote=name)
@@ -260,7 +258,7 @@ def secure(root: Path, remote: str | None = None) -> str:
 
     Returns a line that says so, or what the user should do; nothing where `verify` is set, to whatever, or no remote.
     """
-    with _repo(root) as repo:
+    with opened(root) as repo:
         name = _remote(repo, remote)
         found = {level: repo.config.read(level)["remote"].get((name or "").lower(), {}) for level in repo.config.files}
         level = next((level for level, options in reversed(found.items()) if "url" in options), None)
@@ -277,37 +275,3 @@ def secure(root: Path, remote: str | None = None) -> str:
 
 def _remote(repo: "Repo", asked: str | None) -> str | None:
     return asked or repo.config["core"].get("remote")
-
-
-def _verifying(root: Path) -> dict[str, Any]:
-    """Settings for DVC that make it compare what it pulls with its digest, from whatever remote."""
-    from dvc.config import Config
-    from dvc.repo import Repo
-
-    remotes = Config(Repo.find_dvc_dir(str(root)))["remote"]
-    return {"remote": {name: {"verify": True} for name in remotes}}
-
-
-@contextlib.contextmanager
-def _repo(root: Path) -> Iterator["Repo"]:
-    """DVC's view of the project, no pull unverified; whatever goes wrong in it is a VersioningError."""
-    from dvc.exceptions import NotDvcRepoError
-    from dvc.lock import LockError
-    from dvc.repo import Repo
-
-    logging.getLogger("dvc").setLevel(logging.WARNING)  # no advice after every step
-    try:
-        with Repo(str(root), config=_verifying(root)) as repo:
-            yield repo
-    except VersioningError:
-        raise
-    except NotDvcRepoError as error:
-        raise VersioningError(f"{root} is no DVC project: go to the project's folder, or run `dvc init`") from error
-    except LockError as error:
-        raise LockConflictError(f"another DVC process is at work in {root}: wait for it, then run again") from error
-    except Exception as error:  # a remote's libraries raise errors of their own, under no common name
-        raise VersioningError(f"DVC: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

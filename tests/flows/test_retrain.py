@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from flows import repro, versioning
+from flows.repo import LockConflictError
 from flows.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -146,7 +147,7 @@ def test_a_lock_conflict_is_tried_again(ready, flow, monkeypatch: pytest.MonkeyP
     def changed(root: Path) -> set[str]:
         try:
             found = look(root)
-        except versioning.LockConflictError:
+        except LockConflictError:
             release()
             raise
         hold()
