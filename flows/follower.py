@@ -31,8 +31,9 @@ from typing import Any
 from flows import record
 from flows.record import Mark, Row, Training
 from flows.settings import Settings
-from flows.tracking import MEND, Sent, Status, SystemReader, Tracker
-from genmodel.errors import GenmodelError, TrainingDivergedError
+from flows.tracking import MEND, Owner, Sent, Status, SystemReader, Tracker
+from genmodel.errors import FollowedError, GenmodelError, TrainingDivergedError
+from genmodel.masking import masked
 from genmodel.progress import say
 
 _PATIENCE = 20.0  # seconds that the end of a training may wait for its record to arrive
@@ -48,7 +49,8 @@ class Follower:
 
     What is new is sent every `interval` seconds, and at the end what is left, for `patience` seconds at most. A
     tracker that is away costs a warning and no more: Tracker.restore, or the same training again, sends what is
-    missing. An error inside the block marks the run as failed and passes on.
+    missing. An error inside the block marks the run as failed and passes on. Of one training in one MLflow one process
+    sends the record; another, on whatever machine, goes on without and takes over when that one is gone.
     """
 
     def __init__(
@@ -66,7 +68,8 @@ class Follower:
         command = [sys.executable, "-m", "flows.follower"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=environment)
         training, root = asdict(self._training), str(self._settings.root)
-        self._tell({"root": root, "training": training, "folder": str(self._folder), **self._pace})
+        told = {"root": root, "owner": asdict(Owner.here()), "training": training, "folder": str(self._folder)}
+        self._tell({**told, **self._pace})
         return self
 
     def __exit__(
@@ -79,7 +82,7 @@ class Follower:
         try:
             arrived = self.process.wait(_HURRY if status == "KILLED" else self._patience) == 0
         except subprocess.TimeoutExpired:
-            say(f"warning: MLflow at {self._settings.tracking_uri} takes too long")
+            say(f"warning: MLflow at {masked(self._settings.tracking_uri)} takes too long")
         finally:
             self.process.kill()
             with suppress(BrokenPipeError):
@@ -114,6 +117,7 @@ class Sender:
         self._system_interval, self._system_time, self._system_seen = system_interval, time.monotonic(), False
         self._started_ms = _now_ms()
         self._warned = False
+        self._followed = False  # by another process, which sends the same record
 
     def follow(self, told: "queue.Queue[dict[str, Any]]", interval: float) -> bool:
         """Send what is new every `interval` seconds until the end is `told`, then that; whether all has arrived."""
@@ -122,25 +126,30 @@ class Sender:
             try:
                 end = told.get(timeout=wait)
             except queue.Empty:
-                wait = interval if self._attempt(self.send) else min(2 * wait, _SLOWEST)
-        return self._attempt(partial(self.end, **end))
+                wait = interval if self._attempt(self.send) or self._followed else min(2 * wait, _SLOWEST)
+        return self._attempt(partial(self.end, **end)) or self._followed
 
     def _attempt(self, work: Callable[[], object]) -> bool:
         try:
             work()
+        except FollowedError as error:
+            if not self._followed:
+                say(str(error))
+            self._followed = True
+            return False
         except (GenmodelError, OSError) as error:
             if not self._warned:
                 said = str(error).removesuffix(f": {MEND}")
                 say(f"warning: {said}; the training does not wait for it, its record follows later")
-            self._warned = True
+            self._warned, self._followed = True, False
             return False
-        self._warned = False
+        self._warned = self._followed = False
         return True
 
     def send(self, ending: bool = False) -> str:
         """Send all that is new; returns the run's id."""
         sent, self._sent = self._sent, None  # until all of it has arrived, nothing is certain
-        if sent is None:
+        if sent is None or not self._tracker.renew(sent.run_id):
             sent, self._mark = self._tracker.begin(self._training, self._started_ms), Mark()
         rows, mark = record.read_rows(self._folder / "metrics.jsonl", self._mark)
         sent = self._tracker.send(sent, rows, record.sample_grids(self._folder / "samples"))
@@ -180,7 +189,7 @@ def main() -> int:
     told: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(told,), daemon=True).start()
     order = told.get()
-    tracker = Tracker(Settings.read(os.environ, Path(order["root"])))
+    tracker = Tracker(Settings.read(os.environ, Path(order["root"])), Owner(**order["owner"]))
     sender = Sender(tracker, Training.from_dict(order["training"]), Path(order["folder"]), order["system_interval"])
     return 0 if sender.follow(told, order["interval"]) else 1
 

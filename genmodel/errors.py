@@ -71,5 +71,9 @@ class TrackingError(GenmodelError):
     pass
 
 
+class FollowedError(TrackingError):
+    """Another process sends the record of the same training."""
+
+
 class VersioningError(GenmodelError):
     pass

@@ -4,6 +4,7 @@ Each training is one run, found by the tag genmodel.fingerprint; its steps are i
 becomes a TrackingError of one line. The registry's rules are in flows/registry.py.
 """
 
+from flows.tracking.lease import Owner
 from flows.tracking.packages import fetch, load, save_package
 from flows.tracking.runs import Sent, Status, Tracker
 from flows.tracking.store import MEND, make_database
@@ -11,6 +12,7 @@ from flows.tracking.system import SystemReader
 
 __all__ = [
     "MEND",
+    "Owner",
     "Sent",
     "Status",
     "SystemReader",

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from flows import locks, record
 from flows.record import DataVersion, Row, Training
 from flows.settings import Settings
-from flows.tracking.store import connect, explain
+from flows.tracking.lease import LEASE, OWNER, Lease, Owner, is_abandoned, last_sign
+from flows.tracking.store import connect, database_file, explain
 from genmodel import durable
-from genmodel.errors import TrackingError
+from genmodel.errors import FollowedError, TrackingError
 from genmodel.masking import masked
+from genmodel.progress import say
+from genmodel.shown import printable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 _MAX_METRICS = 1000  # in one call; MLflow would cut a longer one within a row, and a row must arrive whole
+_SETTLED = 1.0  # seconds in which another machine that found a run free, too, has written its own name
 _GRIDS = "genmodel.samples"  # tag: images seen of the last sample grid that has arrived whole
 
 
@@ -38,37 +42,72 @@ class Sent:
 class Tracker:
     """The project's runs in one MLflow, a database or a server.
 
-    Nothing is asked before the first call. Locks are files in the project: they hold for processes of one machine.
+    Nothing is asked before the first call. Locks are files: they hold for processes of one machine. What `owner`, by
+    default this process, follows nobody else sends to (flows/tracking/lease.py).
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, owner: Owner | None = None) -> None:
         settings.apply()  # MLflow reads its environment when it is imported, and at each call
         self.settings = settings
+        self._lease = Lease(owner or Owner.here())
         self._connected: tuple[MlflowClient, str] | None = None  # the client and the experiment's id
 
     def begin(self, training: Training, started_ms: int) -> Sent:
         """Find or create the run of `training`, mark it as running, and say what it holds already.
 
-        `started_ms`, unix milliseconds, is when the training began; the tracker may have been away then.
+        `started_ms`, unix milliseconds, is when the training began; the tracker may have been away then. FollowedError
+        where another process follows it. What dead processes left running is closed.
         """
         with self.talking() as (client, _):
-            sent = self._sent(self._find_or_create(training, started_ms))
-            client.update_run(sent.run_id, status="RUNNING")
-            client.set_tag(sent.run_id, "genmodel.outcome", "training")
-            return sent
+            run = self._claim(self._find_or_create(training, started_ms), training)
+            self._describe(run, training)
+            client.update_run(run.info.run_id, status="RUNNING")
+            client.set_tag(run.info.run_id, "genmodel.outcome", "training")
+            self.close_abandoned()
+            return self._sent(run)
+
+    def renew(self, run_id: str) -> bool:
+        """Tell that a run is still followed; False where it is no longer ours: then begin again."""
+        with self.talking() as (client, _):
+            run = client.get_run(run_id)
+            if Owner.read(run.data.tags) != self._lease.owner:
+                return False
+            client.set_tag(run_id, LEASE, self._lease.tags()[LEASE])
+            if run.info.status != "RUNNING":  # closed by someone whose clock is wrong
+                client.update_run(run_id, status="RUNNING")
+            return True
+
+    def close_abandoned(self) -> None:
+        """Close the runs of trainings that were killed together with what followed them, as of their last sign."""
+        with self.talking() as (client, experiment_id):
+            for found in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
+                with self.locked("lock"):  # its training may be starting again
+                    run = client.get_run(found.info.run_id)
+                    if run.info.status == "RUNNING" and is_abandoned(run.data.tags):
+                        client.set_tag(run.info.run_id, "genmodel.outcome", "stopped")
+                        client.set_terminated(run.info.run_id, "KILLED", last_sign(run.data.tags))
+                        self._release(run)
 
     def restore(self, folder: Path, data: DataVersion, runs: Path) -> str:
         """The run of the finished model in `folder`, filled up with what this MLflow lacks of it; returns its id.
 
         For a training that has ended while the tracker was away, and for a model that came out of DVC's cache, trained
-        on another machine or before another MLflow. `runs` holds the records of trainings, where they are kept.
+        on another machine or before another MLflow. `runs` holds the records of trainings, where they are kept. A run
+        that another process follows is left to it. What dead processes left running is closed.
         """
         training = Training.of_model(folder, data)
         run = self._find_or_create(training)
+        self._describe(run, training)
         if run.info.status != "FINISHED":
+            try:
+                run = self._claim(run, training, watched=False)
+            except FollowedError as error:
+                say(str(error))
+                return self.run(training.fingerprint).info.run_id
             rows = record.read_finished(folder, runs, training, run.info.start_time)
             sent = self.send(self._sent(run), rows, record.sample_grids(folder / "samples"))
             self.end(sent.run_id, "FINISHED", "trained", record.pictures(folder))
+        self.close_abandoned()
         return str(run.info.run_id)
 
     def send(self, sent: Sent, rows: Sequence[Row], grids: Mapping[int, Path]) -> Sent:
@@ -106,6 +145,7 @@ class Tracker:
         with self.talking() as (client, _):
             client.set_tag(run_id, "genmodel.outcome", outcome)
             client.set_terminated(run_id, status)
+            self._release(client.get_run(run_id))
 
     def set_outcome(self, fingerprint: str, outcome: str) -> None:
         """Tag a training's run with what became of its model, say: promoted, rejected, inconclusive, outranked."""
@@ -159,7 +199,8 @@ class Tracker:
     @contextlib.contextmanager
     def locked(self, what: str) -> Iterator[None]:
         """Hold a lock of this project, also against other threads; not twice by the same one."""
-        with locks.held(self.settings.root / f"mlflow.db.{what}"):
+        database = database_file(self.settings) or self.settings.root / "mlflow.db"
+        with locks.held(database.with_name(f"{database.name}.{what}")):
             yield
 
     def _find(self, fingerprint: str) -> "list[Run]":
@@ -178,20 +219,61 @@ class Tracker:
         )
 
     def _find_or_create(self, training: Training, started_ms: int | None = None) -> "Run":
-        """The one run of `training`; its parameters and its dataset are written each time, which changes nothing."""
+        """The one run of `training`: the one that is followed, or that holds most of its record."""
+        with self.talking() as (client, experiment_id), self.locked("lock"):
+            tags = training.tags(self.settings.root) | self._lease.tags()
+            found = self._find(training.fingerprint) or [client.create_run(experiment_id, started_ms, tags)]
+            run, *twins = sorted(found, key=lambda run: self._holder(run) is None)
+            for twin in twins:  # a frozen server creates the run late, when it was asked for again already
+                if self._holder(twin) is None:
+                    client.delete_run(twin.info.run_id)
+            return run
+
+    def _describe(self, run: "Run", training: Training) -> None:
+        """Write the parameters and the dataset of `training`; once more changes nothing."""
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-        with self.talking() as (client, experiment_id), self.locked("lock"):
-            run, *twins = self._find(training.fingerprint) or [
-                client.create_run(experiment_id, started_ms, training.tags(self.settings.root))
-            ]
-            for twin in twins:  # a frozen server creates the run late, when it was asked for again already
-                client.delete_run(twin.info.run_id)
+        with self.talking() as (client, _):
             params = [Param(key, value) for key, value in training.parameters.items()]
             client.log_batch(run.info.run_id, params=params, synchronous=True)
             dataset = DatasetInput(Dataset(**training.data.described()), [InputTag("mlflow.data.context", "training")])
             client.log_inputs(run.info.run_id, [dataset])
-            return run
+
+    def _claim(self, run: "Run", training: Training, watched: bool = True) -> "Run":
+        """Take the lease of a run and read it again; FollowedError where another process has it."""
+        from mlflow.entities import RunTag
+
+        run_id = run.info.run_id
+        with self.talking() as (client, _):
+            with self.locked("lock"):
+                _refuse(self._holder(client.get_run(run_id), watched), training)
+                tags = [RunTag(key, value) for key, value in self._lease.tags().items()]
+                client.log_batch(run_id, tags=tags, synchronous=True)
+            if database_file(self.settings) is None:  # other machines, which no lock of ours keeps out
+                time.sleep(_SETTLED)
+                _refuse(self._holder(client.get_run(run_id), watched), training)
+                for twin in self._find(training.fingerprint):
+                    first = (twin.info.start_time, twin.info.run_id) < (run.info.start_time, run_id)
+                    if first and (holder := self._holder(twin, watched)):
+                        client.delete_run(run_id)
+                        _refuse(holder, training)
+            return client.get_run(run_id)
+
+    def _holder(self, run: "Run", watched: bool = True) -> Owner | None:
+        return self._lease.holder(run.info.run_id, run.data.tags, watched)
+
+    def _release(self, run: "Run") -> None:
+        with self.talking() as (client, _):
+            for key in {OWNER, LEASE} & set(run.data.tags):
+                client.delete_tag(run.info.run_id, key)
 
     def _sent(self, run: "Run") -> Sent:
         return Sent(run.info.run_id, int(run.data.metrics.get("images_seen", -1)), int(run.data.tags.get(_GRIDS, -1)))
+
+
+def _refuse(holder: Owner | None, training: Training) -> None:
+    if holder is not None:
+        raise FollowedError(
+            f"the training of {printable(training.name)} is followed by {printable(holder.host)} since "
+            f"{printable(holder.since)}: its record is not sent twice"
+        )

@@ -32,7 +32,7 @@ root = Path(sys.argv[1])
 training = pickle.loads((root / "training").read_bytes())
 print("ready", flush=True)
 input()
-print(Tracker(Settings.read({}, root)).begin(training, 1000).run_id)
+print(Tracker(Settings.read({}, root))._find_or_create(training, 1000).info.run_id)
 """
 
 
