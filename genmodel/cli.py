@@ -290,9 +290,7 @@ def _parser() -> argparse.ArgumentParser:
     add = command(evaluate, "Judge a finished model.", "evaluate models/vae --data data")
     add.add_argument("model", type=Path, help="a finished model's folder")
     add_data(add)
-    add.add_argument(
-        "--reference", type=Path, default=Path("reference"), help="the real images' features; made if absent"
-    )
+    add.add_argument("--reference", type=Path, default=Path("reference"), help="real images' features; made if absent")
     add.add_argument("--params", type=Path, default=None, help="read the evaluation's settings from this params.yaml")
     add_device(add)
     return parser
