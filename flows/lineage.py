@@ -7,6 +7,7 @@ from pathlib import Path
 from shlex import quote
 
 from flows import versioning
+from flows.record import git_trouble
 from flows.registry import Registry, Version
 from genmodel import durable
 from genmodel.errors import VersioningError
@@ -132,5 +133,6 @@ def _git(root: Path, *arguments: str) -> str:
     except FileNotFoundError as error:
         raise VersioningError("git is not installed: lineage reads its commits") from error
     except subprocess.CalledProcessError as error:
-        raise VersioningError(f"git {arguments[0]} in {root}: {' '.join(error.stderr.split())}") from error
+        why = git_trouble(root) or f"git {arguments[0]} in {root}: {' '.join(error.stderr.split())}"
+        raise VersioningError(why) from error
     return done.stdout

@@ -163,10 +163,12 @@ def restore_commands(root: Path, stage: str, data: str, model: str | None) -> li
     """What to type in another checkout of the project for the data and the model that `stage` trained.
 
     They come from this project's cache or, what it lacks, from the remote of today, which an old checkout may not know;
-    a `model` that no dvc.lock names is None, and is trained again.
+    a `model` that no dvc.lock names is None, and is trained again; so is one that neither cache nor remote can give.
     """
     with opened(root) as repo:
         cache = repo.cache.local
+        if model and not cache.exists(model) and _remote(repo, None) is None:
+            model = None
         cached = all(cache.exists(digest) for digest in (data, model) if digest)
         share = f"dvc config --local cache.dir '{cache.path.removesuffix('/files/md5')}'"
     remote = [] if cached else [f"cp '{root}'/.dvc/config* .dvc/"]
