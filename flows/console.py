@@ -11,6 +11,7 @@ from flows.lineage import restore_files, trace
 from flows.registry import Registry
 from flows.settings import Settings
 from flows.tracking import Tracker
+from genmodel.shown import printable
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> None:
@@ -26,11 +27,11 @@ def run(arguments: argparse.Namespace, settings: Settings) -> None:
         print(_verified(registry, arguments.version))
     elif arguments.command == "files":
         written = restore_files(registry, arguments.version, arguments.folder)
-        print(f"{arguments.folder}: {', '.join(written)}")
+        print(printable(f"{arguments.folder}: {', '.join(written)}"))
     elif arguments.command == "history":
         _show(promotions.history(), arguments.all)
     else:
-        print("\n".join(trace(registry, settings.root, arguments.version).lines()))
+        print("\n".join(printable(line) for line in trace(registry, settings.root, arguments.version).lines()))
 
 
 def _verified(registry: Registry, number_or_alias: str) -> str:
@@ -62,7 +63,7 @@ def row(event: Mapping[str, Any]) -> list[str]:
     """When, what, the version it was about and its model, the champion after it, and why."""
     champion = event["after"]["champion"]
     decision = event.get("decision")
-    return [
+    told = [
         event["time"].replace("T", " ").removesuffix("+00:00"),
         decision["outcome"] if decision else event["kind"],
         event["version"],
@@ -70,3 +71,4 @@ def row(event: Mapping[str, Any]) -> list[str]:
         champion["version"] if champion else "",
         " ".join(decision["reasons"]) if decision else event["reason"],
     ]
+    return [printable(text) for text in told]

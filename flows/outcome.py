@@ -17,7 +17,7 @@ from genmodel import durable
 from genmodel.errors import GenmodelError
 from genmodel.evaluation.costs import with_taken
 from genmodel.folder import read_config
-from genmodel.shown import markdown_code, markdown_text
+from genmodel.shown import markdown_code, markdown_text, printable
 
 
 def leaderboard(root: Path) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def champion(root: Path) -> str | None:
         return None
     try:
         told = json.loads(path.read_text())
-        return str(told["text"] if path == state else f"{told['outcome']}: {' '.join(told['reasons'])}")
+        return printable(str(told["text"] if path == state else f"{told['outcome']}: {' '.join(told['reasons'])}"))
     except (OSError, ValueError, KeyError, TypeError):
         return f"{path.name} cannot be read: `python -m flows.stages register` writes it again"
 
@@ -105,7 +105,7 @@ def show(settings: Settings) -> None:
     console.print()
     console.print(table)
     for path in pictures(settings.root):
-        console.print(f"samples   {path}", highlight=False, soft_wrap=True)
+        console.print(f"samples   {printable(str(path))}", highlight=False, soft_wrap=True)
     if (page := settings.root / "leaderboard.html").exists():
         console.print(f"page      {page.name}    (intervals, costs, samples, replays)", highlight=False)
     console.print(f"champion  {champion(settings.root) or 'undecided'}", highlight=False, soft_wrap=True)
@@ -115,7 +115,7 @@ def show(settings: Settings) -> None:
 def _cell(name: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.0f}" if name == "seconds" else f"{value:.4g}"
-    return str(value)
+    return printable(str(value))
 
 
 def made_from(root: Path) -> str:

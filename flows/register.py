@@ -22,6 +22,7 @@ from flows.tracking import Tracker
 from genmodel import durable
 from genmodel.config import Params, read_gate, read_params
 from genmodel.errors import ConfigError, EvaluationError, IncomparableError, ModelError
+from genmodel.shown import printable
 
 if TYPE_CHECKING:
     from flows.card import Card
@@ -61,7 +62,7 @@ def register(settings: Settings) -> None:
     _write(decision)
     text = _state(decision, registry.version(CHAMPION), before, decided)
     durable.write_json(STATE, {"text": text})
-    print(text)
+    print(printable(text))
 
 
 def _decide(
@@ -88,7 +89,7 @@ def _decide(
         run_id = tracker.restore(MODELS / name, data, RUNS)
         tracker.attach(run_id, sorted(Path().glob("leaderboard.*")), "leaderboard")
     if trouble := git_trouble(settings.root):
-        print(f"warning: no commit is kept with the version: {trouble}", file=sys.stderr)
+        print(printable(f"warning: no commit is kept with the version: {trouble}"), file=sys.stderr)
     kept = [settings.root / name for name in FILES if (settings.root / name).exists()]
     card = _card(settings, model, about, best, data, kept)
     version = registry.register(folder, best, Sampler(model), model.latent_dim, prior_of(model), card, kept)

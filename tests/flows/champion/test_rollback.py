@@ -72,3 +72,9 @@ def test_a_rollback_that_is_killed_is_finished_by_the_next_command(
     rolled = point >= 2  # before, no whole line had been written
     found = unconnected.aliases()
     assert (found[CHAMPION], found[PREVIOUS]) == (("1", "2") if rolled else ("2", "1"))
+
+
+def test_what_the_ledger_holds_is_shown_as_text() -> None:
+    """A reason or a name with escape codes and line feeds neither moves the cursor nor begins a line."""
+    event = {"time": "2026-01-01T00:00:00+00:00", "kind": "rollback", "version": "1", "after": {"champion": None}}
+    assert row({**event, "reason": "bad\x1b[2J\nchampion: 9"})[-1] == r"bad\x1b[2J\nchampion: 9"
