@@ -1,7 +1,9 @@
 """Promotions that start together, one of them killed: the better model is champion, and each decision is kept."""
 
 import itertools
+import os
 import random
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from flows import register
 from flows.registry import CHAMPION, PREVIOUS, Version
 
 ALWAYS, WHEN_PROMOTED = 18, 24  # three a write: candidate, ledger, three tags, [previous, champion,] ledger
@@ -58,6 +61,40 @@ def test_of_a_hundred_races_with_kills_the_better_model_comes_out_as_champion(
         assert found.get(PREVIOUS) == (line[-2] if len(line) > 1 else None)
         best = winner
     assert len(set(champions)) > 30, "the champion changed often"
+
+
+@pytest.mark.slow
+def test_the_same_decision_has_the_same_bytes_whatever_was_killed(
+    unconnected: Any, in_children: Callable[..., list[int]], die_at: Callable[[int], None]
+) -> None:
+    scene, root = unconnected, unconnected.root
+    files, state = ("decision.json", "decision.md"), ("mlflow.db", "promotions.jsonl")
+
+    def prepare() -> None:
+        first, _ = scene.versions(10.0, 5.0)
+        scene.settle(first)
+
+    def decide(point: int | None = None) -> None:
+        if point is not None:
+            die_at(point)
+        os.chdir(root)
+        register._write(scene.settle(candidate))
+
+    assert in_children(prepare) == [0]
+    scene.distances = {"1": 10.0, "2": 5.0}
+    candidate = Version("2", "", {"genmodel.weights": f"{2:064}"})
+    for name in state:
+        shutil.copy(root / name, root / f"{name}.before")
+    assert in_children(decide) == [0]
+    whole = {name: (root / name).read_bytes() for name in files}
+    for point in range(WHEN_PROMOTED):
+        for name in state:
+            shutil.copy(root / f"{name}.before", root / name)
+        for name in files:
+            (root / name).unlink()
+        assert in_children(lambda at=point: decide(at)) == [-signal.SIGKILL], point  # type: ignore[misc]
+        assert in_children(decide) == [0]
+        assert {name: (root / name).read_bytes() for name in files} == whole, point
 
 
 def _distances() -> list[float]:
