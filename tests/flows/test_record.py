@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -38,6 +39,7 @@ def line(images_seen: int) -> bytes:
     return json.dumps(entry).encode() + b"\n"
 
 
+@hypothesis_settings(deadline=None)  # it writes files, and a loaded machine takes its time
 @given(cuts=st.lists(st.integers(0, 800), max_size=8))
 def test_each_row_is_read_once_wherever_the_writer_was_interrupted(
     cuts: list[int], tmp_path_factory: pytest.TempPathFactory
