@@ -236,3 +236,14 @@ for out in outs[stage]:
     pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)
     pathlib.Path(out).write_text("{}")
 """
+
+
+def test_a_model_that_nothing_can_give_is_trained_again(toy) -> None:
+    """Where no remote is set, `dvc pull` would only fail."""
+    data, model = versioning.add(toy.root, ORIGIN), "1" * 32 + ".dir"
+    assert versioning.restore_commands(toy.root, "train@vae", data, model)[-2:] == [
+        "dvc checkout data.dvc",
+        "dvc repro --single-item train@vae",
+    ]
+    toy.dvc("remote", "add", "--default", "stored", str(toy.root.parent / "remote"))
+    assert versioning.restore_commands(toy.root, "train@vae", data, model)[-1] == "dvc pull data.dvc train@vae"
