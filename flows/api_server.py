@@ -16,6 +16,7 @@ from flows.guard import follow
 
 def main(port: int, ephemeral: bool) -> int:
     follow(os.getppid())
+    os.umask(0o077)  # the database, too, is its owner's alone
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or a port could not be used again for a minute
     try:

@@ -17,6 +17,7 @@ from genmodel import durable
 from genmodel.errors import GenmodelError
 from genmodel.evaluation.costs import with_taken
 from genmodel.folder import read_config
+from genmodel.masking import masked
 from genmodel.shown import markdown_code, markdown_text, printable
 
 
@@ -65,8 +66,9 @@ def champion(root: Path) -> str | None:
 
 def markdown(settings: Settings) -> str:
     """The decision, MLflow where it is a server, and the pictures themselves: no browser follows a link to a file."""
-    lines = [f"**{markdown_text(told)}**" for told in [champion(settings.root)] if told]
-    lines += [f"Compare the runs: <{settings.tracking_uri}>" if settings.served else "Compare the runs: `make ui`"]
+    lines = [f"**{markdown_text(masked(told))}**" for told in [champion(settings.root)] if told]
+    place = f"<{masked(settings.tracking_uri)}>" if settings.served else "`make ui`"
+    lines.append(f"Compare the runs: {place}")
     for path in pictures(settings.root):
         data = base64.b64encode((settings.root / path).read_bytes()).decode()
         title = f"### {markdown_text(path.parts[1])}\n\n{markdown_code(str(path))}"
@@ -108,7 +110,7 @@ def show(settings: Settings) -> None:
         console.print(f"samples   {printable(str(path))}", highlight=False, soft_wrap=True)
     if (page := settings.root / "leaderboard.html").exists():
         console.print(f"page      {page.name}    (intervals, costs, samples, replays)", highlight=False)
-    console.print(f"champion  {champion(settings.root) or 'undecided'}", highlight=False, soft_wrap=True)
+    console.print(f"champion  {masked(champion(settings.root) or 'undecided')}", highlight=False, soft_wrap=True)
     console.print("compare   make ui    (the runs side by side, in MLflow)", highlight=False)
 
 

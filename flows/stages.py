@@ -11,6 +11,7 @@ from typing import Any
 
 from flows import versioning
 from flows.current import current_model, identity_of, read_report
+from flows.guard import follow_guard
 from flows.inputs import unchanged_inputs
 from flows.record import DataVersion, Training
 from flows.settings import Settings
@@ -143,6 +144,7 @@ def _data_version(settings: Settings) -> DataVersion:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
+    follow_guard()
     with user_errors():
         settings = Settings.read(os.environ, Path.cwd())
         settings.apply()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genmodel.errors import BlockError, ConfigError, GenmodelError
-from genmodel.masking import masked
 from genmodel.progress import say
 from genmodel.shown import printable
 
@@ -41,7 +40,7 @@ def user_errors() -> Iterator[None]:
     except GenmodelError as error:
         if not _is_main():
             time.sleep(_SILENCE)
-        say(f"error: {masked(str(error))}")
+        say(f"error: {error}")
         raise SystemExit(2) from error
     except KeyboardInterrupt as error:
         if _is_main():

@@ -3,6 +3,7 @@
 import sys
 from typing import Protocol
 
+from genmodel.masking import masked
 from genmodel.shown import printable
 
 _LOG_LINE = "{desc}: {percentage:.0f}% of {total_fmt}, {rate_fmt}, {remaining} left{postfix}"
@@ -49,8 +50,8 @@ def bar(total: int, done: int, what: str, unit: str = " images", shown: bool = T
 
 
 def say(line: str) -> None:
-    """A line to the person at the terminal or in the log, beside what the program is asked for (stdout)."""
-    print(printable(line), file=sys.stderr, flush=True)
+    """A line to the person at the terminal or in the log, beside what the program is asked for (stdout); masked."""
+    print(printable(masked(line)), file=sys.stderr, flush=True)
 
 
 class _Lines:

@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -105,6 +106,7 @@ def test_nobody_gets_in(project: Path, ephemeral: bool) -> None:
         assert ask(f"{address}/api/flow_runs/filter", known, "POST")[0] == 403, "without a CSRF token"
         lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
         assert not any(known.partition(":")[2].encode() in line for line in lines)
+        assert {mode(path) for path in (project / ".prefect").glob("prefect.db*")} == {0o600}
         if not ephemeral:
             told = json.loads((project / ".prefect/server.json").read_text())
             assert told == {"pid": os.getpid(), "url": address}
@@ -185,7 +187,9 @@ def test_a_damaged_database_is_put_aside(project: Path, damage: str, capsys: pyt
 def test_a_server_that_is_down_is_one_line(project: Path, url: str, arguments: list[str]) -> None:
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PREFECT_API_URL": url}
     command = [sys.executable, "-m", "flows.retrain", *arguments]
+    began = time.monotonic()
     told = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True, timeout=60)
+    assert time.monotonic() - began < 40, "15 s, on a machine that has nothing else to do"
     assert told.returncode == 2, told.stderr
     assert told.stderr.count("\n") == 1 and told.stderr.startswith("error: "), told.stderr
     assert "PREFECT_API_URL" in told.stderr

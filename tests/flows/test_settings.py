@@ -1,7 +1,10 @@
 import os
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -54,6 +57,16 @@ def test_a_relative_database_lies_in_the_project_with_its_files_beside_it(tmp_pa
         ("GENMODEL_REGISTERED_NAME", "a/b"),
         ("GENMODEL_CRON", "every night"),
         ("GENMODEL_CRON", "0 3 * *"),
+        ("GENMODEL_CRON", "0 25 * * *"),
+        ("GENMODEL_CRON", "60 3 * * *"),
+        ("GENMODEL_CRON", "0 0 31 2 *"),
+        ("GENMODEL_CRON", "0 3 * * * *"),
+        ("GENMODEL_TIMEZONE", "Middle/Earth"),
+        ("GENMODEL_TIMEZONE", "../../etc/passwd"),
+        ("GENMODEL_TIMEZONE", "Europe"),
+        ("GENMODEL_PREFECT_PORT", "0"),
+        ("GENMODEL_PREFECT_PORT", "65536"),
+        ("GENMODEL_PREFECT_PORT", "http"),
         ("GENMODEL_STAGE_DEADLINE", "soon"),
         ("GENMODEL_STAGE_DEADLINE", "-1"),
         ("GENMODEL_STAGE_DEADLINE", "nan"),
@@ -64,6 +77,81 @@ def test_a_wrong_value_is_one_line_that_names_the_variable(name: str, value: str
         Settings.read({name: value}, tmp_path)
     assert "\n" not in str(caught.value)
     assert value in str(caught.value)
+
+
+def test_the_time_zone_is_the_machine_s_unless_one_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", ":Asia/Tokyo")
+    assert Settings.read({}, tmp_path).timezone == "Asia/Tokyo"
+    assert Settings.read({"GENMODEL_TIMEZONE": "Europe/Berlin"}, tmp_path).timezone == "Europe/Berlin"
+    monkeypatch.setenv("TZ", "no zone")
+    assert ZoneInfo(Settings.read({}, tmp_path).timezone), "the next place that tells one"
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, None),
+        ({"NO_PROXY": "intern.example"}, None),
+        ({"HTTP_PROXY": "http://proxy:3128"}, "127.0.0.1,localhost,::1"),
+        ({"all_proxy": "socks5://proxy:1080"}, "127.0.0.1,localhost,::1"),
+        (
+            {"https_proxy": "http://proxy:3128", "NO_PROXY": "intern.example, localhost"},
+            "intern.example,localhost,127.0.0.1,::1",
+        ),
+    ],
+)
+def test_a_proxy_is_not_asked_for_this_machine(environ: dict[str, str], expected: str | None, tmp_path: Path) -> None:
+    environment = Settings.read(environ, tmp_path).environment
+    assert environment.get("NO_PROXY") == environment.get("no_proxy") == expected
+
+
+def test_a_proxy_gets_no_request_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The libraries' own reading of NO_PROXY: httpx asks Prefect's server with it, requests MLflow's."""
+    import httpx
+    import requests
+
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    os.environ["HTTP_PROXY"] = "http://127.0.0.1:9"
+    Settings.read(os.environ, tmp_path).apply()
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for host in ("127.0.0.1", "localhost"):
+            for get in (httpx.head, requests.head):
+                assert get(f"http://{host}:{server.server_port}/", timeout=10).status_code == 200
+        server.shutdown()
+
+
+PROFILE = """
+active = "work"
+[profiles.work]
+PREFECT_API_URL = "http://me:w0rd@prefect.example/api"
+[profiles.alone]
+PREFECT_LOGGING_LEVEL = "DEBUG"
+"""
+
+
+@pytest.mark.parametrize(
+    ("profile", "chosen", "told"),
+    [(PROFILE, None, True), (PROFILE, "alone", False), ("active = [", None, False), (None, None, False)],
+)
+def test_a_profile_s_server_that_is_not_used_is_told(
+    profile: str | None, chosen: str | None, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from flows import launch
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PREFECT_PROFILE", raising=False)
+    if chosen:
+        monkeypatch.setenv("PREFECT_PROFILE", chosen)
+    if profile:
+        (tmp_path / ".prefect").mkdir()
+        (tmp_path / ".prefect/profiles.toml").write_text(profile)
+    launch._tell_neglect(Settings.read({}, tmp_path / "project"))
+    said = capsys.readouterr().err
+    assert said.count("\n") == int(told)
+    assert "w0rd" not in said
+    assert ("PREFECT_API_URL=http://me:***@prefect.example/api" in said) == told
 
 
 def test_apply_reaches_child_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
