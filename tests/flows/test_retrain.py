@@ -342,6 +342,18 @@ def test_a_schedule_makes_runs() -> None:
     assert asyncio.run(scheduled()) > 0
 
 
+def test_whoever_starts_a_run_does_not_choose_its_folder() -> None:
+    """As Prefect's engine reads the parameters of a run that a server hands it."""
+    from prefect.exceptions import SignatureMismatchError
+    from prefect.utilities.callables import parameters_to_args_kwargs
+
+    from flows.line import retrain
+
+    assert set(retrain.parameters.properties) == {"force", "renew_extractor"}
+    with pytest.raises(SignatureMismatchError, match="root"):
+        parameters_to_args_kwargs(retrain.fn, {"root": "/tmp"})
+
+
 def test_help_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     from flows.retrain import main
 
