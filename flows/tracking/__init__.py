@@ -5,6 +5,7 @@ becomes a TrackingError of one line. The registry's rules are in flows/registry.
 """
 
 from flows.tracking.lease import Owner
+from flows.tracking.making import made, making_tags, remove_half_made
 from flows.tracking.packages import fetch, load, save_package
 from flows.tracking.runs import Sent, Status, Tracker
 from flows.tracking.store import MEND, make_database
@@ -19,6 +20,9 @@ __all__ = [
     "Tracker",
     "fetch",
     "load",
+    "made",
     "make_database",
+    "making_tags",
+    "remove_half_made",
     "save_package",
 ]
