@@ -18,6 +18,7 @@ from genmodel.errors import BlockError, ModelError, TrackingError
 from genmodel.folder import read_config
 from genmodel.shown import printable
 from genmodel.training.identity import SHOWING
+from genmodel.training.rows import from_line
 
 _SHOWING = {f"training.{name}" for name in SHOWING}
 _PICTURES = ("timeline.png", "curves.png", "replay.webp", "replay.gif", "replay.mp4")
@@ -163,7 +164,7 @@ def read_rows(path: Path, mark: Mark) -> tuple[list[Row], Mark]:
 
 def _row(line: bytes, path: Path) -> Row:
     try:
-        entry = json.loads(line)
+        entry = from_line(line)
         clock = {"images_seen": entry["images_seen"], "step": entry["step"]}
         return Row(entry["images_seen"], entry["time_ms"], entry["metrics"] | clock)
     except (ValueError, KeyError, TypeError) as error:

@@ -7,7 +7,6 @@ are not written again, so that a follower that has read them needs no care.
 import bisect
 import csv
 import io
-import json
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from genmodel import durable, pixels
 from genmodel.errors import CheckpointError
+from genmodel.training import rows
 
 _TIMED = ("throughput/", "time/", "gpu/")  # metrics that differ from run to run: in the record, not in history.csv
 SHOWN = 64  # samples in a grid
@@ -32,8 +32,8 @@ class Record:
         with durable.storage_errors(self.samples):
             self.samples.mkdir(parents=True, exist_ok=True)
         self._drop_partial_line()
-        rows = self.rows()
-        self._last = rows[-1]["images_seen"] if rows else -1
+        found = self.rows()
+        self._last = found[-1]["images_seen"] if found else -1
 
     def _drop_partial_line(self) -> None:
         """A kill can cut the last line short; what was cut will be written again."""
@@ -49,7 +49,7 @@ class Record:
         row: dict[str, object] = {"step": step, "images_seen": images_seen, "time_ms": time.time_ns() // 1_000_000}
         row |= {"order": order, "metrics": metrics}
         with durable.storage_errors(self.metrics), self.metrics.open("a") as handle:
-            handle.write(json.dumps(row) + "\n")
+            handle.write(rows.as_line(row))
         self._last = images_seen
 
     def sync(self) -> None:
@@ -71,16 +71,16 @@ class Record:
     def timeline(self, columns: int) -> Image.Image:
         """The log-spaced grids as one picture, a row for each moment; `columns` images stand in a grid's row."""
         grids = self.grids()
-        rows = {seen: Image.open(grids[seen]) for seen in log_spaced(grids)}
-        return pixels.timeline(rows, columns, shown=columns)
+        moments = {seen: Image.open(grids[seen]) for seen in log_spaced(grids)}
+        return pixels.timeline(moments, columns, shown=columns)
 
     def rows(self) -> list[dict]:
         if not self.metrics.exists():
             return []
         try:
-            rows = [json.loads(line) for line in self.metrics.read_bytes().splitlines()]
-            if all(isinstance(row["metrics"], dict) and row["images_seen"] >= 0 for row in rows):
-                return rows
+            found = [rows.from_line(line) for line in self.metrics.read_bytes().splitlines()]
+            if all(isinstance(row["metrics"], dict) and row["images_seen"] >= 0 for row in found):
+                return found
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(self._damaged()) from error
         raise CheckpointError(self._damaged())
@@ -94,12 +94,12 @@ class Record:
         Where log_every was changed in mid-training the rows of either interval stand one after the other; each holds
         means over the steps since the row before.
         """
-        rows = self.rows()
-        names = [name for name in (rows[0]["metrics"] if rows else {}) if not name.startswith(_TIMED)]
+        found = self.rows()
+        names = [name for name in (found[0]["metrics"] if found else {}) if not name.startswith(_TIMED)]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["images_seen", "step", *names])
-        for row in rows:
+        for row in found:
             writer.writerow([row["images_seen"], row["step"], *(f"{row['metrics'][name]:.6g}" for name in names)])
         return text.getvalue()
 
