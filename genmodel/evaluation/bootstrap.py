@@ -28,10 +28,10 @@ class Estimate(NamedTuple):
 
 
 def mean(values: Tensor) -> Estimate:
-    """The mean of values [N], whose influences are their own deviations."""
+    """The mean of values [N], whose influences are their own deviations; no resample's leaves their range."""
     values = values.double()
     average = values.mean()
-    return Estimate(float(average), values - average)
+    return Estimate(float(average), values - average, low=float(values.min()), high=float(values.max()))
 
 
 def intervals(estimates: Mapping[str, Estimate], seed: int) -> dict[str, tuple[float, float]]:

@@ -105,6 +105,8 @@ def make_reference(
     ShardCheck(block, image_size, range(block.shard_count())).now()
     asked = {"image_size": image_size, **{name: getattr(config, name) for name in _DECIDE}}
     extractor = None if renew else _kept(out, asked, config)
+    if renew:
+        print("extractor renewed: as asked; all models and the champion are judged by it from now on")
     if extractor is None:
         extractor = EXTRACTORS[config.extractor].make(block, image_size, config, device)
     extractor = extractor.to(device)

@@ -23,6 +23,13 @@ def test_of_a_mean_it_is_the_percentiles_of_resampled_means() -> None:
     np.testing.assert_allclose(intervals({"m": mean(values)}, seed=0)["m"], expected, atol=0.06 * width)
 
 
+def test_a_share_s_interval_holds_no_value_that_a_share_cannot_have() -> None:
+    values = (torch.arange(200) < 1).double()  # a remainder of rounding went below 0: -3.469e-18
+    for share in (values, 1 - values):
+        low, high = intervals({"m": mean(share)}, seed=0)["m"]
+        assert 0 <= low <= high <= 1
+
+
 ROOT = torch.eye(4, dtype=torch.float64)
 REAL = torch.randn(300, 4, generator=torch.Generator().manual_seed(9))
 
