@@ -288,10 +288,12 @@ def test_a_stage_that_always_runs_is_no_change(ready) -> None:
         "dvc.yaml", "    cmd: python stages.py register", "    always_changed: true\n    cmd: python stages.py register"
     )
     ready.dvc("repro", "--quiet")
-    assert versioning.changed(ready.root) == {"register"}
-    assert versioning.is_up_to_date(ready.root)
+    assert versioning.changed(ready.root) == set()
+    always = versioning.idle(ready.root)
+    assert always is not None and [stage.name for stage in always] == ["register"]
     ready.replace("params.yaml", "margin: 0.1", "margin: 0.2")
-    assert not versioning.is_up_to_date(ready.root)
+    assert versioning.changed(ready.root) == {"register"}
+    assert versioning.idle(ready.root) is None
 
 
 def test_the_entrypoint_of_prefect_yaml_is_the_flow() -> None:

@@ -185,6 +185,7 @@ def test_a_damaged_database_is_put_aside(project: Path, damage: str, capsys: pyt
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "http://no.such.host.invalid:4200/api", "nonsense"])
 @pytest.mark.parametrize("arguments", [[], ["--serve"]])
 def test_a_server_that_is_down_is_one_line(project: Path, url: str, arguments: list[str]) -> None:
+    (project / "params.yaml").write_text("models: {}\n")
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PREFECT_API_URL": url}
     command = [sys.executable, "-m", "flows.retrain", *arguments]
     began = time.monotonic()
