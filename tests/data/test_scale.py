@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genmodel import durable
 from genmodel.data import parquet
 from genmodel.data.block import FORMAT, HEADER, Block, ledger_name, rejects_name, shard_header, shard_name, write_index
 from genmodel.data.loader import Loader
@@ -51,6 +52,8 @@ def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parquet.write(folder / ledger_name(0), {**texts, **numbers, **places})
     parquet.write(folder / rejects_name(0), {name: [] for name in ("name", "class", "sha256", "reason")})
     files = {}
+    for name in (ledger_name(0), rejects_name(0)):
+        files[name] = {"sha256": durable.digest_file(folder / name), "bytes": (folder / name).stat().st_size}
     for shard in range(math.ceil(IMAGES / per_shard)):
         rows = min(per_shard, IMAGES - shard * per_shard)
         with (folder / shard_name(SIZE, shard)).open("wb") as handle:
