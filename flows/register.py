@@ -52,7 +52,7 @@ def register(settings: Settings) -> None:
     best = reports[0]
     registry = Registry(Tracker(settings))
     promotions = Promotions(registry, Ledger(settings.root))
-    request = {"report": best, "rule": asdict(gate)}
+    request = {"report": best, "rule": asdict(gate), "ranking": durable.digest_file(RANKING)}
     before = registry.version(CHAMPION)
     decision = promotions.standing(request, best["weights"])
     decided = decision is None or not registry.has_runs([report["fingerprint"] for report in reports])

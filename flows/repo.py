@@ -61,11 +61,12 @@ def data_held(root: Path) -> Iterator[None]:
     """
     from dvc.rwlock import rwlock
 
-    with opened(root) as repo:
-        places = [str(root.resolve() / name) for name in (DATA, DATA_FILE)]
-        hardlink = repo.config["core"].get("hardlink_lock", False)
-        with rwlock(repo.tmp_dir, repo.fs, " ".join(sys.argv), [], places, hardlink):
-            yield
+    with contextlib.ExitStack() as held:
+        with opened(root) as repo:  # no longer than this: what goes wrong later is not DVC's trouble
+            places = [str(root.resolve() / name) for name in (DATA, DATA_FILE)]
+            hardlink = repo.config["core"].get("hardlink_lock", False)
+            held.enter_context(rwlock(repo.tmp_dir, repo.fs, " ".join(sys.argv), [], places, hardlink))
+        yield
 
 
 def one_line(error: Exception) -> str:

@@ -79,8 +79,8 @@ def evaluate(settings: Settings, name: str) -> None:
     config = params.evaluation
     identity_of(name, params)
     real = Reference.open(REFERENCE)
-    current_model(name, params)
     check_files(MODELS / name, name)
+    current_model(name, params)
     picture = REPORTS / f"{name}-neighbours.png"
     report, timing = evaluate(
         MODELS / name,

@@ -19,6 +19,7 @@ from flows.registry import CHAMPION, PREVIOUS, Registry
 from flows.settings import Settings
 from flows.tracking import Tracker
 from genmodel.data.block import Block
+from genmodel.data.prepare import prepare
 
 DATA_DVC = "outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  path: data\n"
 PARAMS = """
@@ -300,7 +301,9 @@ def test_an_experiment_of_dvc_registers_nothing(decided: Path, monkeypatch: pyte
     assert settled(decided) != before
 
 
-def test_a_champion_of_another_size_is_told_with_what_to_do(decided: Path, settings: Settings) -> None:
+def test_a_champion_of_another_size_is_told_with_what_to_do(decided: Path, settings: Settings, block: Block) -> None:
+    shutil.rmtree(decided / "data")
+    prepare(str(block.path.parent / "raw"), decided / "data", [8, 16], workers=1)
     text = (decided / "params.yaml").read_text()
     (decided / "params.yaml").write_text(text.replace("image_size: 8", "image_size: 16"))
     run("reference", "train small", "evaluate small", "compare", "register")
