@@ -118,9 +118,9 @@ def compare(settings: Settings) -> None:
     from genmodel.evaluation import leaderboard, page
 
     params = read_params(PARAMS)
-    reports = [read_report(name, current_model(name, params).fingerprint) for name in params.models]
     for name in params.models:  # the page shows their pictures
         check_files(MODELS / name, name)
+    reports = [read_report(name, current_model(name, params).fingerprint) for name in params.models]
     frame = leaderboard.leaderboard(reports, one_ranking=True)
     leaderboard.write_csv(frame, RANKING)
     costs = outcome.costs(settings.root)

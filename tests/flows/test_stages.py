@@ -231,7 +231,7 @@ def test_models_that_changed_places_are_told(project: Path, fails: Stage) -> Non
         (project / "models" / other).rename(project / "models" / one)
         (project / "models" / spare).rename(project / "models" / other)
     assert fails("evaluate", "small").startswith("models/small holds the model large, not small: train the model")
-    assert fails("compare").startswith("reports/small.json is of another model than models/small: run `dvc repro -f")
+    assert fails("compare").startswith("models/small holds the model large, not small: train the model")
 
 
 def test_settings_that_do_not_fit_the_data_are_told_before_any_training(project: Path, fails: Stage) -> None:
