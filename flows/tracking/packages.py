@@ -20,7 +20,8 @@ def fetch(uri: str, folder: Path, settings: Settings) -> None:
 
     with scratch(settings.root) as place:
         fetched = download_artifacts(artifact_uri=uri, dst_path=str(place), tracking_uri=settings.tracking_uri)
-        for path in (path for path in Path(fetched).rglob("*") if path.is_file()):
+        # Python keeps compiled code where the package lies when anyone loads it there: that is not taken along
+        for path in (path for path in Path(fetched).rglob("*") if path.is_file() and path.parent.name != "__pycache__"):
             durable.write_bytes(folder / path.relative_to(fetched), path.read_bytes())
 
 
