@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
     from torch import nn
 
+# what MLflow and Python leave beside a package when anyone loads it where it lies; it was never registered
+_LEFT_BY_READERS = {"registered_model_meta", "__pycache__"}
+
 
 def fetch(uri: str, folder: Path, settings: Settings) -> None:
     """Copy the files under an artifact URI into `folder`, each whole or not at all."""
@@ -20,8 +23,9 @@ def fetch(uri: str, folder: Path, settings: Settings) -> None:
 
     with scratch(settings.root) as place:
         fetched = download_artifacts(artifact_uri=uri, dst_path=str(place), tracking_uri=settings.tracking_uri)
-        # Python keeps compiled code where the package lies when anyone loads it there: that is not taken along
-        for path in (path for path in Path(fetched).rglob("*") if path.is_file() and path.parent.name != "__pycache__"):
+        for path in (
+            path for path in Path(fetched).rglob("*") if path.is_file() and _LEFT_BY_READERS.isdisjoint(path.parts)
+        ):
             durable.write_bytes(folder / path.relative_to(fetched), path.read_bytes())
 
 
