@@ -17,8 +17,8 @@ from mlflow.entities import Run
 from flows.record import Training
 from flows.settings import Settings
 from flows.tracking import Owner, Tracker, lease
-from genmodel import durable
 from genmodel.errors import FollowedError
+from genmodel.folder import write_config
 
 # argv: project, boot ("" for this machine's own); it trains until it gets a line
 TRAINING = """
@@ -189,10 +189,11 @@ def test_what_was_killed_is_closed_at_the_next_start_and_what_lives_is_not(
         finish(started(later))
     else:
         described = {"name": "small", "fingerprint": later.training.fingerprint, "config": later.training.config}
+        described["weights"] = "0" * 64
         later.add(0)
         (tmp_path / "model").mkdir()
-        durable.write_sealed(tmp_path / "model" / "config.json", described)
         (tmp_path / "model" / "history.csv").write_text("images_seen,loss/total\n0,0.5\n")
+        write_config(tmp_path / "model", described)
         Tracker(settings).restore(tmp_path / "model", later.training.data, tmp_path)
     assert killed.state() == ("KILLED", "stopped")
     assert later.state() == ("FINISHED", "trained")
@@ -211,9 +212,10 @@ def test_restore_leaves_a_run_to_the_process_that_follows_it(
     process = started(project)
     wait_for(lambda: project.sent() == [0])
     described = {"name": "small", "fingerprint": project.training.fingerprint, "config": project.training.config}
+    described["weights"] = "0" * 64
     (tmp_path / "model").mkdir()
-    durable.write_sealed(tmp_path / "model" / "config.json", described)
     (tmp_path / "model" / "history.csv").write_text("images_seen,loss/total\n0,0.5\n1,0.5\n")
+    write_config(tmp_path / "model", described)
     Tracker(settings).restore(tmp_path / "model", project.training.data, tmp_path)
     assert "its record is not sent twice" in capfd.readouterr().err
     assert project.sent() == [0] and project.state() == ("RUNNING", "training")
