@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from flows.card import Card
 from flows.packaging import PACKAGE, digest, package, try_out, verify
 from flows.scratch import scratch
 from flows.settings import Settings
-from flows.tracking import Tracker, fetch
+from flows.tracking import Tracker, fetch, made, making_tags, remove_half_made
 from genmodel import durable
 from genmodel.cli import user_errors
 from genmodel.errors import TrackingError
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
 _ALL_RUNS = 3  # mlflow.entities.ViewType.ALL: deleted ones, too, until `mlflow gc`
-_MADE_BY = "genmodel.made_by"  # a logged model's tag: the mark of the project that makes it
 _DESCRIPTION = """Turns latent codes into images. A version is one trained model; `champion` is the one in use.
 
 ```python
@@ -81,9 +79,9 @@ class Registry:
         described = read_config(folder)
         weights = folder / "weights.safetensors"
         with self.tracker.talking() as (client, experiment_id), self.tracker.locked("registry"):
+            remove_half_made(self.tracker)
             if known := self._only(client, described["weights"]):
                 return known
-            self._remove_half_made(client, experiment_id)
             run = self.tracker.run(described["fingerprint"])
             needed = 5 * weights.stat().st_size + (4 << 20)  # graph and weights, here and in the artifacts
             with scratch(self.tracker.settings.root, needed) as place:
@@ -92,7 +90,7 @@ class Registry:
                 files = card.write(place / "card")
                 package(packed, sampler, latent_dim, prior, [weights, folder / "config.json", told, *files, *kept])
                 tags = {**_tags(described, report, run.data.tags), **card.tags, PACKAGE: digest(packed)}
-                marked = {**tags, _MADE_BY: self._mark()}
+                marked = {**tags, **making_tags()}
                 model = client.create_logged_model(experiment_id, described["name"], run.info.run_id, marked)
                 client.log_model_artifacts(model.model_id, str(packed))
                 client.log_artifacts(run.info.run_id, str(place / "card"), "card")
@@ -100,10 +98,11 @@ class Registry:
             if not client.search_registered_models(f"name = '{self._name}'"):
                 client.create_registered_model(self._name, description=_DESCRIPTION.format(name=self._name))
             source, shown = f"models:/{model.model_id}", card.described(run.info.run_id)
-            made = client.create_model_version(
+            version = client.create_model_version(
                 self._name, source, run.info.run_id, tags, description=shown, model_id=model.model_id
             )
-            return self._only(client, described["weights"]) or _version(made)
+            made(client, model.model_id)
+            return self._only(client, described["weights"]) or _version(version)
 
     def _only(self, client: Any, weights: str) -> Version | None:
         """The version of these weights, the oldest; twins that nobody points to are removed.
@@ -120,21 +119,6 @@ class Registry:
                 client.delete_model_version(self._name, twin.version)
                 client.delete_logged_model(twin.model_id)
         return _version(oldest)
-
-    def _remove_half_made(self, client: Any, experiment_id: str) -> None:
-        """Remove logged models that a killed registration of this project has left: it holds the lock no more.
-
-        They are known by a mark of ours: what others are making is never touched.
-        """
-        query = f"tags.`{_MADE_BY}` = '{self._mark()}'"
-        for model in client.search_logged_models([experiment_id], query):
-            if str(model.status) != "READY":
-                client.delete_logged_model(model.model_id)
-
-    def _mark(self) -> str:
-        """Whoever holds this lock file on this machine is the only one that makes models of this mark."""
-        lock = (self.tracker.settings.root / "mlflow.db.registry").stat()
-        return durable.digest_json([socket.gethostname(), lock.st_dev, lock.st_ino])[:16]
 
     def version(self, alias: str) -> Version | None:
         """The version with an alias (CHAMPION, CANDIDATE, PREVIOUS), or None."""

@@ -20,7 +20,8 @@ from flows.packaging import package, try_out
 from flows.record import Training
 from flows.registry import CHAMPION, PREVIOUS, Registry
 from flows.settings import Settings
-from flows.tracking import Tracker
+from flows.tracking import Owner, Tracker
+from flows.tracking.lease import LEASE, OWNER, Lease
 from genmodel import tensors
 from genmodel.errors import ModelError, TrackingError
 from genmodel.folder import write_config
@@ -246,9 +247,10 @@ def test_twins_of_another_machine_and_half_made_models_are_removed(
     folder, report, painter = finished(training, tmp_path / "model", seed=0)
     run_id = tracker.begin(training, 1000).run_id
     registry = Registry(tracker)
-    with tracker.talking() as (client, experiment), tracker.locked("registry"):
-        mine = client.create_logged_model(experiment, "mine", run_id, {"genmodel.made_by": registry._mark()})
-        foreign = client.create_logged_model(experiment, "foreign", run_id, {"genmodel.made_by": "another"})
+    dead = replace(Owner.here(), start=0)  # of this machine, and no process of it
+    with tracker.talking() as (client, experiment):
+        half_made = client.create_logged_model(experiment, "half made", run_id, Lease(dead).tags())
+        theirs = client.create_logged_model(experiment, "theirs", run_id, {"genmodel.name": "theirs"})
     original, twin = client.create_model_version, []
 
     def slow(*arguments: Any, **named: Any) -> Any:  # another machine is quicker, between our search and our creation
@@ -261,5 +263,6 @@ def test_twins_of_another_machine_and_half_made_models_are_removed(
         version = registry.register(folder, report, painter, 4, "normal", card(folder, report))
     assert version.number == str(twin[0].version) == "1"
     assert [str(found.version) for found in client.search_model_versions("name = 'genmodel'")] == ["1"]
-    left = {model.model_id for model in client.search_logged_models([experiment])}
-    assert mine.model_id not in left and foreign.model_id in left
+    left = {model.model_id: model for model in client.search_logged_models([experiment])}
+    assert half_made.model_id not in left and theirs.model_id in left
+    assert not any(key in model.tags for model in left.values() for key in (OWNER, LEASE)), "nothing is being made"
