@@ -1,6 +1,5 @@
 """Whether a finished model is the one that today's recipe, data and code would train."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +23,16 @@ def identity_of(name: str, params: Params, root: Path = Path()) -> Identity:
 def current_model(name: str, params: Params, root: Path = Path()) -> Identity:
     """The identity of the finished model models/`name`, if it is what params.yaml, data/ and the code say today.
 
-    ModelError if it was trained by another recipe, on other data or by other code: figures and versions made of it now
-    would be told of what it is not.
+    ModelError if it is missing or damaged, or was trained by another recipe, on other data or by other code: figures
+    and versions made of it now would be told of what it is not.
     """
     today = identity_of(name, params, root)
-    path = root / _MODELS / name / "config.json"
-    again = f"`dvc repro train@{name}`"
-    try:
-        there = json.loads(path.read_bytes())
-        if there["fingerprint"] == today.fingerprint:
-            return today
-        what = "; ".join(differences(there, today.as_dict())) or "fingerprint"
-    except FileNotFoundError as error:
-        raise ModelError(f"{path} is missing: train the model ({again}) or pull it (`dvc pull`)") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path} is damaged: run {again} or `dvc checkout --force train@{name}`") from error
-    raise ModelError(f"{path.parent} is not what {_PARAMS} and {_DATA} say today ({what}): run {again}")
+    folder = root / _MODELS / name
+    there = read_config(folder)
+    if there["fingerprint"] == today.fingerprint:
+        return today
+    what = "; ".join(differences(there, today.as_dict())) or "fingerprint"
+    raise ModelError(f"{folder} is not what {_PARAMS} and {_DATA} say today ({what}): run `dvc repro train@{name}`")
 
 
 def read_report(name: str, fingerprint: str | None = None, root: Path = Path()) -> dict[str, Any]:
