@@ -11,6 +11,7 @@ from genmodel.data.block import Block
 from genmodel.training.checkpoint import Checkpoints
 from genmodel.training.identity import Identity, identify
 from genmodel.training.record import _TIMED
+from genmodel.training.rows import from_line
 
 _TRAINING = {"batch_size": 8, "threads": 1, "images": 320, "log_every": 56, "checkpoint_every": 80}
 
@@ -32,7 +33,7 @@ def _remains(folder: Path, out: Path) -> dict[str, object]:
     assert checkpoint is not None and not warnings
     found: dict[str, object] = {name: value.numpy().tobytes() for name, value in checkpoint.tensors.items()}
     found |= {name: value for name, value in checkpoint.facts.items() if name not in ("seconds", "energy_kwh")}
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = [from_line(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
         del row["time_ms"]
         row["metrics"] = {name: value for name, value in row["metrics"].items() if not name.startswith(_TIMED)}
