@@ -26,14 +26,23 @@ def leaderboard(root: Path) -> list[dict[str, Any]]:
     path = root / "ranking.csv"
     if not path.exists():
         raise GenmodelError(f"{path} is missing, though nothing is left to run: does dvc.yaml still name it?")
-    content, lock = path.read_bytes(), root / "dvc.lock"
-    locked = versioning.outs(lock.read_text()).get(path.name) if lock.exists() else None
-    if locked not in (None, hashlib.md5(content, usedforsecurity=False).hexdigest()):
-        raise GenmodelError(f"{path} is damaged, it is not what dvc.lock says: delete it and run again")
-    text = io.StringIO(content.decode())
+    _check_outs(root)
+    text = io.StringIO(path.read_text())
     rows = [{name: _number(text) for name, text in row.items()} for row in csv.DictReader(text)]
     taken = costs(root)
     return [with_taken(row, taken.get(str(row["model"]), {})) for row in rows]
+
+
+def _check_outs(root: Path) -> None:
+    """GenmodelError where a small file that people are shown, here or by `dvc metrics`, is not what a stage wrote."""
+    lock = root / "dvc.lock"
+    locked = versioning.outs(lock.read_text()) if lock.exists() else {}
+    for path in (path for path in map(root.joinpath, locked) if path.suffix in (".csv", ".json") and path.is_file()):
+        if (
+            locked[path.relative_to(root).as_posix()]
+            != hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        ):
+            raise GenmodelError(f"{path} is damaged, it is not what dvc.lock says: delete it and run again")
 
 
 def _number(text: str) -> int | float | str:
