@@ -4,12 +4,12 @@ python -m benchmarks.flips PROJECT -n 1000 --seed 0
 
 Each flip hits one file of a copy of the project, and the readers of that file run as the line runs them. They must say
 so in one line (noticed), or find what they found before (harmless: passed over, made again, or not read at all).
-Anything else is silent: a figure, a ranking, a sample or a row of a record was changed and nobody said so. Kinds of
-files are drawn equally often, then a file of the kind, then a bit.
+Anything else is SILENT: a figure, a ranking, a sample or a row of a record was changed and nobody said so; or it is a
+traceback. Kinds of files are drawn equally often, then a file of the kind, then a bit.
 
 Not flipped: params.yaml and dvc.yaml, which a person may change at any time; what belongs to git, DVC and the databases
-of MLflow and Prefect; decision.* and champion.json, which `register` writes anew before they are read; leaderboard.*,
-figures/, and pictures in MLflow, which are shown to people and read by no stage.
+of MLflow and Prefect; decision.* and champion.json, which `register` writes anew before they are read; leaderboard.*
+and pictures in reports/ and in MLflow, which are shown to people and read by no stage.
 """
 
 import argparse
@@ -43,11 +43,14 @@ from genmodel.saved import load_model, sample
 from genmodel.training.checkpoint import Checkpoints
 
 Reader = Callable[[Path], Any]
+_VERDICTS = ("noticed", "harmless", "SILENT", "traceback")
+_BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 KINDS = {
     "data": "data/**/*",
     "models": "models/**/*",
     "reference": "reference/*",
     "reports": "reports/*.json",
+    "figures": "figures/*.json",
     "ranking.csv": "ranking.csv",
     "kept features": "runs/features/*",
     "checkpoints": "runs/*/checkpoints/*",
@@ -116,6 +119,7 @@ def readers(root: Path) -> dict[str, Reader]:
         "models": model,
         "reference": reference,
         "reports": ranking,
+        "figures": lambda _: outcome.leaderboard(root),
         "ranking.csv": ranking,
         "kept features": figures,
         "checkpoints": checkpoint,
@@ -137,33 +141,37 @@ def _champion(root: Path) -> dict[str, str]:
     return dict(champion.tags)
 
 
-def judge(path: Path, bit: int, reader: Reader) -> str:
-    """What `reader` makes of one flip, which is taken back: noticed, harmless or SILENT."""
-    before = reader(path)
+def judge(path: Path, bit: int, reader: Reader, before: Any) -> str:
+    """What `reader`, which found `before`, makes of one flip, which is taken back: a verdict of _VERDICTS."""
     flip(path, bit)
     try:
         return "harmless" if reader(path) == before else "SILENT"
     except GenmodelError as error:
-        return "noticed" if "\n" not in str(error) else "SILENT"
+        return "noticed" if "\n" not in str(error) else "traceback"
+    except _BUGS:
+        return "traceback"
     finally:
         flip(path, bit)
 
 
 def measure(project: Path, count: int, seed: int) -> tuple[dict[str, Counter[str]], list[str]]:
-    """The verdicts of `count` flips by kind, and a line for each silent one; `project` is a copy."""
+    """The verdicts of `count` flips by kind, and a line for each that was not well read; `project` is a copy."""
     files = {kind: sorted(path for path in project.glob(glob) if path.is_file()) for kind, glob in KINDS.items()}
     files = {kind: [path for path in found if path.stat().st_size] for kind, found in files.items() if found}
-    read, draw, silent = readers(project), random.Random(seed), []
+    read, draw, bad = readers(project), random.Random(seed), []
+    before: dict[Path, Any] = {}
     found: dict[str, Counter[str]] = {kind: Counter() for kind in files}
     for _ in range(count):
         kind = draw.choice(sorted(files))
         path = draw.choice(files[kind])
         bit = draw.randrange(8 * path.stat().st_size)
-        verdict = judge(path, bit, read[kind])
+        if path not in before:
+            before[path] = read[kind](path)
+        verdict = judge(path, bit, read[kind], before[path])
         found[kind][verdict] += 1
-        if verdict == "SILENT":
-            silent.append(f"{path.relative_to(project)}, bit {bit}")
-    return found, silent
+        if verdict in ("SILENT", "traceback"):
+            bad.append(f"{verdict}: {path.relative_to(project)}, bit {bit}")
+    return found, bad
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -175,15 +183,13 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         ignored = shutil.ignore_patterns(".git", ".dvc", ".venv", ".prefect", "logs")
         copy = shutil.copytree(options.project, Path(scratch) / "project", ignore=ignored)
-        found, silent = measure(copy, options.n, options.seed)
-    print("| file | flips | noticed | harmless | silent |\n| --- | ---: | ---: | ---: | ---: |")
+        found, bad = measure(copy, options.n, options.seed)
+    print("| file | flips | noticed | harmless | silent | traceback |\n| --- | ---: | ---: | ---: | ---: | ---: |")
     for kind, verdicts in found.items():
         print(f"| {kind} | {verdicts.total()} | " + " | ".join(str(verdicts[each]) for each in _VERDICTS) + " |")
-    print("\n".join(silent), file=sys.stderr)
-    return 1 if silent else 0
+    print("\n".join(bad), file=sys.stderr)
+    return 1 if bad else 0
 
-
-_VERDICTS = ("noticed", "harmless", "SILENT")
 
 if __name__ == "__main__":
     sys.exit(main())
