@@ -123,7 +123,7 @@ def readers(root: Path) -> dict[str, Reader]:
         "ranking.csv": ranking,
         "kept features": figures,
         "checkpoints": checkpoint,
-        "metrics.jsonl": lambda path: read_rows(path, Mark()),
+        "metrics.jsonl": lambda path: read_rows(path, Mark())[0],
         "cost.json": lambda _: outcome.costs(root),
         "promotions.jsonl": lambda _: Ledger(root).events(),
         "the champion's package": lambda path: verify(_package(path), tags, "the champion"),

@@ -14,7 +14,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flows.guard import Guard
@@ -83,11 +83,12 @@ def serving(home: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running(settings: Settings, ephemeral: bool) -> Iterator[str]:
+def running(settings: Settings, ephemeral: bool, lost: Callable[[], object]) -> Iterator[str]:
     """A server of this process's own, until the block ends; yields its address, `http://127.0.0.1:PORT`.
 
     `ephemeral`: for one flow, without scheduler and pages, on any free port. Sets what clients in this process need in
-    os.environ. GenmodelError with the reason if it does not start.
+    os.environ. GenmodelError with the reason if it does not start. If it ends before the block, `lost` is called, from
+    another thread.
     """
     home = Path(settings.environment["PREFECT_HOME"])
     os.environ |= _credentials(secret(home))
@@ -95,7 +96,7 @@ def running(settings: Settings, ephemeral: bool) -> Iterator[str]:
     wanted = [0] if ephemeral else [settings.prefect_port] if settings.prefect_port else [_last_port(home), 0]
     with Guard(grace=3) as guard:
         for port in wanted:
-            started = _Start(guard, port, ephemeral)
+            started = _Start(guard, port, ephemeral, lost)
             if started.wait() or port == 0 or settings.prefect_port:
                 break
         if not started.port:
@@ -104,21 +105,29 @@ def running(settings: Settings, ephemeral: bool) -> Iterator[str]:
         os.environ["PREFECT_API_URL"] = f"{address}/api"
         if not ephemeral:
             _write_private(home / "server.json", json.dumps({"pid": os.getpid(), "url": address}) + "\n")
-        yield address
+        try:
+            yield address
+        finally:
+            started.needed = False
 
 
 class _Start:
     """A server that is being started, and what it has said."""
 
-    def __init__(self, guard: Guard, port: int, ephemeral: bool) -> None:
+    def __init__(self, guard: Guard, port: int, ephemeral: bool, lost: Callable[[], object]) -> None:
         self.lines: list[str] = []
         self.port = 0
+        self.needed = True
         self.asked = port
         command = [sys.executable, "-m", "flows.api_server", str(port), *(["--ephemeral"] if ephemeral else [])]
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *_python_path()])}
-        self.thread = threading.Thread(
-            target=guard.run, args=(command, self._hear), kwargs={"env": environ}, daemon=True
-        )
+
+        def live() -> None:
+            guard.run(command, self._hear, env=environ)
+            if self.needed and self.port:
+                lost()
+
+        self.thread = threading.Thread(target=live, daemon=True)
         self.thread.start()
 
     def _hear(self, line: str) -> None:

@@ -118,7 +118,7 @@ class Line:
         return {
             "flow": lambda: [self.process.pid],
             "serve": lambda: [self.process.pid],
-            "run": lambda: self.find("prefect.engine"),
+            "run": lambda: self.find("multiprocessing.spawn"),  # the served run
             "guard": lambda: [
                 pid for pid in guards if int(read(pid, "stat").rpartition(")")[2].split()[1]) not in guards
             ],
@@ -190,11 +190,23 @@ def test_a_flow_whose_server_is_killed_ends_soon_after_its_last_stage(toy: Any, 
         line.kill("server")
         training = int((line.root / "training.pid").read_text())
         wait_for(lambda: not lives(training), 60)
-        wait_for(lambda: line.process.poll() is not None, 45)
+        wait_for(lambda: line.process.poll() is not None, 30)
         assert line.process.returncode == 2, line.told()
         assert line.told().splitlines()[-1].startswith("error: "), line.told()
+        assert "Traceback" not in line.told()
     finally:
         line.end()
+
+
+@pytest.mark.parametrize("time_of", range(KILLS))
+def test_a_schedule_whose_server_is_killed_ends_with_all_that_it_started(line: Line, time_of: int) -> None:
+    line.start_by_schedule()
+    line.kill("server")
+    wait_for(lambda: line.process.poll() is not None, 30)
+    assert line.process.returncode == 2, line.told()
+    assert "has ended: start the schedule again" in line.told(), line.told()
+    line.killed = time.monotonic()
+    assert not line.survivors(flow_may_live=False)
 
 
 def test_a_killed_run_is_closed_by_the_next_start_and_a_foreign_one_is_not(line: Line) -> None:

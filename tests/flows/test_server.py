@@ -93,7 +93,7 @@ def ask(url: str, known: str | None = None, method: str = "GET", **headers: str)
 @pytest.mark.slow
 @pytest.mark.parametrize("ephemeral", [True, False])
 def test_nobody_gets_in(project: Path, ephemeral: bool) -> None:
-    with server.running(settings(project), ephemeral) as address:
+    with server.running(settings(project), ephemeral, lambda: None) as address:
         known = server.secret(project / ".prefect")
         api = f"{address}/api/admin/version"
         assert ask(api)[0] == 401
@@ -139,7 +139,7 @@ def test_a_port_that_is_taken_is_refused(project: Path) -> None:
         chosen = settings(project, GENMODEL_PREFECT_PORT=str(port))
         with (
             pytest.raises(GenmodelError, match=f"GENMODEL_PREFECT_PORT={port}: port {port} .* is taken") as caught,
-            server.running(chosen, False),
+            server.running(chosen, False, lambda: None),
         ):
             pass
     assert "\n" not in str(caught.value)
@@ -149,7 +149,7 @@ def test_a_port_that_is_taken_is_refused(project: Path) -> None:
 def test_a_missing_driver_is_one_line(project: Path) -> None:
     chosen = settings(project)
     os.environ["PREFECT_API_DATABASE_CONNECTION_URL"] = "postgresql+asyncpg://me:w0rd@127.0.0.1:1/x"
-    with pytest.raises(GenmodelError) as caught, server.running(chosen, True):
+    with pytest.raises(GenmodelError) as caught, server.running(chosen, True, lambda: None):
         pass
     assert "w0rd" not in str(caught.value) and "\n" not in str(caught.value)
 
@@ -174,7 +174,7 @@ def test_a_damaged_database_is_put_aside(project: Path, damage: str, capsys: pyt
         "flipped": content[:16] + b"\xff" * 84 + content[100:],
     }
     database.write_bytes(changed[damage])
-    with server.running(chosen, True):
+    with server.running(chosen, True, lambda: None):
         pass
     moved = list(home.glob("prefect.db.damaged-*"))
     assert len(moved) == (damage != "empty")
