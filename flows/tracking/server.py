@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import socket
+import warnings
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
@@ -75,8 +76,10 @@ def serve(settings: Settings, listening: socket.socket, place: str) -> None:
     os.environ.pop("_MLFLOW_SERVER_SERVE_ARTIFACTS", None)
     if settings.artifacts:
         os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = settings.artifacts.as_uri()
-    import uvicorn
-    from mlflow.server.fastapi_app import app
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's about its own parts: nothing that a reader could do anything about
+        import uvicorn
+        from mlflow.server.fastapi_app import app
 
     port = listening.getsockname()[1]
     gate = Gate(app, port)
