@@ -36,6 +36,7 @@ CONFIG = {
     "training": {"images": BATCH * ROWS, "batch_size": BATCH, "log_every": BATCH, "checkpoint_every": 20 * BATCH},
 }
 PATIENCE = 20.0  # seconds that an end may wait
+BOUND = PATIENCE + 10  # what a busy machine may add to it
 
 
 class Server:
@@ -236,7 +237,7 @@ def test_a_server_that_comes_late(scene: Scene) -> None:
         21: scene.server.start,
         22: lambda: scene.wait_for_rows(20),
     })  # fmt: skip
-    assert end < PATIENCE
+    assert end < BOUND
     assert scene.hear().count("warning") == 1, "once, and nothing about the end"
 
 
@@ -251,7 +252,7 @@ def test_a_server_that_is_killed_on_the_way(scene: Scene) -> None:
         31: scene.server.start,
         32: lambda: scene.wait_for_rows(30),
     })  # fmt: skip
-    assert end < PATIENCE
+    assert end < BOUND
     assert scene.hear().count("warning") == 1
 
 
@@ -266,7 +267,7 @@ def test_a_server_that_is_frozen_on_the_way(scene: Scene) -> None:
         41: scene.server.thaw,
         42: lambda: scene.wait_for_rows(40),
     })  # fmt: skip
-    assert end < PATIENCE
+    assert end < BOUND
     assert scene.hear().count("warning") == 1
 
 
@@ -314,7 +315,7 @@ def test_an_interrupted_training_goes_on_in_its_run(scene: Scene) -> None:
         raise SystemExit(143)  # as after SIGTERM
 
     with pytest.raises(SystemExit):
-        scene.train({33: stop})
+        scene.train({33: stop}, patience=120)
     (run,) = scene.all_runs()
     assert (run.info.status, run.data.tags["genmodel.outcome"]) == ("KILLED", "stopped")
     assert run.data.metrics["images_seen"] == 33 * BATCH
