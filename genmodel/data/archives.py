@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from genmodel.errors import SourceError
 
 _CHUNK = 64 << 10
-_MAX_HEADER = 1 << 20  # a tar's extended header; a longer one is a bomb
+_MAX_HEADER = 1 << 20  # bytes of all headers of a tar's member, and of those for all members; more is a bomb
 _MAX_POINTS = 1024
 _ENDLESS = 1 << 62
 
@@ -89,7 +89,8 @@ class GzipFile:
         parts: list[bytes] = []
         while size:
             if offset < self._start + len(self._buffer):
-                part = self._buffer[offset - self._start :][:size]
+                at = offset - self._start
+                part = self._buffer[at : at + size]  # no more is copied: it may be a header, of a buffer of 64 MiB
                 parts.append(part)
                 offset, size = offset + len(part), size - len(part)
             elif not self._inflate():
@@ -174,15 +175,16 @@ def tar_entries(content: Bytes, start: int, length: int, where: str) -> Iterator
                 raise tarfile.ReadError("a header of negative size")
             before = tar.offset
             tar.members = []  # type: ignore[attr-defined]  # it would keep a kilobyte for each
+            window.asked = sum(map(len, tar.pax_headers.values()))  # those for all members stay
             if not info.isdir():
                 yield Entry(info.name, start + info.offset_data, info.size, _special(info))
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError, IndexError) as error:
         raise SourceError(f"{where} is no whole tar ({error}): fetch it again") from error
     window.seek(tar.offset)
-    end = window.read(tarfile.BLOCKSIZE)
+    end = window.take(tarfile.BLOCKSIZE)
     if len(end) < tarfile.BLOCKSIZE or any(end):
         raise SourceError(f"{where} is cut off or damaged at byte {tar.offset:,}: fetch it again")
-    while rest := window.read(_MAX_HEADER):
+    while rest := window.take(_MAX_HEADER):
         if rest.count(0) != len(rest):
             raise SourceError(f"{where} goes on behind its end mark (two tars in one?): pack it anew")
 
@@ -200,10 +202,17 @@ class _Window:
 
     def __init__(self, content: Bytes, start: int, length: int) -> None:
         self._content, self._start, self._length, self._at = content, start, length, 0
+        self.asked = 0  # bytes, for the member whose headers are being read
 
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= _MAX_HEADER:
-            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        self.asked += size
+        if size < 0:
+            raise tarfile.ReadError("a header of negative size")
+        if self.asked > _MAX_HEADER:
+            raise tarfile.ReadError(f"headers of more than {_MAX_HEADER:,} bytes")
+        return self.take(size)
+
+    def take(self, size: int) -> bytes:
         part = self._content.read_at(self._start + self._at, max(0, min(size, self._length - self._at)))
         self._at += len(part)
         return part

@@ -6,6 +6,7 @@ import io
 import pickle
 import random
 import tarfile
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +110,47 @@ def test_hostile_headers_neither_hang_nor_fill_memory(content: bytes) -> None:
         entries(content)
 
 
+def sparse_map(count: int) -> bytes:
+    """A sparse file as GNU tar's --format=posix writes it, with a map of so many pieces."""
+    info = tarfile.TarInfo("a/1.png")
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "10"}
+    content = b"%d\n" % count + b"0\n" * (2 * count)
+    info.size = len(content)
+    return info.tobuf(tarfile.PAX_FORMAT) + content + bytes(-len(content) % 512)
+
+
+def endless_map(count: int) -> bytes:
+    """A sparse file as GNU tar's own format has it, whose map goes on in block after block."""
+    first = bytearray(header("a/1.png", 0, tarfile.GNUTYPE_SPARSE))
+    first[482] = 1  # is extended
+    first[148:156] = b" " * 8
+    first[148:156] = b"%06o\0 " % sum(first)
+    return bytes(first) + ((b"00000000001\0" * 42) + b"\1" + bytes(7)) * (count // 21)
+
+
+def global_headers(count: int) -> bytes:
+    """A header for all that follows before each of a few empty files."""
+    parts = []
+    for i in range(count // 2500):
+        told = {f"key{i}": "x" * 100_000}
+        parts += [tarfile.TarInfo.create_pax_global_header(told), tarfile.TarInfo(f"a/{i}.txt").tobuf()]
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("make", [sparse_map, endless_map, global_headers])
+def test_headers_that_grow_without_end_are_told(make: Callable[[int], bytes]) -> None:
+    """In a tgz a thousandth of it: what all headers of a member ask for is bounded, not only each read of them."""
+    few, many = make(50) + bytes(1024), make(600_000) + bytes(1024)
+    assert len(entries(few)) < 2
+    tracemalloc.start()
+    try:
+        with pytest.raises(SourceError, match=r"^it is no whole tar \(headers of more than 1,048,576 bytes"):
+            entries(many)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_flipped_bits_lose_nothing_silently(data: st.DataObject) -> None:
@@ -181,6 +223,19 @@ def test_a_gzip_bomb_stays_small_in_memory(tmp_path: Path) -> None:
     packed = GzipFile(tmp_path / "g")
     assert packed.read_at((64 << 20) - 3, 10) == bytes(3)
     assert len(packed._buffer) <= 65 << 20
+
+
+def test_a_short_read_of_a_gzip_copies_no_more_than_it_gives(tmp_path: Path) -> None:
+    """The headers in a tgz of 8 KB that unpacks to 8 MB took minutes: each copied all that was unpacked."""
+    (tmp_path / "g").write_bytes(gzip.compress(bytes(8 << 20)))
+    packed = GzipFile(tmp_path / "g")
+    assert packed.read_at(0, 512) == bytes(512)
+    tracemalloc.start()
+    try:
+        assert packed.read_at(512, 512) == bytes(512)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_plain_file_pickles_as_its_path(tmp_path: Path) -> None:
