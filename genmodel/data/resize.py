@@ -7,7 +7,7 @@ Dhariwal and Nichol 2021, https://arxiv.org/abs/2105.05233. EXIF orientation is 
 import io
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,8 @@ RECIPE = "adm-1"
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 MAX_RESIZED_PIXELS = 1 << 26  # 64 Mpx between the resize and the crop: a 1x40000 image would need more
 _ORIENTATION = 0x0112  # EXIF's tag
+_TILE = 322, 323  # TIFF's tags: a tile's width and height
+_MAX_TILE = 1 << 22  # pixels, in an image that is smaller
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def decode(content: bytes) -> tuple[Image.Image, Facts]:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 rotated, animated = _is_rotated(image), getattr(image, "is_animated", False)
                 width, height, mode = *image.size, image.mode
+                _check_tiles(image)
                 image.load()
                 rgb, deep = _to_rgb(image)
     except Reject:
@@ -68,6 +71,14 @@ def decode(content: bytes) -> tuple[Image.Image, Facts]:
     notes = {"16-bit": deep, "corrupt-exif": corrupt, "exif-rotated": rotated, "first-frame": animated}
     repairs = ",".join(note for note, applies in notes.items() if applies)
     return rgb, Facts(width, height, mode, image.format or "", repairs)
+
+
+def _check_tiles(image: Image.Image) -> None:
+    """Reject a TIFF whose decoder would take memory for tiles of any size that its header claims."""
+    tags: Mapping[int, int] = getattr(image, "tag_v2", {})
+    width, height = (tags.get(tag, 0) for tag in _TILE)
+    if width * height > max(image.width * image.height, _MAX_TILE):
+        raise Reject(f"tiles of {width}x{height} pixels in an image of {image.width}x{image.height}")
 
 
 def _is_rotated(image: Image.Image) -> bool:
