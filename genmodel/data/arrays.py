@@ -10,6 +10,8 @@ from genmodel.errors import SourceError
 
 _IMAGES, _LABELS = b"\0\0\x08\x03", b"\0\0\x08\x01"  # bytes in three dimensions, bytes in one
 _MAX_SIDE = 4096
+_ITEMS = 1 << 18  # images that a file may have, however small it is
+_BYTES_AN_ITEM = 16  # that a file with more of them must have; MNIST's has 165 in its gzip
 
 
 def _pgm(width: int, height: int, levels: bytes) -> bytes:
@@ -63,6 +65,8 @@ class Idx(Source):
             raise SourceError(f"{path} holds images of {self._width} x {self._height} pixels: fetch it again")
 
     def scan(self) -> Listing:
+        if self._count > max(_ITEMS, self._path.stat().st_size // _BYTES_AN_ITEM):
+            raise SourceError(f"{self._path} claims {self._count:,} images, too many for its size: fetch it again")
         labels_content = open_bytes(self._labels)
         header = labels_content.read_at(0, 8)
         if header != _LABELS + self._count.to_bytes(4, "big"):

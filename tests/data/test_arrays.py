@@ -60,11 +60,23 @@ def test_bad_files_are_told(tmp_path: Path) -> None:
         assert "no labels for the 37" in problem(images, idx(LABELS[:-1]), ending)
     assert "holds no images" in problem(labels, labels)
     huge = b"\xff" * 4
-    assert "cut off" in problem(images[:4] + huge + images[8:], labels[:4] + huge + labels[8:])
+    assert "claims 4,294,967,295 images" in problem(images[:4] + huge + images[8:], labels[:4] + huge + labels[8:])
     assert "4294967295 x 4294967295" in problem(images[:4] + huge * 3, labels)
     (tmp_path / "t-images-idx3-ubyte").write_bytes(images)
     with pytest.raises(SourceError, match=r"put t-labels-idx1-ubyte or t-labels-idx1-ubyte\.gz there"):
         open_source(str(tmp_path / "t-images-idx3-ubyte"))
+
+
+def test_a_gzip_of_more_images_than_its_size_accounts_for_is_told(tmp_path: Path) -> None:
+    """A hundred million images of a pixel each are 100 KB packed, and would be 40 GB of members."""
+    count = 1 << 19
+    images, labels = idx(np.zeros((count, 1, 1), np.uint8)), idx(np.zeros(count, np.uint8))
+    source = open_source(str(write(tmp_path, images, labels, ".gz")))
+    with pytest.raises(SourceError, match=f"claims {count:,} images, too many for its size"):
+        source.scan()
+    many = RNG.integers(0, 256, (3 << 17, 4, 4), np.uint8)
+    members = open_source(str(write(tmp_path, idx(many), idx(np.zeros(len(many), np.uint8))))).scan().members
+    assert len(members) == len(many), "where each has its bytes"
 
 
 def test_mnist(shared: Callable[[str], str], make: Callable[..., Block], tmp_path: Path) -> None:
