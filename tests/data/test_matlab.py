@@ -2,6 +2,8 @@
 
 import io
 import random
+import tracemalloc
+import zlib
 from typing import Any
 
 import numpy as np
@@ -67,3 +69,30 @@ def test_more_elements_than_bytes_are_told() -> None:
     huge = content[:place] + (2**31 - 1).to_bytes(4, "little") + content[place + 4 :]
     with pytest.raises(ValueError, match="more elements than bytes"):
         read_structs(huge, "synsets")
+
+
+def element(kind: int, data: bytes) -> bytes:
+    return kind.to_bytes(4, "little") + len(data).to_bytes(4, "little") + data + bytes(-len(data) % 8)
+
+
+def test_a_variable_that_unpacks_to_a_gigabyte_is_told_before_it_does() -> None:
+    squeezed = zlib.compressobj()
+    head = (14).to_bytes(4, "little") + (1 << 30).to_bytes(4, "little")
+    packed = squeezed.compress(head) + b"".join(squeezed.compress(bytes(16 << 20)) for _ in range(64))
+    content = bytes(126) + b"IM" + element(15, packed + squeezed.flush())
+    assert len(content) < 2 << 20
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="cut off"):
+            read_structs(content, "synsets")
+        assert tracemalloc.get_traced_memory()[1] < 200 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_more_names_than_a_struct_has_are_told() -> None:
+    names = bytes(1 << 20)
+    head = element(6, bytes([2]) + bytes(7)) + element(5, (1).to_bytes(4, "little") * 2) + element(1, b"synsets")
+    matrix = head + element(5, (1).to_bytes(4, "little")) + element(1, names)
+    with pytest.raises(ValueError, match="more elements than bytes"):
+        read_structs(bytes(126) + b"IM" + element(14, matrix), "synsets")
