@@ -101,6 +101,20 @@ def test_hostile_names_missing_labels_and_doubles(tar_bytes: TarBytes, tmp_path:
     }
 
 
+def test_keys_and_labels_that_forge_lines_are_refused_and_shown_escaped(tar_bytes: TarBytes, tmp_path: Path) -> None:
+    files = [("0.jpg", b"x"), ("0.cls", b"7"), ("\x1b[2J.jpg", b"x"), ("\x1b[2J.cls", b"1"), ("2.jpg", b"x")]
+    files += [("2.cls", b"a\x1b[2J"), ("3.jpg", b"x"), ("3.json", json.dumps({"label": "a\u202eb"}).encode())]
+    (tmp_path / "s.tar").write_bytes(tar_bytes(files))
+    reasons = {m.name: m.refused for m in open_source(str(tmp_path / "s.tar")).scan().members}
+    assert reasons == {
+        "7/0.jpg": "",
+        "\\x1b[2J.jpg": "a name with control or hidden characters",
+        "\\x1b[2J.cls": "a name with control or hidden characters",
+        "2.jpg": "has no label (.cls) beside it",
+        "3.jpg": "has no label (.cls) beside it",
+    }
+
+
 def test_missing_and_mixed_shards_are_told(images: dict[str, bytes], tar_bytes: TarBytes, tmp_path: Path) -> None:
     folder = write(tmp_path / "set", samples(images), tar_bytes)
     with pytest.raises(SourceError, match=r"2 of 6 files are not there, such as .*train-0004\.tar"):
@@ -119,7 +133,8 @@ def test_missing_and_mixed_shards_are_told(images: dict[str, bytes], tar_bytes: 
 
 @pytest.mark.parametrize(
     ("label", "expected"),
-    [(3, "3"), ("007", "7"), ("cat, tabby", "cat, tabby"), ("a/b", "a_b"), (-1, ""), ("..", ""), (True, ""), (2.5, "")],
+    [(3, "3"), ("007", "7"), ("cat, tabby", "cat, tabby"), ("a/b", "a_b"), (-1, ""), ("..", ""), (True, ""), (2.5, "")]
+    + [("a\x1b[2Jb", ""), ("a\u202eb", ""), ("a\x9bb", ""), ("a\nb", "a b")],
 )
 def test_class_names(label: object, expected: str) -> None:
     assert class_name(label) == expected
