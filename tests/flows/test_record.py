@@ -27,6 +27,7 @@ from flows.record import (
 from genmodel import durable
 from genmodel.errors import BlockError, ModelError, TrackingError
 from genmodel.folder import write_config
+from genmodel.shown import is_printable
 
 
 def line(images_seen: int) -> bytes:
@@ -155,3 +156,12 @@ def test_a_finished_model_s_rows_are_those_of_its_record_with_their_own_times(
     first, second = read_finished(tmp_path, tmp_path / "runs", training, 77)
     assert [first] == read_rows(record / "metrics.jsonl", Mark())[0]
     assert second == Row(128, 77, {"images_seen": 128, "step": 2, "loss/a": 0.25})
+
+
+def test_text_from_outside_is_escaped_before_mlflow_gets_it(tmp_path: Path) -> None:
+    nasty = "a\x1b[2J\nerror: \u202eb"
+    data = DataVersion(digest="0" * 32 + ".dir", source=nasty, images=1, classes=1, sizes=(8,))
+    training = Training(name=nasty, family="vae", fingerprint="ab" * 32, config={nasty: {"b": nasty}}, data=data)
+    told = [data.described()["name"], *training.tags(tmp_path).values(), *training.parameters]
+    for text in [*told, *training.parameters.values()]:
+        assert is_printable(text), text
