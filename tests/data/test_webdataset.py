@@ -133,8 +133,10 @@ def test_missing_and_mixed_shards_are_told(images: dict[str, bytes], tar_bytes: 
 
 @pytest.mark.parametrize(
     ("label", "expected"),
-    [(3, "3"), ("007", "7"), ("cat, tabby", "cat, tabby"), ("a/b", "a_b"), (-1, ""), ("..", ""), (True, ""), (2.5, "")]
-    + [("a\x1b[2Jb", ""), ("a\u202eb", ""), ("a\x9bb", ""), ("a\nb", "a b")],
+    [
+        *[(3, "3"), ("007", "7"), ("cat, tabby", "cat, tabby"), ("a/b", "a_b"), (-1, ""), ("..", ""), (True, "")],
+        *[(2.5, ""), ("a\x1b[2Jb", ""), ("a\u202eb", ""), ("a\x9bb", ""), ("a\nb", "a b")],
+    ],
 )
 def test_class_names(label: object, expected: str) -> None:
     assert class_name(label) == expected
