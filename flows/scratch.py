@@ -20,6 +20,8 @@ _YOUNG = 3600  # seconds: a folder that was just made is not yet locked
 def scratch(root: Path, needed: int = 0) -> Iterator[Path]:
     """An empty folder in the project `root`, removed at the end; StorageError without `needed` free bytes.
 
+    Until then what libraries write to a temporary folder lies beside it: MLflow copies what it packs and loads.
+
     torch's archive writer aborts the process on a full disk: so who is about to call it asks before.
     """
     _sweep(root)
@@ -30,11 +32,17 @@ def scratch(root: Path, needed: int = 0) -> Iterator[Path]:
         )
     with durable.storage_errors(root):
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
-    handle = os.open(folder, os.O_RDONLY)
+    handle, before = os.open(folder, os.O_RDONLY), tempfile.tempdir
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield folder
+        room, aside = folder / "room", folder / "tmp"
+        with durable.storage_errors(root):
+            room.mkdir()
+            aside.mkdir()
+        tempfile.tempdir = str(aside)
+        yield room
     finally:
+        tempfile.tempdir = before
         shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
 

@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ from flows.settings import Settings
 from flows.tracking import Owner, Tracker
 from flows.tracking.lease import LEASE, OWNER, Lease
 from genmodel import tensors
-from genmodel.errors import ModelError, TrackingError
+from genmodel.errors import ModelError, StorageError, TrackingError
 from genmodel.folder import write_config
 
 LOAD = """
@@ -266,3 +269,43 @@ def test_twins_of_another_machine_and_half_made_models_are_removed(
     left = {model.model_id: model for model in client.search_logged_models([experiment])}
     assert half_made.model_id not in left and theirs.model_id in left
     assert not any(key in model.tags for model in left.values() for key in (OWNER, LEASE)), "nothing is being made"
+
+
+def test_a_full_tmpdir_is_not_in_the_way(
+    disk: Callable[[str], None], in_child: Callable[..., int], settings: Settings, training: Training, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """In a child: torch's archive writer aborts its process on a full disk."""
+    Path("full").write_bytes(bytes(200_000))
+    monkeypatch.setenv("TMPDIR", str(Path.cwd()))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    described = card(folder, report)
+
+    def register() -> None:
+        tracker = Tracker(settings)
+        tracker.begin(training, 1000)
+        version = Registry(tracker).register(folder, report, painter, 4, "normal", described)
+        assert Registry(tracker).try_out(version) == "It loads from the registry and generates 8 px images."
+
+    assert in_child(register) == 0
+
+
+def test_a_disk_without_room_for_a_package_is_one_line(
+    disk: Callable[[str], None], in_child: Callable[..., int], settings: Settings, training: Training, tmp_path: Path
+) -> None:
+    disk("3m")
+    shutil.copy(settings.root / "mlflow.db", "mlflow.db")
+    small = Settings.read({}, Path.cwd())
+    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    described = card(folder, report)
+
+    def register() -> None:
+        tracker = Tracker(small)
+        tracker.begin(training, 1000)
+        with pytest.raises(StorageError, match=r"no space left to write a model in .* MiB are needed"):
+            Registry(tracker).register(folder, report, painter, 4, "normal", described)
+        with tracker.talking() as (client, experiment):
+            assert client.search_logged_models([experiment]) == []
+
+    assert in_child(register) == 0
