@@ -154,6 +154,20 @@ def test_a_profile_s_server_that_is_not_used_is_told(
     assert ("PREFECT_API_URL=http://me:***@prefect.example/api" in said) == told
 
 
+@pytest.mark.parametrize(("umask", "open_to_others"), [(0o000, 0o055), (0o022, 0o055), (0o077, 0o000)])
+def test_others_may_write_nothing_that_a_command_of_the_line_made(
+    umask: int, open_to_others: int, tmp_path: Path
+) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "flows.registry", "verify", "1"]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, umask=umask, capture_output=True, text=True)
+    assert done.returncode == 2 and "genmodel has no version 1" in done.stderr, done.stderr
+    made = list(tmp_path.rglob("*"))
+    assert tmp_path / "mlflow.db" in made
+    for path in made:
+        assert path.stat().st_mode & 0o077 & ~open_to_others == 0, path
+
+
 def test_apply_reaches_child_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", os.environ.copy())
     Settings.read({}, tmp_path).apply()
