@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -146,12 +147,36 @@ def test_a_port_that_is_taken_is_refused(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_missing_driver_is_one_line(project: Path) -> None:
+@pytest.mark.parametrize(
+    ("driver", "told"),
+    [("asyncpg", "Prefect's server does not start: "), ("psycopg2cffi", "needs a driver that is not installed")],
+)
+def test_a_database_that_is_away_or_has_no_driver_is_one_line(driver: str, told: str, project: Path) -> None:
     chosen = settings(project)
-    os.environ["PREFECT_API_DATABASE_CONNECTION_URL"] = "postgresql+asyncpg://me:w0rd@127.0.0.1:1/x"
-    with pytest.raises(GenmodelError) as caught, server.running(chosen, True, lambda: None):
+    os.environ["PREFECT_API_DATABASE_CONNECTION_URL"] = f"postgresql+{driver}://me:w0rd@127.0.0.1:1/x"
+    with pytest.raises(GenmodelError, match=told) as caught, server.running(chosen, True, lambda: None):
         pass
     assert "w0rd" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_wrong_host_is_told_within_15_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes the connection and says nothing, and a name server that does not answer."""
+    from flows import launch
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        began = time.monotonic()
+        with pytest.raises(GenmodelError, match="no Prefect server answers at PREFECT_API_URL=http://127"):
+            launch._check(f"http://127.0.0.1:{silent.getsockname()[1]}/api")
+        assert time.monotonic() - began < 15
+    asked = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [] if asked.wait(40) else [])
+    began = time.monotonic()
+    with pytest.raises(GenmodelError, match=r"no answer within 12 s\): start it, or unset PREFECT_API_URL"):
+        launch._check("http://prefect.example:4200/api")
+    assert time.monotonic() - began < 15
+    asked.set()
 
 
 @pytest.mark.slow
