@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -22,9 +23,10 @@ from flows import record
 from flows.follower import Follower
 from flows.record import DataVersion
 from flows.settings import Settings
-from flows.tracking import Tracker
+from flows.tracking import Owner, Tracker, lease
 from genmodel.config import run_config
 from genmodel.data.block import Block
+from genmodel.errors import FollowedError
 from genmodel.training import trainer
 from genmodel.training.identity import Identity, identify
 
@@ -321,3 +323,57 @@ def test_an_interrupted_training_goes_on_in_its_run(scene: Scene) -> None:
     assert run.data.metrics["images_seen"] == 33 * BATCH
     scene.train({})
     assert scene.all_runs()[0].info.run_id == run.info.run_id
+
+
+@pytest.mark.parametrize("there_is_a_run", [False, True])
+def test_of_two_machines_that_begin_at_once_one_follows(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there_is_a_run: bool
+) -> None:
+    """Both have found the run free, or no run, before either has written its name; no lock of theirs is shared."""
+    environ = {"MLFLOW_TRACKING_URI": server.uri, "MLFLOW_EXPERIMENT_NAME": f"contended-{there_is_a_run}"}
+    training = record.Training(name="small", family="vae", fingerprint="cd" * 32, config={}, data=Scene.data)
+    trackers = []
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        settings = Settings.read(environ, tmp_path / place)
+        trackers.append(Tracker(settings, replace(Owner.here(), boot=f"machine {place}", host=place)))
+        with trackers[-1].talking():
+            pass
+    if there_is_a_run:
+        sent = trackers[0].begin(training, 1000)
+        trackers[0].end(sent.run_id, "KILLED", "stopped")
+
+    found = threading.Barrier(2)
+    find = Tracker._find
+
+    def find_together(self: Tracker, fingerprint: str) -> list[Run]:
+        result = find(self, fingerprint)
+        with suppress(threading.BrokenBarrierError):
+            found.wait(10)
+        found.abort()  # the first time alone
+        return result
+
+    monkeypatch.setattr(Tracker, "_find", find_together)
+    outcomes: dict[str, str] = {}
+
+    def begin(tracker: Tracker) -> None:
+        try:
+            sent = tracker.begin(training, 1000)
+            outcomes[tracker._lease.owner.host] = "follows"
+            tracker.log_rows(sent.run_id, [record.Row(1, 10**12, {"loss/total": 0.5, "images_seen": 1})])
+        except FollowedError:
+            outcomes[tracker._lease.owner.host] = "waits"
+
+    threads = [threading.Thread(target=begin, args=(tracker,)) for tracker in trackers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(outcomes.values()) == ["follows", "waits"], outcomes
+    client = MlflowClient(server.uri, server.uri)
+    experiment = client.get_experiment_by_name(f"contended-{there_is_a_run}")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert len(client.get_metric_history(run.info.run_id, "loss/total")) == 1
+    (first,) = (host for host, outcome in outcomes.items() if outcome == "follows")
+    owner = Owner.read(run.data.tags)
+    assert owner is not None and owner.host == first and lease.LEASE in run.data.tags
