@@ -1,14 +1,19 @@
-"""What a run ends with is what its stages wrote."""
+"""What a run shows at its end is what its stages wrote, without secrets and without markup from outside."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
-from flows import outcome
-from genmodel.errors import GenmodelError
+from flows import launch, outcome
+from flows.settings import Settings
+from genmodel.errors import GenmodelError, TrackingError
 
+NASTY = "\x1b[2J![p](http://evil.example/p.png)<script>\u202e"
+SECRET = "postgresql://me:pa55word@db.example/x"
 WRITTEN = {
     "ranking.csv": b"model,fd_classifier\nvae,1.5\n",
     "reports/vae.json": b'{"fd": 1.5}',
@@ -16,7 +21,49 @@ WRITTEN = {
 }
 
 
-def project(root: Path) -> None:
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A ranking, one model's samples under a hostile name, and what the stage `register` said."""
+    (tmp_path / "ranking.csv").write_text(f"model,fd_toy\n{NASTY},1.5\n")
+    samples = tmp_path / "models" / "![p](x)<b>\x1b[2J" / "samples"
+    samples.mkdir(parents=True)
+    Image.new("RGB", (2, 2)).save(samples / "0000000064.png")
+    (tmp_path / "champion.json").write_text(json.dumps({"text": f"rejected: {NASTY} {SECRET}"}))
+    return tmp_path
+
+
+def check(text: str) -> None:
+    assert "pa55word" not in text and "me:***@" in text
+    assert "\x1b" not in text and "\u202e" not in text and "\\x1b" in text
+
+
+def test_prefect_s_page_shows_no_password_and_no_markup_of_others(project: Path) -> None:
+    uri = "https://me:pa55word@tracker.example"
+    text = outcome.markdown(Settings.read({"MLFLOW_TRACKING_URI": uri}, project))
+    check(text)
+    assert "<https://me:***@tracker.example>" in text
+    html = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table").render(text)
+    assert html.count("<img ") == 1 and 'src="data:image/png;base64,' in html, "the samples themselves"
+    assert "<script" not in html and "<b>" not in html and 'href="http://evil' not in html
+    assert "http://evil" not in text, "which a page may make a link of"
+
+
+def test_the_terminal_shows_no_password_and_nothing_that_acts(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome.show(Settings.read({}, project))
+    check(capsys.readouterr().out)
+
+
+def test_a_failed_state_shows_no_password_and_nothing_that_acts() -> None:
+    @launch.one_line
+    def step() -> None:
+        raise TrackingError(f"cannot reach {SECRET}: {NASTY}")
+
+    check(step().message)  # type: ignore[func-returns-value,attr-defined]
+
+
+def written(root: Path) -> None:
     stages = {}
     for name, content in WRITTEN.items():
         path = root / name
@@ -29,7 +76,7 @@ def project(root: Path) -> None:
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_a_figure_that_is_not_what_a_stage_wrote_is_not_shown(tmp_path: Path, name: str) -> None:
-    project(tmp_path)
+    written(tmp_path)
     assert [(row["model"], row["fd_classifier"]) for row in outcome.leaderboard(tmp_path)] == [("vae", 1.5)]
     damaged = tmp_path / name
     damaged.write_bytes(WRITTEN[name].replace(b"1", b"0"))

@@ -51,7 +51,10 @@ def test_a_stranger_reads_and_writes_nothing_and_the_owner_reads_all(ui: tuple[i
     for place in ("/api/2.0/mlflow-artifacts/artifacts/0/served.py", "/ajax-api/2.0/mlflow/upload-artifact?path=a"):
         for method in ("PUT", "POST", "DELETE"):
             assert ask(port, method, place, Cookie=mine).status == 403
-    assert ask(port, "POST", "/ajax-api/2.0/mlflow/runs/search", Cookie=mine, Origin="http://evil").status == 403
+    for origin in ("http://evil", f"http://127.0.0.1:{port + 1}", "null"):  # one of this machine is another's, too
+        assert ask(port, "POST", "/ajax-api/2.0/mlflow/runs/search", Cookie=mine, Origin=origin).status == 403
+    own = f"http://127.0.0.1:{port}"
+    assert ask(port, "POST", "/ajax-api/2.0/mlflow/runs/search", Cookie=mine, Origin=own).status != 403
     assert ask(port, "GET", "/", Cookie=mine, Host="evil.example").status == 403
 
 
