@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import logging
 import os
 import sys
 import threading
@@ -86,7 +85,7 @@ def server(settings: Settings, ephemeral: bool = False) -> Iterator[None]:
         yield
         return
     _tell_neglect(settings)
-    with own_server.running(settings, ephemeral, _stop_asking if ephemeral else _end) as address:
+    with own_server.running(settings, ephemeral) as address:
         refresh_global_settings_context()
         if not ephemeral:
             home = settings.environment["PREFECT_HOME"]
@@ -96,23 +95,6 @@ def server(settings: Settings, ephemeral: bool = False) -> Iterator[None]:
         finally:
             APILogHandler().flush()  # or else it is tried for a minute when there is no server any more
             del os.environ["PREFECT_API_URL"]
-
-
-def _end() -> None:
-    """Where a schedule's server is gone: end at once, as by `kill -9`; its runs follow, and trainings are kept."""
-    print("error: the schedule's Prefect server has ended: start the schedule again", file=sys.stderr, flush=True)
-    os._exit(2)
-
-
-def _stop_asking() -> None:
-    """Where the server is gone: ask it once and not for a minute in turn, and spare the terminal what Prefect says."""
-    os.environ["PREFECT_CLIENT_MAX_RETRIES"] = "0"
-    refresh_global_settings_context()
-    logging.raiseExceptions = False  # of logs that cannot be sent
-    loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith("prefect")]
-    for handler in {handler for logger in (logging.root, *loggers) for handler in logger.handlers}:
-        handler.addFilter(lambda record: record.levelno < logging.WARNING or not record.name.startswith("prefect"))
-    print("Prefect's server is gone: what runs now goes on to its end, then this run ends", file=sys.stderr, flush=True)
 
 
 def _check(url: str) -> None:

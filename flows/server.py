@@ -14,7 +14,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from flows.guard import Guard
@@ -22,6 +22,7 @@ from flows.settings import Settings
 from genmodel.durable import storage_errors
 from genmodel.errors import ConfigError, GenmodelError
 from genmodel.masking import masked
+from genmodel.progress import say
 
 _START_UP = 90.0  # seconds that a server may take for it
 
@@ -83,12 +84,11 @@ def serving(home: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running(settings: Settings, ephemeral: bool, lost: Callable[[], object]) -> Iterator[str]:
+def running(settings: Settings, ephemeral: bool) -> Iterator[str]:
     """A server of this process's own, until the block ends; yields its address, `http://127.0.0.1:PORT`.
 
     `ephemeral`: for one flow, without scheduler and pages, on any free port. Sets what clients in this process need in
-    os.environ. GenmodelError with the reason if it does not start. If it ends before the block, `lost` is called, from
-    another thread.
+    os.environ. GenmodelError with the reason if it does not start.
     """
     home = Path(settings.environment["PREFECT_HOME"])
     os.environ |= _credentials(secret(home))
@@ -96,7 +96,7 @@ def running(settings: Settings, ephemeral: bool, lost: Callable[[], object]) -> 
     wanted = [0] if ephemeral else [settings.prefect_port] if settings.prefect_port else [_last_port(home), 0]
     with Guard(grace=3) as guard:
         for port in wanted:
-            started = _Start(guard, port, ephemeral, lost)
+            started = _Start(guard, port, ephemeral)
             if started.wait() or port == 0 or settings.prefect_port:
                 break
         if not started.port:
@@ -105,29 +105,37 @@ def running(settings: Settings, ephemeral: bool, lost: Callable[[], object]) -> 
         os.environ["PREFECT_API_URL"] = f"{address}/api"
         if not ephemeral:
             _write_private(home / "server.json", json.dumps({"pid": os.getpid(), "url": address}) + "\n")
+        done = threading.Event()
+        threading.Thread(target=_end_with, args=(started.thread, done), daemon=True, name="server's end").start()
         try:
             yield address
         finally:
-            started.needed = False
+            done.set()
+
+
+def _end_with(server: threading.Thread, done: threading.Event) -> None:
+    """End this process when its server is gone before it was `done`; guards see to the end of its stages.
+
+    Prefect's client would repeat each call for minutes, tell of each, and record nothing of what still runs.
+    """
+    server.join()
+    if not done.is_set():
+        say("error: Prefect's server of this process was killed: run the same command again to go on")
+        os._exit(2)
 
 
 class _Start:
     """A server that is being started, and what it has said."""
 
-    def __init__(self, guard: Guard, port: int, ephemeral: bool, lost: Callable[[], object]) -> None:
+    def __init__(self, guard: Guard, port: int, ephemeral: bool) -> None:
         self.lines: list[str] = []
         self.port = 0
-        self.needed = True
         self.asked = port
         command = [sys.executable, "-m", "flows.api_server", str(port), *(["--ephemeral"] if ephemeral else [])]
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *_python_path()])}
-
-        def live() -> None:
-            guard.run(command, self._hear, env=environ)
-            if self.needed and self.port:
-                lost()
-
-        self.thread = threading.Thread(target=live, daemon=True)
+        self.thread = threading.Thread(
+            target=guard.run, args=(command, self._hear), kwargs={"env": environ}, daemon=True
+        )
         self.thread.start()
 
     def _hear(self, line: str) -> None:

@@ -3,19 +3,22 @@
 One kill of each kind; GENMODEL_KILLS=40 makes it forty.
 """
 
+import base64
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows import versioning
+from flows import orphans, versioning
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("GENMODEL_KILLS", "1"))
@@ -93,12 +96,18 @@ class Line:
         assert self.process.poll() is None, self.told()
         self.processes = {**below(self.process.pid), self.process.pid: "flow"}
 
-    def start_by_schedule(self) -> None:
-        """`--serve`, and a run of its deployment, as its pages start one."""
+    def serve(self) -> tuple[str, str]:
+        """`--serve`; returns the deployment's name, and the server's address."""
         self.start("--serve")
         wait_for(lambda: "being served" in self.told() or self.process.poll() is not None, 120)
-        url = json.loads((self.root / ".prefect/server.json").read_text())["url"]
-        name = next(word for word in self.told().replace("'", " ").split() if word.startswith("retrain/genmodel-"))
+        assert self.process.poll() is None, self.told()
+        told = self.root / ".prefect/server.json"
+        url = json.loads(told.read_text())["url"] if told.exists() else ""
+        return next(word for word in self.told().replace("'", " ").split() if word.startswith("retrain/")), url
+
+    def start_by_schedule(self) -> None:
+        """`--serve`, and a run of its deployment, as its pages start one."""
+        name, url = self.serve()
         code = f"from prefect.deployments import run_deployment; run_deployment({name!r}, timeout=0)"
         environ = {
             **self.environ,
@@ -118,7 +127,7 @@ class Line:
         return {
             "flow": lambda: [self.process.pid],
             "serve": lambda: [self.process.pid],
-            "run": lambda: self.find("multiprocessing.spawn"),  # the served run
+            "run": lambda: self.find("multiprocessing.spawn"),
             "guard": lambda: [
                 pid for pid in guards if int(read(pid, "stat").rpartition(")")[2].split()[1]) not in guards
             ],
@@ -182,34 +191,21 @@ def test_nothing_outlives_a_killed_schedule(line: Line, killed: tuple[str, ...],
 
 
 @pytest.mark.parametrize("time_of", range(KILLS))
-def test_a_flow_whose_server_is_killed_ends_soon_after_its_last_stage(toy: Any, time_of: int) -> None:
-    line = Line(toy, seconds=5)
-    line.start()
-    try:
+@pytest.mark.parametrize("served", [False, True])
+def test_a_flow_whose_server_is_killed_ends_with_its_stages(line: Line, served: bool, time_of: int) -> None:
+    if served:
+        line.start_by_schedule()
+    else:
+        line.start()
         line.wait_for_training()
-        line.kill("server")
-        training = int((line.root / "training.pid").read_text())
-        wait_for(lambda: not lives(training), 60)
-        wait_for(lambda: line.process.poll() is not None, 30)
-        assert line.process.returncode == 2, line.told()
-        assert line.told().splitlines()[-1].startswith("error: "), line.told()
-        assert "Traceback" not in line.told()
-    finally:
-        line.end()
-
-
-@pytest.mark.parametrize("time_of", range(KILLS))
-def test_a_schedule_whose_server_is_killed_ends_with_all_that_it_started(line: Line, time_of: int) -> None:
-    line.start_by_schedule()
     line.kill("server")
-    wait_for(lambda: line.process.poll() is not None, 30)
-    assert line.process.returncode == 2, line.told()
-    assert "has ended: start the schedule again" in line.told(), line.told()
-    line.killed = time.monotonic()
     assert not line.survivors(flow_may_live=False)
+    assert line.process.wait(10) == 2, line.told()
+    assert line.told().splitlines()[-1].startswith("error: Prefect's server of this process was killed"), line.told()
+    assert "Traceback" not in line.told()
 
 
-def test_a_killed_run_is_closed_by_the_next_start_and_a_foreign_one_is_not(line: Line) -> None:
+def test_a_killed_run_is_closed_by_the_next_start(line: Line) -> None:
     line.start()
     line.wait_for_training()
     line.kill("flow")
@@ -223,3 +219,93 @@ def test_a_killed_run_is_closed_by_the_next_start_and_a_foreign_one_is_not(line:
     assert line.start().wait(120) == 0, line.told()
     states = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
     assert "CRASHED" in states and "COMPLETED" in states and "RUNNING" not in states
+
+
+def deployments(line: Line, url: str) -> dict[str, Any]:
+    """What a line's server knows of each deployment, but for what changes by itself."""
+    known = base64.b64encode((line.root / ".prefect/auth").read_text().strip().encode()).decode()
+    ask = urllib.request.Request(f"{url}/api/deployments/count", b"{}", {"Authorization": f"Basic {known}"})
+    token = urllib.request.Request(f"{url}/api/csrf-token?client=test", headers={"Authorization": f"Basic {known}"})
+    with urllib.request.urlopen(token, timeout=30) as answer:
+        csrf = json.load(answer)["token"]
+    ask = urllib.request.Request(
+        f"{url}/api/deployments/filter",
+        b"{}",
+        {
+            "Authorization": f"Basic {known}", "Content-Type": "application/json", "Prefect-Csrf-Token": csrf,
+            "Prefect-Csrf-Client": "test",
+        },
+    )  # fmt: skip
+    kept = ("id", "name", "path", "entrypoint", "tags", "schedules", "parameters", "created")
+    with urllib.request.urlopen(ask, timeout=30) as answer:
+        return {each["name"]: {key: each[key] for key in kept} for each in json.load(answer)}
+
+
+def test_two_served_projects_leave_each_other_s_schedule_alone(line: Line, tmp_path: Path) -> None:
+    """Two folders of one name: each has a server of its own; and on a server that they share, a name of its own."""
+    others = []
+    for place in ("b", "c"):
+        shutil.copytree(line.root, tmp_path / place / "project")
+        others.append(object.__new__(Line))
+        others[-1].__dict__ |= line.__dict__ | {"root": tmp_path / place / "project", "processes": {}}
+    second, sharing = others
+    try:
+        name, url = line.serve()
+        before = deployments(line, url)
+        assert [f"retrain/{known}" for known in before] == [name]
+
+        other_name, other_url = second.serve()
+        assert other_name != name and other_url != url
+        assert [f"retrain/{known}" for known in deployments(second, other_url)] == [other_name]
+        assert deployments(line, url) == before
+
+        sharing.environ = {
+            **line.environ,
+            "PREFECT_API_URL": f"{url}/api",
+            "PREFECT_API_AUTH_STRING": (line.root / ".prefect/auth").read_text().strip(),
+        }
+        third_name, _ = sharing.serve()
+        both = deployments(line, url)
+        assert [f"retrain/{known}" for known in both] == [name, third_name] or third_name != name
+        assert {known: facts for known, facts in both.items() if known in before} == before and len(both) == 2
+    finally:
+        for each in others:
+            if "process" in each.__dict__ and each.process is not line.__dict__.get("process"):
+                each.process.terminate()
+                each.process.wait(60)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_closing_of_dead_runs_leaves_all_others_as_they_are(tmp_path: Path) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Running
+
+    from flows.line import retrain
+
+    ours, theirs, dead = tmp_path / "ours" / "project", tmp_path / "theirs" / "project", 2**22 + 1
+    with subprocess.Popen(["sleep", "60"]) as living:
+        reused = orphans.marks(ours, living.pid)[1].rpartition(":")[0] + ":1"
+        marks = {
+            "killed": orphans.marks(ours, dead),
+            "killed, its number given again": [orphans.project(ours), reused],
+            "living": orphans.marks(ours, living.pid),
+            "not claimed yet": [orphans.project(ours)],
+            "another project's": orphans.marks(theirs, dead),
+            "another tool's": ["nightly"],
+            "without tags": [],
+        }
+        with get_client(sync_client=True) as client:
+            runs = {name: client.create_flow_run(retrain, tags=tags, state=Running()) for name, tags in marks.items()}
+
+            def running() -> set[str]:
+                return {name for name, run in runs.items() if client.read_flow_run(run.id).state.is_running()}
+
+            assert running() == set(marks)
+            assert orphans.close(ours) == 2
+            assert set(marks) - running() == {"killed", "killed, its number given again"}
+            assert orphans.close(ours, unclaimed=True) == 1
+            assert "not claimed yet" not in running() and len(running()) == 4
+            living.kill()
+            living.wait()
+            assert orphans.close(ours) == 1
+            assert running() == {"another project's", "another tool's", "without tags"}

@@ -94,7 +94,7 @@ def ask(url: str, known: str | None = None, method: str = "GET", **headers: str)
 @pytest.mark.slow
 @pytest.mark.parametrize("ephemeral", [True, False])
 def test_nobody_gets_in(project: Path, ephemeral: bool) -> None:
-    with server.running(settings(project), ephemeral, lambda: None) as address:
+    with server.running(settings(project), ephemeral) as address:
         known = server.secret(project / ".prefect")
         api = f"{address}/api/admin/version"
         assert ask(api)[0] == 401
@@ -140,7 +140,7 @@ def test_a_port_that_is_taken_is_refused(project: Path) -> None:
         chosen = settings(project, GENMODEL_PREFECT_PORT=str(port))
         with (
             pytest.raises(GenmodelError, match=f"GENMODEL_PREFECT_PORT={port}: port {port} .* is taken") as caught,
-            server.running(chosen, False, lambda: None),
+            server.running(chosen, False),
         ):
             pass
     assert "\n" not in str(caught.value)
@@ -154,7 +154,7 @@ def test_a_port_that_is_taken_is_refused(project: Path) -> None:
 def test_a_database_that_is_away_or_has_no_driver_is_one_line(driver: str, told: str, project: Path) -> None:
     chosen = settings(project)
     os.environ["PREFECT_API_DATABASE_CONNECTION_URL"] = f"postgresql+{driver}://me:w0rd@127.0.0.1:1/x"
-    with pytest.raises(GenmodelError, match=told) as caught, server.running(chosen, True, lambda: None):
+    with pytest.raises(GenmodelError, match=told) as caught, server.running(chosen, True):
         pass
     assert "w0rd" not in str(caught.value) and "\n" not in str(caught.value)
 
@@ -204,7 +204,7 @@ def test_a_damaged_database_is_put_aside(project: Path, damage: str, capsys: pyt
         "flipped": content[:16] + b"\xff" * 84 + content[100:],
     }
     database.write_bytes(changed[damage])
-    with server.running(chosen, True, lambda: None):
+    with server.running(chosen, True):
         pass
     moved = list(home.glob("prefect.db.damaged-*"))
     assert len(moved) == (damage != "empty")
