@@ -69,7 +69,7 @@ def champion(root: Path) -> str | None:
     try:
         told = json.loads(path.read_text())
         return printable(str(told["text"] if path == state else f"{told['outcome']}: {' '.join(told['reasons'])}"))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return f"{path.name} cannot be read: `python -m flows.stages register` writes it again"
 
 

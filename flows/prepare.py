@@ -98,7 +98,7 @@ def _noted(note: Path) -> Any:
     """What a note says; None without a readable one: then data/ must be what data.dvc says before anything is added."""
     try:
         return json.loads(note.read_text())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
 
 

@@ -167,7 +167,7 @@ def _row(line: bytes, path: Path) -> Row:
         entry = from_line(line)
         clock = {"images_seen": entry["images_seen"], "step": entry["step"]}
         return Row(entry["images_seen"], entry["time_ms"], entry["metrics"] | clock)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise TrackingError(
             f"{path} is damaged: it holds the line {line[:80]!r}; move its folder "
             f"{path.parent} away and train again from the start"

@@ -104,7 +104,7 @@ def _content(path: Path) -> Any:
         SCHEMA(content)
     except FileNotFoundError:
         return {}
-    except (ValueError, Invalid):
+    except (ValueError, RecursionError, Invalid):
         return "damaged"
     return content
 

@@ -42,7 +42,7 @@ class Owner:
         try:
             told = json.loads(tags.get(OWNER, ""))
             return cls(str(told["host"]), str(told["boot"]), int(told["pid"]), int(told["start"]), str(told["since"]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, RecursionError, KeyError, TypeError):
             return None
 
     def tag(self) -> dict[str, str]:

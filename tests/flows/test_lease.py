@@ -245,7 +245,13 @@ def test_a_process_is_known_by_more_than_its_number() -> None:
     assert me.is_alive() and Owner.read(me.tag()) == me
     assert replace(me, start=me.start - 1).is_alive() is False, "the PID was given again"
     assert replace(me, boot="elsewhere").is_alive() is None
-    for damaged in ({}, {lease.OWNER: ""}, {lease.OWNER: "[]"}, {lease.OWNER: '{"host": "a"}'}):
+    for damaged in (
+        {},
+        {lease.OWNER: ""},
+        {lease.OWNER: "[]"},
+        {lease.OWNER: '{"host": "a"}'},
+        {lease.OWNER: "[" * 10**6},
+    ):
         assert Owner.read(damaged) is None and not lease.is_abandoned(damaged)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         other = replace(me, pid=process.pid, start=lease._start(process.pid) or 0)

@@ -24,6 +24,12 @@ def test_a_line_that_was_cut_off_is_forgotten_and_a_damaged_one_named(tmp_path: 
             look()
 
 
+def test_a_line_that_nests_without_end_is_named(tmp_path: Path) -> None:
+    (tmp_path / "promotions.jsonl").write_bytes(b"[" * 10**6 + b"\n")
+    with pytest.raises(TrackingError, match=r"promotions.jsonl, line 1 is damaged"):
+        Ledger(tmp_path).events()
+
+
 @pytest.mark.parametrize("old", [0, 2], ids=["new", "begun before lines were chained"])
 def test_every_flipped_bit_and_every_missing_or_exchanged_line_is_noticed(old: int, tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
