@@ -18,6 +18,7 @@ from flows.record import (
     batches,
     flatten,
     git_commit,
+    git_trouble,
     read_finished,
     read_history,
     read_rows,
@@ -127,6 +128,27 @@ def test_git_commit_and_whether_files_differ_from_it(tmp_path: Path) -> None:
     assert git_commit(tmp_path) == (head, False)
     (tmp_path / "code.py").write_text("2")
     assert git_commit(tmp_path) == (head, True)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
+def test_a_folder_that_git_refuses_is_told_with_its_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert git_trouble(tmp_path) == f"{tmp_path} is in no git repository: git init, and commit"
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    assert git_trouble(tmp_path) == f"{tmp_path} has no commit yet: git commit"
+    author = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    subprocess.run(["git", *author, "commit", "-q", "--allow-empty", "-m", "x"], cwd=tmp_path, check=True)
+    assert git_trouble(tmp_path) == ""
+    for path in (tmp_path, tmp_path / ".git"):
+        os.chown(path, 65534, 65534)
+    cure = f"git config --global --add safe.directory {tmp_path}"
+    assert git_trouble(tmp_path) == f"git refuses {tmp_path}, which belongs to another user: {cure}"
+    data = DataVersion(digest="0" * 32 + ".dir", source="digits", images=1, classes=1, sizes=(8,))
+    training = Training(name="small", family="vae", fingerprint="ab" * 32, config={}, data=data)
+    assert cure in training.tags(tmp_path)["genmodel.git"], "and the run says so"
+    (tmp_path / "home").mkdir()
+    subprocess.run(cure.split(), check=True)
+    assert git_trouble(tmp_path) == ""
 
 
 def test_data_and_training_are_read_from_disk(tmp_path: Path) -> None:
