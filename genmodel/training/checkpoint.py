@@ -97,7 +97,7 @@ class Checkpoints:
             content = json.loads(manifest.read_bytes())
             loaded, strings = tensors.load(path, content["sha256"])
             return Checkpoint(loaded, json.loads(strings["facts"]))
-        except (OSError, ValueError, RecursionError, KeyError, TypeError, ModelError) as error:
+        except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
             raise CheckpointError(f"checkpoint {path.name} is damaged: {error}") from error
 
     def _finished(self, regular: bool = False) -> list[Path]:

@@ -264,7 +264,7 @@ class Training:
         try:
             theirs = json.loads(path.read_bytes()) if path.exists() else mine
             changes = "; ".join(differences(theirs, mine))
-        except (ValueError, RecursionError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} is damaged: remove it and run the same command again") from error
         if changes:
             raise SettingsChangedError(
