@@ -181,7 +181,7 @@ def _card(
     return Card(
         about=about,
         report=report,
-        data={"source": data.source, "images": data.images, "classes": data.classes, "digest": f"`{data.digest}`"},
+        data={"source": data.source, "images": data.images, "classes": data.classes, "digest": data.digest},
         cost={
             **outcome.costs(settings.root).get(name, {}),
             "parameters": sum(weight.numel() for weight in model.parameters()),

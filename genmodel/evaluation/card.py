@@ -6,7 +6,7 @@ After Mitchell et al. 2019, Model Cards for Model Reporting.
 from collections.abc import Mapping
 from typing import Any
 
-from genmodel.shown import markdown_text, printable
+from genmodel.shown import markdown_code, markdown_text
 
 _NOT_STATED = "not stated"
 _INTENDED = (
@@ -39,7 +39,7 @@ def model_card(
         "## Intended use",
         _INTENDED,
         "## Data",
-        _facts({**data, "licence": markdown_text(licence or _NOT_STATED)}),
+        _facts({**data, "licence": licence or _NOT_STATED}),
         "## Figures",
         _figures(report),
         f"{judged}, extractor {extractor.get('name')} `{str(extractor.get('fingerprint'))[:8]}`. Distances and"
@@ -56,7 +56,11 @@ def model_card(
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
-    return "\n".join(f"- {name}: {printable(_word(value))}" for name, value in facts.items())
+    """Words from outside (a source's name, a licence) are shown as they are; a digest is code."""
+    return "\n".join(
+        f"- {name}: {markdown_code(str(value)) if name == 'digest' else markdown_text(_word(value))}"
+        for name, value in facts.items()
+    )
 
 
 def _figures(report: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from genmodel.config import GateConfig
 from genmodel.errors import IncomparableError
+from genmodel.shown import printable
 
 Outcome = Literal["promote", "reject", "inconclusive"]
 
@@ -168,14 +169,14 @@ def _brief(report: dict[str, Any], figure: str) -> dict[str, Any]:
 def as_markdown(told: dict[str, Any]) -> str:
     """A decision (Decision.as_dict) for people: outcome, reasons, the two figures, every guardrail, the rule."""
     rows = [("candidate", told["candidate"]), *([("champion", told["champion"])] if told["champion"] else [])]
-    lines = [f"# {told['outcome'].capitalize()}", "", *(f"- {reason}" for reason in told["reasons"]), ""]
+    lines = [f"# {told['outcome'].capitalize()}", "", *(f"- {printable(reason)}" for reason in told["reasons"]), ""]
     lines += [f"|  | model | {told['figure']} | interval | weights |", "| --- | --- | --- | --- | --- |"]
     for role, brief in rows:
         span = _span(brief["interval"]) if "interval" in brief else "n/a"
-        lines.append(f"| {role} | {brief['name']} | {brief['value']} | {span} | `{brief['weights'][:16]}` |")
+        lines.append(f"| {role} | {printable(brief['name'])} | {brief['value']} | {span} | `{brief['weights'][:16]}` |")
     words = {True: "passed", False: "**failed**", None: "not held"}
     lines += ["", "## Guardrails", ""]
-    lines += [f"- {check['name']}: {words[check['passed']]}. {check['says']}" for check in told["checks"]]
+    lines += [f"- {check['name']}: {words[check['passed']]}. {printable(check['says'])}" for check in told["checks"]]
     lines += [
         "",
         "## Rule",

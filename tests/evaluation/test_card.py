@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from genmodel.evaluation.card import model_card
 
 ABOUT = {
@@ -17,7 +19,7 @@ REPORT: dict[str, Any] = {
     "intervals": {"fd_classifier": [7.9, 8.3211]},
     "health": ["The variance of the samples is a tenth of the data's."],
 }
-DATA = {"source": "digits", "images": 1797, "digest": "`0123.dir`"}
+DATA = {"source": "digits", "images": 1797, "digest": "0123.dir"}
 
 
 def section(text: str, title: str) -> str:
@@ -57,3 +59,11 @@ def test_what_is_not_known_is_said() -> None:
 
 def test_the_same_facts_give_the_same_card() -> None:
     assert len({model_card(ABOUT, REPORT, data=DATA, cost={}) for _ in range(2)}) == 1
+
+
+def test_a_name_from_outside_is_shown_as_it_is_and_does_nothing() -> None:
+    nasty = "![p](http://evil.example/p.png)<script>\x1b[2J"
+    text = model_card({**ABOUT, "name": nasty}, REPORT, data={**DATA, "source": nasty}, cost={}, licence=nasty)
+    html = pytest.importorskip("markdown_it").MarkdownIt("commonmark").render(text)
+    assert "<img" not in html and "<script" not in html and "href" not in html and "\x1b" not in html
+    assert html.count("![p]") == 3

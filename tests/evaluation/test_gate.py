@@ -122,6 +122,13 @@ def test_figures_that_the_report_lacks_are_said_to_be_not_held() -> None:
     assert "The floor of recall, 0.05, was not held: no such figure." in as_markdown(decision.as_dict())
 
 
+def test_what_others_have_written_into_the_registry_forges_no_line() -> None:
+    champion = report("a\x1b[2J\n# Promote", 10.0)
+    decision = decide(report("vae", 9.0), champion, GATE, "It was trained on b\x1b[2J\n# Promote.")
+    text = as_markdown(decision.as_dict())
+    assert "\x1b" not in text and "\n# Promote" not in text and text.count("\\x1b") >= 2
+
+
 def test_the_rule_is_a_part_of_the_decision() -> None:
     rule = GateConfig(margin=0.2, min_recall=0.4)
     decision = decide(report("vae", 9.0), report("dcgan", 10.0), rule)
