@@ -43,10 +43,11 @@ def test_no_value_of_a_secret_s_name_is_shown(name: str, secret: str) -> None:
         "https://w0rd@github.com/a/b",
         "Authorization: Basic w0rdw0rdw0rd",
         "{'password': 'w0rd'}",
+        "no access for AKIAW0RDW0RDW0RDW0RD here",
     ],
 )
 def test_what_people_write(text: str) -> None:
-    assert "w0rd" not in masked(text)
+    assert "w0rd" not in masked(text).lower()
 
 
 @given(AROUND)
