@@ -267,3 +267,13 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for command lines in /proc")
+def test_no_password_is_in_a_process_list(training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings.read({"MLFLOW_TRACKING_URI": "http://me:pa55word@127.0.0.1:1"}, tmp_path)
+    for name, value in settings.environment.items():
+        monkeypatch.setenv(name, value)
+    with Follower(settings, training, tmp_path / "record", tmp_path / "model", patience=0.1) as follower:
+        line = Path(f"/proc/{follower.process.pid}/cmdline").read_bytes()
+        assert b"flows.follower" in line and b"pa55word" not in line
