@@ -288,3 +288,8 @@ def test_dvc_s_own_views_mean_something(by_flow: Clone) -> None:
     assert all(name in page for name in ("loss/generator", "loss/negative_elbo", "fd_classifier", *MODELS))
     pictures = {path.name for path in (by_flow.root / "dvc_plots").rglob("*.png")}
     assert all(any(name in picture for picture in pictures) for name in MODELS), "how samples came to be"
+
+
+def test_no_flipped_bit_changes_anything_in_silence(by_flow: Clone) -> None:
+    told = by_flow.run("python", "-m", "benchmarks.flips", ".", "-n", "48")
+    assert [line for line in told.splitlines() if line.startswith("| the champion's package |")], told
