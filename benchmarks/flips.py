@@ -30,7 +30,7 @@ from flows.packaging import verify
 from flows.record import Mark, read_rows
 from flows.registry import CHAMPION, Registry
 from flows.settings import Settings
-from flows.tracking import Tracker
+from flows.tracking import Tracker, fetch
 from genmodel import durable
 from genmodel.config import read_params
 from genmodel.data.block import Block
@@ -107,6 +107,12 @@ def readers(root: Path) -> dict[str, Reader]:
             for name in names
         ]
 
+    def package(path: Path) -> Any:
+        with tempfile.TemporaryDirectory() as fetched:
+            folder = next(folder for folder in path.parents if folder.name == "artifacts")
+            fetch(folder.as_uri(), Path(fetched), Settings.read({}, root))
+            return verify(Path(fetched), tags, "the champion")
+
     def checkpoint(path: Path) -> Any:
         whole, warnings = Checkpoints(path.parent).latest()
         if warnings:
@@ -126,12 +132,8 @@ def readers(root: Path) -> dict[str, Reader]:
         "metrics.jsonl": lambda path: read_rows(path, Mark())[0],
         "cost.json": lambda _: outcome.costs(root),
         "promotions.jsonl": lambda _: Ledger(root).events(),
-        "the champion's package": lambda path: verify(_package(path), tags, "the champion"),
+        "the champion's package": package,
     }
-
-
-def _package(path: Path) -> Path:
-    return next(folder for folder in path.parents if folder.name == "artifacts")
 
 
 def _champion(root: Path) -> dict[str, str]:
