@@ -1,6 +1,7 @@
 """Projects that were copied or moved, and MLflow's troubles: one line each."""
 
 import shutil
+import socket
 import sqlite3
 import time
 from dataclasses import replace
@@ -111,10 +112,22 @@ def test_a_missing_driver_is_named_by_its_package_and_no_password_is_said(tmp_pa
 
 
 def test_a_wrong_host_is_told_within_15_seconds(tmp_path: Path) -> None:
-    start = time.monotonic()
-    text = said(Settings.read({"MLFLOW_TRACKING_URI": "http://192.0.2.1:5000"}, tmp_path))
-    assert text.startswith("cannot reach the tracking server at http://192.0.2.1:5000")
-    assert time.monotonic() - start < 15
+    """One that no network leads to, and one that takes no more connections, as a host that drops packets."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(("127.0.0.1", port))
+        for uri in ("http://192.0.2.1:5000", f"http://127.0.0.1:{port}"):
+            start = time.monotonic()
+            text = said(Settings.read({"MLFLOW_TRACKING_URI": uri}, tmp_path))
+            assert text.startswith(f"cannot reach the tracking server at {uri}")
+            assert time.monotonic() - start < 15
+        for each in waiting:
+            each.close()
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "empty"])
