@@ -1,5 +1,6 @@
 """From a version back to its data and weights: the commands that lineage prints, typed as they are."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -44,12 +45,8 @@ stages:
     cmd: python -m flows.stages compare
     deps: [reports]
     outs: [ranking.csv]
-  register:
-    cmd: python -m flows.stages register
-    deps: [ranking.csv, reports, models]
-    params: [gate]
-    always_changed: true
 """
+REAL = Path(__file__).parents[2] / "dvc.yaml"  # its stage `register`, which DVC must not answer for
 
 IGNORED = (
     "/data /models /reference /reports /figures /runs /ml* /ranking.csv /leaderboard.* /decision.* /champion.json"
@@ -84,10 +81,14 @@ def project(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / ".dvc").mkdir()
     (root / ".dvc/config").write_text("[core]\n    analytics = false\n")
     (root / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
-    for name, text in {"params.yaml": PARAMS, "dvc.yaml": DVC_YAML, ".gitignore": IGNORED.replace(" ", "\n")}.items():
+    stages = yaml.safe_load(DVC_YAML)["stages"]
+    stages["register"] = yaml.safe_load(REAL.read_text())["stages"]["register"]
+    stages["register"]["deps"] = [dep for dep in stages["register"]["deps"] if not dep.startswith("genmodel/")]
+    graph = yaml.safe_dump({"stages": stages}, sort_keys=False)
+    for name, text in {"params.yaml": PARAMS, "dvc.yaml": graph, ".gitignore": IGNORED.replace(" ", "\n")}.items():
         (root / name).write_text(text)
     shutil.copytree(block.path, root / "data")
-    versioning.add(root, {"source": "raw", "licence": "CC0-1.0"})
+    versioning.add(root, {"source": "raw", "sizes": [8], "licence": "CC0-1.0"})
     shell(
         root,
         "git config user.name x",
@@ -96,6 +97,7 @@ def project(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "git commit --quiet -m 'settings and data'",
         "dvc repro --quiet",
     )
+    shutil.copytree(root, folder / "as it was", symlinks=True)
     return root
 
 
@@ -176,3 +178,74 @@ def test_another_clone_pulls_what_its_cache_lacks(project: Path, tmp_path: Path)
     shell(tmp_path / "elsewhere", *commands)
     check_restored(tmp_path / "elsewhere-version-1", project)
     assert links["version"].strip().startswith("1, small, weights ")
+
+
+@pytest.fixture
+def copy(project: Path, tmp_path: Path) -> Path:
+    """The project where the line has run once, ours to spoil; nothing of that run is committed."""
+    return Path(shutil.copytree(project.parent / "as it was", tmp_path / "copy", symlinks=True))
+
+
+def said(root: Path) -> str:
+    return str(json.loads((root / "champion.json").read_text())["text"])
+
+
+def change(root: Path, old: str, new: str) -> None:
+    text = (root / "params.yaml").read_text()
+    assert old in text
+    (root / "params.yaml").write_text(text.replace(old, new))
+
+
+def test_the_registry_of_now_is_asked_whatever_dvc_has_cached(copy: Path, tmp_path: Path) -> None:
+    """Settings reverted, a branch switched, an experiment in a copy, another or a lost MLflow, a new machine."""
+    shell(copy, "git add --all", "git commit --quiet --message 'the line has run' || true")
+    unchanged = "unchanged: version 1, small, "
+    for go, back in (
+        ("true", "git checkout --quiet -- params.yaml"),
+        (
+            "git checkout --quiet -b other",
+            "git commit --quiet --all -m other && git checkout --quiet - && dvc checkout",
+        ),
+    ):
+        shell(copy, go)
+        change(copy, "max_copied: 1", "max_copied: 0.9")
+        shell(copy, "dvc repro --quiet")
+        assert said(copy).startswith(unchanged)
+        shell(copy, back, "rm champion.json decision.json", "dvc repro --quiet")
+        assert said(copy).startswith(unchanged) and "no champion" not in said(copy)
+
+    ledger, shown = (copy / "promotions.jsonl").read_bytes(), said(copy)
+    shell(copy, "git add --all", "git commit --quiet --message 'as it is' || true")
+    shell(copy, "dvc exp run --temp --quiet -S gate.max_copied=0.8 -S models.small.network.latent_dim=3")
+    assert (copy / "promotions.jsonl").read_bytes() == ledger and said(copy) == shown
+    assert "version 2" not in shell(copy, "python -m flows.registry verify 2 2>&1 || true").replace("no version 2", "")
+
+    shell(copy, "MLFLOW_TRACKING_URI=sqlite:///other.db dvc repro --quiet")
+    assert "version 1, small" in said(copy) and "is the new champion" in said(copy)
+    shell(copy, "dvc repro --quiet")
+    assert said(copy).startswith(unchanged), "that of this registry"
+    (copy / "mlflow.db").unlink()
+    shell(copy, "dvc repro --quiet")
+    assert "version 1, small" in said(copy) and "is the new champion" in said(copy)
+
+    shell(copy, f"dvc remote add --quiet --default stored {tmp_path}/remote", "dvc push --quiet")
+    shell(copy, "git add --all", "git commit --quiet --message 'with a remote'")
+    shell(tmp_path, "git clone --quiet copy machine", "cd machine", "dvc pull --quiet", "dvc repro --quiet")
+    assert "is the new champion" in said(tmp_path / "machine")
+    shell(tmp_path / "machine", "python -m flows.registry verify champion")
+
+
+GC = """
+from mlflow import MlflowClient
+client = MlflowClient("sqlite:///mlflow.db")
+(run,) = client.search_runs([client.get_experiment_by_name("genmodel").experiment_id])
+client.delete_run(run.info.run_id)
+print(run.info.run_id)
+"""
+
+
+def test_lineage_needs_no_run(copy: Path) -> None:
+    links, commands = lineage(copy)
+    run_id = shell(copy, f"python -c '{GC}'").splitlines()[-1]
+    shell(copy, f"MLFLOW_TRACKING_URI=sqlite:///mlflow.db mlflow gc --run-ids {run_id}")
+    assert lineage(copy) == (links, commands)
