@@ -26,7 +26,9 @@ class Gate:
     def __init__(self, app, port: int) -> None:  # type: ignore[no-untyped-def]
         self._app = app
         self._origin = re.compile(rf"http://(127\.0\.0\.1|localhost):{port}")
-        self._cookie = f"genmodel-{port}"  # cookies of one host are shared by all its ports
+        self._cookie = f"genmodel-{port}"
+        # A host's cookies go to all its ports, to another user's server too: ours goes below a path that none knows.
+        self.root = f"/{secrets.token_urlsafe(16)}"
         self._secret = secrets.token_urlsafe(32)
         self.token: str | None = secrets.token_urlsafe(32)  # None once it was used
 
@@ -36,6 +38,10 @@ class Gate:
         if scope["type"] != "http":
             return None  # MLflow has no WebSockets
         headers = {name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]}
+        if not scope["path"].startswith(f"{self.root}/"):
+            return await _answer(send, 401, _FRONT)
+        raw = (scope.get("raw_path") or scope["path"].encode()).removeprefix(self.root.encode())
+        scope = {**scope, "path": scope["path"].removeprefix(self.root), "raw_path": raw}
         if not self._knows(headers.get("cookie", "")):
             return await self._log_in(scope, send)
         if scope["method"] not in _READING and _CLOSED.search(scope["path"]):
@@ -56,8 +62,9 @@ class Gate:
         if scope["method"] != "GET" or not self.token or not hmac.compare_digest(given.encode(), self.token.encode()):
             return await _answer(send, 401, _FRONT)
         self.token = None
-        cookie = f"{self._cookie}={self._secret}; HttpOnly; SameSite=Strict; Path=/"
-        await _answer(send, 303, b"", (b"location", b"/"), (b"set-cookie", cookie.encode()))  # a browser keeps the #
+        cookie = f"{self._cookie}={self._secret}; HttpOnly; SameSite=Strict; Path={self.root}/"
+        place = f"{self.root}/".encode()  # a browser keeps what follows the #
+        await _answer(send, 303, b"", (b"location", place), (b"set-cookie", cookie.encode()))
         return None
 
 
@@ -83,6 +90,6 @@ def serve(settings: Settings, listening: socket.socket, place: str) -> None:
 
     port = listening.getsockname()[1]
     gate = Gate(app, port)
-    print(f"the runs, side by side: http://127.0.0.1:{port}/?token={gate.token}#/{place}", flush=True)
+    print(f"the runs, side by side: http://127.0.0.1:{port}{gate.root}/?token={gate.token}#/{place}", flush=True)
     print("The link works once, in your browser. Ctrl-C ends the server", flush=True)
     uvicorn.Server(uvicorn.Config(gate, log_level="warning", access_log=False)).run(sockets=[listening])
