@@ -12,6 +12,7 @@ import socket
 import sys
 
 from flows.guard import follow
+from flows.imports import leave, uncollected
 
 
 def main(port: int, ephemeral: bool) -> int:
@@ -41,8 +42,9 @@ def main(port: int, ephemeral: bool) -> int:
 
 
 async def _serve(bound: socket.socket, ephemeral: bool) -> None:
-    import uvicorn
-    from prefect.server.api.server import create_app
+    with uncollected():
+        import uvicorn
+        from prefect.server.api.server import create_app
 
     app = create_app(ephemeral=ephemeral, final=True)
     lifespan = app.router.lifespan_context(app)  # entered here, where its error can be told; uvicorn would log it
@@ -52,4 +54,4 @@ async def _serve(bound: socket.socket, ephemeral: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), "--ephemeral" in sys.argv))
+    leave(main(int(sys.argv[1]), "--ephemeral" in sys.argv))

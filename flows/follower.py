@@ -29,6 +29,7 @@ from types import TracebackType
 from typing import Any
 
 from flows import record
+from flows.imports import leave
 from flows.record import Mark, Row, Training
 from flows.settings import Settings
 from flows.tracking import MEND, Owner, Sent, Status, SystemReader, Tracker
@@ -195,4 +196,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

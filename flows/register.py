@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows import dataset, versioning
 from flows.current import current_model, read_report
+from flows.imports import uncollected
 from flows.lineage import FILES, KEPT
 from flows.record import DataVersion, git_trouble
 from flows.registry import CHAMPION, Registry, Version
@@ -72,10 +73,11 @@ def _decide(
     request: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything checked, the best model registered, and the gate's word carried out."""
-    from genmodel.evaluation.gate import decide
-    from genmodel.evaluation.leaderboard import read_ranking
-    from genmodel.export import prior_of
-    from genmodel.saved import Sampler, load_model
+    with uncollected():
+        from genmodel.evaluation.gate import decide
+        from genmodel.evaluation.leaderboard import read_ranking
+        from genmodel.export import prior_of
+        from genmodel.saved import Sampler, load_model
 
     params = read_params(PARAMS)
     reports = [read_report(name, current_model(name, params).fingerprint) for name in params.models]

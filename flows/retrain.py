@@ -6,13 +6,13 @@ To import Prefect and start its server takes ten times as long as DVC's answer t
 import argparse
 import os
 import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from flows import outcome, versioning
+from flows.imports import leave, uncollected
 from flows.settings import Settings
 from flows.versioning import Stage
 from genmodel.cli import user_errors
@@ -66,8 +66,9 @@ def _run_here(stage: Stage, settings: Settings) -> None:
 
 
 def _run(settings: Settings, force: bool, renew_extractor: bool) -> None:
-    from flows import launch
-    from flows.line import retrain
+    with uncollected():
+        from flows import launch
+        from flows.line import retrain
 
     launch.run(retrain, settings, force=force, renew_extractor=renew_extractor)
 
@@ -119,4 +120,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -5,13 +5,13 @@ python -m flows.stages reference | train MODEL | evaluate MODEL | compare | regi
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from flows import versioning
 from flows.current import current_model, identity_of, read_report
 from flows.guard import follow_guard
+from flows.imports import leave, uncollected
 from flows.inputs import unchanged_inputs
 from flows.record import DataVersion, Training
 from flows.settings import Settings
@@ -35,7 +35,8 @@ def reference(_: Settings) -> None:
 
     The extractor that is there stays, unless it is to be renewed (GENMODEL_RENEW_EXTRACTOR=1, --renew-extractor).
     """
-    from genmodel.evaluation.reference import make_reference
+    with uncollected():
+        from genmodel.evaluation.reference import make_reference
 
     params, block = read_params(PARAMS), whole_block(DATA)
     check_fits(params, block)
@@ -50,9 +51,10 @@ def reference(_: Settings) -> None:
 
 def train(settings: Settings, name: str) -> None:
     """One training: the loop writes its record, the follower tells MLflow."""
-    from flows.follower import Follower
-    from genmodel.data.block import Block
-    from genmodel.training import trainer
+    with uncollected():
+        from flows.follower import Follower
+        from genmodel.data.block import Block
+        from genmodel.training import trainer
 
     params, block = read_params(PARAMS), Block.open(DATA)
     identity = identity_of(name, params)
@@ -70,10 +72,11 @@ def train(settings: Settings, name: str) -> None:
 
 def evaluate(settings: Settings, name: str) -> None:
     """Figures of one model: in a report, for `dvc metrics`, and in the run of its training."""
-    from flows.tracking import Tracker
-    from genmodel.data.block import Block
-    from genmodel.evaluation.reference import Reference
-    from genmodel.evaluation.report import evaluate
+    with uncollected():
+        from flows.tracking import Tracker
+        from genmodel.data.block import Block
+        from genmodel.evaluation.reference import Reference
+        from genmodel.evaluation.report import evaluate
 
     params = read_params(PARAMS)
     config = params.evaluation
@@ -114,8 +117,9 @@ def _short(conditions: dict[str, Any]) -> dict[str, Any]:
 
 def compare(settings: Settings) -> None:
     """All reports in one table, best first: ranking.csv, and with costs and pictures leaderboard.csv, .md and .html."""
-    from flows import outcome
-    from genmodel.evaluation import leaderboard, page
+    with uncollected():
+        from flows import outcome
+        from genmodel.evaluation import leaderboard, page
 
     params = read_params(PARAMS)
     for name in params.models:  # the page shows their pictures
@@ -181,4 +185,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -211,12 +211,12 @@ def read_params(path: Path) -> Params:
 
 
 def read_gate(path: Path) -> GateConfig:
-    """The part `gate` of params.yaml alone, without torch."""
+    """The part `gate` of params.yaml alone."""
     return build(GateConfig, read_yaml(path).get("gate") or {}, f"{path}: gate")
 
 
 def model_names(path: Path) -> list[str]:
-    """The names of params.yaml's models, in its order, without torch: what they say, `read_params` checks."""
+    """The names of params.yaml's models, in its order: what they say, `read_params` checks."""
     models = read_yaml(path).get("models")
     if not isinstance(models, dict) or not models:
         raise ConfigError(f"{path}: models must name at least one model")
@@ -243,15 +243,15 @@ def check_names(path: Path) -> None:
 
 def run_config(values: Any, where: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The RunConfig of a mapping (family, image_size, network, training) and of `key=value` overrides."""
-    from genmodel.models import FAMILIES
+    from genmodel.models.configs import CONFIGS
 
     values = _mapping(values, where)
     check_keys(values, ["family", "image_size", "network", "training"], where)
     family = values.get("family")
-    if family not in FAMILIES:
-        near = difflib.get_close_matches(str(family), FAMILIES, n=1, cutoff=0)
-        raise ConfigError(f"{where}: family {family!r} is none of {', '.join(FAMILIES)}; did you mean {near[0]!r}?")
-    network = FAMILIES[family].Config
+    if family not in CONFIGS:
+        near = difflib.get_close_matches(str(family), CONFIGS, n=1, cutoff=0)
+        raise ConfigError(f"{where}: family {family!r} is none of {', '.join(CONFIGS)}; did you mean {near[0]!r}?")
+    network = CONFIGS[family]
     parts: dict[str, Any] = {
         "family": family,
         "image_size": values.get("image_size", 64),

@@ -11,8 +11,8 @@ from genmodel import tensors
 from genmodel.config import run_config
 from genmodel.errors import ModelError
 from genmodel.folder import read_config
-from genmodel.models import FAMILIES
 from genmodel.models.base import GenerativeModel
+from genmodel.models.families import FAMILIES
 from genmodel.pixels import to_uint8
 
 

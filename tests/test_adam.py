@@ -49,7 +49,7 @@ def test_a_step_leaves_no_graph() -> None:
 TRAINS = """
 import sys, torch
 from genmodel.config import EvaluationConfig, run_config
-from genmodel.models import FAMILIES
+from genmodel.models.families import FAMILIES
 from genmodel.training.engine import Engine, flatten_optimizer, restore_optimizer
 for family in FAMILIES:
     config = run_config({"family": family, "image_size": 8, "training": {"batch_size": 4}}, family)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from genmodel.config import run_config
 from genmodel.errors import ModelError
 from genmodel.export import export_onnx, onnx_program, prior_of
-from genmodel.models import FAMILIES
 from genmodel.models.base import GenerativeModel, build_model
+from genmodel.models.families import FAMILIES
 from genmodel.saved import Sampler
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.imports import uncollected
 from flows.scratch import scratch
 from flows.settings import Settings
 from genmodel import durable
@@ -37,10 +38,11 @@ def save_package(
 
     `codes` and `images`, arrays, are an example. `config` is what the code is told; files `beside` it are kept with it.
     """
-    import mlflow.pyfunc
-    import mlflow.pytorch
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    with uncollected():
+        import mlflow.pyfunc
+        import mlflow.pytorch
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types import Schema, TensorSpec
 
     inputs, outputs = (Schema([TensorSpec(a.dtype, (-1, *a.shape[1:]))]) for a in (codes, images))
     mlflow.pytorch.save_model(

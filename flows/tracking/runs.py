@@ -13,7 +13,7 @@ from flows import locks, record
 from flows.record import DataVersion, Row, Training
 from flows.settings import Settings
 from flows.tracking.lease import LEASE, OWNER, Lease, Owner, is_abandoned, last_sign
-from flows.tracking.store import connect, database_file, explain
+from flows.tracking.store import connect, database_file, explain, load_client
 from genmodel import durable
 from genmodel.errors import FollowedError, TrackingError
 from genmodel.masking import masked
@@ -181,6 +181,8 @@ class Tracker:
     @contextlib.contextmanager
     def talking(self) -> Iterator[tuple["MlflowClient", str]]:
         """The client and the experiment's id; MLflow's errors leave as TrackingError."""
+        if self._connected is None:
+            load_client()
         import requests
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from flows.imports import uncollected
 from flows.settings import Settings
 from flows.tracking.moved import bring_here
 from genmodel import durable
@@ -25,6 +26,12 @@ _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # or t
 _PATIENCE = 10.0  # seconds for a connection; a host that drops packets would take minutes
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _DRIVERS = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}  # module -> its package, where names differ
+
+
+def load_client() -> None:
+    """Import MLflow, which takes two seconds of CPU."""
+    with uncollected():
+        import mlflow.tracking  # noqa: F401
 
 
 def connect(settings: Settings) -> "tuple[MlflowClient, str]":

@@ -9,7 +9,7 @@ from genmodel.config import run_config
 from genmodel.data.block import Block
 from genmodel.data.loader import Loader
 from genmodel.errors import BlockError, ConfigError
-from genmodel.models import FAMILIES
+from genmodel.models.families import FAMILIES
 
 
 def past_batch(run: Path, block: Block, step: int) -> tuple[Tensor, int, str]:

@@ -62,8 +62,20 @@ def test_a_folder_called_digits_is_the_folder(
     assert len(open_source("digits").scan().members) == len(images)
 
 
+def test_the_digits_are_scikit_learns() -> None:
+    from sklearn.datasets import load_digits
+
+    known, source = load_digits(), open_source("digits")
+    members = source.scan().members
+    assert len(members) == len(known.images)
+    for member in members:
+        levels = (known.images[member.locator[0]].astype("int64") * 255 + 8) // 16
+        assert source.read(member).endswith(b"255\n" + levels.astype("uint8").tobytes())
+        assert member.class_name == str(known.target[member.locator[0]])
+
+
 def test_digits_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(SourceError, match="pip install scikit-learn"):
         open_source("digits")
 

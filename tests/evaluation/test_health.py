@@ -20,8 +20,8 @@ from genmodel.evaluation.health import Levels, Meter, findings
 from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.evaluation.report import evaluate
 from genmodel.folder import write_config
-from genmodel.models import FAMILIES
 from genmodel.models.base import GenerativeModel
+from genmodel.models.families import FAMILIES
 
 CONFIG = EvaluationConfig(samples=120, extractor="pixels", image_size=16)
 IMAGES, CODES = 400, 8

@@ -28,8 +28,8 @@ from genmodel import tensors
 from genmodel.config import run_config
 from genmodel.export import prior_of
 from genmodel.folder import write_config
-from genmodel.models import FAMILIES
 from genmodel.models.base import GenerativeModel, build_model
+from genmodel.models.families import FAMILIES
 from genmodel.saved import Sampler, sample
 
 

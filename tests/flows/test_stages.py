@@ -290,6 +290,13 @@ def test_an_answer_from_before_needs_no_torch(decided: Path, settings: Settings)
     assert told.returncode == 0 and told.stdout.startswith("unchanged: version 1"), told.stderr
 
 
+def test_a_comparison_needs_neither_torch_nor_mlflow(decided: Path, settings: Settings) -> None:
+    code = "import sys; from flows import stages; stages.main(['compare']); print({'torch', 'mlflow'} & {*sys.modules})"
+    environment = {**os.environ, **settings.environment}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert told.returncode == 0 and told.stdout.endswith("set()\n"), told.stdout + told.stderr
+
+
 def test_an_experiment_of_dvc_registers_nothing(decided: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = settled(decided)
     change(decided, "max_copied: 1", "max_copied: 0.9")

@@ -5,9 +5,9 @@ import torch
 
 from genmodel.config import run_config
 from genmodel.errors import ConfigError
-from genmodel.models import FAMILIES
 from genmodel.models.base import GenerativeModel, Noise, build_model
 from genmodel.models.dcgan import DCGAN
+from genmodel.models.families import FAMILIES
 from genmodel.models.losses import discretised_logistic_nll
 from genmodel.models.vae import VAE
 from genmodel.pixels import to_model

@@ -17,7 +17,8 @@ from genmodel import tensors
 from genmodel.config import RunConfig, run_config
 from genmodel.data.block import Block
 from genmodel.errors import CheckpointError, SettingsChangedError, TrainingDivergedError
-from genmodel.models import FAMILIES, convolution
+from genmodel.models import convolution
+from genmodel.models.families import FAMILIES
 from genmodel.training import trainer
 from genmodel.training.checkpoint import Checkpoints
 from genmodel.training.identity import Identity, identify
