@@ -7,7 +7,7 @@ record the new.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,14 @@ def unchanged_inputs(stage: str, root: Path) -> Iterator[None]:
 
     Checkpoints and records are no outs, and stay. A project without a dvc.yaml declares no inputs.
     """
-    before = _inputs(stage, root)
+    told = versioning.declared(root, stage) if (root / "dvc.yaml").exists() else {}
+    before = _inputs(told, root)
     yield
-    changed = [name for name, state in _inputs(stage, root).items() if before.get(name) != state]
-    changed += sorted(before.keys() - _inputs(stage, root).keys())
+    after = _inputs(told, root)
+    changed = [name for name, state in after.items() if before.get(name) != state]
+    changed += sorted(before.keys() - after.keys())
     if changed:
-        for out in _outs(stage, root):
+        for out in _outs(told):
             _remove(root / out)
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise InputsChangedError(
@@ -43,9 +45,8 @@ def unchanged_inputs(stage: str, root: Path) -> Iterator[None]:
         )
 
 
-def _inputs(stage: str, root: Path) -> dict[str, Any]:
+def _inputs(told: Mapping[str, Any], root: Path) -> dict[str, Any]:
     """What a stage depends on, by the name to show: files by their signatures, parameters by their values."""
-    told = _declared(stage, root)
     found: dict[str, Any] = {}
     for dep in told.get("deps", ()):
         found |= _files(root, str(dep))
@@ -54,10 +55,6 @@ def _inputs(stage: str, root: Path) -> dict[str, Any]:
             content = read_yaml(root / file)
             found |= {f"{file}: {key}": _value(content, str(key)) for key in keys}
     return found
-
-
-def _declared(stage: str, root: Path) -> dict[str, Any]:
-    return versioning.declared(root, stage) if (root / "dvc.yaml").exists() else {}
 
 
 def _files(root: Path, place: str) -> dict[str, tuple[object, ...]]:
@@ -83,8 +80,7 @@ def _value(content: Any, key: str) -> Any:
     return content
 
 
-def _outs(stage: str, root: Path) -> list[str]:
-    told = _declared(stage, root)
+def _outs(told: Mapping[str, Any]) -> list[str]:
     entries = [entry for kind in ("outs", "metrics", "plots") for entry in told.get(kind, ())]
     return [str(next(iter(entry))) if isinstance(entry, dict) else str(entry) for entry in entries]
 
