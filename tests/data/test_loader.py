@@ -1,6 +1,9 @@
 """Batches: the same from memory and from the map, for any start, any world size."""
 
+import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -240,6 +243,33 @@ def test_a_large_batch_in_any_order_holds_its_images(place: Place, block: Block)
     rows, places = np.arange(len(block))[::-1], np.random.default_rng(0).integers(len(block), size=6001)
     held = store.Store(block, 8, rows, torch.device("cpu"), place)
     np.testing.assert_array_equal(held.take(places).numpy(), block.gather(8, rows[places]))
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_gathering_from_memory_bears_busy_cores(block: Block) -> None:
+    held = store.Store(block, 16, np.arange(len(block)), torch.device("cpu"), "device")
+    places, threads = np.random.default_rng(0).integers(len(block), size=4096), torch.get_num_threads()
+
+    def seconds() -> list[float]:
+        spans = []
+        for _ in range(60):
+            began = time.perf_counter()
+            held.take(places)
+            spans.append(time.perf_counter() - began)
+        return spans
+
+    torch.set_num_threads(os.cpu_count() or 2)
+    best = min(seconds())
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 2)]
+    try:
+        time.sleep(0.3)
+        median = sorted(seconds())[30]
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+        torch.set_num_threads(threads)
+    assert median < 5 * best + 0.001
 
 
 def test_shards_in_one_range_hold_their_rows_and_give_the_addresses_back(block: Block) -> None:
