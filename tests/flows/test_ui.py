@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from mlflow import MlflowClient
 
 from flows import ui
@@ -52,3 +53,16 @@ def test_the_samples_are_those_of_the_step_where_most_runs_end(settings: Setting
         tracker.send(sent, [Row(last, 10**12, {"images_seen": last})], {})
     ui.save_view(tracker)
     assert saved(settings)["compareRunCharts"][0]["step"] == 640
+
+
+def test_the_view_is_fitted_to_the_newest_runs_however_many_there_are(
+    settings: Settings, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ui, "_NEWEST", 2)
+    tracker = Tracker(settings)
+    for started, (fingerprint, figure) in enumerate({"aa": "fd_old", "bb": "fd_b", "cc": "fd_c"}.items(), start=1):
+        tracker.begin(replace(training, fingerprint=fingerprint * 32), started * 1000)
+        tracker.log_evaluation(fingerprint * 32, {"conditions": {}, "figures": {figure: 1.0}}, {})
+    ui.save_view(tracker)
+    columns = [name for name in saved(settings)["selectedColumns"] if name.startswith("metrics")]
+    assert columns == ["metrics.`eval/fd_b`", "metrics.`eval/fd_c`"]
