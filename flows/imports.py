@@ -1,4 +1,4 @@
-"""Imports that take seconds of CPU: a third of it is Python's garbage collector, which visits all of it repeatedly."""
+"""Imports that take seconds of CPU: a quarter of it is Python's garbage collector, which visits it all repeatedly."""
 
 import contextlib
 import gc
