@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from flows import registry as command
 from flows import versioning
@@ -101,9 +102,9 @@ def project(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def lineage(root: Path) -> tuple[dict[str, str], list[str]]:
-    """The links of version 1 by their names, and the commands."""
-    lines = shell(root, "python -m flows.registry lineage champion").splitlines()
+def lineage(root: Path, version: str = "champion") -> tuple[dict[str, str], list[str]]:
+    """The links of a version by their names, and the commands."""
+    lines = shell(root, f"python -m flows.registry lineage {version}").splitlines()
     end = lines.index("")
     return {name: rest for name, _, rest in (line.partition(" ") for line in lines[:end])}, lines[end + 1 :]
 
@@ -233,6 +234,30 @@ def test_the_registry_of_now_is_asked_whatever_dvc_has_cached(copy: Path, tmp_pa
     shell(tmp_path, "git clone --quiet copy machine", "cd machine", "dvc pull --quiet", "dvc repro --quiet")
     assert "is the new champion" in said(tmp_path / "machine")
     shell(tmp_path / "machine", "python -m flows.registry verify champion")
+
+
+def test_the_commands_of_lineage_restore_what_nights_without_commits_have_made(
+    copy: Path, tmp_path: Path, raw: Path
+) -> None:
+    """Version 1, then an update of the data and another recipe, version 2; git knows of neither."""
+    before = versioning.digest(copy)
+    shutil.copytree(raw / "circle", tmp_path / "new" / "circle")
+    for number, path in enumerate(sorted((tmp_path / "new" / "circle").iterdir())):
+        with Image.open(path) as image:
+            image.rotate(90 * (number % 3 + 1)).save(path)
+    shell(copy, "python -m flows.prepare --update --source ../new --workers 1")
+    after = versioning.digest(copy)
+    assert after != before
+    change(copy, "base_channels: 4", "base_channels: 6")
+    shell(copy, "dvc repro --quiet")
+    for number, data, channels in (("1", before, 4), ("2", after, 6)):
+        links, commands = lineage(copy, number)
+        shell(copy, *commands)
+        restored = tmp_path / f"copy-version-{number}"
+        assert versioning.digest(restored) == data and versioning.matches(restored)
+        weights = durable.digest_file(restored / "models/small/weights.safetensors")
+        assert links["version"].strip() == f"{number}, small, weights {weights[:16]}"
+        assert f"base_channels: {channels}" in (restored / "params.yaml").read_text()
 
 
 GC = """
