@@ -21,6 +21,7 @@ from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.evaluation.report import evaluate
 from genmodel.folder import write_config
 from genmodel.models.base import GenerativeModel
+from genmodel.models.configs import CONFIGS
 from genmodel.models.families import FAMILIES
 
 CONFIG = EvaluationConfig(samples=120, extractor="pixels", image_size=16)
@@ -94,6 +95,7 @@ Judge = Callable[..., Decision]
 @pytest.fixture
 def judge(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
     monkeypatch.setitem(FAMILIES, "toy", Toy)
+    monkeypatch.setitem(CONFIGS, "toy", Toy.Config)
 
     def run(table: Tensor, gain: float = 1.0, history: str = "", dark: bool = False) -> Decision:
         """A finished toy's whole evaluation, and the gate's word on it."""
