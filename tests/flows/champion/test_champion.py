@@ -143,6 +143,21 @@ def test_an_answer_holds_in_its_own_registry_alone(scene: Any, empty_database: P
     assert fresh.settle(first)["outcome"] == "promote" and fresh.aliases() == {CANDIDATE: "1", CHAMPION: "1"}
 
 
+def test_a_refusal_holds_in_its_own_registry_alone(scene: Any, empty_database: Path) -> None:
+    """Neither has a champion: only the version itself tells that it was this registry's that was decided on."""
+    (first,) = scene.versions(10.0)
+    scene.registry.broken = frozenset({"1"})
+    told = scene.settle(first)
+    assert told["outcome"] == "reject"
+    request = {"report": scene._report("1")}
+    assert scene.promotions.standing(request, first.tags["genmodel.weights"]) == told
+    shutil.copy(empty_database, scene.root / "mlflow.db")
+    fresh = type(scene)(scene.settings)
+    fresh.versions(10.0)
+    assert fresh.promotions.standing(request, first.tags["genmodel.weights"]) is None
+    assert fresh.settle(first)["outcome"] == "promote"
+
+
 def test_nobody_waits_while_a_champion_is_judged(scene: Any) -> None:
     first, second = scene.versions(10.0, 5.0)
     scene.settle(first)
