@@ -25,8 +25,8 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)    ## retrain on the embedded digits: data, DCGAN and VAE, figures, champion
 	@$(BIN)/python -m flows.retrain
 
-test: $(READY)    ## run the tests
-	@$(BIN)/python -m pytest
+test: $(READY)    ## run the tests, or those of TESTS="tests/flows -x"
+	@$(BIN)/python -m pytest $(TESTS)
 
 lint: $(READY)    ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
