@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import os
 import sys
 import threading
@@ -71,6 +72,20 @@ def apply(settings: Settings) -> None:
     """Make the line's environment this process's own; Prefect has read it before, at its import."""
     settings.apply()
     refresh_global_settings_context()
+    warn_in_one_line()
+
+
+def warn_in_one_line() -> None:
+    """Keep tracebacks out of Prefect's warnings in this process: a lost connection says what it is in one line."""
+    for handler in logging.getLogger().handlers:
+        if _without_traceback not in handler.filters:
+            handler.addFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    if record.levelno == logging.WARNING and record.name.startswith("prefect."):
+        record.exc_info = record.exc_text = None
+    return True
 
 
 @contextlib.contextmanager

@@ -44,6 +44,7 @@ def retrain(force: bool = False, renew_extractor: bool = False) -> None:
     settings = Settings.read(os.environ, Path.cwd())
     if os.environ.get(SERVED_BY):
         follow(int(os.environ[SERVED_BY]), signal.SIGKILL)  # its stages' guards see to the rest
+        launch.warn_in_one_line()
     context = FlowRunContext.get()
     if context and context.flow_run and context.flow_run.deployment_id:
         orphans.claim(context.flow_run.id, settings.root)

@@ -80,6 +80,17 @@ if stage == "register":
     write("decision.json", json.dumps({"outcome": "promote", "reasons": ["There is no champion."]}))
 """
 
+
+@pytest.fixture(autouse=True)
+def environment_as_before() -> Iterator[None]:
+    """MLflow writes the address of each store that is opened into os.environ, for whatever is started next."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    if before is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = before
+
+
 IGNORED = "/data\n/models\n/reports\n/ranking.csv\n/decision.json\n/ran.txt\n"
 
 

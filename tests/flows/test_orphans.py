@@ -4,6 +4,7 @@ One kill of each kind; GENMODEL_KILLS=40 makes it forty.
 """
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -152,6 +153,13 @@ class Line:
             time.sleep(0.1)
         return left()
 
+    def ended_after(self, seconds: float) -> int | None:
+        """The exit status; None where the process still runs `seconds` after the kill."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(self.killed + seconds - time.monotonic())
+        print(f"{time.monotonic() - self.killed:.1f} s after the kill: exit status {self.process.returncode}")
+        return self.process.returncode
+
     def end(self) -> None:
         for pid in self.processes or [self.process.pid]:
             if lives(pid):
@@ -177,8 +185,7 @@ def test_nothing_outlives_a_kill(line: Line, killed: tuple[str, ...], time_of: i
     left = line.survivors(flow_may_live="flow" not in killed)
     assert not left
     if "flow" not in killed:
-        wait_for(lambda: line.process.poll() is not None, 60)
-        assert line.process.returncode == 2, line.told()
+        assert line.ended_after(60) == 2, line.told()
         assert "Traceback" not in line.told()
 
 
