@@ -22,12 +22,12 @@ def order(positions: np.ndarray, count: int, seed: int) -> np.ndarray:
     A position is the number of images seen before; every `count` positions are an epoch, a permutation of its own.
     """
     epochs, places = np.divmod(positions, count)
-    return _permute(places, _mix(epochs.astype(np.uint64), _key(seed, _EPOCH)), count)
+    return _permute(places, mix(epochs.astype(np.uint64), _key(seed, _EPOCH)), count)
 
 
 def flips(positions: np.ndarray, seed: int) -> np.ndarray:
     """Whether the image at each position is mirrored: bool [n], half of them."""
-    return (_mix(positions.astype(np.uint64), _key(seed, _FLIP)) >> np.uint64(63)).astype(bool)
+    return (mix(positions.astype(np.uint64), _key(seed, _FLIP)) >> np.uint64(63)).astype(bool)
 
 
 def _permute(places: np.ndarray, keys: Bits, count: int) -> np.ndarray:
@@ -45,8 +45,8 @@ def _feistel(places: np.ndarray, keys: Bits, rows: int, columns: int) -> np.ndar
     right: Bits
     left, right = (half.astype(np.uint64) for half in np.divmod(places, columns))
     for step in range(0, _ROUNDS, 2):
-        left = _remainder(left + _remainder(_mix(right, keys + np.uint64(step)), rows), rows)
-        right = _remainder(right + _remainder(_mix(left, keys + np.uint64(step + 1)), columns), columns)
+        left = _remainder(left + _remainder(mix(right, keys + np.uint64(step)), rows), rows)
+        right = _remainder(right + _remainder(mix(left, keys + np.uint64(step + 1)), columns), columns)
     return (left * np.uint64(columns) + right).astype(np.int64)
 
 
@@ -56,10 +56,10 @@ def _remainder(value: Bits, divisor: int) -> Bits:
 
 
 def _key(seed: int, stream: int) -> Bits:
-    return _mix(np.array([seed], np.uint64), np.array([stream], np.uint64))
+    return mix(np.array([seed], np.uint64), np.array([stream], np.uint64))
 
 
-def _mix(value: Bits, key: Bits) -> Bits:
+def mix(value: Bits, key: Bits) -> Bits:
     """64 random-looking bits of (value, key), uint64 [n]; sums and products wrap."""
     bits = (value + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + key * np.uint64(0xD1342543DE82EF95)
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -20,6 +20,7 @@ from genmodel.models.base import GenerativeModel, Noise, Phase
 from genmodel.training.capture import CapturedStep
 from genmodel.training.distributed import World, gathering
 from genmodel.training.ema import EMA
+from genmodel.training.streams import begin_stream
 
 _GOOD = "good_steps"  # in the sums, beside the metrics of these
 
@@ -65,7 +66,7 @@ class Engine:
 
     def _prepare(self, images_seen: int) -> None:
         """Set what the step depends on besides its images: the noise's seed, the learning rates, EMA's share."""
-        self.rng.manual_seed(self.config.seed * 1_000_003 + images_seen // self.images_per_step)
+        begin_stream(self.rng, self.config.seed, images_seen // self.images_per_step)
         share = self.lowered * rate_share(self.config, images_seen, self.budget)
         rates = [share * rate for rate in self.full_rates.values()]
         keep = self.ema.decay(images_seen + self.images_per_step, self.images_per_step)
