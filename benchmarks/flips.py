@@ -35,11 +35,12 @@ from genmodel import durable
 from genmodel.config import read_params
 from genmodel.data.block import Block
 from genmodel.errors import BlockError, GenmodelError
+from genmodel.evaluation.evaluate import evaluate
 from genmodel.evaluation.leaderboard import leaderboard, read_ranking
 from genmodel.evaluation.reference import Reference
-from genmodel.evaluation.report import evaluate
 from genmodel.folder import check_files
-from genmodel.saved import load_model, sample
+from genmodel.sampling import sample
+from genmodel.saved import load_model
 from genmodel.training.checkpoint import Checkpoints
 
 Reader = Callable[[Path], Any]

@@ -16,7 +16,7 @@ from genmodel.cli import choose_device
 from genmodel.config import run_config
 from genmodel.data.block import Block
 from genmodel.training import trainer
-from genmodel.training.identity import identify
+from genmodel.training.identify import identify
 
 BATCH = 64
 

@@ -26,6 +26,7 @@ from genmodel.data.loader import Loader
 from genmodel.data.prepare import prepare
 from genmodel.errors import ConfigError
 from genmodel.models.base import build_model
+from genmodel.showing.grids import save_grid
 from genmodel.training.engine import Engine, set_precision
 
 SIZE = 64
@@ -138,7 +139,7 @@ def training(images: Path, block: Block, out: Path) -> list[str]:
     out.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
         codes = engine.model.draw_codes(64, torch.Generator().manual_seed(0)).cuda()
-        pixels.save_grid(out / "samples.png", pixels.to_uint8(engine.model.eval().generate(codes)))
+        save_grid(out / "samples.png", pixels.to_uint8(engine.model.eval().generate(codes)))
     return rows
 
 

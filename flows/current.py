@@ -8,7 +8,8 @@ from genmodel.config import Params
 from genmodel.data.block import Block
 from genmodel.errors import ConfigError, EvaluationError, ModelError
 from genmodel.folder import read_config
-from genmodel.training.identity import Identity, differences, identify
+from genmodel.training.identify import identify
+from genmodel.training.identity import Identity, differences
 
 _PARAMS, _DATA, _MODELS, _REPORTS = "params.yaml", "data", "models", "reports"
 
@@ -31,7 +32,7 @@ def current_model(name: str, params: Params, root: Path = Path()) -> Identity:
     there = read_config(folder)
     if there["fingerprint"] == today.fingerprint:
         return today
-    what = "; ".join(differences(there, today.as_dict())) or "fingerprint"
+    what = "; ".join(differences(there, today)) or "fingerprint"
     raise ModelError(f"{folder} is not what {_PARAMS} and {_DATA} say today ({what}): run `dvc repro train@{name}`")
 
 

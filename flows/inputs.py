@@ -1,8 +1,8 @@
 """A stage's inputs are what it began with: DVC takes their digests after the command, and would record later ones.
 
 Small files are known by their digest, large ones by size, time and inode, without being read (the data may have 250
-GB); the parts of params.yaml by their values. Code is an input, too: this process runs the old one, and DVC would
-record the new.
+GB); the parts of params.yaml by their values. The code that a stage runs is known by its file in closures/, which it
+compares with what it has loaded (flows/closures.py).
 """
 
 import contextlib

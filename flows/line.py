@@ -8,7 +8,6 @@ so that no training outlives this flow. To share GPUs give the tag `gpu` as many
 
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from prefect.futures import PrefectFuture, wait
 from prefect.states import State
 from prefect.tasks import Task
 
-from flows import launch, orphans, outcome, prepare, repro, versioning
+from flows import closures, launch, orphans, outcome, prepare, repro, versioning
 from flows.guard import DEADLINE, STOPPED, Guard, follow
 from flows.launch import one_line
 from flows.repo import LockConflictError
@@ -78,6 +77,7 @@ def ensure_data(settings: Settings) -> str:
 @one_line
 def find_work(root: Path, force: bool, renew_extractor: bool = False) -> list[Stage]:
     """The stages to run, each after all that it needs."""
+    closures.refresh(root)
     stages = versioning.graph(root)
     names = {stage.name for stage in stages} if force else versioning.changed(root)
     if renew_extractor:  # and with it all that follows
@@ -142,8 +142,7 @@ def run_stage(stage: Stage, settings: Settings, guard: Guard, force: bool, renew
 
 def _environment(settings: Settings) -> dict[str, str]:
     """This process's own, with this Python the `python` of dvc.yaml, and output that arrives as it is printed."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {**os.environ, **settings.environment, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    return versioning.with_this_python({**os.environ, **settings.environment, "PYTHONUNBUFFERED": "1"})
 
 
 def _trouble(stage: Stage, status: int, output: list[str], deadline: float) -> GenmodelError:

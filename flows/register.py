@@ -77,7 +77,8 @@ def _decide(
         from genmodel.evaluation.gate import decide
         from genmodel.evaluation.leaderboard import read_ranking
         from genmodel.export import prior_of
-        from genmodel.saved import Sampler, load_model
+        from genmodel.sampling import Sampler
+        from genmodel.saved import load_model
 
     params = read_params(PARAMS)
     reports = [read_report(name, current_model(name, params).fingerprint) for name in params.models]
@@ -137,8 +138,8 @@ def _judged(registry: Registry, champion: Version, candidate: dict[str, Any], pa
             raise _UnlikeError(f"it makes images of {made['config']['image_size']} px, and today's models of {size} px")
         from genmodel.cli import choose_device
         from genmodel.data.block import Block
+        from genmodel.evaluation.evaluate import evaluate
         from genmodel.evaluation.reference import Reference
-        from genmodel.evaluation.report import evaluate
 
         try:
             block, real = Block.open(DATA), Reference.open(REFERENCE)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from flows import outcome, versioning
+from flows import closures, outcome, versioning
 from flows.imports import leave, uncollected
 from flows.settings import Settings
 from flows.versioning import Stage
@@ -49,6 +49,7 @@ def nothing_to_run(settings: Settings) -> list[Stage] | None:
     What DVC cannot tell now, the flow finds out and explains.
     """
     try:
+        closures.refresh(settings.root)
         return versioning.idle(settings.root)
     except VersioningError:
         return None

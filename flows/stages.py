@@ -1,6 +1,6 @@
 """The command behind each stage of dvc.yaml: call the science, then tell the tracker.
 
-python -m flows.stages reference | train MODEL | evaluate MODEL | compare | register
+python -m flows.stages code | reference | train MODEL | evaluate MODEL | compare | register
 """
 
 import argparse
@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from flows import versioning
+from flows import closures, versioning
 from flows.current import current_model, identity_of, read_report
 from flows.guard import follow_guard
 from flows.imports import leave, uncollected
@@ -17,7 +17,7 @@ from flows.record import DataVersion, Training
 from flows.settings import Settings
 from genmodel import durable
 from genmodel.cli import choose_device, user_errors, whole_block
-from genmodel.config import check_name, read_params
+from genmodel.config import check_name, model_family, read_params
 from genmodel.errors import ConfigError
 from genmodel.fits import check_fits
 from genmodel.folder import check_files
@@ -28,6 +28,11 @@ FEATURES = RUNS / "features"  # of samples, kept so that another figure costs no
 RENEW = "GENMODEL_RENEW_EXTRACTOR"  # 1: the stage `reference` trains a new extractor
 PARAMS, RANKING, DECISION = Path("params.yaml"), Path("ranking.csv"), Path("decision.json")
 LEADERBOARD = Path("leaderboard.csv")  # and .md, .html: the ranking with what the trainings cost, on no two days equal
+
+
+def code(_: Settings) -> None:
+    """What code decides the bytes of the other stages, in a file for each."""
+    closures.write()
 
 
 def reference(_: Settings) -> None:
@@ -54,7 +59,8 @@ def train(settings: Settings, name: str) -> None:
     with uncollected():
         from flows.follower import Follower
         from genmodel.data.block import Block
-        from genmodel.training import trainer
+        from genmodel.showing import display
+        from genmodel.training.trainer import run_folder
 
     params, block = read_params(PARAMS), Block.open(DATA)
     identity = identity_of(name, params)
@@ -66,8 +72,8 @@ def train(settings: Settings, name: str) -> None:
         config=identity.config.as_dict(),
         data=_data_version(settings),
     )
-    with Follower(settings, training, trainer.run_folder(identity, RUNS), MODELS / name):
-        trainer.train(identity, block, MODELS / name, RUNS, choose_device())
+    with Follower(settings, training, run_folder(identity, RUNS), MODELS / name):
+        display.train(identity, block, MODELS / name, RUNS, choose_device())
 
 
 def evaluate(settings: Settings, name: str) -> None:
@@ -75,8 +81,8 @@ def evaluate(settings: Settings, name: str) -> None:
     with uncollected():
         from flows.tracking import Tracker
         from genmodel.data.block import Block
+        from genmodel.evaluation.evaluate import evaluate
         from genmodel.evaluation.reference import Reference
-        from genmodel.evaluation.report import evaluate
 
     params = read_params(PARAMS)
     config = params.evaluation
@@ -155,7 +161,9 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(arguments, "renew_extractor", False):
             os.environ[RENEW] = "1"
         words = [_model_of(arguments)] if "model" in arguments else []
-        with unchanged_inputs("@".join([arguments.run.__name__, *words]), settings.root):
+        stage = arguments.run.__name__
+        closures.check(stage, model_family(PARAMS, *words) if words else None)
+        with unchanged_inputs("@".join([stage, *words]), settings.root):
             arguments.run(settings, *words)
     return 0
 
@@ -174,7 +182,7 @@ def _model_of(arguments: argparse.Namespace) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m flows.stages", description="The commands that dvc.yaml runs.")
     commands = parser.add_subparsers(required=True, metavar="STAGE")
-    for stage in (reference, train, evaluate, compare, register):
+    for stage in (code, reference, train, evaluate, compare, register):
         command = commands.add_parser(stage.__name__, help=stage.__doc__, description=stage.__doc__)
         command.set_defaults(run=stage)
         if stage in (train, evaluate):

@@ -7,6 +7,7 @@ in one of its own, `dvc repro` (flows/repro.py reads its output). Every trouble 
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,12 @@ class Stage:
     always: bool = False  # `always_changed`: run whatever DVC has cached
 
 
+def is_stage_changed(root: Path, name: str) -> bool:
+    """Whether there is a stage of this name and `dvc repro` would run it; others are not looked at."""
+    with opened(root) as repo, repo.lock:
+        return any(stage.status() for stage in repo.index.graph if not stage.is_data_source and stage.name == name)
+
+
 def graph(root: Path) -> list[Stage]:
     """The stages of dvc.yaml, each after all that it needs."""
     with opened(root) as repo:
@@ -55,7 +62,8 @@ def graph(root: Path) -> list[Stage]:
 def changed(root: Path) -> set[str]:
     """The names of the stages that `dvc repro` would look at anew: what has changed, and all that follows from it.
 
-    Not those that are run always, unless something of theirs has changed.
+    Not those that are run always, unless something of theirs has changed. What code the stages depend on is taken as it
+    was worked out last (closures.refresh).
     """
     with opened(root) as repo:
         status = {name: found for name, found in repo.status().items() if found != ["always changed"]}
@@ -127,6 +135,11 @@ def repro_command(stage: str, force: bool = False) -> list[str]:
     return [sys.executable, "-c", _DVC, "--wait-for-lock", "repro", *options, stage]
 
 
+def with_this_python(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which this Python is the `python` of dvc.yaml."""
+    return {**environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', os.defpath)}"}
+
+
 def digest(root: Path) -> str:
     """The version of the data that data.dvc names: DVC's md5 of the folder, 32 hexadecimal digits and ".dir"."""
     try:
@@ -181,7 +194,7 @@ def restore_commands(root: Path, stage: str, data: str, model: str | None) -> li
         share = f"dvc config --local cache.dir '{cache.path.removesuffix('/files/md5')}'"
     remote = [] if cached else [f"cp '{root}'/.dvc/config* .dvc/"]
     get = f"dvc {'checkout' if cached else 'pull'} {DATA_FILE}"
-    return [*remote, share, *([get, f"dvc repro --single-item {stage}"] if model is None else [f"{get} {stage}"])]
+    return [*remote, share, *([get, f"dvc repro {stage}"] if model is None else [f"{get} {stage}"])]
 
 
 def add(root: Path, origin: Mapping[str, Any]) -> str:

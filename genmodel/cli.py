@@ -108,8 +108,8 @@ def census(arguments: argparse.Namespace) -> None:
 def train(arguments: argparse.Namespace) -> None:
     from genmodel.config import read_params, run_config
     from genmodel.data.block import Block
-    from genmodel.training.identity import identify
-    from genmodel.training.trainer import train
+    from genmodel.showing.display import train
+    from genmodel.training.identify import identify
 
     if arguments.params:
         models = read_params(arguments.params).models
@@ -119,41 +119,35 @@ def train(arguments: argparse.Namespace) -> None:
     else:
         values = {"family": arguments.model}
     config = run_config(values, arguments.model, arguments.set)
-    out = arguments.out or Path("models") / arguments.model
+    out, device = arguments.out or Path("models") / arguments.model, choose_device(arguments.device)
     block = Block.open(arguments.data)
-    train(
-        identify(arguments.model, config, block),
-        block,
-        out,
-        arguments.runs,
-        choose_device(arguments.device),
-        arguments.fresh,
-        arguments.profile,
-    )
+    identity = identify(arguments.model, config, block)
+    train(identity, block, out, arguments.runs, device, arguments.fresh, arguments.profile)
     if _is_main():
         print(f"{out}: weights.safetensors, config.json, history.csv, timeline.png, replay.gif, samples/")
 
 
 def batch(arguments: argparse.Namespace) -> None:
-    from genmodel import pixels
     from genmodel.data.block import Block
+    from genmodel.showing.grids import save_grid
     from genmodel.training.past import past_batch
 
     images, seen, order = past_batch(arguments.run_folder, Block.open(arguments.data), arguments.step)
-    pixels.save_grid(arguments.out, images)
+    save_grid(arguments.out, images)
     print(f"{arguments.out}: images {seen:,} and on; order up to there {order}")
 
 
 def sample(arguments: argparse.Namespace) -> None:
-    from genmodel import pixels
-    from genmodel.saved import load_model, sample
+    from genmodel.sampling import sample
+    from genmodel.saved import load_model
+    from genmodel.showing.grids import save_grid
 
     if arguments.n < 1:
         raise ConfigError(f"-n: must be at least 1, not {arguments.n}")
     if not 0 <= arguments.seed < 2**63:
         raise ConfigError(f"--seed: must be between 0 and 2**63 - 1, not {arguments.seed}")
     model, _ = load_model(arguments.model, choose_device(arguments.device))
-    pixels.save_grid(arguments.out, sample(model, arguments.n, arguments.seed))
+    save_grid(arguments.out, sample(model, arguments.n, arguments.seed))
     print(arguments.out)
 
 
@@ -168,11 +162,12 @@ def export(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     import json
 
-    from genmodel.config import EvaluationConfig, read_params
+    from genmodel.config import read_params
     from genmodel.data.block import Block
+    from genmodel.evaluation.evaluate import evaluate
     from genmodel.evaluation.reference import Reference, make_reference
-    from genmodel.evaluation.report import evaluate
     from genmodel.saved import load_model
+    from genmodel.settings import EvaluationConfig
 
     config = read_params(arguments.params).evaluation if arguments.params else EvaluationConfig()
     block = Block.open(arguments.data)

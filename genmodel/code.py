@@ -1,46 +1,207 @@
-"""What a piece of code is known by: its syntax tree, so that a comment, a doc string or a line break changes nothing.
+"""What decides the bytes of a file's work: the file, the files of this package that it imports, and so on.
 
-The tree is dumped by rules of our own: those of ast.dump differ between versions of Python, which add fields. Left out
-are positions, doc strings, what is absent or empty, and what follows from the rest (ctx) or is a way of writing (kind).
+    digests("genmodel.training.trainer", "genmodel.models.vae")    # what a training of a VAE is made by
+
+The closure of imports is read, not run: those inside functions are in it, those for type checkers alone are not, nor is
+what a string names (the families, see models/families.py). Of a package through which an import only passes counts what
+runs on import. Modules in TELLING, which store and say, are outside; what only shows is outside because nothing that
+decides imports it: genmodel/showing is handed to a training by whoever starts it.
+
+Each file is known by its syntax tree, so that a comment, a doc string or a line break changes nothing, nor does what an
+error says. The tree is dumped by rules of our own: those of ast.dump differ between versions of Python, which add
+fields. Left out are positions, doc strings, what is absent or empty, and what follows from the rest (ctx) or is a way
+of writing (kind).
+
+Settings count by what is read of them: of a dataclass called ...Config the fields that the closure names, and the class
+itself only where a file of the closure names it. So a new setting with a default changes nothing as long as no code
+that is there reads it, and another default of one that is read does.
 """
 
 import ast
-from collections.abc import Iterable
+import importlib.util
+import sys
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
-import genmodel
 from genmodel import durable
 from genmodel.errors import ConfigError
 
+TELLING = frozenset(f"genmodel.{name}" for name in ("durable", "errors", "masking", "progress", "shown"))
 _LEFT_OUT = {"ctx", "kind", "type_comment", "type_ignores"}
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_DEFINING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-def digest(places: Iterable[str]) -> str:
-    """sha256 over the code in `places`, files and folders of this package; ConfigError for what is not Python."""
-    root = Path(genmodel.__file__).parent
-    paths = [root / place for place in places]
-    files = sorted(file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path]))
-    return durable.digest_json({file.relative_to(root).as_posix(): digest_source(file) for file in files})
+def digest(*roots: str) -> str:
+    """sha256 over `digests`."""
+    return durable.digest_json(digests(*roots))
+
+
+def digests(*roots: str) -> dict[str, str]:
+    """module -> sha256 of what counts of it, for all modules in the closure of `roots`, in the order of their names.
+
+    ConfigError for a file that is not Python, or a root that is not there.
+    """
+    trees = closure(*roots)
+    names = {name for tree in trees.values() for name in _names(tree)}
+    return {module: durable.digest_json(_described(trees[module], names)) for module in sorted(trees)}
 
 
 def digest_source(path: Path) -> str:
-    """sha256 of the syntax tree of one file."""
+    """sha256 of the syntax tree of one file, all settings included."""
+    return durable.digest_json(_described(_parse(path), None))
+
+
+def closure(*roots: str) -> dict[str, ast.Module]:
+    """module -> its syntax tree, for the modules `roots` and all of their packages that they import, however far."""
+    packages = {"genmodel", *(root.partition(".")[0] for root in roots)}
+    found: dict[str, ast.Module] = {}
+    passed: set[str] = set()
+    waiting = list(roots)
+    for root in roots:
+        if file_of(root) is None:
+            raise ConfigError(f"there is no module {root}: look whether its file was moved or renamed")
+    while waiting:
+        module = waiting.pop()
+        path = file_of(module)
+        if path is None or module in found or module in TELLING or module.partition(".")[0] not in packages:
+            continue
+        found[module] = _parse(path)
+        waiting += _imported(found[module], module, path)
+        for package in _above(module):
+            if package not in passed and (holder := file_of(package)) is not None:
+                passed.add(package)
+                if (runs := _on_import(_parse(holder))).body:
+                    found.setdefault(f"{package} on import", runs)
+                    waiting += _imported(runs, package, holder)
+    return found
+
+
+def file_of(module: str) -> Path | None:
+    """The file of a module, a package's __init__.py; None where there is none. Imports nothing."""
+    loaded = sys.modules.get(module)
+    if loaded is not None and getattr(loaded, "__file__", None):
+        return Path(str(loaded.__file__))
+    top, *parts = module.split(".")
     try:
-        return durable.digest_json(_described(ast.parse(path.read_bytes())))
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    for folder in [] if spec is None else spec.submodule_search_locations or []:
+        place = Path(folder, *parts)
+        for path in (place / "__init__.py", place.with_suffix(".py") if parts else place):
+            if path.is_file():
+                return path
+    return Path(spec.origin) if spec is not None and spec.origin and not parts else None
+
+
+def _above(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _imported(tree: ast.AST, module: str, path: Path) -> Iterator[str]:
+    """The modules that a file imports, by name; `from a import b` means a.b where that is a module."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in _running(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            base = parts[: len(parts) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{source}.{alias.name}"
+                yield inner if file_of(inner) is not None else source
+
+
+def _running(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a tree without those that only a type checker reads."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test).removeprefix("typing.") == "TYPE_CHECKING":
+            for other in child.orelse:
+                yield from _running(other)
+        else:
+            yield from _running(child)
+
+
+def _on_import(tree: ast.Module) -> ast.Module:
+    """What importing a package does: it calls no definition, and what tells of it (__version__) does nothing."""
+
+    def does(node: ast.stmt) -> bool:
+        if isinstance(node, ast.Assign):
+            return not all(isinstance(target, ast.Name) and target.id.startswith("__") for target in node.targets)
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        return not is_text and not isinstance(node, _DEFINING)
+
+    return ast.Module([node for node in tree.body if does(node)], [])
+
+
+def _parse(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_bytes())
     except (SyntaxError, ValueError) as error:
         raise ConfigError(f"{path} is not valid Python: {' '.join(str(error).split())}") from error
 
 
-def _described(node: Any) -> Any:
+def _names(tree: ast.AST) -> Iterator[str]:
+    """All names by which a file can mean a class or a setting of another: attributes, plain names, texts."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.Attribute):
+            yield child.attr
+        elif isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load):
+            yield child.id
+        elif isinstance(child, ast.Constant) and isinstance(child.value, str):
+            yield child.value
+        yield from _names(child.value if _is_field(child, tree) and child.value else child)  # type: ignore[attr-defined]
+
+
+def _described(node: Any, names: Set[str] | None) -> Any:
+    """A node as lists and dictionaries; of settings only what is in `names`, or all where that is None."""
     if isinstance(node, list):
-        return [_described(each) for each in node]
+        return [_described(each, names) for each in node]
     if isinstance(node, ast.Constant):
         return ["Constant", type(node.value).__name__, repr(node.value)]
+    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):  # whatever it says
+        return ["Raise", _described(node.exc.func, names)]
+    if isinstance(node, ast.Assert):
+        return ["Assert", _described(node.test, names)]
     if not isinstance(node, ast.AST):
         return node if node is None or isinstance(node, int) else str(node)
     fields = {name: value for name, value in ast.iter_fields(node) if name not in _LEFT_OUT and value not in (None, [])}
     if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
         fields["body"] = node.body[1:]
-    return [type(node).__name__, {name: _described(value) for name, value in fields.items()}]
+    if names is not None and isinstance(node, ast.Module | ast.ClassDef):
+        body = fields.get("body", [])
+        fields["body"] = [_as_read(each, node) for each in body if _is_read(each, node, names)]
+    return [type(node).__name__, {name: _described(value, names) for name, value in fields.items()}]
+
+
+def _is_settings(node: ast.AST) -> bool:
+    """Whether a node is a dataclass of settings."""
+    if not isinstance(node, ast.ClassDef) or not node.name.endswith("Config"):
+        return False
+    return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def _is_field(node: ast.AST, holder: ast.AST) -> bool:
+    return _is_settings(holder) and isinstance(node, ast.AnnAssign)
+
+
+def _is_read(node: ast.stmt, holder: ast.AST, names: Set[str]) -> bool:
+    """Whether a statement of a module or class counts: settings, and ranges of them by name, where they are named."""
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript):
+        is_range = ast.unparse(node.value.value) == "Annotated"
+        return not is_range or any(ast.unparse(target) in names for target in node.targets)
+    if isinstance(node, ast.AnnAssign) and _is_field(node, holder):
+        return ast.unparse(node.target) in names
+    return not _is_settings(node) or (isinstance(node, ast.ClassDef) and node.name in names)
+
+
+def _as_read(node: ast.stmt, holder: ast.AST) -> ast.AST:
+    """Of a setting its name and default: the range decides whether a value is refused, not what comes of it."""
+    if isinstance(node, ast.AnnAssign) and _is_field(node, holder):
+        return ast.Assign([node.target], node.value) if node.value else node.target
+    return node

@@ -1,4 +1,4 @@
-"""Settings: params.yaml and --set, read into frozen dataclasses; a wrong key, type or range names the mend.
+"""Settings (genmodel/settings.py), read from params.yaml and --set; a wrong key, type or range names the fix.
 
 Ranges stand in the annotations (`Annotated[int, Range(1)]`), so that a setting is described in one place.
 """
@@ -16,91 +16,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from genmodel.errors import ConfigError
+from genmodel.settings import EvaluationConfig, GateConfig, ImageSize, Range, RunConfig, TrainingConfig
 
 T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 _MAX_NODES = 100_000  # values in a YAML file
-
-
-@dataclass(frozen=True)
-class Range:
-    """Bounds of a number, both included."""
-
-    low: float | None = None
-    high: float | None = None
-
-    def __contains__(self, value: float) -> bool:
-        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
-
-    def __str__(self) -> str:
-        if self.high is None:
-            return f"at least {self.low:g}"
-        return f"between {self.low:g} and {self.high:g}"
-
-
-Count = Annotated[int, Range(1)]
-Positive = Annotated[float, Range(1e-12)]
-Share = Annotated[float, Range(0, 1)]
-ImageSize = Annotated[int, Range(8, 1024)]  # pixels a side
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How a model is trained; the same for every family."""
-
-    images: Count = 2_000_000  # the budget: images seen, not epochs and not seconds
-    batch_size: Count = 64
-    seed: Annotated[int, Range(0, 2**31 - 1)] = 0
-    flip: bool = True  # mirror half of the images; not for digits or letters
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # tf32 is a GPU's; on a CPU it is fp32
-    schedule: Literal["constant", "linear", "cosine"] = "constant"  # of the learning rates, from full to 0 at the end
-    warmup: Annotated[int, Range(0)] = 0  # images over which the learning rates rise to the full ones
-    clip_norm: Annotated[float, Range(0)] = 0.0  # gradients longer than this are shortened to it; 0 leaves them
-    accumulate: Count = 1  # parts that a batch goes through the networks in, for want of memory
-    deterministic: bool = False  # equal bytes from run to run on a GPU, too, at some speed; a CPU gives them anyway
-    threads: Annotated[int, Range(0)] = 0  # of the CPU; 0 takes all cores. Another number may change the last bits
-    ema_half_life: Annotated[float, Range(0)] = 10_000  # images; 0 switches the average off
-    log_every: Count = 5_000  # images between two rows of the record
-    checkpoint_every: Count = 200_000  # images
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
-    """How every model is judged: the same for all, or their figures could not stand side by side."""
-
-    image_size: ImageSize = 64  # the one size at which all models are compared
-    samples: Annotated[int, Range(16)] = 10_000
-    seed: Annotated[int, Range(0, 2**31 - 1)] = 0
-    extractor: Literal["classifier", "inception", "dinov2", "pixels"] = "classifier"
-    extractor_weights: str = ""  # path of those of inception or dinov2; download: fetch inception's
-    classifier_images: Count = 100_000  # the classifier's training budget, images seen
-    importance_samples: Count = 64  # of z for each val image, where a model has a likelihood
-    threads: Annotated[int, Range(0)] = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateConfig:
-    """When a candidate takes the champion's place (DESIGN, Judgement)."""
-
-    margin: Annotated[float, Range(0.013, 1)] = 0.013  # a smaller relative difference is noise (arXiv 2606.20536)
-    intervals: bool = True  # figures whose intervals overlap are not told apart, where both reports have intervals
-    min_precision: Share = 0.01  # floors: a model below has collapsed, or paints what is no image
-    min_recall: Share = 0.01
-    max_copied: Share = 0.05  # share of samples that are copies of training images
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """One model of the line: its family, its network, its training."""
-
-    family: str
-    image_size: ImageSize
-    network: Any  # the family's own dataclass
-    training: TrainingConfig
-
-    def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +146,15 @@ def model_names(path: Path) -> list[str]:
     return list(models)
 
 
+def model_family(path: Path, name: str) -> str | None:
+    """The family of a model of params.yaml, without torch; None where it says none that there is."""
+    from genmodel.models.families import FAMILIES
+
+    model = (read_yaml(path).get("models") or {}).get(name)
+    family = model.get("family") if isinstance(model, dict) else None
+    return family if isinstance(family, str) and family in FAMILIES else None
+
+
 def check_name(name: Any, where: str) -> None:
     """ConfigError for a model's name that could mean more than a name in a path, a command or a report."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -235,23 +165,31 @@ def check_name(name: Any, where: str) -> None:
 
 
 def check_names(path: Path) -> None:
-    """ConfigError for a model's name in params.yaml that is none; quick, and without the rest of the file."""
+    """ConfigError for a name of a model or family in params.yaml that is none; quick, without the rest of the file."""
     models = read_yaml(path).get("models")
-    for name in models if isinstance(models, dict) else []:
+    for name, model in models.items() if isinstance(models, dict) else []:
         check_name(name, f"{path.name}: models")
+        if isinstance(model, dict) and "family" in model:
+            _check_family(model["family"], f"{path.name}: models.{name}")
+
+
+def _check_family(family: Any, where: str) -> None:
+    from genmodel.models.families import FAMILIES
+
+    if not isinstance(family, str) or family not in FAMILIES:
+        near = difflib.get_close_matches(str(family), FAMILIES, n=1, cutoff=0)
+        raise ConfigError(f"{where}: family {family!r} is none of {', '.join(FAMILIES)}; did you mean {near[0]!r}?")
 
 
 def run_config(values: Any, where: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The RunConfig of a mapping (family, image_size, network, training) and of `key=value` overrides."""
-    from genmodel.models.configs import CONFIGS
+    from genmodel.models.families import load_family
 
     values = _mapping(values, where)
     check_keys(values, ["family", "image_size", "network", "training"], where)
     family = values.get("family")
-    if family not in CONFIGS:
-        near = difflib.get_close_matches(str(family), CONFIGS, n=1, cutoff=0)
-        raise ConfigError(f"{where}: family {family!r} is none of {', '.join(CONFIGS)}; did you mean {near[0]!r}?")
-    network = CONFIGS[family]
+    _check_family(family, where)
+    model = load_family(family)
     parts: dict[str, Any] = {
         "family": family,
         "image_size": values.get("image_size", 64),
@@ -259,12 +197,13 @@ def run_config(values: Any, where: str, overrides: Sequence[str] = ()) -> RunCon
         "training": _mapping(values.get("training") or {}, f"{where}.training"),
     }
     for override in overrides:
-        _override(parts, override, network)
+        _override(parts, override, model.Config)
     return RunConfig(
         family=family,
         image_size=_value(ImageSize, parts["image_size"], f"{where}.image_size"),
-        network=build(network, parts["network"], f"{where}.network"),
+        network=build(model.Config, parts["network"], f"{where}.network"),
         training=build(TrainingConfig, parts["training"], f"{where}.training"),
+        model=model,
     )
 
 

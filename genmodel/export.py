@@ -1,7 +1,6 @@
 """A finished model made portable: its sampler as ONNX, and the name of the prior that its codes come from."""
 
 import warnings
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -10,18 +9,14 @@ from torch import Tensor, nn
 from genmodel import durable
 from genmodel.errors import ModelError
 from genmodel.models.base import GenerativeModel
-from genmodel.saved import Sampler
+from genmodel.sampling import PRIORS, Sampler
 
 _OPSET = 18
-_PRIORS: Mapping[str, Callable[[int, int, torch.Generator], Tensor]] = {
-    "normal": lambda n, dim, rng: torch.randn(n, dim, generator=rng),
-    "uniform": lambda n, dim, rng: torch.rand(n, dim, generator=rng).mul_(2).sub_(1),  # on [-1, 1)
-}
 
 
 def prior_of(model: GenerativeModel) -> str:
     """The prior by name, "normal" or "uniform", found by drawing: who has the name draws the same codes."""
-    for name, draw in _PRIORS.items():
+    for name, draw in PRIORS.items():
         drawn = model.draw_codes(3, torch.Generator().manual_seed(5))
         if torch.equal(drawn, draw(3, model.latent_dim, torch.Generator().manual_seed(5))):
             return name

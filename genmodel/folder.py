@@ -27,7 +27,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return about
 
 
-def read_file(folder: Path, about: dict[str, Any], name: str) -> bytes:
+def read_file(folder: Path, about: Mapping[str, Any], name: str) -> bytes:
     """A file that config.json, `about`, names, as it was published; ModelError if it is missing or another."""
     path = folder / name
     try:

@@ -48,12 +48,13 @@ def test_a_step_leaves_no_graph() -> None:
 
 TRAINS = """
 import sys, torch
-from genmodel.config import EvaluationConfig, run_config
+from genmodel.config import run_config
+from genmodel.settings import EvaluationConfig
 from genmodel.models.families import FAMILIES
 from genmodel.training.engine import Engine, flatten_optimizer, restore_optimizer
 for family in FAMILIES:
     config = run_config({"family": family, "image_size": 8, "training": {"batch_size": 4}}, family)
-    model = FAMILIES[family](config.network, 8)
+    model = config.model(config.network, 8)
     model.initialise(torch.Generator())
     engine = Engine(model, config.training, 100)
     engine.step(torch.zeros(engine.images_per_step, 8, 8, 3, dtype=torch.uint8), 0)

@@ -1,12 +1,17 @@
-"""The digest of code: what is written for readers does not count, all that runs does."""
+"""The closure of imports and the digest of code: what is written for readers does not count, all that runs does."""
 
 import ast
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from genmodel import code
 from genmodel.errors import ConfigError
+from genmodel.models.families import FAMILIES, module_of
+from genmodel.training.identify import LOOP
 
 SOURCE = '''"""A module."""
 
@@ -92,3 +97,196 @@ def test_the_digest_is_that_of_every_version_of_python(tmp_path: Path) -> None:
 def test_code_that_is_not_python_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"source.py is not valid Python: "):
         digest(tmp_path, "def area(:\n")
+
+
+RAISING = """
+def area(radius):
+    assert radius >= 0, "a radius"
+    if radius > 9:
+        raise ValueError(f"{radius} is too large") from None
+    return radius**2
+"""
+
+
+@pytest.mark.parametrize(("old", "new"), [("is too large", "is above 9"), (', "a radius"', "")])
+def test_what_an_error_says_does_not_count(old: str, new: str, tmp_path: Path) -> None:
+    assert digest(tmp_path, RAISING.replace(old, new)) == digest(tmp_path, RAISING)
+
+
+@pytest.mark.parametrize(("old", "new"), [("ValueError", "TypeError"), (">= 0", "> 0"), ("> 9", "> 8")])
+def test_when_an_error_is_raised_and_which_counts(old: str, new: str, tmp_path: Path) -> None:
+    assert digest(tmp_path, RAISING.replace(old, new)) != digest(tmp_path, RAISING)
+
+
+HOUSE = {
+    "__init__": '"""A house."""\n__version__ = "1"\ndef __getattr__(name):\n    from house import attic\n',
+    "loop": "from house import tools\nfrom house.rooms.kitchen import cook\nfrom .settings import LoopConfig\n"
+    "def run(config: LoopConfig, show=None):\n    import house.cellar\n    return config.speed * cook(config.heat)\n",
+    "tools": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from house import attic\n",
+    "rooms/__init__": "import house.heating\nANYTHING = 3\n",
+    "rooms/kitchen": "from ..sink import drain\nfrom . import stove\ndef cook(heat): return stove.on(drain(heat))\n",
+    "rooms/stove": "def on(heat): return heat\n",
+    "rooms/bath": "def fill(): return 1\n",
+    "heating": "",
+    "sink": "def drain(heat): return heat\n",
+    "cellar": "",
+    "attic": "import house.roof\n",
+    "roof": "",
+    "settings": """
+from dataclasses import dataclass
+from typing import Annotated
+Count = Annotated[int, 1]
+@dataclass(frozen=True)
+class LoopConfig:
+    heat: int
+    speed: Count = 5
+    colour: str = "red"
+@dataclass(frozen=True)
+class BathConfig:
+    speed: int = 3
+""",
+}
+
+House = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    """house(file, old, new) -> module -> digest of the closure of house.loop, after that change of a file."""
+    for name, source in HOUSE.items():
+        path = tmp_path / "house" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def change(file: str = "", old: str = "", new: str = "") -> dict[str, str]:
+        if file:
+            path = tmp_path / "house" / f"{file}.py"
+            text = path.read_text() if path.exists() else ""
+            assert old in text
+            path.write_text(text.replace(old, new) if old else text + new)
+        return code.digests("house.loop")
+
+    return change
+
+
+def test_the_closure_holds_what_is_imported_however_it_is_written(house: House) -> None:
+    parts = [
+        "loop",
+        "tools",
+        "rooms.kitchen",
+        "rooms.stove",
+        "rooms on import",
+        "heating",
+        "sink",
+        "cellar",
+        "settings",
+    ]
+    assert house().keys() == {f"house.{part}" for part in parts}
+    assert "house" not in sys.modules, "read, not run"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("attic", "", "X = 1\n"),  # for type checkers, and in a function of a package that is only passed
+        ("rooms/bath", "", "X = 1\n"),
+        ("studio", "", "X = 1\n"),  # a new file
+        ("__init__", '"1"', '"2"'),
+        ("__init__", "attic", "garden"),
+        ("settings", "", "@dataclass(frozen=True)\nclass GateConfig:\n    margin: float = 0.5\n"),
+        ("settings", "    colour", "    size: int = 4\n    colour"),
+        ("settings", "red", "green"),  # a default that nothing in the closure reads
+        ("settings", "speed: int = 3", "speed: int = 4"),  # of settings that nothing in the closure names
+        ("settings", "[int, 1]", "[int, 2]"),  # a range
+        ("settings", "Count = A", "Share = Annotated[float, 0]\nCount = A"),
+    ],
+)
+def test_what_cannot_decide_changes_nothing(file: str, old: str, new: str, house: House) -> None:
+    before = house()
+    assert house(file, old, new) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changed"),
+    [
+        ("loop", "*", "+", "house.loop"),
+        ("rooms/stove", "return heat", "return 2 * heat", "house.rooms.stove"),
+        ("rooms/__init__", "= 3", "= 4", "house.rooms on import"),
+        ("settings", "speed: Count = 5", "speed: Count = 6", "house.settings"),
+        ("settings", "heat: int", "heat: int = 3", "house.settings"),
+        ("loop", "config.speed", "config.speed * len(config.colour)", "house.settings"),  # read from now on
+        ("sink", "", "import house.attic\n", "house.roof"),
+    ],
+)
+def test_what_can_decide_counts(file: str, old: str, new: str, changed: str, house: House) -> None:
+    before = house()
+    after = house(file, old, new)
+    assert after.get(changed) != before.get(changed)
+
+
+def test_a_root_that_is_gone_is_told(house: House) -> None:
+    with pytest.raises(ConfigError, match=r"there is no module house.lopp"):
+        code.digest("house.lopp")
+
+
+NUMBERS = {"cmath", "decimal", "fractions", "math", "numbers", "random", "secrets", "statistics"}
+HARMLESS = {*sys.stdlib_module_names, "tqdm"} - NUMBERS
+
+
+def test_what_only_says_and_stores_computes_nothing() -> None:
+    """The one list that is kept by hand: all of it is met by trainings, and knows neither numbers nor what does."""
+    met = {module for tree in code.closure(LOOP, *map(module_of, FAMILIES)).values() for module in imported(tree)}
+    for module in code.TELLING:
+        path = code.file_of(module)
+        assert path is not None
+        own = imported(ast.parse(path.read_text()))
+        met |= own
+        assert not [name for name in own - code.TELLING if name.partition(".")[0] not in HARMLESS], module
+    assert met >= code.TELLING
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """The modules that a file names in its imports, if those of `from genmodel import` are modules."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= (
+                {f"genmodel.{alias.name}" for alias in node.names} if node.module == "genmodel" else {str(node.module)}
+            )
+    return found
+
+
+@pytest.mark.parametrize("root", [LOOP, "genmodel.evaluation.report", "genmodel.evaluation.samples"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_done_with_a_family_knows_no_other_nor_what_shows(family: str, root: str) -> None:
+    """A training, a report, the key of kept features."""
+    modules = set(code.digests(root, module_of(family)))
+    others = {module_of(other) for other in FAMILIES if other != family}
+    assert module_of(family) in modules and not modules & (others | {"genmodel.models.families", "genmodel.config"})
+    met = {"evaluation", "training"} - {root.split(".")[1]}
+    assert not [module for module in modules if module.split(".")[1] in {"showing", *met}]
+
+
+def test_a_family_brings_the_parts_that_it_uses() -> None:
+    vae = set(code.digests(LOOP, "genmodel.models.vae"))
+    assert "genmodel.models.augment" not in vae and "genmodel.models.convolution" in vae
+    assert "genmodel.data.parquet" in vae, "it gives the labels and the order"
+
+
+@pytest.mark.parametrize(
+    "roots",
+    [[LOOP, module_of("dcgan")], ["genmodel.evaluation.report", module_of("vae")], ["genmodel.evaluation.reference"]],
+    ids=lambda roots: roots[0],
+)
+def test_the_closure_is_what_runs_and_all_of_it_is_loaded_at_the_start(roots: list[str]) -> None:
+    """Against the interpreter: what an import loads is in the closure, and nothing else of the closure comes later."""
+    script = (
+        f"import importlib, sys\nfor root in {roots}: importlib.import_module(root)\n"
+        "print(*(name for name in sys.modules if name.startswith('genmodel.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = {name for name in done.stdout.split() if code.file_of(name).name != "__init__.py"} - code.TELLING  # type: ignore[union-attr]
+    assert loaded == {name for name in code.digests(*roots) if not name.endswith(" on import")}

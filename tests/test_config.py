@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from genmodel import durable
-from genmodel.config import EvaluationConfig, Params, TrainingConfig, build, read_params, run_config
+from genmodel.config import Params, build, read_params, run_config
 from genmodel.errors import ConfigError
+from genmodel.settings import EvaluationConfig, TrainingConfig
 
 GOOD = """
 models:

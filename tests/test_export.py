@@ -16,7 +16,7 @@ from genmodel.errors import ModelError
 from genmodel.export import export_onnx, onnx_program, prior_of
 from genmodel.models.base import GenerativeModel, build_model
 from genmodel.models.families import FAMILIES
-from genmodel.saved import Sampler
+from genmodel.sampling import Sampler
 
 
 class Floats(nn.Module):

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from genmodel.config import EvaluationConfig, GateConfig, Params, run_config
+from genmodel.config import Params, run_config
 from genmodel.data.block import Block
 from genmodel.errors import ConfigError
 from genmodel.fits import check_fits
+from genmodel.settings import EvaluationConfig, GateConfig
 
 
 def params(models: int, evaluation: int, extractor: str = "classifier") -> Params:

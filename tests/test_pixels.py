@@ -1,7 +1,4 @@
-from pathlib import Path
-
 import torch
-from PIL import Image
 
 from genmodel import pixels
 
@@ -21,29 +18,3 @@ def test_range_and_layout() -> None:
 
 def test_outside_the_range_is_clamped() -> None:
     assert pixels.to_uint8(torch.tensor([-9.0, 9.0]).view(2, 1, 1, 1)).flatten().tolist() == [0, 255]
-
-
-def test_grid_shows_each_image_in_its_place(tmp_path: Path) -> None:
-    shades = torch.tensor([10, 20, 30, 40, 50], dtype=torch.uint8).view(5, 1, 1, 1).repeat(1, 8, 8, 3)
-    path = tmp_path / "grid.png"
-    pixels.save_grid(path, shades, columns=3)
-    with Image.open(path) as picture:
-        tile = 8 * 8 + 2  # enlarged eight times, a gap of two
-        assert picture.size == (3 * tile + 2, 2 * tile + 2)
-        centres = [(2 + 32 + column * tile, 2 + 32 + row * tile) for row in (0, 1) for column in (0, 1, 2)]
-        assert [picture.getpixel(place)[0] for place in centres] == [10, 20, 30, 40, 50, 255]
-
-
-def test_timeline_puts_the_first_row_of_each_grid_behind_its_moment() -> None:
-    grids = {}
-    for seen, shade in ((2_000, 200), (10, 90)):
-        images = torch.full((9, 64, 64, 3), shade, dtype=torch.uint8)
-        images[3:] = 0  # the rows below the first
-        grids[seen] = pixels.grid(images)
-    page = pixels.timeline(grids, columns=3, shown=3)
-    height = page.height // 2
-    middle = [page.getpixel((page.width - 40, row * height + height // 2))[0] for row in (0, 1)]
-    assert middle == [90, 200], "in the order of images seen"
-    left = page.crop((0, 0, 90, page.height)).convert("L").getextrema()
-    assert left[0] < 100, "the moment is written"
-    assert page.width == 96 + 3 * 66 + 2

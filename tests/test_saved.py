@@ -11,7 +11,8 @@ from genmodel.durable import seal
 from genmodel.errors import ConfigError, ModelError
 from genmodel.folder import write_config
 from genmodel.models.base import GenerativeModel, build_model
-from genmodel.saved import load_model, sample
+from genmodel.sampling import sample
+from genmodel.saved import load_model
 
 SEALED = json.dumps(seal({}))
 SMALL = {

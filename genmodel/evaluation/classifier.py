@@ -11,7 +11,6 @@ from torch.nn.functional import cross_entropy
 
 from genmodel import tensors
 from genmodel.adam import Adam
-from genmodel.config import EvaluationConfig
 from genmodel.data.block import Block
 from genmodel.data.loader import Loader
 from genmodel.durable import digest_bytes
@@ -19,6 +18,7 @@ from genmodel.errors import EvaluationError
 from genmodel.evaluation.features import Extractor, extract, image_batches
 from genmodel.pixels import to_model
 from genmodel.progress import bar
+from genmodel.settings import EvaluationConfig
 
 _VERSION = 1  # of architecture and training: raise it when either changes
 _TRAINING_BATCH = 64

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from genmodel import durable, tensors
-from genmodel.config import EvaluationConfig
 from genmodel.data.block import Block
 from genmodel.errors import EvaluationError, ModelError
 from genmodel.evaluation.features import Extractor
 from genmodel.pixels import to_model
+from genmodel.settings import EvaluationConfig
 
 DINOV2_FILE = "dinov2_vits14_pretrain.pth"
 DINOV2_SOURCE = "https://github.com/facebookresearch/dinov2#pretrained-models"

@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from genmodel import durable
-from genmodel.config import EvaluationConfig
 from genmodel.data.block import Block
 from genmodel.errors import EvaluationError
 from genmodel.evaluation.classifier import Classifier
 from genmodel.evaluation.dinov2 import DINOv2
 from genmodel.evaluation.features import Extractor
 from genmodel.pixels import to_model
+from genmodel.settings import EvaluationConfig
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from genmodel.config import EvaluationConfig
 from genmodel.data.block import SPLITS, Block
+from genmodel.settings import EvaluationConfig
 
 BATCH_SIZE = 256  # the same everywhere, so that the last bits of features do not depend on who asks
 

@@ -4,8 +4,8 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from genmodel.config import GateConfig
 from genmodel.errors import IncomparableError
+from genmodel.settings import GateConfig
 from genmodel.shown import printable
 
 Outcome = Literal["promote", "reject", "inconclusive"]

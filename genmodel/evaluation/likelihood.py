@@ -2,19 +2,19 @@
 
 import torch
 
-from genmodel.config import EvaluationConfig
 from genmodel.data.block import Block
 from genmodel.evaluation.bootstrap import Estimate, mean
 from genmodel.evaluation.features import held_out_rows, image_batches
 from genmodel.evaluation.similarity import psnr, ssim
 from genmodel.models.base import GenerativeModel
+from genmodel.settings import EvaluationConfig
 
 NAMES = ("bits_per_dim", "bits_per_dim_iw", "psnr", "ssim")
 
 
 @torch.inference_mode()
 def likelihood(
-    model: GenerativeModel, block: Block, image_size: int, config: EvaluationConfig, device: str
+    model: GenerativeModel, block: Block, image_size: int, config: EvaluationConfig, device: torch.device
 ) -> dict[str, Estimate | None]:
     """Means over the val split (at most `config.samples` images of it).
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genmodel import durable, tensors
-from genmodel.config import EvaluationConfig
 from genmodel.cpu import use_cpu
 from genmodel.data.block import Block
 from genmodel.data.check import ShardCheck
@@ -21,6 +20,7 @@ from genmodel.evaluation.features import Extractor, extract, held_out_rows, imag
 from genmodel.evaluation.figures import Real
 from genmodel.evaluation.health import Levels, Meter
 from genmodel.evaluation.pairwise import NEAREST
+from genmodel.settings import EvaluationConfig
 
 _SPLIT: Literal["train"] = "train"
 _DECIDE = ("extractor", "extractor_weights", "classifier_images", "seed")  # beside the size, a trained extractor

@@ -1,17 +1,17 @@
-"""The evaluation of one model: samples -> features -> figures, with the conditions that they were made under."""
+"""What is told of one model: samples -> features -> figures, with the conditions that they were made under.
+
+Images are judged whatever draws them; what needs the networks is added where they are here.
+"""
 
 import csv
 import io
 import math
-import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
-
-from genmodel import durable, pixels
-from genmodel.config import EvaluationConfig
+from genmodel import durable
 from genmodel.cpu import use_cpu
 from genmodel.data.block import Block
 from genmodel.data.check import ShardCheck
@@ -20,15 +20,12 @@ from genmodel.evaluation.bootstrap import intervals
 from genmodel.evaluation.figures import Judged, judge
 from genmodel.evaluation.health import findings
 from genmodel.evaluation.likelihood import likelihood
-from genmodel.evaluation.pairwise import nearest
 from genmodel.evaluation.reference import Reference
-from genmodel.evaluation.samples import Samples, take
+from genmodel.evaluation.samples import Pass, Samples, take
 from genmodel.folder import read_file
 from genmodel.models.base import GenerativeModel
-from genmodel.pixels import to_uint8
-from genmodel.saved import draw_codes, generate_batches, load_model
-
-_SHOWN, _NEIGHBOURS = 16, 3  # samples on the picture, and training images beside each
+from genmodel.sampling import ImageSource, Networks
+from genmodel.settings import EvaluationConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,40 +68,64 @@ class Timing:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def evaluate(
-    model_dir: Path,
+class Seen(NamedTuple):
+    """What was found out about images by looking at them alone."""
+
+    samples: Samples
+    judged: Judged
+    took: Pass
+
+
+def judge_images(
+    source: ImageSource, block: Block, reference: Reference, config: EvaluationConfig, cache: Path | None = None
+) -> Seen:
+    """Judge `config.samples` images of whatever draws them; their features are kept in the folder `cache`.
+
+    IncomparableError if the reference fits neither block, settings nor the images' size.
+    """
+    use_cpu(config.threads)
+    reference.check(block, config)
+    image_size = reference.about["image_size"]
+    if source.image_size != image_size:
+        raise IncomparableError(
+            f"{source.name} makes images of {source.image_size} px, but {reference.path} was made at {image_size} px:"
+            " make a reference of the model's size"
+        )
+    extractor = reference.extractor(config).to(source.device)
+    samples, took = take(source, config.samples, config.seed, extractor, cache)
+    searched = reference.about["n"] / reference.about["of"]
+    return Seen(samples, judge(reference.real, samples.features, samples.pairs, extractor.name, searched), took)
+
+
+def as_judged(seen: Seen, reference: Reference, config: EvaluationConfig) -> dict[str, Any]:
+    """What of a Report.as_dict images alone can tell: conditions, figures, intervals."""
+    estimates = seen.judged.estimates
+    return {
+        "conditions": _conditions(reference, config),
+        "figures": {name: _rounded(estimate.value) for name, estimate in estimates.items()},
+        "intervals": {
+            name: [_rounded(end) for end in ends] for name, ends in intervals(estimates, config.seed).items()
+        },
+    }
+
+
+def judge_model(
+    model: GenerativeModel,
+    about: Mapping[str, Any],
+    folder: Path,
     block: Block,
     reference: Reference,
     config: EvaluationConfig,
-    device: str = "cpu",
-    *,
     cache: Path | None = None,
-    picture: Path | None = None,
-) -> tuple[Report, Timing]:
-    """Judge the model in `model_dir` by `config.samples` samples, and by the val split where it has a likelihood.
-
-    Features of samples are kept in the folder `cache`. `picture` is a PNG of samples beside the training images next
-    to them. IncomparableError if the reference fits neither block, settings nor the model's image size.
-    """
-    start = time.perf_counter()
-    use_cpu(config.threads)
-    reference.check(block, config)
-    model, about = load_model(model_dir, device)
-    image_size = reference.about["image_size"]
-    if model.image_size != image_size:
-        raise IncomparableError(
-            f"{model_dir} makes images of {model.image_size} px, but {reference.path} was made at {image_size} px:"
-            " make a reference of the model's size"
-        )
-    ShardCheck(block, image_size, range(block.shard_count())).now()  # the val images, and those of the picture
-    extractor = reference.extractor(config).to(device)
-    samples, took = take(model, about["weights"], config.samples, config.seed, extractor, cache)
-    searched = reference.about["n"] / reference.about["of"]
-    judged = judge(reference.real, samples.features, samples.pairs, extractor.name, searched)
-    estimates = {**judged.estimates, **likelihood(model, block, image_size, config, device)}
+) -> tuple[Report, Seen]:
+    """Judge the model in `folder` (`about`: its config.json) by its samples and, where it has a likelihood, by that of
+    the val split."""
+    source = Networks(model, about["weights"], str(folder))
+    seen = judge_images(source, block, reference, config, cache)
+    ShardCheck(block, model.image_size, range(block.shard_count())).now()  # the val images
+    estimates = {**seen.judged.estimates, **likelihood(model, block, model.image_size, config, source.device)}
     known = {name: estimate for name, estimate in estimates.items() if estimate is not None}
-    if picture is not None:
-        _draw_neighbours(picture, model, block, reference, samples, judged, config)
+    apart = seen.judged.samples_apart
     report = Report(
         name=about["name"],
         family=about["config"]["family"],
@@ -114,14 +135,14 @@ def evaluate(
         seed=about["config"]["training"]["seed"],
         code=about["code"],
         parameters=sum(weight.numel() for weight in model.parameters()),
-        size=(model_dir / "weights.safetensors").stat().st_size,
+        size=(folder / "weights.safetensors").stat().st_size,
         conditions=_conditions(reference, config),
         figures={name: None if estimate is None else estimate.value for name, estimate in estimates.items()},
         intervals=intervals(known, config.seed),
-        memorisation=_memorisation(judged, reference),
-        health=findings(reference.levels, samples.levels, judged.samples_apart, _history(model_dir, about)),
+        memorisation=_memorisation(seen.judged, reference),
+        health=findings(reference.levels, seen.samples.levels, apart, _history(folder, about)),
     )
-    return report, Timing(seconds=time.perf_counter() - start, **asdict(took))
+    return report, seen
 
 
 def _conditions(reference: Reference, config: EvaluationConfig) -> dict[str, Any]:
@@ -162,37 +183,12 @@ def _memorisation(judged: Judged, reference: Reference) -> dict[str, Any] | None
     }
 
 
-def _history(model_dir: Path, about: dict[str, Any]) -> list[dict[str, float]]:
+def _history(model_dir: Path, about: Mapping[str, Any]) -> list[dict[str, float]]:
     """The rows of the training's record; none where it does not lie beside the weights, as in the registry."""
     if not (model_dir / "history.csv").exists():
         return []
     text = read_file(model_dir, about, "history.csv").decode()
     return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
-
-
-@torch.inference_mode()
-def _draw_neighbours(
-    path: Path,
-    model: GenerativeModel,
-    block: Block,
-    reference: Reference,
-    samples: Samples,
-    judged: Judged,
-    config: EvaluationConfig,
-) -> None:
-    """Samples, each with its 3 nearest training images to its right; the most suspicious first, then any."""
-    order = list(range(config.samples))
-    if judged.memorisation is not None:
-        suspicious = judged.memorisation.ratios.argsort(stable=True)[: _SHOWN // 2].tolist()
-        order = [*suspicious, *(row for row in order if row not in suspicious)]
-    chosen = torch.tensor(order[:_SHOWN])
-    codes = draw_codes(model, config.samples, config.seed)[chosen]
-    images = torch.cat([to_uint8(made).cpu() for made in generate_batches(model, codes)])
-    rows = reference.rows(block)[nearest(samples.features.values[chosen], reference.real.features, _NEIGHBOURS)[1]]
-    size = reference.about["image_size"]
-    real = torch.from_numpy(block.gather(size, rows.reshape(-1))).reshape(len(chosen), _NEIGHBOURS, size, size, 3)
-    tiles = torch.cat([images[:, None], real], dim=1).flatten(0, 1)
-    pixels.save_grid(path, tiles, columns=2 * (1 + _NEIGHBOURS))
 
 
 def _rounded(value: float | None) -> float | str | None:

@@ -1,4 +1,4 @@
-"""One pass over a model's samples: all that figures need of them, kept by (weights, codes, extractor)."""
+"""One pass over samples: all that figures need of them, kept by (what draws them, codes, extractor)."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -13,14 +13,10 @@ from genmodel.errors import ModelError
 from genmodel.evaluation.features import BATCH_SIZE, Extractor, Features
 from genmodel.evaluation.health import Levels, Meter
 from genmodel.evaluation.similarity import ms_ssim
-from genmodel.models.base import GenerativeModel
-from genmodel.pixels import to_uint8
-from genmodel.saved import draw_codes, generate_batches
+from genmodel.sampling import ImageSource
 
 _PAIRS = 1000  # at most: the interval of their mean is narrow by then
 _KEPT = 32  # passes, the newest
-# turns weights and codes into what is kept; an extractor's code is in its fingerprint
-_CODE = ("models", "pixels.py", "saved.py", "evaluation/samples.py", "evaluation/similarity.py")
 
 
 class Samples(NamedTuple):
@@ -40,40 +36,38 @@ class Pass:
 
 
 def take(
-    model: GenerativeModel, weights: str, n: int, seed: int, extractor: Extractor, cache: Path | None = None
+    source: ImageSource, n: int, seed: int, extractor: Extractor, cache: Path | None = None
 ) -> tuple[Samples, Pass]:
     """`n` samples of codes that `seed` decides, through the extractor; from `cache` where this was done before.
 
-    `weights` is the sha256 of the model's. What is kept is checked by its own digest, and made again if it is damaged.
+    What is kept is checked by its own digest, and made again if it is damaged, or if the code is another that turns
+    codes into what is kept; an extractor's code is in its fingerprint.
     """
-    device = next(model.parameters()).device
     about = {
-        "weights": weights,
+        "source": source.key,
         "codes": {"n": n, "seed": seed, "batch": BATCH_SIZE},
         "extractor": extractor.fingerprint,
-        "made_by": {"code": code.digest(_CODE), "torch": torch.__version__, "device": device.type},
+        "code": code.digest(__name__, *source.modules),
+        "by": {"torch": torch.__version__, "device": source.device.type},
     }
     place = None if cache is None else cache / f"{durable.digest_json(about)[:32]}.safetensors"
     if place is not None and (kept := _read(place)) is not None:
         return kept, Pass()
-    samples, took = _make(model, n, seed, extractor, device)
+    samples, took = _make(source, n, seed, extractor)
     if place is not None:
         _keep(place, about, samples)
     return samples, took
 
 
-@torch.inference_mode()
-def _make(
-    model: GenerativeModel, n: int, seed: int, extractor: Extractor, device: torch.device
-) -> tuple[Samples, Pass]:
+@torch.no_grad()
+def _make(source: ImageSource, n: int, seed: int, extractor: Extractor) -> tuple[Samples, Pass]:
     meter, parts = Meter(), []
     pairs: list[Tensor] = []
     seconds = {"sampling": 0.0, "features": 0.0}
-    batches = generate_batches(model, draw_codes(model, n, seed), BATCH_SIZE)
     start = time.perf_counter()
-    for made in batches:
-        images = to_uint8(made)
-        meter.add(images, broken=int((~torch.isfinite(made).flatten(1).all(dim=1)).sum()))
+    for codes in source.draw_codes(n, seed).split(BATCH_SIZE):
+        images, broken = source.draw(codes)
+        meter.add(images, broken)
         middle = time.perf_counter()
         values, logits = extractor(images)
         parts.append((values.float().cpu(), None if logits is None else logits.float().cpu()))

@@ -1,1 +1,1 @@
-"""The families of models: families.py names them, configs.py their settings."""
+"""The families: their contract (base.py), a file for each, and what they share. families.py names them."""

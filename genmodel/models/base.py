@@ -131,8 +131,6 @@ def doublings(image_size: int, family: str) -> int:
 
 def build_model(config: Any) -> GenerativeModel:
     """The model of a RunConfig, with weights drawn from its training seed."""
-    from genmodel.models.families import FAMILIES
-
-    model = FAMILIES[config.family](config.network, config.image_size)
+    model: GenerativeModel = config.model(config.network, config.image_size)
     model.initialise(torch.Generator().manual_seed(config.training.seed))
     return model

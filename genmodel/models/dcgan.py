@@ -8,7 +8,8 @@ codes uniform in [-1, 1] (section 3 and 4). With base_channels=128 the generator
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,22 @@ from torch import Tensor, nn
 from genmodel.adam import Adam
 from genmodel.models.augment import translate
 from genmodel.models.base import GenerativeModel, Noise, Phase, doublings, frozen
-from genmodel.models.configs import DCGANConfig
 from genmodel.models.convolution import Down, Up
 from genmodel.models.losses import discriminator_loss, non_saturating_loss, r1_penalty, widened
+from genmodel.settings import Count, Positive, Range, Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class DCGANConfig:
+    latent_dim: Count = 100
+    base_channels: Count = 64  # of the widest map; doubled at each halving
+    generator_learning_rate: Positive = 2.0e-4
+    discriminator_learning_rate: Positive = 2.0e-4
+    beta1: Share = 0.5
+    beta2: Annotated[float, Range(0, 0.999999)] = 0.999
+    discriminator_steps: Count = 1  # updates of the discriminator, each on a batch of its own, for one of the generator
+    r1: Annotated[float, Range(0)] = 0.0  # weight gamma of the R1 penalty; 0 leaves it out
+    translate: Annotated[float, Range(0, 0.5)] = 0.0  # share of the side that images are moved by, for few images
 
 
 class Generator(nn.Module):

@@ -1,7 +1,25 @@
-"""The families, by name. A family is one file, its networks and its losses' use, and its settings in configs.py."""
+"""The families, by name: a line for each. None is imported before it is asked for, and none knows another.
 
-from genmodel.models.base import GenerativeModel
-from genmodel.models.dcgan import DCGAN
-from genmodel.models.vae import VAE
+A family is one file: its networks, its losses' use, its Config.
+"""
 
-FAMILIES: dict[str, type[GenerativeModel]] = {"dcgan": DCGAN, "vae": VAE}
+import importlib
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from genmodel.models.base import GenerativeModel
+
+FAMILIES = {
+    "dcgan": "genmodel.models.dcgan:DCGAN",
+    "vae": "genmodel.models.vae:VAE",
+}
+
+
+def module_of(family: str) -> str:
+    """The module that a family is written in. Imports nothing."""
+    return FAMILIES[family].partition(":")[0]
+
+
+def load_family(family: str) -> "type[GenerativeModel]":
+    module, _, name = FAMILIES[family].partition(":")
+    return cast("type[GenerativeModel]", getattr(importlib.import_module(module), name))

@@ -7,6 +7,7 @@ So negative_elbo bounds -log p of the uint8 image itself, and bits/dim may stand
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -14,10 +15,18 @@ from torch import Tensor, nn
 
 from genmodel.adam import Adam
 from genmodel.models.base import GenerativeModel, Noise, Phase, doublings
-from genmodel.models.configs import VAEConfig
 from genmodel.models.convolution import Down, Up
 from genmodel.models.losses import bits_per_dim, discretised_logistic_nll, gaussian_kl, widened
 from genmodel.pixels import to_model
+from genmodel.settings import Count, Positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEConfig:
+    latent_dim: Count = 100
+    base_channels: Count = 64  # of the widest map; doubled at each halving
+    learning_rate: Positive = 1.0e-3
+    beta: Positive = 1.0  # weight of the rate in training (Higgins et al. 2017, eq. 4); figures never carry it
 
 
 class Encoder(nn.Module):

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from genmodel import durable, progress
-from genmodel.config import TrainingConfig
 from genmodel.errors import ConfigError
 from genmodel.models.base import GenerativeModel, Noise, Phase
+from genmodel.settings import TrainingConfig
 
 Loss = Callable[[Tensor, Noise], tuple[Tensor, dict[str, Tensor]]]
 

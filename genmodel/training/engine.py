@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from genmodel import pixels
-from genmodel.config import TrainingConfig
 from genmodel.models.base import GenerativeModel, Noise, Phase
+from genmodel.settings import TrainingConfig
 from genmodel.training.capture import CapturedStep
 from genmodel.training.distributed import World, gathering
 from genmodel.training.ema import EMA

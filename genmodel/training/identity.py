@@ -1,21 +1,20 @@
-"""What a training is known by: equal configuration, data and code give an equal fingerprint.
+"""What a training is known by: equal settings, data and code give an equal fingerprint.
 
-It holds what decides a model's weights. Settings that only show (how often a row or a checkpoint is written) and the
-model's name are outside, and so are comments and doc strings of the code (genmodel/code.py).
+It holds what decides a model's weights. Outside are the model's name, settings that only show (how often a row or a
+checkpoint is written), and those that are at their default. The defaults that code reads are a part of what the code is
+known by (genmodel/code.py): a new setting with a default makes no training another one, another default does.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from genmodel import code, durable
-from genmodel.config import RunConfig
-from genmodel.data.block import Block
+from genmodel import durable
+from genmodel.settings import RunConfig
 
-# the code that decides a trained model's bytes
-_CODE = ("models", "training", *(f"data/{name}.py" for name in ("block", "loader", "order", "store")))
-_CODE += ("adam.py", "config.py", "pixels.py", "tensors.py")
 SHOWING = ("log_every", "checkpoint_every")  # of the settings in `training`: a checkpoint goes on under others
+_PARTS = ("network", "training")  # of a RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +22,24 @@ class Identity:
     name: str  # the model's name in params.yaml
     config: RunConfig
     block: str  # sha256 of the block's description, which holds the digests of all its files
-    code: str  # sha256 over the code above, without its comments
+    code: str  # sha256 of the code that trains it, without comments
 
     @property
     def fingerprint(self) -> str:
         """sha256, 64 hexadecimal characters."""
-        config = self.config.as_dict()
-        deciding = {name: value for name, value in config["training"].items() if name not in SHOWING}
-        return durable.digest_json({"config": config | {"training": deciding}, "block": self.block, "code": self.code})
+        whole, usual = self.config.as_dict(), self.defaults()
+        for part in _PARTS:
+            chosen = {key: value for key, value in whole[part].items() if value != usual[part].get(key)}
+            whole[part] = {key: value for key, value in chosen.items() if key not in SHOWING}
+        return durable.digest_json({"config": whole, "block": self.block, "code": self.code})
+
+    def defaults(self) -> dict[str, dict[str, Any]]:
+        """The defaults of the settings of `network` and `training`, as far as they have some."""
+        fields = {part: dataclasses.fields(getattr(self.config, part)) for part in _PARTS}
+        return {
+            part: {field.name: field.default for field in fields[part] if field.default is not dataclasses.MISSING}
+            for part in _PARTS
+        }
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -42,23 +51,21 @@ class Identity:
         }
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What makes two identities, as `as_dict` gives them, unlike: "training.batch_size: 64 -> 32"; digests are cut.
+def differences(old: Mapping[str, Any], new: Identity) -> list[str]:
+    """What makes another training, known by its `as_dict`, unlike `new`: "training.batch_size: 64 -> 32".
 
-    Settings that only show make no difference.
+    Digests are cut. Settings that only show make no difference, nor those that were new after `old` and are at their
+    default, nor those that are gone.
     """
-    before, after = _settings(old), _settings(new)
-    names = sorted(before.keys() | after.keys())
-    return [f"{name}: {before.get(name)} -> {after.get(name)}" for name in names if before.get(name) != after.get(name)]
+    before, after = _settings(old), _settings(new.as_dict())
+    usual = {f"{part}.{key}": value for part, values in new.defaults().items() for key, value in values.items()}
+    changed = [name for name in sorted(after) if before.get(name, usual.get(name)) != after[name]]
+    return [f"{name}: {before.get(name, usual.get(name))} -> {after[name]}" for name in changed]
 
 
 def _settings(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The settings by dotted name, and the first digits of what data and code are known by."""
     config = dict(facts["config"])
-    flat = {f"{part}.{key}": value for part in ("network", "training") for key, value in config.pop(part).items()}
-    flat = {name: value for name, value in flat.items() if name.removeprefix("training.") not in SHOWING}
+    parts = {part: config.pop(part) for part in _PARTS}
+    flat = {f"{part}.{key}": value for part in _PARTS for key, value in parts[part].items() if key not in SHOWING}
     return config | flat | {key: facts[key][:8] for key in ("block", "code")}
-
-
-def identify(name: str, config: RunConfig, block: Block) -> Identity:
-    return Identity(name=name, config=config, block=block.digest, code=code.digest(_CODE))

@@ -1,6 +1,5 @@
-"""The finished model's folder: weights, configuration, history, samples; nothing in it depends on time or place."""
+"""The finished model's folder: weights, configuration, history, pictures; nothing in it depends on time or place."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,11 @@ from typing import Any
 from genmodel import durable, tensors
 from genmodel.folder import write_config
 from genmodel.models.base import GenerativeModel
-from genmodel.training.record import SHOWN, Record
-from genmodel.training.replay import write_replay
+from genmodel.training.record import Record
+from genmodel.training.watcher import Watcher
 
 
-def publish(model: GenerativeModel, facts: Mapping[str, Any], record: Record, out: Path) -> None:
+def publish(model: GenerativeModel, facts: Mapping[str, Any], record: Record, out: Path, watcher: Watcher) -> None:
     """Put `model` with its averaged weights at `out`, whole or not at all; `facts` are its config.json's.
 
     config.json holds the sha256 of all other files and a checksum of itself.
@@ -21,11 +20,6 @@ def publish(model: GenerativeModel, facts: Mapping[str, Any], record: Record, ou
     durable.remove_folder(new)
     weights = tensors.save(new / "weights.safetensors", model.state_dict())
     durable.write_text(new / "history.csv", record.history())
-    grids = record.grids()
-    for picture in grids.values():
-        durable.write_bytes(new / "samples" / picture.name, picture.read_bytes())
-    timeline = record.timeline(columns=math.isqrt(SHOWN))
-    durable.write_with(new / "timeline.png", lambda handle: timeline.save(handle, format="PNG"))
-    write_replay(grids, model.replay_clock, new / "replay.gif")
+    watcher.publish(new)
     write_config(new, {**facts, "weights": weights})
     durable.replace_folder(new, out)

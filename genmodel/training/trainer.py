@@ -15,17 +15,14 @@ from genmodel.data.loader import Loader
 from genmodel.errors import CheckpointError, ConfigError, ModelError, SettingsChangedError, TrainingDivergedError
 from genmodel.models.base import build_model
 from genmodel.training.checkpoint import Checkpoint, Checkpoints
-from genmodel.training.curves import draw_curves
 from genmodel.training.distributed import World, joined
 from genmodel.training.engine import Engine, set_precision
-from genmodel.training.gauges import Gauges, PhaseClock
 from genmodel.training.identity import Identity, differences
 from genmodel.training.preemption import EXIT, Preemption
-from genmodel.training.profiling import profiled
 from genmodel.training.publish import publish
-from genmodel.training.record import SHOWN, Record, sample_moments
-from genmodel.training.replay import write_video
+from genmodel.training.record import Record
 from genmodel.training.unfinished import latest_unfinished
+from genmodel.training.watcher import Watcher
 
 _PATIENCE = 3  # steps in a row whose loss or gradient is not finite, before the training goes back
 _LOWER = 0.5  # what the learning rates are multiplied by then, once
@@ -38,27 +35,27 @@ def train(
     runs: Path,
     device: str = "cpu",
     fresh: bool = False,
-    profile: bool = False,
+    watcher: Watcher | None = None,
 ) -> Path:
     """Train a model to its budget of images and put the finished folder at `out`; returns the run's folder.
 
     Checkpoints and the record live in `runs`/<fingerprint>, outside `out`: a second call after a kill continues
-    there, a second call after the end only publishes again. `fresh` forgets them first. `profile` leaves a profile of
-    ten steps in the run's folder. At a SIGTERM the state is saved and SystemExit(143) raised. Under torchrun all its
-    processes call this and train as one.
+    there, a second call after the end only publishes again. `fresh` forgets them first. What there is to
+    see of it `watcher` is told, in the first process. At a SIGTERM the state is saved and SystemExit(143) raised. Under
+    torchrun all its processes call this and train as one.
     """
     if durable.is_foreign(out, "config.json"):
         raise ModelError(f"{out} is there and is no model: move it away or choose another --out")
     folder = run_folder(identity, runs)
     with Preemption() as preemption, joined(device) as (world, device), world.alone_in(folder):
-        training = Training(identity, block, folder, device, fresh, world)
+        training = Training(identity, block, folder, device, fresh, world, watcher)
         if world.is_main:  # where nothing can be written shall be told now, not after the training
             durable.probe(out.parent)
-        with profiled(training.folder, training.device, profile and world.is_main) as look:
+        with training.watcher.watching():
             while training.images_seen < training.budget:
                 training.step()
                 training.record_and_save()
-                look()
+                training.watcher.stepped()
                 if world.any(preemption.asked):
                     training.leave()
         training.finish(out)
@@ -80,9 +77,11 @@ class Training:
         device: str,
         fresh: bool,
         world: World | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
         self.identity, self.folder = identity, folder
         self.world = world = world or World()
+        self.watcher = watcher if watcher and world.is_main else Watcher()
         self.config = config = identity.config.training
         world.check(config)
         self.device = torch.device(device)
@@ -103,26 +102,26 @@ class Training:
         per_step = config.batch_size * model.batches_per_step
         self.budget = math.ceil(config.images / per_step) * per_step
         self.engine = Engine(self.model, config, self.budget, world)
-        self.codes = self.model.draw_codes(SHOWN, torch.Generator().manual_seed(config.seed)).to(self.device)
-        self.moments = sample_moments(config.images, per_step)
+        rng = torch.Generator().manual_seed(config.seed)
+        self.codes = self.model.draw_codes(self.watcher.shown, rng).to(self.device)
         self.images_seen = 0
         self.seconds = 0.0  # of training, over all resumes
-        self.time = PhaseClock()
-        self.gauges = Gauges(self.device)
         with world.main_first():
             if fresh and world.is_main:
                 durable.remove_folder(folder)
             self.record = Record(folder)
             self.checkpoints = Checkpoints(folder / "checkpoints")
             self._refuse_other_settings()
-        self._resume()
+        self.watcher.begin(folder, self.device, config.images, per_step, model.replay_clock)
+        resumed = self._resume()
         self.bar = progress.bar(self.budget, self.images_seen, f"train {identity.name}", shown=world.is_main)
         self._clock = self._row_clock = time.perf_counter()
         self._row_images = self.images_seen
-        if self.images_seen == 0:
-            if before := latest_unfinished(folder.parent, identity.as_dict()):
+        if not resumed:
+            if before := latest_unfinished(folder.parent, identity):
                 self.world.say(before.line(identity.name))
-            self.draw_samples()
+            if self.watcher.wants_samples(0):
+                self.draw_samples()
             self.save()  # what a training that diverges early goes back to
 
     @property
@@ -132,9 +131,9 @@ class Training:
 
     def step(self) -> None:
         """One step of the engine on the next batch."""
-        with self.time.phase("data"):
+        with self.watcher.phase("data"):
             images = self._images()
-        with self.time.phase("step"):
+        with self.watcher.phase("step"):
             self.engine.step(images, self.images_seen)
         self.images_seen += self.engine.images_per_step
         self.bar.update(self.engine.images_per_step)
@@ -147,7 +146,7 @@ class Training:
         return shares[0] if parts == 1 else torch.cat(shares)
 
     def record_and_save(self) -> None:
-        """A row, a sample grid, a checkpoint, each where it is due; at the end all three. Back, where steps are bad."""
+        """A row, samples, a checkpoint, each where it is due; at the end all three. Back, where steps are bad."""
         due_row, due_save = self._due(self.config.log_every), self._due(self.config.checkpoint_every)
         looks = self.device.type == "cpu" or due_row or due_save  # a GPU is not waited for at every step
         bad_steps = int(self.engine.bad_steps) if looks else 0
@@ -156,11 +155,11 @@ class Training:
             return
         if due_row:
             self.add_row()
-        if self.images_seen in self.moments or self.images_seen == self.budget:
-            with self.time.phase("samples"):
+        if self.watcher.wants_samples(self.images_seen):
+            with self.watcher.phase("samples"):
                 self.draw_samples()
         if due_save and not bad_steps:  # a checkpoint is a good place to go back to
-            with self.time.phase("checkpoint"):
+            with self.watcher.phase("checkpoint"):
                 self.save()
 
     def _due(self, every: int) -> bool:
@@ -174,13 +173,9 @@ class Training:
         with self.world.main_first():  # its last one may still be under way to the disk
             checkpoint, _ = self.checkpoints.latest(regular=True)
         if self.engine.lowered < 1 or checkpoint is None:
-            picture = self.folder / "curves.png"
-            if self.world.is_main:
-                curves = draw_curves(self.record.rows())
-                durable.write_with(picture, lambda handle: curves.save(handle, format="PNG"))
+            shown = self.watcher.diverged(self.record.rows())
             raise TrainingDivergedError(
-                f"{where}, with lower learning rates too: set lower ones; the record is in {self.folder}, its last "
-                f"curves in {picture.name}"
+                f"{where}, with lower learning rates too: set lower ones; the record is in {self.folder}{shown}"
             )
         gone = self.images_seen
         self._restore(checkpoint)
@@ -197,7 +192,7 @@ class Training:
         self._row_clock, self._row_images = now, self.images_seen
         if not self.world.is_main:
             return
-        costs = {"throughput/images_per_second": rate} | self.gauges.read() | self.time.read_and_reset()
+        costs = {"throughput/images_per_second": rate} | self.watcher.costs()
         order = self.loader.order_digest(self.images_seen)
         self.record.add(self.step_number, self.images_seen, means | costs, order)
         losses = [f"{name.split('/')[1]} {value:.3f}" for name, value in means.items() if name.startswith("loss/")]
@@ -205,10 +200,8 @@ class Training:
 
     @torch.no_grad()
     def draw_samples(self) -> None:
-        if not self.world.is_main:
-            return
         with self.engine.ema.applied_to(self.model.averaged):
-            self.record.add_samples(self.images_seen, pixels.to_uint8(self.model.generate(self.codes)))
+            self.watcher.take_samples(self.images_seen, pixels.to_uint8(self.model.generate(self.codes)))
 
     def save(self, stopped: bool = False) -> None:
         if not self.world.is_main:
@@ -221,7 +214,7 @@ class Training:
             "summed": self.engine.summed,
             "lowered": self.engine.lowered,
             "seconds": self.seconds,
-            "energy_kwh": self.gauges.energy_kwh,
+            **self.watcher.facts(),
         }
         self.record.sync()
         self.checkpoints.save(Checkpoint(self.engine.state(), facts, stopped))
@@ -239,7 +232,9 @@ class Training:
         )
         raise SystemExit(EXIT)
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
+        """Go on from the last checkpoint, if there is one. It is not written again: a kill between its two files would
+        leave a training that has no other without any."""
         checkpoint, warnings = self.checkpoints.latest()
         for warning in warnings:
             self.world.say(f"{warning}; going on from the one before")
@@ -249,13 +244,14 @@ class Training:
             raise ConfigError(f"{self.folder} is not the same in all processes: put --runs where all machines see it")
         if checkpoint is not None:
             self.world.say(f"{self.identity.name}: going on from {self.images_seen:,} images")
+        return checkpoint is not None
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         facts = checkpoint.facts
         self.engine.load(checkpoint.tensors)
         self.engine.summed, self.engine.lowered = facts["summed"], facts["lowered"]
         self.images_seen, self.seconds = facts["images_seen"], facts["seconds"]
-        self.gauges = Gauges(self.device, facts["energy_kwh"])
+        self.watcher.restore(facts)
 
     def _refuse_other_settings(self) -> None:
         """The run's folder is named by the fingerprint; the whole of it is kept inside and must agree."""
@@ -263,12 +259,13 @@ class Training:
         mine = self.identity.as_dict()
         try:
             theirs = json.loads(path.read_bytes()) if path.exists() else mine
-            changes = "; ".join(differences(theirs, mine))
+            is_other = theirs["fingerprint"] != mine["fingerprint"]
+            changes = "; ".join(differences(theirs, self.identity))
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} is damaged: remove it and run the same command again") from error
-        if changes:
+        if is_other:
             raise SettingsChangedError(
-                f"{self.folder} belongs to another training ({changes}): move it away and run again"
+                f"{self.folder} belongs to another training ({changes or 'fingerprint'}): move it away and run again"
             )
         if self.world.is_main:
             durable.write_json(path, mine)
@@ -282,13 +279,13 @@ class Training:
             return
         facts = self.identity.as_dict() | {"images_seen": self.images_seen}
         with self.engine.ema.applied_to(self.model.averaged):
-            publish(self.model, facts, self.record, out)
-        write_video(self.record.grids(), self.model.replay_clock, self.folder / "replay.mp4")
+            publish(self.model, facts, self.record, out, self.watcher)
+        self.watcher.finish()
         durable.write_sealed(self.folder / "cost.json", self.cost())
 
     def cost(self) -> dict[str, object]:
-        energy = {"energy_kwh": self.gauges.energy_kwh} if self.gauges.energy_kwh else {}
-        return energy | {
+        energy = self.watcher.facts().get("energy_kwh")
+        return ({"energy_kwh": energy} if energy else {}) | {
             "seconds": self.seconds,
             "images_per_second": self.images_seen / self.seconds,
             "parameters": sum(value.numel() for value in self.model.parameters()),

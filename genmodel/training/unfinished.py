@@ -1,12 +1,11 @@
 """Trainings of a model by an earlier recipe that were never finished: a changed recipe must not hide them."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from genmodel.training.checkpoint import images_on_disk
-from genmodel.training.identity import differences
+from genmodel.training.identity import Identity, differences
 
 
 class Unfinished(NamedTuple):
@@ -26,18 +25,18 @@ class Unfinished(NamedTuple):
         )
 
 
-def latest_unfinished(runs: Path, mine: Mapping[str, Any]) -> Unfinished | None:
-    """The training that was worked on last, of all in `runs` of the model that the identity `mine` names, if another
+def latest_unfinished(runs: Path, mine: Identity) -> Unfinished | None:
+    """The training that was worked on last, of all in `runs` of the model that `mine` is of, if another
     recipe, other data or other code started it and it is not done. What cannot be read there is passed over."""
     found = [each for path in runs.glob("*/identity.json") if (each := _unfinished(path, mine))]
     return max(found, key=lambda each: (each.folder / "checkpoints").stat().st_mtime_ns, default=None)
 
 
-def _unfinished(path: Path, mine: Mapping[str, Any]) -> Unfinished | None:
+def _unfinished(path: Path, mine: Identity) -> Unfinished | None:
     folder = path.parent
     try:
         theirs = json.loads(path.read_bytes())
-        if theirs["name"] != mine["name"] or theirs["fingerprint"] == mine["fingerprint"]:
+        if theirs["name"] != mine.name or theirs["fingerprint"] == mine.fingerprint:
             return None
         budget = int(theirs["config"]["training"]["images"])
         changes = differences(theirs, mine)

@@ -22,8 +22,8 @@ from genmodel.data.prepare import prepare
 from genmodel.data.store import Place, best_place
 from genmodel.durable import digest_bytes, write_json
 from genmodel.errors import BlockError, ConfigError
-from genmodel.pixels import save_grid
-from genmodel.training.identity import identify
+from genmodel.showing.grids import save_grid
+from genmodel.training.identify import identify
 from genmodel.training.trainer import train
 
 DAMAGED = r"16/shard-00001\.npy is damaged"

@@ -9,12 +9,12 @@ from torch import Tensor
 from torchvision.models.vision_transformer import VisionTransformer as Theirs
 
 from genmodel import durable, tensors
-from genmodel.config import EvaluationConfig
 from genmodel.data.block import Block
 from genmodel.errors import EvaluationError, IncomparableError
 from genmodel.evaluation.dinov2 import DINOv2, VisionTransformer
 from genmodel.evaluation.features import extract
 from genmodel.evaluation.reference import Reference, make_reference
+from genmodel.settings import EvaluationConfig
 
 
 def random_state(width: int = 384) -> dict[str, Tensor]:

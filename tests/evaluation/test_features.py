@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genmodel import durable
-from genmodel.config import EvaluationConfig
 from genmodel.data.block import Block
 from genmodel.errors import EvaluationError
 from genmodel.evaluation import extractors
@@ -20,6 +19,7 @@ from genmodel.evaluation.classifier import Classifier
 from genmodel.evaluation.extractors import EXTRACTORS, Inception, Pixels
 from genmodel.evaluation.features import Extractor, extract, image_batches, spread
 from genmodel.evaluation.names import figure_names
+from genmodel.settings import EvaluationConfig
 
 CONFIG = EvaluationConfig(samples=100, classifier_images=1280)
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genmodel.config import GateConfig
 from genmodel.errors import IncomparableError
 from genmodel.evaluation.gate import as_markdown, decide
+from genmodel.settings import GateConfig
 
 GATE = GateConfig(margin=0.013, min_precision=0.05, min_recall=0.05)
 CONDITIONS = {"extractor": {"name": "classifier", "fingerprint": "e" * 64}, "block": "b" * 64, "n_samples": 1000}

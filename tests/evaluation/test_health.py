@@ -12,17 +12,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from genmodel import tensors
-from genmodel.config import EvaluationConfig, GateConfig, run_config
+from genmodel.config import run_config
 from genmodel.data.block import Block
 from genmodel.data.prepare import prepare
+from genmodel.evaluation.evaluate import evaluate
 from genmodel.evaluation.gate import Decision, decide
 from genmodel.evaluation.health import Levels, Meter, findings
 from genmodel.evaluation.reference import Reference, make_reference
-from genmodel.evaluation.report import evaluate
 from genmodel.folder import write_config
 from genmodel.models.base import GenerativeModel
-from genmodel.models.configs import CONFIGS
 from genmodel.models.families import FAMILIES
+from genmodel.settings import EvaluationConfig, GateConfig
 
 CONFIG = EvaluationConfig(samples=120, extractor="pixels", image_size=16)
 IMAGES, CODES = 400, 8
@@ -94,8 +94,7 @@ Judge = Callable[..., Decision]
 
 @pytest.fixture
 def judge(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
-    monkeypatch.setitem(FAMILIES, "toy", Toy)
-    monkeypatch.setitem(CONFIGS, "toy", Toy.Config)
+    monkeypatch.setitem(FAMILIES, "toy", f"{__name__}:Toy")
 
     def run(table: Tensor, gain: float = 1.0, history: str = "", dark: bool = False) -> Decision:
         """A finished toy's whole evaluation, and the gate's word on it."""

@@ -15,8 +15,8 @@ from genmodel.errors import EvaluationError, IncomparableError
 from genmodel.evaluation.costs import COSTS
 from genmodel.evaluation.leaderboard import leaderboard, markdown, seeds_table, show, with_costs, write
 from genmodel.evaluation.page import write_page
-from genmodel.pixels import save_grid
-from genmodel.training.replay import write_replay
+from genmodel.showing.grids import save_grid
+from genmodel.showing.replay import write_replay
 
 
 def report(

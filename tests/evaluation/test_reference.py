@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from genmodel.config import EvaluationConfig
 from genmodel.data.block import Block
 from genmodel.errors import EvaluationError, IncomparableError, ModelError
 from genmodel.evaluation.features import extract, image_batches, spread
 from genmodel.evaluation.figures import Real
 from genmodel.evaluation.reference import Reference, make_reference
+from genmodel.settings import EvaluationConfig
 
 CLASSIFIER = EvaluationConfig(samples=50, classifier_images=640)
 PIXELS = EvaluationConfig(samples=50, extractor="pixels")

@@ -8,18 +8,20 @@ import pytest
 import torch
 from PIL import Image
 
-from genmodel.config import EvaluationConfig
 from genmodel.data.block import Block
 from genmodel.errors import IncomparableError
 from genmodel.evaluation.classes import inception_score
 from genmodel.evaluation.distances import frechet_distance, kernel_distance
+from genmodel.evaluation.evaluate import evaluate
 from genmodel.evaluation.features import extract
 from genmodel.evaluation.manifold import manifold
 from genmodel.evaluation.pairwise import between, nearest, within
 from genmodel.evaluation.reference import Reference, make_reference
-from genmodel.evaluation.report import Report, evaluate
+from genmodel.evaluation.report import Report
 from genmodel.evaluation.similarity import ms_ssim, psnr, ssim
-from genmodel.saved import load_model, sample
+from genmodel.sampling import sample
+from genmodel.saved import load_model
+from genmodel.settings import EvaluationConfig
 
 CONFIG = EvaluationConfig(samples=40, seed=5, classifier_images=640)
 

@@ -9,6 +9,7 @@ from genmodel.evaluation import samples
 from genmodel.evaluation.extractors import Pixels
 from genmodel.evaluation.samples import Pass, Samples, take
 from genmodel.models.base import GenerativeModel
+from genmodel.sampling import Networks
 from genmodel.saved import load_model
 
 
@@ -31,6 +32,10 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
+def drawn_by(model: GenerativeModel, weights: str = "w") -> Networks:
+    return Networks(model, weights, "toy")
+
+
 def equal(a: Samples, b: Samples) -> bool:
     logits = (a.features.logits is None) == (b.features.logits is None)
     return (
@@ -40,24 +45,24 @@ def equal(a: Samples, b: Samples) -> bool:
 
 
 def test_a_second_evaluation_makes_no_pass(model: GenerativeModel, passes: list[int], tmp_path: Path) -> None:
-    first, took = take(model, "w", 300, 1, Pixels(), tmp_path)
+    first, took = take(drawn_by(model), 300, 1, Pixels(), tmp_path)
     assert passes == [256, 44] and took.features_images_per_second is not None
-    again, kept = take(model, "w", 300, 1, Pixels(), tmp_path)
+    again, kept = take(drawn_by(model), 300, 1, Pixels(), tmp_path)
     assert passes == [256, 44] and kept == Pass()
-    assert equal(first, again) and equal(first, take(model, "w", 300, 1, Pixels())[0])
+    assert equal(first, again) and equal(first, take(drawn_by(model), 300, 1, Pixels())[0])
 
 
 @pytest.mark.parametrize("change", ["weights", "n", "seed", "extractor", "code"])
 def test_what_differs_is_made_anew(
     change: str, model: GenerativeModel, passes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take(model, "w", 20, 1, Pixels(), tmp_path)
+    take(drawn_by(model), 20, 1, Pixels(), tmp_path)
     if change == "extractor":
         monkeypatch.setattr(Pixels, "fingerprint", "another")
     if change == "code":
-        monkeypatch.setattr(samples.code, "digest", lambda _: "another")
+        monkeypatch.setattr(samples.code, "digest", lambda *_: "another")
     n, seed, weights = 21 if change == "n" else 20, 2 if change == "seed" else 1, "v" if change == "weights" else "w"
-    take(model, weights, n, seed, Pixels(), tmp_path)
+    take(drawn_by(model, weights), n, seed, Pixels(), tmp_path)
     assert len(passes) == 2
 
 
@@ -66,23 +71,23 @@ def test_what_differs_is_made_anew(
 def test_what_is_damaged_is_made_again(
     suffix: str, harm: str, model: GenerativeModel, passes: list[int], tmp_path: Path
 ) -> None:
-    first, _ = take(model, "w", 20, 1, Pixels(), tmp_path)
+    first, _ = take(drawn_by(model), 20, 1, Pixels(), tmp_path)
     (path,) = tmp_path.glob(f"*{suffix}")
     content = bytearray(path.read_bytes())
     content[2 if suffix == ".json" else -1] ^= 1
     path.write_bytes(path.read_bytes()[:-9] if harm == "cut" else content)
     if harm == "gone":
         path.unlink()
-    again, _ = take(model, "w", 20, 1, Pixels(), tmp_path)
+    again, _ = take(drawn_by(model), 20, 1, Pixels(), tmp_path)
     assert len(passes) == 2 and equal(first, again)
-    take(model, "w", 20, 1, Pixels(), tmp_path)
+    take(drawn_by(model), 20, 1, Pixels(), tmp_path)
     assert len(passes) == 2
 
 
 def test_only_the_newest_are_kept(model: GenerativeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "_KEPT", 3)
     for seed in range(5):
-        take(model, "w", 20, seed, Pixels(), tmp_path)
+        take(drawn_by(model), 20, seed, Pixels(), tmp_path)
     assert len(list(tmp_path.iterdir())) == 6
 
 
@@ -95,4 +100,4 @@ def test_images_that_are_no_numbers_are_counted(model: GenerativeModel, monkeypa
         return images
 
     monkeypatch.setattr(type(model), "generate", broken)
-    assert take(model, "w", 300, 1, Pixels())[0].levels.broken == 2  # one a batch
+    assert take(drawn_by(model), 300, 1, Pixels())[0].levels.broken == 2  # one a batch

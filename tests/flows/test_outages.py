@@ -28,7 +28,8 @@ from genmodel.config import run_config
 from genmodel.data.block import Block
 from genmodel.errors import FollowedError
 from genmodel.training import trainer
-from genmodel.training.identity import Identity, identify
+from genmodel.training.identify import identify
+from genmodel.training.identity import Identity
 
 BATCH, ROWS = 16, 60
 CONFIG = {

@@ -30,7 +30,7 @@ from genmodel.export import prior_of
 from genmodel.folder import write_config
 from genmodel.models.base import GenerativeModel, build_model
 from genmodel.models.families import FAMILIES
-from genmodel.saved import Sampler, sample
+from genmodel.sampling import Sampler, sample
 
 
 def built(family: str) -> GenerativeModel:

@@ -7,7 +7,7 @@ from genmodel.config import run_config
 from genmodel.errors import ConfigError
 from genmodel.models.base import GenerativeModel, Noise, build_model
 from genmodel.models.dcgan import DCGAN
-from genmodel.models.families import FAMILIES
+from genmodel.models.families import FAMILIES, load_family
 from genmodel.models.losses import discretised_logistic_nll
 from genmodel.models.vae import VAE
 from genmodel.pixels import to_model
@@ -51,7 +51,7 @@ def test_generates_images_of_its_size_in_range(family: str, image_size: int) -> 
 def test_refuses_a_size_it_cannot_do(family: str, image_size: int) -> None:
     config = run_config({"family": family, "image_size": 64}, "toy").network
     with pytest.raises(ConfigError, match=rf"{family} cannot do {image_size} px"):
-        FAMILIES[family](config, image_size)
+        load_family(family)(config, image_size)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -16,11 +16,12 @@ from genmodel.data.block import Block
 from genmodel.errors import CheckpointError
 from genmodel.models.base import Noise
 from genmodel.models.vae import VAE
-from genmodel.training import trainer
+from genmodel.showing import display
+from genmodel.showing.display import Display, train
 from genmodel.training.checkpoint import Checkpoint, Checkpoints
 from genmodel.training.engine import Engine
 from genmodel.training.identity import Identity
-from genmodel.training.trainer import Training, run_folder, train
+from genmodel.training.trainer import Training, run_folder
 
 Remains = Callable[[Path, Path], dict[str, object]]
 FIRST = {
@@ -42,7 +43,7 @@ def set_trouble(patch: pytest.MonkeyPatch) -> None:
         return value * (torch.nan if full and noise.rng.initial_seed() >= 12 else 1), metrics
 
     patch.setattr(VAE, "_loss", loss)
-    patch.setattr(trainer, "sample_moments", lambda images, per_step: {0, images})
+    patch.setattr(display, "sample_moments", lambda images, per_step: {0, images})
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_no_saved_field_is_more_than_a_resume_needs(
     identity = toy_identity("vae")
     with pytest.MonkeyPatch.context() as patch:
         set_trouble(patch)
-        cut = Training(identity, block, run_folder(identity, tmp_path), "cpu", fresh=False)
+        cut = Training(identity, block, run_folder(identity, tmp_path), "cpu", fresh=False, watcher=Display())
         while cut.images_seen < 160:
             cut.step()
             cut.record_and_save()

@@ -16,11 +16,12 @@ from genmodel.data.block import Block
 from genmodel.errors import TrainingDivergedError
 from genmodel.models.base import Noise
 from genmodel.models.dcgan import DCGAN
-from genmodel.training import trainer
+from genmodel.showing import display
+from genmodel.showing.display import Display, train
 from genmodel.training.checkpoint import Checkpoints
 from genmodel.training.engine import Engine
 from genmodel.training.identity import Identity
-from genmodel.training.trainer import Training, run_folder, train
+from genmodel.training.trainer import Training, run_folder
 
 Remains = Callable[[Path, Path], dict[str, object]]
 Spoil = Callable[[DCGAN, Tensor], Tensor]
@@ -28,7 +29,7 @@ Spoil = Callable[[DCGAN, Tensor], Tensor]
 
 @pytest.fixture(autouse=True)
 def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "sample_moments", lambda images, per_step: {0, images})
+    monkeypatch.setattr(display, "sample_moments", lambda images, per_step: {0, images})
 
 
 def no_loss(model: DCGAN, loss: Tensor) -> Tensor:
@@ -153,7 +154,7 @@ def test_no_checkpoint_is_saved_in_the_middle_of_bad_steps(
 ) -> None:
     """Two bad steps up to where one is due, or up to a SIGTERM: the one before stays the place to go back to."""
     spoil_steps(monkeypatch, {8, 9}, no_loss)
-    training = Training(toy_identity(), block, tmp_path, "cpu", fresh=False)
+    training = Training(toy_identity(), block, tmp_path, "cpu", fresh=False, watcher=Display())
     while training.images_seen < 80:
         training.step()
         training.record_and_save()

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from genmodel import pixels
-from genmodel.config import RunConfig, TrainingConfig, run_config
+from genmodel.config import run_config
 from genmodel.models import convolution
 from genmodel.models.base import GenerativeModel, Noise, build_model
 from genmodel.models.families import FAMILIES
+from genmodel.settings import RunConfig, TrainingConfig
 from genmodel.training.engine import Engine, rate_share
 
 CASES = [("dcgan", {}), ("dcgan", {"r1": 50.0}), ("dcgan", {"translate": 0.125}), ("vae", {})]

@@ -8,7 +8,7 @@ import pytest
 
 from genmodel.cli import main
 from genmodel.data.block import Block
-from genmodel.training import trainer
+from genmodel.showing import display
 from genmodel.training.checkpoint import Checkpoints
 
 QUOTAS = 50
@@ -34,7 +34,7 @@ def test_any_of_50_quotas(
     block: Block, disk: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From a page to more than a whole training takes: the checkpoint before the trouble can be loaded each time."""
-    monkeypatch.setattr(trainer, "sample_moments", lambda images, per_step: {0, images})
+    monkeypatch.setattr(display, "sample_moments", lambda images, per_step: {0, images})
     words = ["train", "vae", "--device", "cpu", "--data", str(block.path)]
     words += [word for one in SETTINGS for word in ("--set", one)]
     disk("64m")

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from genmodel.data.block import Block
-from genmodel.training import trainer
+from genmodel.showing import display
+from genmodel.showing.display import train
 from genmodel.training.checkpoint import Checkpoints
 from genmodel.training.identity import Identity
-from genmodel.training.trainer import run_folder, train
+from genmodel.training.trainer import run_folder
 
 Remains = Callable[[Path, Path], dict[str, object]]
 
@@ -29,8 +30,8 @@ def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing them, and a film of them, takes as long as the steps between them."""
-    monkeypatch.setattr(trainer, "sample_moments", lambda images, per_step: {0, 16, images})
-    monkeypatch.setattr(trainer, "write_video", lambda *_: None)
+    monkeypatch.setattr(display, "sample_moments", lambda images, per_step: {0, 16, images})
+    monkeypatch.setattr(display, "write_video", lambda *_: None)
 
 
 def undamaged(folder: Path) -> bool:

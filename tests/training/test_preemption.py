@@ -15,18 +15,19 @@ import pytest
 from genmodel import durable
 from genmodel.data.block import Block
 from genmodel.errors import StorageError
-from genmodel.training import trainer
+from genmodel.showing import display
+from genmodel.showing.display import train
 from genmodel.training.checkpoint import Checkpoints
 from genmodel.training.engine import Engine
 from genmodel.training.identity import Identity
-from genmodel.training.trainer import run_folder, train
+from genmodel.training.trainer import run_folder
 
 Remains = Callable[[Path, Path], dict[str, object]]
 
 
 @pytest.fixture(autouse=True)
 def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "sample_moments", lambda images, per_step: {0, images})
+    monkeypatch.setattr(display, "sample_moments", lambda images, per_step: {0, images})
 
 
 @pytest.fixture

@@ -14,15 +14,18 @@ import pytest
 import torch
 
 from genmodel import tensors
-from genmodel.config import RunConfig, run_config
+from genmodel.config import run_config
 from genmodel.data.block import Block
 from genmodel.errors import CheckpointError, SettingsChangedError, TrainingDivergedError
 from genmodel.models import convolution
 from genmodel.models.families import FAMILIES
+from genmodel.settings import RunConfig
+from genmodel.showing.display import Display, train
 from genmodel.training import trainer
 from genmodel.training.checkpoint import Checkpoints
-from genmodel.training.identity import Identity, identify
-from genmodel.training.trainer import Training, train
+from genmodel.training.identify import identify
+from genmodel.training.identity import Identity
+from genmodel.training.trainer import Training
 
 TRAINING = {"images": 320, "batch_size": 8, "log_every": 40, "checkpoint_every": 80, "threads": 1, "flip": False}
 
@@ -65,7 +68,7 @@ def test_a_resumed_training_ends_the_same(
     identity = identify("toy", toy(family, precision=precision), block)
     train(identity, block, tmp_path / "whole", tmp_path / "whole-runs")
     runs = tmp_path / "runs"
-    cut = Training(identity, block, trainer.run_folder(identity, runs), "cpu", fresh=False)
+    cut = Training(identity, block, trainer.run_folder(identity, runs), "cpu", fresh=False, watcher=Display())
     while cut.images_seen < stop_at:
         cut.step()
         cut.record_and_save()
@@ -82,8 +85,8 @@ import torch
 torch.set_num_threads(1)
 from genmodel.config import run_config
 from genmodel.data.block import Block
-from genmodel.training.identity import identify
-from genmodel.training.trainer import train
+from genmodel.training.identify import identify
+from genmodel.showing.display import Display, train
 import json
 data, out, runs, config = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])
 block = Block.open(data)
@@ -112,7 +115,7 @@ def test_kill_dash_nine_and_the_same_command_again(block: Block, tmp_path: Path)
 
 def test_the_record_has_no_gap_and_no_duplicate_after_a_resume(block: Block, tmp_path: Path) -> None:
     identity = identify("toy", toy(), block)
-    cut = Training(identity, block, trainer.run_folder(identity, tmp_path), "cpu", fresh=False)
+    cut = Training(identity, block, trainer.run_folder(identity, tmp_path), "cpu", fresh=False, watcher=Display())
     while cut.images_seen < 136:  # past rows that the last checkpoint, at 80, does not know
         cut.step()
         cut.record_and_save()
@@ -162,7 +165,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 ) -> None:
     identity = identify("toy", toy(), block)
     train(identity, block, tmp_path / "whole", tmp_path / "whole-runs")
-    cut = Training(identity, block, trainer.run_folder(identity, tmp_path), "cpu", fresh=False)
+    cut = Training(identity, block, trainer.run_folder(identity, tmp_path), "cpu", fresh=False, watcher=Display())
     while cut.images_seen < 200:
         cut.step()
         cut.record_and_save()

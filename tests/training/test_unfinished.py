@@ -11,12 +11,13 @@ import pytest
 from genmodel import durable
 from genmodel.data.block import Block
 from genmodel.errors import CheckpointError, StorageError
+from genmodel.showing.display import Display, train
 from genmodel.training.identity import Identity
-from genmodel.training.trainer import Training, run_folder, train
+from genmodel.training.trainer import Training, run_folder
 
 
 def stop_halfway(identity: Identity, block: Block, runs: Path) -> Training:
-    training = Training(identity, block, run_folder(identity, runs), "cpu", fresh=False)
+    training = Training(identity, block, run_folder(identity, runs), "cpu", fresh=False, watcher=Display())
     while training.images_seen < 160:
         training.step()
         training.record_and_save()

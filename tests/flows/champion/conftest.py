@@ -19,9 +19,9 @@ from flows.ledger import Ledger
 from flows.registry import Registry, Version
 from flows.settings import Settings
 from flows.tracking import Tracker
-from genmodel.config import GateConfig
 from genmodel.errors import ModelError
 from genmodel.evaluation.gate import Decision, decide
+from genmodel.settings import GateConfig
 
 FORK = multiprocessing.get_context("fork")
 GATE = GateConfig(margin=0.013)

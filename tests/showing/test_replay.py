@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from PIL import Image, ImageChops, ImageSequence, ImageStat
 
-from genmodel import pixels
-from genmodel.training import replay
-from genmodel.training.record import sample_moments
-from genmodel.training.replay import HEAD, HELD, TICK_MS, TICKS, frames, scale, schedule, write_replay, write_video
+from genmodel.showing import replay
+from genmodel.showing.grids import save_grid
+from genmodel.showing.replay import HEAD, HELD, TICK_MS, TICKS, frames, scale, schedule, write_replay, write_video
+from genmodel.showing.samples import sample_moments
 
 MOMENTS = [0, 64, 128, 256, 512, 1_024]
 CLOCKS: list[Any] = ["log", "linear"]
@@ -27,7 +27,7 @@ def grids(tmp_path: Path) -> Mapping[int, Path]:
     paths = {}
     for place, seen in enumerate(MOMENTS):
         paths[seen] = tmp_path / "samples" / f"{seen:010d}.png"
-        pixels.save_grid(paths[seen], torch.full((16, 8, 8, 3), 40 * place, dtype=torch.uint8))
+        save_grid(paths[seen], torch.full((16, 8, 8, 3), 40 * place, dtype=torch.uint8))
     return paths
 
 

@@ -8,8 +8,8 @@ import types
 import pytest
 import torch
 
-from genmodel.training import gauges
-from genmodel.training.gauges import Gauges, PhaseClock
+from genmodel.showing import gauges
+from genmodel.showing.gauges import Gauges, PhaseClock
 
 CUDA = torch.device("cuda", 0)
 UUID = "3f8f4d7c-1111-2222-3333-444455556666"

@@ -18,7 +18,7 @@ from PIL import Image, ImageChops, ImageDraw
 
 from genmodel import durable, progress
 from genmodel.errors import StorageError
-from genmodel.training.curves import round_numbers
+from genmodel.showing.curves import round_numbers
 
 Clock = Literal["log", "linear"]
 

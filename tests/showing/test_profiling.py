@@ -3,8 +3,8 @@ from pathlib import Path
 
 from genmodel.config import run_config
 from genmodel.data.block import Block
-from genmodel.training.identity import identify
-from genmodel.training.trainer import train
+from genmodel.showing.display import train
+from genmodel.training.identify import identify
 
 SETTINGS = {"images": 200, "batch_size": 8, "threads": 1}
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from PIL import Image, ImageColor
 
-from genmodel.training.curves import _LEFT, _PANEL, _RIGHT, BROKEN, COLOURS, _axis, draw_curves, round_numbers
+from genmodel.showing.curves import _LEFT, _PANEL, _RIGHT, BROKEN, COLOURS, _axis, draw_curves, round_numbers
 
 WIDTH = 900
 

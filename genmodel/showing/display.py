@@ -1,0 +1,94 @@
+"""A training that is watched: sample grids, timeline, replay, curves, gauges, a profile."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from genmodel import durable
+from genmodel.data.block import Block
+from genmodel.showing.curves import draw_curves
+from genmodel.showing.gauges import Gauges, PhaseClock
+from genmodel.showing.profiling import profiled
+from genmodel.showing.replay import write_replay, write_video
+from genmodel.showing.samples import SHOWN, SampleGrids, sample_moments
+from genmodel.training import trainer
+from genmodel.training.identity import Identity
+from genmodel.training.watcher import Watcher
+
+
+def train(
+    identity: Identity,
+    block: Block,
+    out: Path,
+    runs: Path,
+    device: str = "cpu",
+    fresh: bool = False,
+    profile: bool = False,
+) -> Path:
+    """genmodel.training.trainer.train, watched. `profile` leaves a profile of ten steps in the run's folder."""
+    return trainer.train(identity, block, out, runs, device, fresh, Display(profile))
+
+
+class Display(Watcher):
+    shown = SHOWN
+
+    def __init__(self, profile: bool = False) -> None:
+        self.profile = profile
+        self._look: Callable[[], object] = lambda: None
+
+    def begin(
+        self, folder: Path, device: torch.device, images: int, images_per_step: int, clock: Literal["linear", "log"]
+    ) -> None:
+        self.folder, self.device, self.clock = folder, device, clock
+        self.grids = SampleGrids(folder)
+        self.moments = sample_moments(images, images_per_step)
+        self.time = PhaseClock()
+        self.gauges = Gauges(device)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        with profiled(self.folder, self.device, self.profile) as self._look:
+            yield
+
+    def phase(self, name: str) -> contextlib.AbstractContextManager[None]:
+        return self.time.phase(name)
+
+    def stepped(self) -> None:
+        self._look()
+
+    def wants_samples(self, images_seen: int) -> bool:
+        return images_seen in self.moments
+
+    def take_samples(self, images_seen: int, images: Tensor) -> None:
+        self.grids.add(images_seen, images)
+
+    def costs(self) -> dict[str, float]:
+        return self.gauges.read() | self.time.read_and_reset()
+
+    def facts(self) -> dict[str, Any]:
+        return {"energy_kwh": self.gauges.energy_kwh}
+
+    def restore(self, facts: Mapping[str, Any]) -> None:
+        self.gauges = Gauges(self.device, facts.get("energy_kwh", 0.0))
+
+    def diverged(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        picture, curves = self.folder / "curves.png", draw_curves(rows)
+        durable.write_with(picture, lambda handle: curves.save(handle, format="PNG"))
+        return f", its last curves in {picture.name}"
+
+    def publish(self, folder: Path) -> None:
+        """The sample grids, a timeline of them, and the replay; equal trainings give equal bytes."""
+        grids = self.grids.paths()
+        for picture in grids.values():
+            durable.write_bytes(folder / "samples" / picture.name, picture.read_bytes())
+        timeline = self.grids.timeline(columns=math.isqrt(SHOWN))
+        durable.write_with(folder / "timeline.png", lambda handle: timeline.save(handle, format="PNG"))
+        write_replay(grids, self.clock, folder / "replay.gif")
+
+    def finish(self) -> None:
+        write_video(self.grids.paths(), self.clock, self.folder / "replay.mp4")

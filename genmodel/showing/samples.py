@@ -1,0 +1,65 @@
+"""Grids of samples of a training, drawn of the same codes at chosen moments; they lie beside its record."""
+
+import bisect
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from genmodel import durable
+from genmodel.showing.grids import save_grid, timeline
+
+SHOWN = 64  # samples in a grid
+_LINEAR = 32  # parts of a training at whose ends a grid is drawn
+
+
+class SampleGrids:
+    """The pictures in the folder `samples` of a run's folder, each named by the images seen till then."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "samples"
+        with durable.storage_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, images_seen: int, images: Tensor) -> None:
+        """Keep a grid of uint8 [N, S, S, 3] samples; equal to the one that may be there from before a resume."""
+        path = self.folder / f"{images_seen:010d}.png"
+        if not path.exists():
+            save_grid(path, images)
+
+    def paths(self) -> dict[int, Path]:
+        """The grids by images seen, in their order."""
+        return {int(path.stem): path for path in sorted(self.folder.glob("*.png"))}
+
+    def timeline(self, columns: int) -> Image.Image:
+        """The log-spaced grids as one picture, a row for each moment; `columns` images stand in a grid's row."""
+        grids = self.paths()
+        moments = {seen: Image.open(grids[seen]) for seen in log_spaced(grids)}
+        return timeline(moments, columns, shown=columns)
+
+
+def sample_moments(images: int, images_per_step: int) -> set[int]:
+    """The images_seen at which grids are drawn: the start, the end, and between them log-spaced and linearly spaced.
+
+    The log-spaced are the powers of two in the last ten doublings: models of unlike budgets are drawn at the same
+    moments and can lie side by side. Early on they show what happens at once, as in the replays of OpenAI's 2016 post,
+    where a VAE's training is shown in logarithmic time; the linear ones, 32 equal parts, are for its GANs in linear
+    time. Each is rounded up to whole steps.
+    """
+    end = _whole_steps(images, images_per_step)
+    powers = {2**k for k in range(end.bit_length()) if end / 1024 <= 2**k < end}
+    parts = {-(-end * part // _LINEAR) for part in range(_LINEAR + 1)}
+    return {_whole_steps(moment, images_per_step) for moment in powers | parts}
+
+
+def _whole_steps(images: int, images_per_step: int) -> int:
+    return -(-images // images_per_step) * images_per_step
+
+
+def log_spaced(moments: Iterable[int]) -> list[int]:
+    """Of sample_moments those that are powers of two, rounded up as they are, and the first and the last."""
+    ordered = sorted(moments)
+    powers = [2**k for k in range(ordered[-1].bit_length())]
+    # moments are whole steps: nothing lies between a power and the moment to which it was rounded up
+    return sorted({ordered[0], ordered[-1]} | {ordered[bisect.bisect_left(ordered, power)] for power in powers})

@@ -1,0 +1,58 @@
+"""What a training tells whoever watches it; nothing that a watcher does decides a byte of the weights."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+
+class Watcher:
+    """Sees nothing, and so costs nothing. genmodel/showing/display.py draws pictures and reads gauges."""
+
+    shown = 0  # samples of the same codes that it asks for, at each moment that it wants
+
+    def begin(
+        self, folder: Path, device: torch.device, images: int, images_per_step: int, clock: Literal["linear", "log"]
+    ) -> None:
+        """A training of `images` images begins or goes on, whose record is in `folder`; `clock` is its family's."""
+
+    def watching(self) -> contextlib.AbstractContextManager[None]:
+        """Around all steps."""
+        return contextlib.nullcontext()
+
+    def phase(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """Around a part of a step: data, step, samples, checkpoint."""
+        return contextlib.nullcontext()
+
+    def stepped(self) -> None:
+        """After each step and all that follows it."""
+
+    def wants_samples(self, images_seen: int) -> bool:
+        return False
+
+    def take_samples(self, images_seen: int, images: Tensor) -> None:
+        """`shown` samples, uint8 [N, S, S, 3], as it wanted them."""
+
+    def costs(self) -> dict[str, float]:
+        """Metrics of the work since the last row: shares of the time, memory, energy."""
+        return {}
+
+    def facts(self) -> dict[str, Any]:
+        """For a checkpoint, as JSON: what `restore` is given when the training goes on from there."""
+        return {}
+
+    def restore(self, facts: Mapping[str, Any]) -> None:
+        """Go back to a checkpoint."""
+
+    def diverged(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        """The training ends here, and these are the rows of its record; what to add to where the record is."""
+        return ""
+
+    def publish(self, folder: Path) -> None:
+        """Add to the finished model's folder, before it is sealed."""
+
+    def finish(self) -> None:
+        """The model is published."""
