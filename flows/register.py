@@ -5,7 +5,6 @@ from the ledger and the registry, without torch.
 """
 
 import csv
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -22,7 +21,7 @@ from flows.settings import Settings, experiment
 from flows.tracking import Tracker
 from genmodel import durable
 from genmodel.config import Params, read_gate, read_params
-from genmodel.errors import ConfigError, EvaluationError, IncomparableError, ModelError
+from genmodel.errors import EvaluationError, IncomparableError, ModelError
 from genmodel.shown import printable
 
 if TYPE_CHECKING:
@@ -113,12 +112,14 @@ def _champion(
     """The champion's report under today's conditions, and what keeps it from being judged, a sentence; or nothing."""
     if champion is None:
         return None, ""
-    known = {"name": champion.tags.get("genmodel.name", "?"), "weights": champion.tags["genmodel.weights"]}
+    known = {"name": champion.tags.get("genmodel.name", "?"), "weights": champion.tags.get("genmodel.weights", "")}
+    if known["weights"] == candidate["weights"]:
+        return {**candidate, **known}, ""
     if why := dataset.unlike(champion.tags.get(dataset.TAG), dataset.tag(DATA)):
         return {**known, "figures": {}}, _obstacle(champion, f"{why}.")
     try:
-        return _judged(registry, champion, candidate, params), ""
-    except (ModelError, ConfigError, _UnlikeError) as error:
+        return {**known, **_judged(registry, champion, params)}, ""
+    except (ModelError, _UnlikeError) as error:
         return {**known, "figures": {}}, _obstacle(champion, f"{error}.")
 
 
@@ -126,28 +127,19 @@ class _UnlikeError(IncomparableError):
     """The champion's images are of another size than today's models'."""
 
 
-def _judged(registry: Registry, champion: Version, candidate: dict[str, Any], params: Params) -> dict[str, Any]:
-    """The champion judged again: its figures of old may have been made under other conditions."""
-    with registry.package(champion) as package:
-        folder = package / "extra_files"
-        told: dict[str, Any] = json.loads((folder / "report.json").read_text())
-        if told["weights"] == candidate["weights"]:
-            return told
-        made, size = json.loads((folder / "config.json").read_text()), candidate["conditions"]["image_size"]
-        if made["config"]["image_size"] != size:
-            raise _UnlikeError(f"it makes images of {made['config']['image_size']} px, and today's models of {size} px")
-        from genmodel.cli import choose_device
-        from genmodel.data.block import Block
-        from genmodel.evaluation.evaluate import evaluate
-        from genmodel.evaluation.reference import Reference
+def _judged(registry: Registry, champion: Version, params: Params) -> dict[str, Any]:
+    """The champion judged again, by the images that its own package draws: its figures of old may have been made under
+    other conditions, and the code of its family may be another by now, or gone."""
+    from genmodel.cli import choose_device
+    from genmodel.data.block import Block
+    from genmodel.evaluation.reference import Reference
+    from genmodel.evaluation.report import as_judged, judge_images
 
-        try:
-            block, real = Block.open(DATA), Reference.open(REFERENCE)
-            judged, _ = evaluate(folder, block, real, params.evaluation, choose_device(), cache=FEATURES)
-        except (ModelError, ConfigError, KeyError) as error:
-            said = f"says nothing of {error}" if isinstance(error, KeyError) else str(error)
-            raise ModelError(said.replace(f"{folder}/", "its ")) from error
-        return judged.as_dict()
+    block, real, size = Block.open(DATA), Reference.open(REFERENCE), params.evaluation.image_size
+    with registry.exported(champion, choose_device()) as source:
+        if source.image_size != size:
+            raise _UnlikeError(f"it makes images of {source.image_size} px, and today's models of {size} px")
+        return as_judged(judge_images(source, block, real, params.evaluation, FEATURES), real, params.evaluation)
 
 
 def _obstacle(champion: Version, why: str) -> str:
@@ -158,7 +150,7 @@ def _tell_outcomes(registry: Registry, reports: list[dict[str, Any]], verdict: s
     """Tag each run of the leaderboard, best first, with what became of its model; the champion was promoted."""
     champion = registry.version(CHAMPION)
     for place, report in enumerate(reports):
-        is_champion = champion is not None and champion.tags["genmodel.weights"] == report["weights"]
+        is_champion = champion is not None and champion.tags.get("genmodel.weights") == report["weights"]
         outcome = "promoted" if is_champion else verdict if place == 0 else "outranked"
         registry.tracker.set_outcome(report["fingerprint"], outcome)
 
@@ -209,7 +201,7 @@ def _state(decision: dict[str, Any], champion: Version | None, before: Version |
     said = f"{decision['outcome']}: {' '.join(decision['reasons'])}"
     if champion is None:
         return f"nobody; {said}"
-    weights, figure = champion.tags["genmodel.weights"], decision["figure"]
+    weights, figure = champion.tags.get("genmodel.weights"), decision["figure"]
     briefs = [brief for brief in (decision["candidate"], decision["champion"]) if brief and brief["weights"] == weights]
     value = briefs[0]["value"] if briefs else champion.tags.get(f"eval.{figure}")
     who = f"version {champion.number}, {champion.tags.get('genmodel.name', '?')}, {figure} {value}"

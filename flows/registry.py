@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.card import Card
-from flows.packaging import PACKAGE, digest, package, try_out, verify
+from flows.packaging import CURE, PACKAGE, digest, exported, package, try_out, verify
 from flows.scratch import scratch
 from flows.settings import Settings
 from flows.tracking import Tracker, fetch, made, making_tags, remove_half_made
 from genmodel import durable
 from genmodel.cli import user_errors
-from genmodel.errors import TrackingError
+from genmodel.errors import ModelError, TrackingError
 from genmodel.folder import read_config
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from genmodel.sampling import ExportedGraph
 
 CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
 _ALL_RUNS = 3  # mlflow.entities.ViewType.ALL: deleted ones, too, until `mlflow gc`
@@ -147,14 +149,17 @@ class Registry:
 
     @contextlib.contextmanager
     def package(self, version: Version) -> Iterator[Path]:
-        """The package of a version in a folder for the time; ModelError if it is not what was registered.
+        """The package of a version in a folder for the time; ModelError if it is gone or not what was registered.
 
         Nothing of it has run by then. TrackingError where MLflow does not give it, which says nothing about the model.
         """
         with scratch(self.tracker.settings.root) as folder:
             with self.tracker.talking() as (client, _):
                 source = client.get_model_version_download_uri(self._name, version.number)
-                fetch(source, folder, self.tracker.settings)
+                try:
+                    fetch(source, folder, self.tracker.settings)
+                except ModelError as error:
+                    raise ModelError(f"{self._called(version)} is gone: {error}; {CURE}") from error
             self._verify(folder, version)
             yield folder
 
@@ -164,7 +169,10 @@ class Registry:
             return self._verify(folder, version)
 
     def _verify(self, folder: Path, version: Version) -> bool:
-        return verify(folder, version.tags, f"version {version.number} of {self._name}")
+        return verify(folder, version.tags, self._called(version))
+
+    def _called(self, version: Version) -> str:
+        return f"version {version.number} of {self._name}"
 
     def download(self, version: Version, folder: Path) -> None:
         """Fetch weights.safetensors, config.json, report.json, the card and what else is kept of a version."""
@@ -174,11 +182,18 @@ class Registry:
     def try_out(self, version: Version) -> str:
         """Fetch a version, load it as anyone would and draw images with it; returns what it did in words.
 
-        ModelError if that fails, or if its package is not what was registered; TrackingError where MLflow does not give
-        it, which says nothing about the model.
+        ModelError if that fails, or if its package is gone or not what was registered; TrackingError where MLflow does
+        not give it, which says nothing about the model.
         """
         with self.package(version) as folder:
-            return try_out(folder, f"version {version.number} of {self._name}", self.tracker.settings)
+            return try_out(folder, self._called(version), self.tracker.settings)
+
+    @contextlib.contextmanager
+    def exported(self, version: Version, device: str) -> Iterator["ExportedGraph"]:
+        """What draws the images of a version, whatever has become of its family's code; errors as of `try_out`."""
+        with self.package(version) as folder:
+            family = version.tags.get("genmodel.family", "")
+            yield exported(folder, family, self._called(version), self.tracker.settings, device)
 
     def run_tags(self, version: Version) -> dict[str, str]:
         """The tags of the run that a version comes from: commit, data, training; none if the run is gone."""

@@ -6,7 +6,7 @@ becomes a TrackingError of one line. The registry's rules are in flows/registry.
 
 from flows.tracking.lease import Owner
 from flows.tracking.making import made, making_tags, remove_half_made
-from flows.tracking.packages import fetch, load, save_package
+from flows.tracking.packages import fetch, load, open_graph, save_package
 from flows.tracking.runs import Sent, Status, Tracker
 from flows.tracking.store import MEND, make_database
 from flows.tracking.system import SystemReader
@@ -23,6 +23,7 @@ __all__ = [
     "made",
     "make_database",
     "making_tags",
+    "open_graph",
     "remove_half_made",
     "save_package",
 ]

@@ -1,5 +1,6 @@
 """The package of a model: fetched, written, loaded."""
 
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from flows.imports import uncollected
 from flows.scratch import scratch
 from flows.settings import Settings
 from genmodel import durable
+from genmodel.errors import ModelError
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
@@ -19,11 +21,22 @@ _LEFT_BY_READERS = {"registered_model_meta", "__pycache__"}
 
 
 def fetch(uri: str, folder: Path, settings: Settings) -> None:
-    """Copy the files under an artifact URI into `folder`, each whole or not at all."""
-    from mlflow.artifacts import download_artifacts
+    """Copy the files under an artifact URI into `folder`, each whole or not at all.
+
+    ModelError where MLflow answers that there are none: asking once more would not help.
+    """
+    from mlflow.artifacts import download_artifacts, list_artifacts
+    from mlflow.exceptions import MlflowException
 
     with scratch(settings.root) as place:
-        fetched = download_artifacts(artifact_uri=uri, dst_path=str(place), tracking_uri=settings.tracking_uri)
+        try:
+            if not list_artifacts(artifact_uri=uri, tracking_uri=settings.tracking_uri):
+                raise ModelError("MLflow has no files of it any more")
+            fetched = download_artifacts(artifact_uri=uri, dst_path=str(place), tracking_uri=settings.tracking_uri)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise ModelError(f"MLflow has no files of it any more ({error.message.splitlines()[0]})") from error
         for path in (
             path for path in Path(fetched).rglob("*") if path.is_file() and _LEFT_BY_READERS.isdisjoint(path.parts)
         ):
@@ -57,6 +70,24 @@ def save_package(
         model_code_path=served.name, artifacts={"model": {"path": "", "uri": ""}},
     )  # fmt: skip
     model.save(str(target / "MLmodel"))
+
+
+def open_graph(folder: Path, settings: Settings, device: str) -> tuple[Any, dict[str, Any]]:
+    """The exported graph of a package on `device`, and what its package tells of it: latent_dim, prior, image_size.
+
+    None of the package's code runs. Packages of before they told have the size of their codes in their signature.
+    """
+    import mlflow.pytorch
+    from mlflow.models import Model
+
+    settings.apply()
+    about = Model.load(str(folder))
+    told = dict((about.flavors.get("python_function") or {}).get("config") or {})
+    schema = about.get_input_schema()
+    if schema is not None:
+        told.setdefault("latent_dim", schema.inputs[0].shape[1])
+    logging.getLogger("mlflow.pytorch").setLevel(logging.ERROR)  # a graph of another torch is what graphs are for
+    return mlflow.pytorch.load_model(str(folder), device=device), told
 
 
 def load(folder: Path, settings: Settings) -> "PyFuncModel":

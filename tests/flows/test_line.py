@@ -154,7 +154,7 @@ def by_flow(clones: tuple[Clone, Clone]) -> Clone:
 def test_dvc_repro_and_the_flow_leave_the_same_lock(by_dvc: Clone, by_flow: Clone) -> None:
     lock = by_flow.locks[0]
     assert by_dvc.locks[0] == lock
-    assert lock["stages"].keys() == {"reference", "compare", "register"} | {
+    assert lock["stages"].keys() == {"code", "reference", "compare", "register"} | {
         f"{stage}@{name}" for stage in ("train", "evaluate") for name in MODELS
     }
     outs = {out["path"] for stage in lock["stages"].values() for out in stage.get("outs", ()) if out["md5"]}
@@ -175,7 +175,7 @@ def ran(told: str) -> list[str]:
 
 
 def test_a_second_repro_runs_nothing(by_dvc: Clone) -> None:
-    assert len(ran(by_dvc.told[0])) == 7
+    assert len(ran(by_dvc.told[0])) == 8
     assert ran(by_dvc.told[1]) == ["register"], "which is always asked"
     assert by_dvc.locks[1] == by_dvc.locks[0]
 
