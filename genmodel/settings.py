@@ -31,6 +31,11 @@ Share = Annotated[float, Range(0, 1)]
 ImageSize = Annotated[int, Range(8, 1024)]  # pixels a side
 
 
+def defaults(kind: Any) -> dict[str, Any]:
+    """The defaults of a dataclass of settings, or of an instance, by name; without those that have none."""
+    return {each.name: each.default for each in dataclasses.fields(kind) if each.default is not dataclasses.MISSING}
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """How a model is trained; the same for every family."""

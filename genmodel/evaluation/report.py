@@ -25,7 +25,7 @@ from genmodel.evaluation.samples import Pass, Samples, take
 from genmodel.folder import read_file
 from genmodel.models.base import GenerativeModel
 from genmodel.sampling import ImageSource, Networks
-from genmodel.settings import EvaluationConfig
+from genmodel.settings import EvaluationConfig, TrainingConfig, defaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,7 @@ def judge_model(
         family=about["config"]["family"],
         fingerprint=about["fingerprint"],
         weights=about["weights"],
-        recipe=_recipe(about["config"]),
+        recipe=_recipe(about["config"], model.config),
         seed=about["config"]["training"]["seed"],
         code=about["code"],
         parameters=sum(weight.numel() for weight in model.parameters()),
@@ -163,9 +163,14 @@ def _conditions(reference: Reference, config: EvaluationConfig) -> dict[str, Any
     }
 
 
-def _recipe(config: dict[str, Any]) -> str:
-    training = {key: value for key, value in config["training"].items() if key != "seed"}
-    return durable.digest_json({**config, "training": training})
+def _recipe(config: Mapping[str, Any], network: Any) -> str:
+    """`network` are the family's settings. What is at its default is left out, so that older models lack nothing."""
+    usual = {"network": defaults(network), "training": {**defaults(TrainingConfig), "seed": config["training"]["seed"]}}
+    chosen = {
+        part: {key: value for key, value in config[part].items() if value != known.get(key)}
+        for part, known in usual.items()
+    }
+    return durable.digest_json({**config, **chosen})
 
 
 def _memorisation(judged: Judged, reference: Reference) -> dict[str, Any] | None:

@@ -5,13 +5,12 @@ checkpoint is written), and those that are at their default. The defaults that c
 known by (genmodel/code.py): a new setting with a default makes no training another one, another default does.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from genmodel import durable
-from genmodel.settings import RunConfig
+from genmodel.settings import RunConfig, defaults
 
 SHOWING = ("log_every", "checkpoint_every")  # of the settings in `training`: a checkpoint goes on under others
 _PARTS = ("network", "training")  # of a RunConfig
@@ -35,11 +34,7 @@ class Identity:
 
     def defaults(self) -> dict[str, dict[str, Any]]:
         """The defaults of the settings of `network` and `training`, as far as they have some."""
-        fields = {part: dataclasses.fields(getattr(self.config, part)) for part in _PARTS}
-        return {
-            part: {field.name: field.default for field in fields[part] if field.default is not dataclasses.MISSING}
-            for part in _PARTS
-        }
+        return {part: defaults(getattr(self.config, part)) for part in _PARTS}
 
     def as_dict(self) -> dict[str, Any]:
         return {

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from genmodel.config import run_config
 from genmodel.data.block import Block
 from genmodel.errors import IncomparableError
 from genmodel.evaluation.classes import inception_score
@@ -17,7 +18,7 @@ from genmodel.evaluation.features import extract
 from genmodel.evaluation.manifold import manifold
 from genmodel.evaluation.pairwise import between, nearest, within
 from genmodel.evaluation.reference import Reference, make_reference
-from genmodel.evaluation.report import Report
+from genmodel.evaluation.report import Report, _recipe
 from genmodel.evaluation.similarity import ms_ssim, psnr, ssim
 from genmodel.sampling import sample
 from genmodel.saved import load_model
@@ -170,3 +171,16 @@ def test_a_model_of_another_size_is_refused(
 def test_another_block_is_refused(single_class_block: Block, reference: Reference, vae_folder: Path) -> None:
     with pytest.raises(IncomparableError, match="was made for block"):
         evaluate(vae_folder, single_class_block, reference, CONFIG)
+
+
+def test_a_recipe_is_all_settings_but_the_seed() -> None:
+    """One that a model was trained without, because there was none then, is at its default."""
+
+    def recipe(gone: str = "", **training: object) -> str:
+        made = run_config({"family": "vae", "image_size": 8, "training": training}, "toy")
+        told = made.as_dict()
+        told["training"].pop(gone, None)
+        return _recipe(told, made.network)
+
+    assert recipe(seed=1) == recipe(seed=2) == recipe(gone="warmup")
+    assert recipe(warmup=8) != recipe() and recipe(flip=False) != recipe()
