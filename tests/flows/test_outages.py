@@ -27,6 +27,7 @@ from flows.tracking import Owner, Tracker, lease
 from genmodel.config import run_config
 from genmodel.data.block import Block
 from genmodel.errors import FollowedError
+from genmodel.showing import display
 from genmodel.training import trainer
 from genmodel.training.identify import identify
 from genmodel.training.identity import Identity
@@ -138,7 +139,7 @@ class Scene:
         with self.patch.context() as patch:
             patch.setattr(trainer.Training, "record_and_save", record_and_save)
             with Follower(self.settings, training, folder, self.model, patience, interval=0.05):
-                trainer.train(self.identity, self.block, self.model, self.runs)
+                display.train(self.identity, self.block, self.model, self.runs)
                 trained = time.monotonic()
         return time.monotonic() - trained
 
@@ -214,7 +215,7 @@ def identity(block: Block) -> Identity:
 def alone(identity: Identity, block: Block, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The model as it comes out of a training that nobody follows."""
     root = tmp_path_factory.mktemp("alone")
-    trainer.train(identity, block, root / "model", root / "runs")
+    display.train(identity, block, root / "model", root / "runs")
     return content(root / "model")
 
 
