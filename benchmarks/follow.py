@@ -15,6 +15,7 @@ from flows.settings import Settings
 from genmodel.cli import choose_device
 from genmodel.config import run_config
 from genmodel.data.block import Block
+from genmodel.showing import display
 from genmodel.training import trainer
 from genmodel.training.identify import identify
 
@@ -63,7 +64,7 @@ def _train(block: Block, uri: str | None) -> tuple[float, float]:
 
         def train() -> float:
             start = time.perf_counter()
-            trainer.train(identity, block, root / "model", root / "runs", device)
+            display.train(identity, block, root / "model", root / "runs", device)
             return count / (time.perf_counter() - start)
 
         if uri is None:
