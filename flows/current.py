@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from genmodel import durable
-from genmodel.config import Params
+from genmodel.config import Params, model_family, read_params, read_yaml
 from genmodel.data.block import Block
 from genmodel.errors import ConfigError, EvaluationError, ModelError
 from genmodel.folder import read_config
-from genmodel.training.identify import identify
-from genmodel.training.identity import Identity, differences
+from genmodel.models.families import module_of
+from genmodel.training.identify import code_of, identify
+from genmodel.training.identity import Identity, differences, is_as_written
 
 _PARAMS, _DATA, _MODELS, _REPORTS = "params.yaml", "data", "models", "reports"
 
@@ -34,6 +35,21 @@ def current_model(name: str, params: Params, root: Path = Path()) -> Identity:
         return today
     what = "; ".join(differences(there, today)) or "fingerprint"
     raise ModelError(f"{folder} is not what {_PARAMS} and {_DATA} say today ({what}): run `dvc repro train@{name}`")
+
+
+def current_fingerprint(name: str, root: Path = Path()) -> str:
+    """The fingerprint of the finished model models/`name`, checked as `current_model` does.
+
+    Without torch where its settings stand in params.yaml as they were when it was trained.
+    """
+    params = root / _PARAMS
+    family = model_family(params, name)
+    there = read_config(root / _MODELS / name)
+    if family is not None:
+        written = read_yaml(params)["models"][name]
+        if is_as_written(there, written, Block.open(root / _DATA).digest, code_of(module_of(family))):
+            return str(there["fingerprint"])
+    return current_model(name, read_params(params), root).fingerprint
 
 
 def read_report(name: str, fingerprint: str | None = None, root: Path = Path()) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import closures, versioning
-from flows.current import current_model, identity_of, read_report
+from flows.current import current_fingerprint, current_model, identity_of, read_report
 from flows.guard import follow_guard
 from flows.imports import leave, uncollected
 from flows.inputs import unchanged_inputs
@@ -17,7 +17,7 @@ from flows.record import DataVersion, Training
 from flows.settings import Settings
 from genmodel import durable
 from genmodel.cli import choose_device, user_errors, whole_block
-from genmodel.config import check_name, model_family, read_params
+from genmodel.config import check_name, model_family, model_names, read_params
 from genmodel.errors import ConfigError
 from genmodel.fits import check_fits
 from genmodel.folder import check_files
@@ -127,10 +127,10 @@ def compare(settings: Settings) -> None:
         from flows import outcome
         from genmodel.evaluation import leaderboard, page
 
-    params = read_params(PARAMS)
-    for name in params.models:  # the page shows their pictures
+    names = model_names(PARAMS)
+    for name in names:  # the page shows their pictures
         check_files(MODELS / name, name)
-    reports = [read_report(name, current_model(name, params).fingerprint) for name in params.models]
+    reports = [read_report(name, current_fingerprint(name)) for name in names]
     frame = leaderboard.leaderboard(reports, one_ranking=True)
     leaderboard.write_csv(frame, RANKING)
     costs = outcome.costs(settings.root)

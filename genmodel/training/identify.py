@@ -1,4 +1,4 @@
-"""Who a training is: by its settings, its data and the code that it runs."""
+"""Who a training is: by its settings, its data and the code that it runs. Needs no torch."""
 
 from genmodel import code
 from genmodel.data.block import Block
@@ -9,4 +9,9 @@ LOOP = "genmodel.training.trainer"  # all families are trained by it: the code o
 
 
 def identify(name: str, config: RunConfig, block: Block) -> Identity:
-    return Identity(name=name, config=config, block=block.digest, code=code.digest(LOOP, config.model.__module__))
+    return Identity(name=name, config=config, block=block.digest, code=code_of(config.model.__module__))
+
+
+def code_of(module: str) -> str:
+    """sha256 of the code that trains the family written in `module`."""
+    return code.digest(LOOP, module)

@@ -26,11 +26,15 @@ class Identity:
     @property
     def fingerprint(self) -> str:
         """sha256, 64 hexadecimal characters."""
+        return durable.digest_json({"config": self.chosen(), "block": self.block, "code": self.code})
+
+    def chosen(self) -> dict[str, Any]:
+        """The settings that decide the weights and are not at their default."""
         whole, usual = self.config.as_dict(), self.defaults()
         for part in _PARTS:
             chosen = {key: value for key, value in whole[part].items() if value != usual[part].get(key)}
             whole[part] = {key: value for key, value in chosen.items() if key not in SHOWING}
-        return durable.digest_json({"config": whole, "block": self.block, "code": self.code})
+        return whole
 
     def defaults(self) -> dict[str, dict[str, Any]]:
         """The defaults of the settings of `network` and `training`, as far as they have some."""
@@ -43,7 +47,35 @@ class Identity:
             "block": self.block,
             "code": self.code,
             "config": self.config.as_dict(),
+            "chosen": self.chosen(),
         }
+
+
+def is_as_written(known: Mapping[str, Any], model: Mapping[str, Any], block: str, code: str) -> bool:
+    """Whether a training, known by its `as_dict`, is that of these settings, data and code.
+
+    `model` holds settings as params.yaml has them, defaults left out; they are compared with the training's own, so
+    that no family needs to be loaded to learn its defaults. False also means that this cannot be told.
+    """
+    config, chosen = known["config"], known.get("chosen")
+    if chosen is None or (known["block"], known["code"]) != (block, code):
+        return False
+    parts = {part: model.get(part) or {} for part in _PARTS}
+    if any(not isinstance(values, Mapping) or chosen[part].keys() - values for part, values in parts.items()):
+        return False
+    rest = {key: value for key, value in model.items() if key not in _PARTS}
+    return _equal(rest, {key: value for key, value in config.items() if key not in _PARTS}) and all(
+        values.keys() <= config[part].keys() and _equal(values, {key: config[part][key] for key in values})
+        for part, values in parts.items()
+    )
+
+
+def _equal(written: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Whether settings are the same, by value and type; those that only show may differ."""
+    return written.keys() == known.keys() and all(
+        key in SHOWING or (value == known[key] and isinstance(value, bool) == isinstance(known[key], bool))
+        for key, value in written.items()
+    )
 
 
 def differences(old: Mapping[str, Any], new: Identity) -> list[str]:

@@ -21,10 +21,9 @@ def imported(code: str, cwd: Path = ROOT) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-def test_settings_and_what_a_model_is_known_by_need_no_torch() -> None:
-    assert (
-        imported("from flows import current; from genmodel.config import *; read_params(Path('params.yaml'))") == set()
-    )
+def test_what_a_model_is_known_by_needs_no_torch() -> None:
+    assert imported("from flows import current, stages; stages.model_names(stages.PARAMS)") == set()
+    assert imported("from genmodel.training.identify import code_of; code_of('genmodel.models.dcgan')") == set()
 
 
 def test_the_digits_need_scikit_learns_file_alone() -> None:

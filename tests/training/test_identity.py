@@ -1,13 +1,16 @@
 """What a training is known by: settings that are new or gone, at their default or not."""
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from genmodel.config import run_config
 from genmodel.settings import RunConfig, TrainingConfig
-from genmodel.training.identity import Identity, differences
+from genmodel.training.identity import Identity, differences, is_as_written
 
 
 def identity(config: RunConfig) -> Identity:
@@ -54,3 +57,39 @@ def test_what_only_shows_is_no_part_of_it() -> None:
     shown = identity(config(log_every=7, checkpoint_every=9))
     assert shown.fingerprint == identity(config()).fingerprint
     assert differences(identity(config()).as_dict(), shown) == []
+
+
+SETTINGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "images": st.sampled_from([640, 2_000_000]),  # one is the default, here and below
+        "flip": st.booleans(),
+        "ema_half_life": st.sampled_from([0, 0.0, 10_000, 10_000.0]),
+        "log_every": st.sampled_from([7, 5_000]),
+    },
+)
+
+
+@given(SETTINGS, SETTINGS, st.sampled_from(["b", "d"]), st.sampled_from(["c", "d"]))
+def test_settings_as_they_were_written_are_known_again_without_the_family(
+    before: dict[str, Any], after: dict[str, Any], block: str, code: str
+) -> None:
+    """Whatever it takes for the same is the same; and equal texts are always known again."""
+    known = json.loads(json.dumps(identity(config(**before)).as_dict()))
+    written = {"family": "vae", "image_size": 8, "training": after}
+    today = Identity(name="toy", config=config(**after), block=block * 64, code=code * 64)
+    same = is_as_written(known, written, today.block, today.code)
+    if same:
+        assert today.fingerprint == known["fingerprint"]
+    if (before, block, code) == (after, "b", "c"):
+        assert same
+
+
+def test_another_size_family_or_type_is_not_as_written() -> None:
+    known = identity(config(flip=True)).as_dict()
+    written = {"family": "vae", "image_size": 8, "training": {"flip": True}}
+    assert is_as_written(known, written, "b" * 64, "c" * 64)
+    for other in ({"image_size": 16}, {"family": "dcgan"}, {"training": {"flip": 1}}, {"network": {"latent": 3}}):
+        assert not is_as_written(known, written | other, "b" * 64, "c" * 64)
+    older = {name: value for name, value in known.items() if name != "chosen"}
+    assert not is_as_written(older, written, "b" * 64, "c" * 64)
