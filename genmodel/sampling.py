@@ -1,18 +1,22 @@
-"""Samples of a model that is loaded: its networks here, or its exported graph, which needs no code of its family."""
+"""Samples of a model that is loaded: its networks here, or its exported graph, which needs no code of its family.
+
+What is sampled from are codes, float32 [N, width]: a row of noise an image (Space), and for a model of classes its class
+as a last number. Images are made BATCH at a time, and a smaller number is filled up to that: so image i of a request is
+the same, bit by bit, whatever is asked for beside it.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genmodel.models.base import GenerativeModel
+from genmodel.models.contract import Family
+from genmodel.noise import Space, draw_labels, image_seeds
 from genmodel.pixels import to_uint8
 
-PRIORS: Mapping[str, Callable[[int, int, torch.Generator], Tensor]] = {  # n, latent_dim -> codes on the CPU
-    "normal": lambda n, dim, rng: torch.randn(n, dim, generator=rng),
-    "uniform": lambda n, dim, rng: torch.rand(n, dim, generator=rng).mul_(2).sub_(1),  # on [-1, 1)
-}
+BATCH = 64  # images that go through a generator at once
 
 
 class ImageSource(ABC):
@@ -23,10 +27,12 @@ class ImageSource(ABC):
     modules: tuple[str, ...]  # whose code decides them beside those numbers, other than this one's
     image_size: int  # pixels a side
     device: torch.device
+    space: Space
+    shares: Sequence[float]  # of the classes among images that nobody chose a class for; empty: not conditional
 
-    @abstractmethod
-    def draw_codes(self, n: int, seed: int) -> Tensor:
-        """`n` codes on the CPU that `seed` alone decides: drawn at once, whatever the batch size."""
+    def codes(self, n: int, seed: int, label: int | None = None) -> Tensor:
+        """The codes of images 0 .. n - 1 of `seed`, on the CPU; of the class `label`, or of classes as `shares` say."""
+        return codes(self.space, self.shares, n, seed, label)
 
     @abstractmethod
     def draw(self, codes: Tensor) -> tuple[Tensor, int]:
@@ -34,68 +40,91 @@ class ImageSource(ABC):
 
 
 class Networks(ImageSource):
-    """A model whose family's code is here; `weights` is the sha256 of them."""
+    """A model whose family's code is here; `weights` is the sha256 of them, `shares` as for `codes`."""
 
-    def __init__(self, model: GenerativeModel, weights: str, name: str) -> None:
+    def __init__(self, model: Family, weights: str, name: str, shares: Sequence[float] = ()) -> None:
         self.model, self.key, self.name = model, weights, name
         self.modules = (type(model).__module__,)
-        self.image_size = model.image_size
+        self.image_size, self.space = model.image_size, model.space
+        self.shares = shares if model.classes else ()
         self.device = next(model.parameters()).device
-
-    def draw_codes(self, n: int, seed: int) -> Tensor:
-        return draw_codes(self.model, n, seed)
 
     @torch.inference_mode()
     def draw(self, codes: Tensor) -> tuple[Tensor, int]:
-        made = self.model.generate(codes.to(self.device))
+        made = in_batches(lambda part: sampled(self.model, part), codes.to(self.device))
         return to_uint8(made), int((~torch.isfinite(made).flatten(1).all(dim=1)).sum())
 
 
 class ExportedGraph(ImageSource):
-    """A graph from codes float32 [N, latent_dim] to images uint8 [N, S, S, 3], as Sampler has them, and its prior."""
+    """A graph from codes to images uint8 [N, S, S, 3], as Sampler is one, with what its codes consist of."""
 
     modules = ()
 
     def __init__(
-        self, graph: Callable[[Tensor], Tensor], latent_dim: int, prior: str, key: str, name: str, device: str = "cpu"
+        self,
+        graph: Callable[[Tensor], Tensor],
+        space: Space,
+        shares: Sequence[float],
+        key: str,
+        name: str,
+        device: str = "cpu",
     ) -> None:
-        self.graph, self.latent_dim, self.prior = graph, latent_dim, prior
+        self.graph, self.space, self.shares = graph, space, shares
         self.key, self.name, self.device = key, name, torch.device(device)
-        self.image_size = self.draw(self.draw_codes(2, 0))[0].shape[1]
-
-    def draw_codes(self, n: int, seed: int) -> Tensor:
-        return PRIORS[self.prior](n, self.latent_dim, torch.Generator().manual_seed(seed))
+        self.image_size = self.draw(self.codes(2, 0))[0].shape[1]
 
     @torch.no_grad()  # an exported graph may refuse inference mode
     def draw(self, codes: Tensor) -> tuple[Tensor, int]:
-        return self.graph(codes.to(self.device)), 0  # what was no number has been rounded to one
-
-
-def draw_codes(model: GenerativeModel, n: int, seed: int) -> Tensor:
-    """`n` codes on the CPU that `seed` alone decides: drawn at once, whatever the batch size."""
-    return model.draw_codes(n, torch.Generator().manual_seed(seed))
-
-
-@torch.inference_mode()
-def generate_batches(model: GenerativeModel, codes: Tensor, batch_size: int = 256) -> Iterator[Tensor]:
-    """Images of codes in order, as float [B, 3, S, S] batches in [-1, 1] on the model's device."""
-    device = next(model.parameters()).device
-    for z in codes.split(batch_size):
-        yield model.generate(z.to(device))
-
-
-def sample(model: GenerativeModel, n: int, seed: int, batch_size: int = 256) -> Tensor:
-    """`n` samples, uint8 [n, S, S, 3] on the CPU; the same seed gives the same images in the same order."""
-    batches = generate_batches(model, draw_codes(model, n, seed), batch_size)
-    return torch.cat([to_uint8(images).cpu() for images in batches])
+        return in_batches(self.graph, codes.to(self.device)), 0  # what was no number has been rounded to one
 
 
 class Sampler(nn.Module):
-    """What is shipped of a model: codes float32 [N, latent_dim] in, images uint8 [N, S, S, 3] out."""
+    """What is shipped of a model: codes in, images uint8 [N, S, S, 3] out."""
 
-    def __init__(self, model: GenerativeModel) -> None:
+    def __init__(self, model: Family) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, z: Tensor) -> Tensor:
-        return to_uint8(self.model.generate(z))
+    def forward(self, codes: Tensor) -> Tensor:
+        return to_uint8(sampled(self.model, codes))
+
+
+def codes(space: Space, shares: Sequence[float], n: int, seed: int, label: int | None = None) -> Tensor:
+    """float32 [n, space.width], and one column more where there are classes: their `shares` are not empty."""
+    seeds = image_seeds(seed, n)
+    drawn = space.draw(seeds)
+    if len(shares):
+        labels = draw_labels(seeds, shares) if label is None else np.full(n, label)
+        drawn = np.concatenate([drawn, labels[:, None].astype(np.float32)], axis=1)
+    return torch.from_numpy(drawn)
+
+
+def sampled(model: Family, codes: Tensor) -> Tensor:
+    """Images float [N, 3, S, S] of codes, as the model makes them."""
+    if model.classes:
+        return model.sample(codes[:, :-1], codes[:, -1].long())
+    return model.sample(codes)
+
+
+def in_batches(draw: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
+    """draw(codes), BATCH rows at a time, the last ones repeated where they are fewer."""
+    made = []
+    for part in codes.split(BATCH):
+        filled = torch.cat([part, part[-1:].expand(BATCH - len(part), -1)])
+        made.append(draw(filled)[: len(part)])
+    return torch.cat(made)
+
+
+def sample(model: Family, n: int, seed: int, counts: Sequence[float] = ()) -> Tensor:
+    """`n` samples, uint8 [n, S, S, 3] on the CPU: image i of a seed is the same for any n.
+
+    `counts`: how often each class is drawn in a model of classes; equally often without.
+    """
+    source = Networks(model, "", "", counts or [1.0] * model.classes)
+    return source.draw(source.codes(n, seed))[0].cpu()
+
+
+def sample_classes(model: Family, n: int, seed: int, labels: Sequence[int]) -> Tensor:
+    """`n` samples of each class in `labels`, one class after the other, all of the same noise."""
+    source = Networks(model, "", "", [1.0] * model.classes)
+    return source.draw(torch.cat([source.codes(n, seed, label) for label in labels]))[0].cpu()

@@ -9,10 +9,10 @@ from genmodel import tensors
 from genmodel.config import run_config
 from genmodel.errors import ModelError
 from genmodel.folder import read_config
-from genmodel.models.base import GenerativeModel
+from genmodel.models.contract import Family, ImageSpec
 
 
-def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[GenerativeModel, dict[str, Any]]:
+def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[Family, dict[str, Any]]:
     """The model in `folder`, in eval mode on `device`, and its config.json.
 
     ModelError for a folder that is missing or damaged, or whose weights fit another network or are no numbers.
@@ -22,7 +22,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[Genera
     weights, _ = tensors.load(folder / "weights.safetensors", about["weights"])
     if not all(torch.isfinite(weight).all() for weight in weights.values()):
         raise ModelError(f"{folder / 'weights.safetensors'} holds weights that are no numbers: train the model again")
-    model: GenerativeModel = config.model(config.network, config.image_size)
+    model: Family = config.model(config.network, ImageSpec(config.image_size, len(about["classes"])))
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

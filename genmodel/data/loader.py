@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genmodel.data.block import Block, Split
-from genmodel.data.order import flips, order
+from genmodel.data.order import flips, labelled_places, order
 from genmodel.data.store import Place, Store, best_place
 from genmodel.errors import ConfigError
 
@@ -24,7 +24,8 @@ class Loader:
 
     `place` is where the images live: in the memory of `device` where half of what is free there holds them, else in
     the (pinned) memory of the host, else in the memory map. What is not on the device is read ahead by a thread. With
-    `flip`, half of the images are mirrored, anew every epoch. Of `world_size` processes each takes its share of every
+    `flip`, half of the images are mirrored, anew every epoch. Of each class `labelled` images keep their label, chosen by
+    the seed; the others' is -1. Of `world_size` processes each takes its share of every
     batch, in the order of their ranks. What is compared with block.json, and when, see `Store`.
     """
 
@@ -36,6 +37,7 @@ class Loader:
         seed: int,
         device: str | torch.device = "cpu",
         flip: bool = False,
+        labelled: int | None = None,
         place: Place | None = None,
         rank: int = 0,
         world_size: int = 1,
@@ -47,6 +49,8 @@ class Loader:
         self.rank, self.world_size = rank, world_size
         self._rows = block.rows(split)
         self._labels = block.labels[self._rows].astype(np.int64)
+        if labelled is not None:
+            self._labels[~labelled_places(self._labels, labelled, seed)] = -1
         self.place: Place = place or best_place(len(self) * image_size * image_size * 3, self.device)
         self._store = Store(block, image_size, self._rows, self.device, self.place)
         self._threads = None if self.place == "device" else ThreadPoolExecutor(_THREADS, "read-ahead")
@@ -73,6 +77,16 @@ class Loader:
             first = images_seen + self.rank * share
             self._mirror(images, np.flatnonzero(flips(np.arange(first, first + share), self.seed)))
         return images, self._labels_at(places)
+
+    def first(self, count: int) -> tuple[Tensor, Tensor]:
+        """The first `count` images of the order and their labels, not mirrored, whole in every process."""
+        places = order(np.arange(count), len(self), self.seed)
+        return self._store.take(places).to(self.device), self._labels_at(places)
+
+    def class_counts(self) -> list[int]:
+        """How many images of the split each class has."""
+        labels = self.block.labels[self._rows]
+        return np.bincount(labels, minlength=len(self.block.classes)).tolist()
 
     def sequential(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The whole split once, in canonical order and never mirrored; the last batch may be smaller."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Bits = NDArray[np.uint64]
 
 _ROUNDS = 8
-_EPOCH, _FLIP = 0x65706F6368, 0x666C6970  # keep the two streams of random bits apart
+_EPOCH, _FLIP, _LABEL = 0x65706F6368, 0x666C6970, 0x6C6162656C  # keep the streams of random bits apart
 
 
 def order(positions: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -28,6 +28,19 @@ def order(positions: np.ndarray, count: int, seed: int) -> np.ndarray:
 def flips(positions: np.ndarray, seed: int) -> np.ndarray:
     """Whether the image at each position is mirrored: bool [n], half of them."""
     return (mix(positions.astype(np.uint64), _key(seed, _FLIP)) >> np.uint64(63)).astype(bool)
+
+
+def labelled_places(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Which of labels int64 [n] are among the `count` of their class that the seed chooses: bool [n].
+
+    All of a class that has no more.
+    """
+    draws = mix(np.arange(len(labels), dtype=np.uint64), _key(seed, _LABEL))
+    ranks = np.empty(len(labels), np.int64)
+    by_class = np.lexsort((draws, labels))
+    ordered = labels[by_class]
+    ranks[by_class] = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
+    return ranks < count
 
 
 def _permute(places: np.ndarray, keys: Bits, count: int) -> np.ndarray:

@@ -52,7 +52,7 @@ def draw_neighbours(
         suspicious = seen.judged.memorisation.ratios.argsort(stable=True)[: _SHOWN // 2].tolist()
         order = [*suspicious, *(row for row in order if row not in suspicious)]
     chosen = torch.tensor(order[:_SHOWN])
-    images = source.draw(source.draw_codes(config.samples, config.seed)[chosen])[0].cpu()
+    images = source.draw(source.codes(config.samples, config.seed)[chosen])[0].cpu()
     rows = reference.rows(block)[nearest(seen.samples.features.values[chosen], reference.real.features, _NEIGHBOURS)[1]]
     size = reference.about["image_size"]
     real = torch.from_numpy(block.gather(size, rows.reshape(-1))).reshape(len(chosen), _NEIGHBOURS, size, size, 3)

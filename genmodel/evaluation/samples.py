@@ -65,7 +65,7 @@ def _make(source: ImageSource, n: int, seed: int, extractor: Extractor) -> tuple
     pairs: list[Tensor] = []
     seconds = {"sampling": 0.0, "features": 0.0}
     start = time.perf_counter()
-    for codes in source.draw_codes(n, seed).split(BATCH_SIZE):
+    for codes in source.codes(n, seed).split(BATCH_SIZE):
         images, broken = source.draw(codes)
         meter.add(images, broken)
         middle = time.perf_counter()

@@ -7,18 +7,18 @@ codes uniform in [-1, 1] (section 3 and 4). With base_channels=128 the generator
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from genmodel.adam import Adam
-from genmodel.models.augment import translate
-from genmodel.models.base import GenerativeModel, Noise, Phase, doublings, frozen
-from genmodel.models.convolution import Down, Up
-from genmodel.models.losses import discriminator_loss, non_saturating_loss, r1_penalty, widened
+from genmodel.models.contract import Adam, Family, ImageSpec, Noise, Player, Step, Update
+from genmodel.models.parts.augment import translate
+from genmodel.models.parts.convolution import Down, Up, doublings
+from genmodel.models.parts.losses import discriminator_loss, frozen, non_saturating_loss, r1_penalty, widened
+from genmodel.noise import Space, uniform
 from genmodel.settings import Count, Positive, Range, Share
 
 
@@ -81,17 +81,15 @@ class Discriminator(nn.Module):
         return logits
 
 
-class DCGAN(GenerativeModel):
+class DCGAN(Family):
     Config: ClassVar[type] = DCGANConfig
-    has_likelihood: ClassVar[bool] = False
-    replay_clock: ClassVar[Literal["linear", "log"]] = "linear"
+    clock: ClassVar[Literal["linear", "log"]] = "linear"
 
-    def __init__(self, config: DCGANConfig, image_size: int) -> None:
-        super().__init__(config, image_size)
-        self.generator = Generator(config, image_size)
-        self.discriminator = Discriminator(config, image_size)
-        self._optimizers: dict[str, torch.optim.Optimizer] = {}
-        self._fake_images: Tensor | None = None  # of the discriminator's last pass, for the generator's next
+    def __init__(self, config: DCGANConfig, spec: ImageSpec) -> None:
+        super().__init__(config, spec)
+        self.space = Space((uniform(config.latent_dim),))
+        self.generator = Generator(config, spec.size)
+        self.discriminator = Discriminator(config, spec.size)
 
     def initialise(self, rng: torch.Generator) -> None:
         for module in self.modules():
@@ -103,31 +101,24 @@ class DCGAN(GenerativeModel):
                 nn.init.normal_(module.weight, 1, 0.02, generator=rng)
                 nn.init.zeros_(module.bias)
 
-    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        if not self._optimizers:
-            options: dict[str, Any] = {"betas": (self.config.beta1, self.config.beta2), "fused": True}
-            self._optimizers = {
-                "generator": Adam(self.generator.parameters(), self.config.generator_learning_rate, **options),
-                "discriminator": Adam(
-                    self.discriminator.parameters(), self.config.discriminator_learning_rate, **options
-                ),
-            }
-        return self._optimizers
+    def players(self) -> Sequence[Player]:
+        config, betas = self.config, (self.config.beta1, self.config.beta2)
+        return [
+            Player("generator", [self.generator], Adam(lr=config.generator_learning_rate, betas=betas)),
+            Player("discriminator", [self.discriminator], Adam(lr=config.discriminator_learning_rate, betas=betas)),
+        ]
 
-    def phases(self) -> Sequence[Phase]:
-        discriminator = Phase("discriminator", self.discriminator, self._discriminator_loss)
-        generator = Phase("generator", self.generator, self._generator_loss)
+    def updates(self) -> Sequence[Update]:
+        discriminator = Update("discriminator", self._discriminator_loss)
+        generator = Update("generator", self._generator_loss, new_batch=False)
         return [*[discriminator] * self.config.discriminator_steps, generator]
 
-    @property
-    def batches_per_step(self) -> int:
-        return int(self.config.discriminator_steps)
-
-    def _discriminator_loss(self, images: Tensor, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
-        self._fake_images = self.generator(noise.rows(len(images), self.draw_codes))
+    def _discriminator_loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        images = step.batch.images
+        fake_images = step.shared["fake_images"] = self.generator(step.noise.of(self.space, len(images)))
         images.requires_grad_(self.config.r1 > 0)
-        real_logits = self._judge(images, noise)
-        fake_logits = self._judge(self._fake_images.detach(), noise)
+        real_logits = self._judge(images, step.noise)
+        fake_logits = self._judge(fake_images.detach(), step.noise)
         loss = discriminator_loss(real_logits, fake_logits)
         metrics = {
             "loss/discriminator": loss.detach(),
@@ -140,16 +131,16 @@ class DCGAN(GenerativeModel):
             loss = loss + 0.5 * self.config.r1 * penalty
         return loss, metrics
 
-    def _generator_loss(self, images: Tensor, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+    def _generator_loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """On the same fake images as the discriminator's last pass, where they are still there.
 
         The discriminator's own gradients would be a third of the backward pass, for nothing.
         """
-        fake_images, self._fake_images = self._fake_images, None
-        if fake_images is None:  # a step of several passes keeps those of the last one alone
-            fake_images = self.generator(noise.rows(len(images), self.draw_codes))
+        fake_images = step.shared.pop("fake_images", None)
+        if fake_images is None:
+            fake_images = self.generator(step.noise.of(self.space, len(step.batch.images)))
         with frozen(self.discriminator):
-            loss = non_saturating_loss(self._judge(fake_images, noise))
+            loss = non_saturating_loss(self._judge(fake_images, step.noise))
         return loss, {"loss/generator": loss.detach()}
 
     def _judge(self, images: Tensor, noise: Noise) -> Tensor:
@@ -159,9 +150,6 @@ class DCGAN(GenerativeModel):
     def averaged(self) -> nn.Module:
         return self.generator
 
-    def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
-        return torch.rand(n, self.latent_dim, generator=rng, device=rng.device).mul_(2).sub_(1)
-
-    def generate(self, z: Tensor) -> Tensor:
-        images: Tensor = self.generator(z)
+    def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        images: Tensor = self.generator(noise)
         return images

@@ -6,17 +6,18 @@ So negative_elbo bounds -log p of the uint8 image itself, and bits/dim may stand
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from genmodel.adam import Adam
-from genmodel.models.base import GenerativeModel, Noise, Phase, doublings
-from genmodel.models.convolution import Down, Up
-from genmodel.models.losses import bits_per_dim, discretised_logistic_nll, gaussian_kl, widened
+from genmodel.models.abilities import Bounds, Reconstructs, Weighted
+from genmodel.models.contract import Adam, Family, ImageSpec, Noise, Player, Step, Update
+from genmodel.models.parts.convolution import Down, Up, doublings
+from genmodel.models.parts.losses import bits_per_dim, discretised_logistic_nll, gaussian_kl, widened
+from genmodel.noise import Space, normal
 from genmodel.pixels import to_model
 from genmodel.settings import Count, Positive
 
@@ -65,17 +66,16 @@ class Decoder(nn.Module):
         return images
 
 
-class VAE(GenerativeModel):
+class VAE(Family, Bounds, Weighted, Reconstructs):
     Config: ClassVar[type] = VAEConfig
-    has_likelihood: ClassVar[bool] = True
-    replay_clock: ClassVar[Literal["linear", "log"]] = "log"
+    clock: ClassVar[Literal["linear", "log"]] = "log"
 
-    def __init__(self, config: VAEConfig, image_size: int) -> None:
-        super().__init__(config, image_size)
-        self.encoder = Encoder(config, image_size)
-        self.decoder = Decoder(config, image_size)
+    def __init__(self, config: VAEConfig, spec: ImageSpec) -> None:
+        super().__init__(config, spec)
+        self.space = Space((normal(config.latent_dim),))
+        self.encoder = Encoder(config, spec.size)
+        self.decoder = Decoder(config, spec.size)
         self.log_scale = nn.Parameter(torch.empty(3, 1, 1))
-        self._optimizers: dict[str, torch.optim.Optimizer] = {}
 
     def initialise(self, rng: torch.Generator) -> None:
         for module in self.modules():
@@ -87,46 +87,36 @@ class VAE(GenerativeModel):
         nn.init.normal_(self.encoder.head.weight, 0, 0.01, generator=rng)
         nn.init.constant_(self.log_scale, -1.6)
 
-    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        if not self._optimizers:
-            self._optimizers = {"vae": Adam(self.parameters(), self.config.learning_rate, fused=True)}
-        return self._optimizers
+    def players(self) -> Sequence[Player]:
+        return [Player("vae", [self], Adam(lr=self.config.learning_rate))]
+
+    def updates(self) -> Sequence[Update]:
+        return [Update("vae", self._loss)]
+
+    def _loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        terms = {name: value.mean() for name, value in self.negative_elbo(step.batch.images, step.noise).items()}
+        loss = terms["distortion"] + self.config.beta * terms["rate"]
+        return loss, {f"loss/{name}": value.detach() for name, value in terms.items()}
 
     def negative_elbo(self, images: Tensor, noise: Noise) -> dict[str, Tensor]:
         """Bits/dim of each image: `negative_elbo` = `distortion` + `rate`, one sample of z; float [N] each."""
         mu, logvar = self.encoder(images)
-        z = mu + (0.5 * logvar).exp() * noise.rows(len(mu), self.draw_codes)
+        z = mu + (0.5 * logvar).exp() * noise.of(self.space, len(mu))
         mean = widened(self.decoder(z))
         dimensions = images[0].numel()
         distortion = bits_per_dim(discretised_logistic_nll(images, mean, widened(self.log_scale)), dimensions)
         rate = bits_per_dim(gaussian_kl(mu, logvar), dimensions)
         return {"negative_elbo": distortion + rate, "distortion": distortion, "rate": rate}
 
-    def phases(self) -> Sequence[Phase]:
-        return [Phase("vae", self, self._loss)]
-
-    def _loss(self, images: Tensor, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
-        terms = {name: value.mean() for name, value in self.negative_elbo(images, noise).items()}
-        loss = terms["distortion"] + self.config.beta * terms["rate"]
-        return loss, {f"loss/{name}": value.detach() for name, value in terms.items()}
-
-    @property
-    def averaged(self) -> nn.Module:
-        return self
-
-    def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
-        return torch.randn(n, self.latent_dim, generator=rng, device=rng.device)
-
-    def generate(self, z: Tensor) -> Tensor:
+    def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """The mean of p(x|z): the image without its pixel noise."""
-        images: Tensor = self.decoder(z)
+        images: Tensor = self.decoder(noise)
         return images
 
-    def bits_per_dim(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        terms = self.negative_elbo(to_model(images), Noise(rng))
-        return {"bits_per_dim": terms["negative_elbo"], "distortion": terms["distortion"], "rate": terms["rate"]}
+    def bound(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> Tensor:
+        return self.negative_elbo(to_model(images), Noise(rng))["negative_elbo"]
 
-    def importance_weighted_bits(self, images: Tensor, rng: torch.Generator, samples: int) -> Tensor:
+    def weighted_bound(self, images: Tensor, labels: Tensor, rng: torch.Generator, samples: int) -> Tensor:
         """-log2 of the mean of p(x|z) p(z) / q(z|x) over `samples` draws from q(z|x), one draw in memory at a time."""
         inputs = to_model(images)
         mu, logvar = self.encoder(inputs)
@@ -139,6 +129,10 @@ class VAE(GenerativeModel):
             total = torch.logaddexp(total, prior_over_posterior.double() - nll.double())
         return bits_per_dim(math.log(samples) - total, inputs[0].numel())
 
-    def reconstruct(self, images: Tensor) -> Tensor:
+    def encode(self, images: Tensor, labels: Tensor) -> Tensor:
         mu, _ = self.encoder(to_model(images))
-        return self.generate(mu)
+        noise: Tensor = mu
+        return noise
+
+    def reconstruct(self, images: Tensor, labels: Tensor) -> Tensor:
+        return self.sample(self.encode(images, labels))

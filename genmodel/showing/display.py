@@ -1,21 +1,21 @@
 """A training that is watched: sample grids, timeline, replay, curves, gauges, a profile."""
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from genmodel import durable
 from genmodel.data.block import Block
+from genmodel.models.contract import Family
+from genmodel.settings import TrainingConfig
 from genmodel.showing.curves import draw_curves
 from genmodel.showing.gauges import Gauges, PhaseClock
 from genmodel.showing.profiling import profiled
 from genmodel.showing.replay import write_replay, write_video
-from genmodel.showing.samples import SHOWN, SampleGrids, sample_moments
+from genmodel.showing.samples import COLUMNS, SampleGrids, grid_of, sample_moments
 from genmodel.training import trainer
 from genmodel.training.identity import Identity
 from genmodel.training.watcher import Watcher
@@ -35,18 +35,21 @@ def train(
 
 
 class Display(Watcher):
-    shown = SHOWN
-
     def __init__(self, profile: bool = False) -> None:
         self.profile = profile
         self._look: Callable[[], object] = lambda: None
 
     def begin(
-        self, folder: Path, device: torch.device, images: int, images_per_step: int, clock: Literal["linear", "log"]
+        self,
+        folder: Path,
+        device: torch.device,
+        config: TrainingConfig,
+        images_per_step: int,
+        clock: Literal["linear", "log"],
     ) -> None:
-        self.folder, self.device, self.clock = folder, device, clock
+        self.folder, self.device, self.clock, self.seed = folder, device, clock, config.seed
         self.grids = SampleGrids(folder)
-        self.moments = sample_moments(images, images_per_step)
+        self.moments = sample_moments(config.images, images_per_step)
         self.time = PhaseClock()
         self.gauges = Gauges(device)
 
@@ -64,8 +67,8 @@ class Display(Watcher):
     def wants_samples(self, images_seen: int) -> bool:
         return images_seen in self.moments
 
-    def take_samples(self, images_seen: int, images: Tensor) -> None:
-        self.grids.add(images_seen, images)
+    def take_samples(self, images_seen: int, model: Family) -> None:
+        self.grids.add(images_seen, grid_of(model, self.seed))
 
     def costs(self) -> dict[str, float]:
         return self.gauges.read() | self.time.read_and_reset()
@@ -86,7 +89,7 @@ class Display(Watcher):
         grids = self.grids.paths()
         for picture in grids.values():
             durable.write_bytes(folder / "samples" / picture.name, picture.read_bytes())
-        timeline = self.grids.timeline(columns=math.isqrt(SHOWN))
+        timeline = self.grids.timeline(COLUMNS)
         durable.write_with(folder / "timeline.png", lambda handle: timeline.save(handle, format="PNG"))
         write_replay(grids, self.clock, folder / "replay.gif")
 

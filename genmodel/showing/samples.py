@@ -8,10 +8,21 @@ from PIL import Image
 from torch import Tensor
 
 from genmodel import durable
+from genmodel.models.contract import Family
+from genmodel.sampling import sample, sample_classes
 from genmodel.showing.grids import save_grid, timeline
 
-SHOWN = 64  # samples in a grid
+COLUMNS, _ROWS = 8, 8  # of a grid
+_CLASSES = 16  # at most, a row each
 _LINEAR = 32  # parts of a training at whose ends a grid is drawn
+
+
+def grid_of(model: Family, seed: int) -> Tensor:
+    """Samples for a grid, uint8 [N, S, S, 3], always of the same codes; a row a class in a model of classes, where the
+    images of a column have the same noise."""
+    if not model.classes:
+        return sample(model, COLUMNS * _ROWS, seed)
+    return sample_classes(model, COLUMNS, seed, range(min(model.classes, _CLASSES)))
 
 
 class SampleGrids:
@@ -26,7 +37,7 @@ class SampleGrids:
         """Keep a grid of uint8 [N, S, S, 3] samples; equal to the one that may be there from before a resume."""
         path = self.folder / f"{images_seen:010d}.png"
         if not path.exists():
-            save_grid(path, images)
+            save_grid(path, images, COLUMNS)
 
     def paths(self) -> dict[int, Path]:
         """The grids by images seen, in their order."""

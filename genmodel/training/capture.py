@@ -14,7 +14,7 @@ _EAGER = 3  # steps before the capture: kernels are chosen and the optimisers' s
 class CapturedStep:
     """Engine.update, captured at the fourth step and replayed from then on; the first three are real steps, too.
 
-    All that a step reads lies at fixed places: the images are copied there, the engine's knobs and sums are there, and
+    All that a step reads lies at fixed places: images and labels are copied there, the engine's values and sums are there, and
     the noise's generator is registered with the graph, so that a new seed is seen by the next replay.
 
     For one process alone. Several take the eager step: DistributedDataParallel wants eleven of them before a capture,
@@ -26,25 +26,26 @@ class CapturedStep:
         self.stream = torch.cuda.Stream(engine.device)  # a capture may not begin on the default stream
         self.eager = 0
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.images = torch.empty(0)
+        self.images = self.labels = torch.empty(0)
 
-    def __call__(self, images: Tensor) -> None:
+    def __call__(self, images: Tensor, labels: Tensor) -> None:
         if self.eager < _EAGER:
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):
-                self.engine.update(images)
+                self.engine.update(images, labels)
             torch.cuda.current_stream().wait_stream(self.stream)
             self.eager += 1
             return
         if self.graph is None:
-            self.graph = self._capture(images)
+            self.graph = self._capture(images, labels)
         self.images.copy_(images)
+        self.labels.copy_(labels)
         self.graph.replay()
 
-    def _capture(self, images: Tensor) -> torch.cuda.CUDAGraph:
-        self.images = images.clone()
+    def _capture(self, images: Tensor, labels: Tensor) -> torch.cuda.CUDAGraph:
+        self.images, self.labels = images.clone(), labels.clone()
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.engine.rng)
         with torch.cuda.graph(graph, stream=self.stream):  # records, and runs nothing
-            self.engine.update(self.images)
+            self.engine.update(self.images, self.labels)
         return graph

@@ -8,7 +8,7 @@ batch normalisation and the gradients are those of the whole batch. Without torc
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from genmodel import durable, progress
 from genmodel.errors import ConfigError
-from genmodel.models.base import GenerativeModel, Noise, Phase
+from genmodel.models.contract import Loss, Player, Step
 from genmodel.settings import TrainingConfig
-
-Loss = Callable[[Tensor, Noise], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -52,17 +50,28 @@ class World:
         if self.is_main:
             progress.say(line)
 
-    def share(self, model: GenerativeModel) -> None:
-        """Make batch normalisation see the whole batch: see SharedBatchNorm2d."""
+    def share(self, model: nn.Module) -> None:
+        """Make batch normalisation see the whole batch: see SharedBatchNorm."""
         if self.size > 1:
             for module in model.modules():
-                if type(module) is nn.BatchNorm2d:
-                    module.__class__ = SharedBatchNorm2d  # the same weights by the same names
-                assert not isinstance(module, nn.modules.batchnorm._BatchNorm) or type(module) is SharedBatchNorm2d
+                if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
+                    module.__class__ = SharedBatchNorm  # the same weights by the same names
+                assert not isinstance(module, nn.modules.batchnorm._BatchNorm) or type(module) is SharedBatchNorm
 
-    def wrap(self, phase: Phase) -> Loss:
-        """The phase's loss; a backward pass from it leaves the gradients' means over all processes. Waits."""
-        return phase.loss if self.size == 1 else DistributedDataParallel(_PhaseLoss(phase))
+    def wrap(self, loss: Loss, player: Player) -> Loss:
+        """A player's loss; a backward pass from it leaves the gradients' means over all processes. Waits."""
+        return loss if self.size == 1 else DistributedDataParallel(_PlayerLoss(loss, player))
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Rows [N, ...] of this process -> those of all, [size * N, ...], in the order of the batch. Waits.
+
+        Gradients go back to the processes that the rows are of.
+        """
+        if self.size == 1:
+            return values
+        slots = [values if place == self.rank else torch.zeros_like(values) for place in range(self.size)]
+        rows: Tensor = _Sum.apply(torch.cat(slots))
+        return rows
 
     def mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Scalars on the device -> their means over the processes, the same on each. Waits."""
@@ -140,17 +149,17 @@ def _own_gpu(asked: str, local_rank: int) -> str:
     return f"cuda:{local_rank}"
 
 
-class _PhaseLoss(nn.Module):
-    """A phase's loss as DistributedDataParallel wants it: a module's forward. It holds the player's weights alone, so
-    that nothing is done about those of others, nor about running statistics, which are equal everywhere anyway."""
+class _PlayerLoss(nn.Module):
+    """A loss as DistributedDataParallel wants it: a module's forward. It holds the player's weights alone, so that
+    nothing is done about those of others, nor about running statistics, which are equal everywhere anyway."""
 
-    def __init__(self, phase: Phase) -> None:
+    def __init__(self, loss: Loss, player: Player) -> None:
         super().__init__()
-        self.weights = nn.ParameterList(phase.network.parameters())
-        self.loss = phase.loss
+        self.weights = nn.ParameterList(player.parameters())
+        self.loss = loss
 
-    def forward(self, images: Tensor, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.loss(images, noise)
+    def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.loss(step)
 
 
 def gathering(loss: Loss, more: bool) -> contextlib.AbstractContextManager[None]:
@@ -161,18 +170,22 @@ def gathering(loss: Loss, more: bool) -> contextlib.AbstractContextManager[None]
     return contextlib.nullcontext()
 
 
-class SharedBatchNorm2d(nn.BatchNorm2d):
+class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation by the mean and variance over the images of all processes, of which each has equally many.
 
-    Ioffe and Szegedy 2015, algorithm 1, as one process with the whole batch does it. Unlike nn.SyncBatchNorm it works
-    on the CPU, too, and its gradient can be differentiated again, as the R1 penalty does.
+    Ioffe and Szegedy 2015, algorithm 1, as one process with the whole batch does it, of [N, C] or [N, C, H, W]. Unlike
+    nn.SyncBatchNorm it works on the CPU, too, and its gradient can be differentiated again, as the R1 penalty does.
     """
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  # torch's name
+        assert input.ndim in (2, 4), input.shape
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         if not self.training:
             return super().forward(input)
         wide = input.to(torch.promote_types(input.dtype, torch.float32))
-        variance, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
+        over = (0, *range(2, input.ndim))
+        variance, mean = torch.var_mean(wide, over, correction=0)
         rank, size = dist.get_rank(), dist.get_world_size()
         slots = torch.stack([torch.stack([mean, variance]) * (place == rank) for place in range(size)])
         means, variances = _Sum.apply(slots).unbind(1)
@@ -180,7 +193,8 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         variance = variance + variances.mean(0)
         self._follow(mean.detach(), variance.detach(), size * input.numel() // input.shape[1])
         scale = self.weight * (variance + self.eps).rsqrt()
-        result = (wide - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
+        place = (slice(None), *[None] * (input.ndim - 2))
+        result = (wide - mean[place]) * scale[place] + self.bias[place]
         return result.to(input.dtype)
 
     @torch.no_grad()

@@ -1,32 +1,34 @@
 """The step: what one batch does to a model, whatever its family. Nothing in it waits for the device.
 
     engine = Engine(model, config, budget)
-    engine.step(batch, images_seen)        # uint8 images in, weights and averages updated
-    engine.means()                         # of the metrics since the last call: the only place that waits
+    engine.step(images, labels, images_seen)    # uint8 images in, weights and averages updated
+    engine.means()                              # of the metrics since the last call: the only place that waits
 
 An update whose loss or gradient is not finite changes no weight; `bad_steps` counts the steps with one, in a row.
 """
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from genmodel import pixels
-from genmodel.models.base import GenerativeModel, Noise, Phase
+from genmodel.models.contract import Batch, Family, Loss, Noise, Step, Update
+from genmodel.schedule import value_at
 from genmodel.settings import TrainingConfig
 from genmodel.training.capture import CapturedStep
 from genmodel.training.distributed import World, gathering
 from genmodel.training.ema import EMA
+from genmodel.training.optimizers import GuardedOptimizer
 from genmodel.training.streams import begin_stream
 
 _GOOD = "good_steps"  # in the sums, beside the metrics of these
 
 
 class Engine:
-    def __init__(self, model: GenerativeModel, config: TrainingConfig, budget: int, world: World | None = None) -> None:
+    def __init__(self, model: Family, config: TrainingConfig, budget: int, world: World | None = None) -> None:
         """`model` lies on its device already; `budget` is the images of the whole training, in all of `world`."""
         self.world = world or World()
         self.world.share(model)
@@ -35,17 +37,18 @@ class Engine:
         self.ema = EMA(model.averaged, config.ema_half_life)
         self.rng = torch.Generator(self.device)
         self.noise = Noise(self.rng, self.world.rank, self.world.size)
-        self.phases = model.phases()
-        self.losses = {phase: self.world.wrap(phase) for phase in self.phases}
-        self.optimizers = model.optimizers()
-        self.full_rates = {name: float(optimizer.defaults["lr"]) for name, optimizer in self.optimizers.items()}
+        players = {player.name: player for player in model.players()}
+        self.updates = model.updates()
+        assert self.updates[0].new_batch, "there is no batch before the first"
+        self.losses = [self.world.wrap(update.loss, players[update.player]) for update in self.updates]
+        self.optimizers = {name: GuardedOptimizer(player, self.device) for name, player in players.items()}
         self.lowered = 1.0  # what the learning rates are multiplied by after a divergence
-        # What changes from step to step comes as a tensor, so that a captured step sees it: rates, EMA's share.
-        self.knobs = torch.ones(len(self.optimizers) + 1, device=self.device)
+        # What changes from step to step lies at fixed places on the device, where a captured step reads it.
+        self.values = torch.zeros(len(self._values(0)), device=self.device)
+        self.knobs = dict(zip(model.knobs(), self.values[3 * len(players) :], strict=False))
         if self.device.type == "cuda":
-            for knob, optimizer in zip(self.knobs, self.optimizers.values(), strict=False):
-                for group in optimizer.param_groups:
-                    group["lr"], group["capturable"] = knob, True
+            for optimizer, places in zip(self.optimizers.values(), self.values.split(3), strict=False):
+                optimizer.take_from(places)
         self.sums: dict[str, Tensor] = {}  # of metrics since the last row, on the device
         self.summed = 0
         self.bad_steps = torch.zeros((), dtype=torch.int64, device=self.device)
@@ -55,38 +58,46 @@ class Engine:
     def images_per_step(self) -> int:
         return self.config.batch_size * self.model.batches_per_step
 
-    def step(self, images: Tensor, images_seen: int) -> None:
-        """One step on uint8 [N, S, S, 3] images, N = images_per_step / world.size, after `images_seen` images.
+    def step(self, images: Tensor, labels: Tensor, images_seen: int) -> None:
+        """One step on uint8 [N, S, S, 3] images and labels int64 [N], N = images_per_step / world.size, after
+        `images_seen` images.
 
         Its noise depends on the seed and on the number of the step alone.
         """
         self._prepare(images_seen)
-        (self._captured or self.update)(images)
+        (self._captured or self.update)(images, labels)
         self.summed += 1
 
     def _prepare(self, images_seen: int) -> None:
-        """Set what the step depends on besides its images: the noise's seed, the learning rates, EMA's share."""
+        """Set what the step depends on besides its images: the noise's seed, and all that follows a schedule."""
         begin_stream(self.rng, self.config.seed, images_seen // self.images_per_step)
-        share = self.lowered * rate_share(self.config, images_seen, self.budget)
-        rates = [share * rate for rate in self.full_rates.values()]
-        keep = self.ema.decay(images_seen + self.images_per_step, self.images_per_step)
-        self.knobs.copy_(torch.tensor([*rates, 1 - keep]), non_blocking=True)
+        values = self._values(images_seen)
+        self.values.copy_(torch.tensor(values), non_blocking=True)
         if self.device.type != "cuda":
-            for rate, optimizer in zip(rates, self.optimizers.values(), strict=True):
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+            for place, optimizer in enumerate(self.optimizers.values()):
+                optimizer.take(values[3 * place : 3 * place + 3])
 
-    def update(self, images: Tensor) -> None:
+    def _values(self, images_seen: int) -> list[float]:
+        """Learning rate and betas of each player, the family's knobs, and EMA's share."""
+        share = self.lowered * rate_share(self.config, images_seen, self.budget)
+        values = [value for each in self.optimizers.values() for value in each.values(images_seen, share)]
+        values += [value_at(setting, images_seen) for setting in self.model.knobs().values()]
+        return [*values, 1 - self.ema.decay(images_seen + self.images_per_step, self.images_per_step)]
+
+    def update(self, images: Tensor, labels: Tensor) -> None:
         """The step itself, of device work alone."""
         self.model.train()
-        parts = images.chunk(self.model.batches_per_step)
         metrics: dict[str, Tensor] = {}
         sound = torch.ones((), dtype=torch.bool, device=self.device)
-        for number, phase in enumerate(self.phases):
-            measured = self._run(phase, parts[min(number, len(parts) - 1)])
+        batches = zip(images.chunk(self.model.batches_per_step), labels.chunk(self.model.batches_per_step), strict=True)
+        shared: dict[str, object] = {}
+        for update, loss in zip(self.updates, self.losses, strict=True):
+            if update.new_batch:
+                batch, shared = next(batches), {}
+            measured = self._run(update, loss, *batch, shared)
             sound = sound & torch.stack([value.isfinite() for value in measured.values()]).all()
             metrics |= measured
-        self.ema.update(self.model.averaged, self.knobs[-1])
+        self.ema.update(self.model.averaged, self.values[-1])
         self.bad_steps.copy_(torch.where(sound, 0, self.bad_steps + 1))
         for name, value in {**metrics, _GOOD: sound.float()}.items():
             counted = torch.where(sound, value, 0.0)
@@ -95,28 +106,34 @@ class Engine:
             else:
                 self.sums[name] = counted
 
-    def _run(self, phase: Phase, images: Tensor) -> dict[str, Tensor]:
+    def _run(
+        self, update: Update, loss_of: Loss, images: Tensor, labels: Tensor, shared: dict[str, object]
+    ) -> dict[str, Tensor]:
         """One player's update; its metrics, means over the parts of the batch, and the length of its gradient."""
-        optimizer = self.optimizers[phase.name]
-        parameters = [value for value in phase.network.parameters() if value.requires_grad]
-        optimizer.zero_grad(set_to_none=True)
-        parts = images.chunk(self.config.accumulate)
+        optimizer = self.optimizers[update.player]
+        for weight in optimizer.parameters:
+            weight.grad = None
         totals: dict[str, Tensor] = {}
-        for number, part in enumerate(parts, 1):
-            weight = len(part) / len(images)
-            with gathering(self.losses[phase], more=number < len(parts)):
+        for part, share, last in self._parts(images, labels):
+            step = Step(part, self.noise, self.knobs, shared if last else {}, self.world.gather)
+            with gathering(loss_of, more=not last):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-                    loss, metrics = self.losses[phase](pixels.to_model(part), self.noise)
+                    loss, metrics = loss_of(step)
                 # of this player alone, whatever else asks for gradients, as images do for a penalty
-                (loss * weight).backward(inputs=parameters)
+                (loss * share).backward(inputs=optimizer.parameters)
             for name, value in metrics.items():
-                totals[name] = totals[name] + weight * value if name in totals else weight * value
+                totals[name] = totals[name] + share * value if name in totals else share * value
         totals = self.world.mean(totals)  # so that all processes find the update sound, or none
-        norm = self._clip(parameters)
-        sound = norm.isfinite() & torch.stack([value.isfinite() for value in totals.values()]).all()
-        optimizer.found_inf = (~sound).float()  # type: ignore[attr-defined]  # a fused optimiser then does nothing
-        optimizer.step()
-        return totals | {f"gradient/{phase.name}": norm}
+        norm = self._clip(optimizer.parameters)
+        optimizer.step(norm.isfinite() & torch.stack([value.isfinite() for value in totals.values()]).all())
+        return totals | {f"gradient/{update.player}": norm}
+
+    def _parts(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Batch, float, bool]]:
+        """The batch in the parts that go through the networks one after the other; their shares of it; the last one,
+        of which alone what an update leaves to the next is kept: the others' would take the memory that parts save."""
+        parts = list(zip(images.chunk(self.config.accumulate), labels.chunk(self.config.accumulate), strict=True))
+        for number, (some, their) in enumerate(parts, 1):
+            yield Batch(pixels.to_model(some), their), len(some) / len(images), number == len(parts)
 
     def _clip(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         """The length of all gradients as one vector; they are shortened where it is above clip_norm."""
@@ -148,7 +165,7 @@ class Engine:
         content |= {f"ema.{name}": value for name, value in self.ema.shadow.items()}
         content |= {f"sums.{name}": value for name, value in self.sums.items()}
         for name, optimizer in self.optimizers.items():
-            content |= {f"optimizer.{name}.{key}": value for key, value in flatten_optimizer(optimizer).items()}
+            content |= {f"optimizer.{name}.{key}": value for key, value in optimizer.flat_state().items()}
         return content
 
     def load(self, held: dict[str, Tensor]) -> None:
@@ -165,7 +182,7 @@ class Engine:
             self.sums.setdefault(name, torch.empty_like(value, device=self.device)).copy_(value)
         self.bad_steps.zero_()
         for name, optimizer in self.optimizers.items():
-            restore_optimizer(optimizer, _under(f"optimizer.{name}.", held))
+            optimizer.load(_under(f"optimizer.{name}.", held))
 
 
 def rate_share(config: TrainingConfig, images_seen: int, budget: int) -> float:
@@ -191,28 +208,6 @@ def set_precision(config: TrainingConfig, device: torch.device) -> None:
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(config.deterministic)
-
-
-def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as tensors named "<parameter index>.<field>"; its settings come from the configuration."""
-    state = optimizer.state_dict()["state"]
-    return {f"{index}.{field}": value for index, fields in state.items() for field, value in fields.items()}
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
-    """Put back what flatten_optimizer gave; nothing is a state before the first step.
-
-    Moments take their weight's memory layout: a fused step walks through both side by side, and a checkpoint is
-    contiguous where the weights are channels_last.
-    """
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    optimizer.state.clear()
-    for name, value in flat.items():
-        index, field = name.split(".", 1)
-        weight = weights[int(index)]
-        like = weight if value.shape == weight.shape else value
-        place = torch.empty_like(like, dtype=value.dtype, device=weight.device)
-        optimizer.state[weight][field] = place.copy_(value)
 
 
 def _under(prefix: str, held: dict[str, Tensor]) -> dict[str, Tensor]:

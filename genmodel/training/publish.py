@@ -6,12 +6,12 @@ from typing import Any
 
 from genmodel import durable, tensors
 from genmodel.folder import write_config
-from genmodel.models.base import GenerativeModel
+from genmodel.models.contract import Family
 from genmodel.training.record import Record
 from genmodel.training.watcher import Watcher
 
 
-def publish(model: GenerativeModel, facts: Mapping[str, Any], record: Record, out: Path, watcher: Watcher) -> None:
+def publish(model: Family, facts: Mapping[str, Any], record: Record, out: Path, watcher: Watcher) -> None:
     """Put `model` with its averaged weights at `out`, whole or not at all; `facts` are its config.json's.
 
     config.json holds the sha256 of all other files and a checksum of itself.

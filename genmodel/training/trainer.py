@@ -13,7 +13,7 @@ from genmodel.cpu import use_cpu
 from genmodel.data.block import Block
 from genmodel.data.loader import Loader
 from genmodel.errors import CheckpointError, ConfigError, ModelError, SettingsChangedError, TrainingDivergedError
-from genmodel.models.base import build_model
+from genmodel.models.contract import Batch, build_model
 from genmodel.training.checkpoint import Checkpoint, Checkpoints
 from genmodel.training.distributed import World, joined
 from genmodel.training.engine import Engine, set_precision
@@ -87,7 +87,7 @@ class Training:
         self.device = torch.device(device)
         use_cpu(config.threads)
         set_precision(config, self.device)
-        model = build_model(identity.config)  # first: it knows best which image sizes there can be
+        model = build_model(identity.config, len(block.classes))  # first: it knows best which sizes there can be
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loader = Loader(
             block,
@@ -96,14 +96,14 @@ class Training:
             config.seed,
             device=device,
             flip=config.flip,
+            labelled=config.labelled,
             rank=world.rank,
             world_size=world.size,
         )
+        self._begin()
         per_step = config.batch_size * model.batches_per_step
         self.budget = math.ceil(config.images / per_step) * per_step
         self.engine = Engine(self.model, config, self.budget, world)
-        rng = torch.Generator().manual_seed(config.seed)
-        self.codes = self.model.draw_codes(self.watcher.shown, rng).to(self.device)
         self.images_seen = 0
         self.seconds = 0.0  # of training, over all resumes
         with world.main_first():
@@ -112,7 +112,7 @@ class Training:
             self.record = Record(folder)
             self.checkpoints = Checkpoints(folder / "checkpoints")
             self._refuse_other_settings()
-        self.watcher.begin(folder, self.device, config.images, per_step, model.replay_clock)
+        self.watcher.begin(folder, self.device, config, per_step, model.clock)
         resumed = self._resume()
         self.bar = progress.bar(self.budget, self.images_seen, f"train {identity.name}", shown=world.is_main)
         self._clock = self._row_clock = time.perf_counter()
@@ -124,6 +124,13 @@ class Training:
                 self.draw_samples()
             self.save()  # what a training that diverges early goes back to
 
+    @torch.no_grad()
+    def _begin(self) -> None:
+        """Show the model its first images, in every process all of them; a resume puts back what came of it."""
+        if self.model.first_images:
+            images, labels = self.loader.first(self.model.first_images)
+            self.model.begin(Batch(pixels.to_model(images), labels))
+
     @property
     def step_number(self) -> int:
         """Steps behind us."""
@@ -132,18 +139,21 @@ class Training:
     def step(self) -> None:
         """One step of the engine on the next batch."""
         with self.watcher.phase("data"):
-            images = self._images()
+            images, labels = self._batch()
         with self.watcher.phase("step"):
-            self.engine.step(images, self.images_seen)
+            self.engine.step(images, labels, self.images_seen)
         self.images_seen += self.engine.images_per_step
         self.bar.update(self.engine.images_per_step)
 
-    def _images(self) -> Tensor:
-        """Of the next step; of several processes each takes its share of every part that the networks see at once."""
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """Images and labels of the next step; of several processes each takes its share of every part that the networks
+        see at once."""
         seen, count = self.images_seen, self.engine.images_per_step
         parts = self.model.batches_per_step * self.config.accumulate if self.world.size > 1 else 1
-        shares = [self.loader.batch(seen + part * count // parts, count // parts)[0] for part in range(parts)]
-        return shares[0] if parts == 1 else torch.cat(shares)
+        shares = [self.loader.batch(seen + part * count // parts, count // parts) for part in range(parts)]
+        if parts == 1:
+            return shares[0]
+        return torch.cat([images for images, _ in shares]), torch.cat([labels for _, labels in shares])
 
     def record_and_save(self) -> None:
         """A row, samples, a checkpoint, each where it is due; at the end all three. Back, where steps are bad."""
@@ -201,7 +211,7 @@ class Training:
     @torch.no_grad()
     def draw_samples(self) -> None:
         with self.engine.ema.applied_to(self.model.averaged):
-            self.watcher.take_samples(self.images_seen, pixels.to_uint8(self.model.generate(self.codes)))
+            self.watcher.take_samples(self.images_seen, self.model)
 
     def save(self, stopped: bool = False) -> None:
         if not self.world.is_main:
@@ -277,7 +287,8 @@ class Training:
         self.loader.check()  # a short training may end before the shards that it read were all compared
         if not self.world.is_main:
             return
-        facts = self.identity.as_dict() | {"images_seen": self.images_seen}
+        classes = {"classes": self.loader.block.classes, "class_counts": self.loader.class_counts()}
+        facts = self.identity.as_dict() | {"images_seen": self.images_seen} | classes
         with self.engine.ema.applied_to(self.model.averaged):
             publish(self.model, facts, self.record, out, self.watcher)
         self.watcher.finish()

@@ -6,18 +6,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+
+from genmodel.models.contract import Family
+from genmodel.settings import TrainingConfig
 
 
 class Watcher:
     """Sees nothing, and so costs nothing. genmodel/showing/display.py draws pictures and reads gauges."""
 
-    shown = 0  # samples of the same codes that it asks for, at each moment that it wants
-
     def begin(
-        self, folder: Path, device: torch.device, images: int, images_per_step: int, clock: Literal["linear", "log"]
+        self,
+        folder: Path,
+        device: torch.device,
+        config: TrainingConfig,
+        images_per_step: int,
+        clock: Literal["linear", "log"],
     ) -> None:
-        """A training of `images` images begins or goes on, whose record is in `folder`; `clock` is its family's."""
+        """A training begins or goes on, whose record is in `folder`; `clock` is its family's."""
 
     def watching(self) -> contextlib.AbstractContextManager[None]:
         """Around all steps."""
@@ -33,8 +38,8 @@ class Watcher:
     def wants_samples(self, images_seen: int) -> bool:
         return False
 
-    def take_samples(self, images_seen: int, images: Tensor) -> None:
-        """`shown` samples, uint8 [N, S, S, 3], as it wanted them."""
+    def take_samples(self, images_seen: int, model: Family) -> None:
+        """The model as it would be now, with its averaged weights, in eval mode."""
 
     def costs(self) -> dict[str, float]:
         """Metrics of the work since the last row: shares of the time, memory, energy."""

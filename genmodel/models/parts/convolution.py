@@ -6,11 +6,14 @@ matrices takes 0.65 of its time there for maps of 4x4 at width 512, a third at 1
 """
 
 import functools
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from genmodel.errors import ConfigError
 
 _SHAPE: dict[str, Any] = {"stride": 2, "padding": 1}
 _SHORT = 8  # longest row of the smaller map, up to which the product is faster
@@ -38,6 +41,14 @@ class Up(nn.ConvTranspose2d):
         if _by_product(images, images.shape[-1]):
             return _convolved(images, self.weight, self.bias, up=True)
         return super().forward(images, output_size)
+
+
+def doublings(image_size: int, family: str) -> int:
+    """How often a 4x4 map doubles to reach `image_size`; ConfigError for a size that is no power of two from 8."""
+    times = math.log2(image_size) - 2
+    if times < 1 or times != int(times):
+        raise ConfigError(f"{family} cannot do {image_size} px: it does powers of two from 8 (8, 16, 32, 64, 128, ...)")
+    return int(times)
 
 
 def weight_gradient(large: Tensor, small: Tensor) -> Tensor:

@@ -1,10 +1,12 @@
 """Losses as pure functions of logits and distributions' parameters; each names its source."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def widened(values: Tensor) -> Tensor:
@@ -58,3 +60,16 @@ def discretised_logistic_nll(images: Tensor, mean: Tensor, log_scale: Tensor) ->
 def bits_per_dim(nats: Tensor, dimensions: int) -> Tensor:
     """Nats of a whole image -> bits per colour value."""
     return nats / (dimensions * math.log(2))
+
+
+@contextlib.contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """What is worked out here can pass gradients through `network`, but brings none to its weights."""
+    free = [value for value in network.parameters() if value.requires_grad]
+    for value in free:
+        value.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for value in free:
+            value.requires_grad_(True)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from genmodel.models.base import Noise
+from genmodel.models.contract import Noise
 
 
 def translate(images: Tensor, reach: int, noise: Noise) -> Tensor:

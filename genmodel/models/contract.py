@@ -1,0 +1,183 @@
+"""What a family is: networks, players with their optimisers, updates with their losses, and how images are sampled.
+
+The engine asks nothing else of it, and knows no family. What a family may be able to do beyond this stands in
+abilities.py. docs/families.md builds one.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from genmodel.noise import Space
+from genmodel.schedule import Scheduled
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What images a model is made for: their side in pixels, and how many classes the block has."""
+
+    size: int
+    classes: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images float [N, 3, S, S] in [-1, 1]; labels int64 [N], -1 where they are withheld from training."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The random numbers of a step: drawn for the whole batch by every process, which takes the rows of its share, so
+    that an image meets the same ones whatever the number of processes."""
+
+    rng: torch.Generator
+    rank: int = 0
+    world_size: int = 1
+
+    def rows(self, count: int, draw: Callable[[int, torch.Generator], Tensor]) -> Tensor:
+        """`count` rows for this process's images, of draw(rows, rng) -> [rows, ...]."""
+        return draw(count * self.world_size, self.rng)[self.rank * count : (self.rank + 1) * count]
+
+    def of(self, space: Space, count: int) -> Tensor:
+        """Sampling noise for this process's images, float32 [count, space.width]."""
+        return self.rows(count, lambda n, rng: torch.cat([_drawn(part, n, rng) for part in space.parts], dim=1))
+
+
+def _drawn(part: Any, n: int, rng: torch.Generator) -> Tensor:
+    options: dict[str, Any] = {"generator": rng, "device": rng.device}
+    if part.kind == "uniform":
+        return torch.rand(n, part.width, **options).mul_(2).sub_(1)
+    if part.kind == "categorical":
+        return torch.randint(part.classes, (n, part.width), **options).float()
+    return torch.randn(n, part.width, **options)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a loss is given: everything that it may depend on besides the networks."""
+
+    batch: Batch  # this process's share
+    noise: Noise
+    knobs: Mapping[str, Tensor] = field(default_factory=dict)  # Family.knobs at this moment, scalars on the device
+    # What an earlier update of this step made of the same images (fakes); empty where it did not, or is not kept.
+    shared: MutableMapping[str, Any] = field(default_factory=dict)
+    gather: Callable[[Tensor], Tensor] = lambda values: values  # rows of all processes, [world_size * N, ...], in order
+
+
+Loss = Callable[[Step], tuple[Tensor, dict[str, Tensor]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Kingma & Ba 2015."""
+
+    lr: Scheduled
+    betas: tuple[Scheduled, Scheduled] = (0.9, 0.999)
+    eps: float = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adamax:
+    """Kingma & Ba 2015, section 7.1."""
+
+    lr: Scheduled
+    betas: tuple[Scheduled, Scheduled] = (0.9, 0.999)
+    eps: float = 1e-8
+
+
+@dataclass(frozen=True)
+class Player:
+    """Networks that one optimiser moves."""
+
+    name: str  # generator, discriminator, vae
+    parts: Sequence[nn.Module]
+    optimizer: Adam | Adamax
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Those that are trained, each once."""
+        found = {id(value): value for part in self.parts for value in part.parameters() if value.requires_grad}
+        return list(found.values())
+
+
+@dataclass(frozen=True)
+class Update:
+    """One move of a player within a training step.
+
+    `loss` returns the loss, a mean over the images of its step, and detached scalars to record, means as well, named
+    `loss/...`, `score/...`; they may stay on the device. Gradients reach the player's parameters alone.
+    `new_batch`: whether it sees real images of its own, or those of the update before it.
+    """
+
+    player: str
+    loss: Loss
+    new_batch: bool = True
+
+
+class Family(nn.Module, ABC):
+    """A model that turns noise into images."""
+
+    Config: ClassVar[type]  # the family's frozen dataclass of settings
+    clock: ClassVar[Literal["linear", "log"]]  # in which time its training is shown (OpenAI's post of 2016)
+
+    space: Space  # of the noise that `sample` takes
+    classes: int = 0  # that it can be asked for; 0: it is not conditional
+    first_images: int = 0  # how many images `begin` wants; 0: it is not called
+
+    def __init__(self, config: Any, spec: ImageSpec) -> None:
+        super().__init__()
+        self.config = config
+        self.spec = spec
+        self.image_size = spec.size
+
+    @abstractmethod
+    def initialise(self, rng: torch.Generator) -> None:
+        """Draw all weights from `rng` (a CPU generator), so that they are the same on every device."""
+
+    def begin(self, batch: Batch) -> None:
+        """See the first `first_images` images of the training, before its first step, the same ones in every process.
+
+        For initialisation by data and for reference batches; what is kept belongs in buffers or parameters.
+        """
+
+    @abstractmethod
+    def players(self) -> Sequence[Player]:
+        """Who is moved, by what."""
+
+    @abstractmethod
+    def updates(self) -> Sequence[Update]:
+        """The moves of one training step, in order; the first sees a new batch."""
+
+    def knobs(self) -> Mapping[str, Scheduled]:
+        """Numbers that losses read as `step.knobs`, and that may follow schedules."""
+        return {}
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The part whose weights are averaged over training (EMA); samples and figures are of the averages."""
+        return self
+
+    @abstractmethod
+    def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images float [N, 3, S, S] in [-1, 1] of noise, float32 [N, space.width]; called in eval mode.
+
+        Image i depends on noise[i] and labels[i] alone. `labels`, int64 [N], only where `classes` is above 0.
+        """
+
+    @property
+    def batches_per_step(self) -> int:
+        """Batches of real images that a step takes."""
+        return sum(update.new_batch for update in self.updates())
+
+
+def build_model(config: Any, classes: int) -> Family:
+    """The model of a RunConfig for a block of `classes`, with weights drawn from its training seed."""
+    model: Family = config.model(config.network, ImageSpec(config.image_size, classes))
+    model.initialise(torch.Generator().manual_seed(config.training.seed))
+    return model

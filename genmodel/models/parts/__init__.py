@@ -1,0 +1,1 @@
+"""What families share: layers, losses as pure functions, augmentation."""
