@@ -1,5 +1,6 @@
 """What many tests need: a small block of bright and dark squares in two classes."""
 
+import importlib
 import io
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ from PIL import Image
 from genmodel.cli import main
 from genmodel.data.block import Block
 from genmodel.data.prepare import prepare
+from genmodel.models.families import FAMILIES
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 
@@ -51,6 +53,14 @@ def block(tmp_path_factory: pytest.TempPathFactory) -> Block:
     """60 images at 8 px in two classes."""
     folder = tmp_path_factory.mktemp("block")
     return prepare(str(draw_images(folder / "raw")), folder / "data", [8], workers=1)
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The families of tests/toys, as if each had its line in FAMILIES."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    for name, place in importlib.import_module("toys").TOYS.items():
+        monkeypatch.setitem(FAMILIES, name, place)
 
 
 @pytest.fixture

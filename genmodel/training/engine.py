@@ -90,11 +90,11 @@ class Engine:
         metrics: dict[str, Tensor] = {}
         sound = torch.ones((), dtype=torch.bool, device=self.device)
         batches = zip(images.chunk(self.model.batches_per_step), labels.chunk(self.model.batches_per_step), strict=True)
-        shared: dict[str, object] = {}
+        kept: dict[str, object] = {}
         for update, loss in zip(self.updates, self.losses, strict=True):
             if update.new_batch:
-                batch, shared = next(batches), {}
-            measured = self._run(update, loss, *batch, shared)
+                batch, kept = next(batches), {}
+            measured = self._run(update, loss, *batch, kept)
             sound = sound & torch.stack([value.isfinite() for value in measured.values()]).all()
             metrics |= measured
         self.ema.update(self.model.averaged, self.values[-1])
@@ -107,7 +107,7 @@ class Engine:
                 self.sums[name] = counted
 
     def _run(
-        self, update: Update, loss_of: Loss, images: Tensor, labels: Tensor, shared: dict[str, object]
+        self, update: Update, loss_of: Loss, images: Tensor, labels: Tensor, kept: dict[str, object]
     ) -> dict[str, Tensor]:
         """One player's update; its metrics, means over the parts of the batch, and the length of its gradient."""
         optimizer = self.optimizers[update.player]
@@ -115,7 +115,7 @@ class Engine:
             weight.grad = None
         totals: dict[str, Tensor] = {}
         for part, share, last in self._parts(images, labels):
-            step = Step(part, self.noise, self.knobs, shared if last else {}, self.world.gather)
+            step = Step(part, self.noise, self.knobs, kept if last else {}, self.world.gather)
             with gathering(loss_of, more=not last):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
                     loss, metrics = loss_of(step)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from genmodel.models.base import Noise
 
 from genmodel import durable, tensors
 from genmodel.data.block import Block
 from genmodel.errors import CheckpointError
-from genmodel.models.base import Noise
 from genmodel.models.vae import VAE
 from genmodel.showing import display
 from genmodel.showing.display import Display, train

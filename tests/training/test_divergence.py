@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from genmodel.models.base import Noise
 from torch import Tensor
 
 from genmodel.data.block import Block
 from genmodel.errors import TrainingDivergedError
-from genmodel.models.base import Noise
 from genmodel.models.dcgan import DCGAN
 from genmodel.showing import display
 from genmodel.showing.display import Display, train

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from genmodel.models.base import GenerativeModel, Noise, build_model
 from torch import Tensor, nn
 
 from genmodel import pixels
 from genmodel.config import run_config
 from genmodel.models import convolution
-from genmodel.models.base import GenerativeModel, Noise, build_model
 from genmodel.models.families import FAMILIES
 from genmodel.settings import RunConfig, TrainingConfig
 from genmodel.training.engine import Engine, rate_share

@@ -2,11 +2,11 @@
 
 import numpy as np
 import torch
+from genmodel.models.base import build_model
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from genmodel.config import run_config
-from genmodel.models.base import build_model
 from genmodel.training.engine import Engine
 from genmodel.training.streams import _PLACES, _STREAM, begin_stream
 

@@ -1,5 +1,4 @@
 import torch
-
 from genmodel.models.augment import translate
 from genmodel.models.base import Noise
 
