@@ -43,8 +43,7 @@ class Toy(ToyFamily):
 
     def _critic(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         images = step.batch.images.requires_grad_()
-        fakes = self.generator(step.noise.of(self.space, len(images))).detach()
-        real = self.discriminator(images)
+        fakes, real = self.generator(step.noise.of(self.space, len(images))).detach(), self.discriminator(images)
         penalty = r1_penalty(real, images)
         loss = discriminator_loss(real, self.discriminator(fakes)) + 0.5 * step.knobs["gamma"] * penalty
         return loss, {"loss/discriminator": loss.detach(), "score/gamma": step.knobs["gamma"].clone()}

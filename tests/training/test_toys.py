@@ -1,4 +1,4 @@
-"""The contract carries what is coming: each toy is trained, killed, resumed to the same bytes, and does what it is for."""
+"""The contract carries what is coming: each toy is trained, killed, resumed, and does what it is for."""
 
 import json
 import os
