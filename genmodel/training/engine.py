@@ -52,7 +52,10 @@ class Engine:
         self.sums: dict[str, Tensor] = {}  # of metrics since the last row, on the device
         self.summed = 0
         self.bad_steps = torch.zeros((), dtype=torch.int64, device=self.device)
-        self._captured = CapturedStep(self) if self.device.type == "cuda" and self.world.size == 1 else None
+        self._captured = self._capture() if self.device.type == "cuda" and self.world.size == 1 else None
+
+    def _capture(self) -> CapturedStep:
+        return CapturedStep(self.update, self.rng)
 
     @property
     def images_per_step(self) -> int:
@@ -171,7 +174,7 @@ class Engine:
     def load(self, held: dict[str, Tensor]) -> None:
         """Go back to a `state`."""
         if self._captured is not None:
-            self._captured = CapturedStep(self)  # the old one works on the old optimisers' state
+            self._captured = self._capture()  # the old one works on the old optimisers' state
         self.model.load_state_dict(_under("model.", held))
         for name, value in _under("ema.", held).items():
             self.ema.shadow[name].copy_(value)
