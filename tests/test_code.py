@@ -272,7 +272,7 @@ def test_what_is_done_with_a_family_knows_no_other_nor_what_shows(family: str, r
 
 def test_a_family_brings_the_parts_that_it_uses() -> None:
     vae = set(code.digests(LOOP, "genmodel.models.vae"))
-    assert "genmodel.models.augment" not in vae and "genmodel.models.convolution" in vae
+    assert "genmodel.models.parts.augment" not in vae and "genmodel.models.parts.convolution" in vae
     assert "genmodel.data.parquet" in vae, "it gives the labels and the order"
 
 
