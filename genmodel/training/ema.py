@@ -6,11 +6,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from genmodel.schedule import Scheduled, value_at
+
 
 class EMA:
     """Averages every floating-point tensor of a module (parameters and running statistics) over images seen."""
 
-    def __init__(self, module: nn.Module, half_life: float) -> None:
+    def __init__(self, module: nn.Module, half_life: Scheduled) -> None:
         """`half_life` in images: what a weight of that long ago still counts, halved; 0 follows the module."""
         self.half_life = half_life
         self.shadow = {name: value.detach().clone() for name, value in module.state_dict().items()}
@@ -18,7 +20,7 @@ class EMA:
     def decay(self, images_seen: int, batch_size: int) -> float:
         """The share of the old average kept at a step; early on the half-life is a twentieth of images_seen, so
         that the first weights are soon forgotten (Karras et al. 2020, ramp-up of the ADA code)."""
-        half_life = min(self.half_life, images_seen / 20)
+        half_life = min(value_at(self.half_life, images_seen), images_seen / 20)
         return 0.5 ** (batch_size / half_life) if half_life > 0 else 0.0
 
     @torch.no_grad()
