@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from genmodel.schedule import Schedule
 from genmodel.training.ema import EMA
 
 
@@ -52,3 +53,9 @@ def test_weights_are_lent_and_given_back() -> None:
         assert not module.training
     assert torch.equal(module.weight, own)
     assert module.training
+
+
+def test_a_half_life_may_follow_a_schedule() -> None:
+    average = EMA(nn.Linear(1, 1), half_life=Schedule(100.0, 1000.0, 1_000_000, "linear"))
+    assert average.decay(images_seen=500_000, batch_size=64) == pytest.approx(0.5 ** (64 / 550))
+    assert average.decay(images_seen=2_000_000, batch_size=64) == pytest.approx(0.5 ** (64 / 1000))
