@@ -14,8 +14,8 @@ _EAGER = 3  # steps before the capture: kernels are chosen and the optimisers' s
 class CapturedStep:
     """Engine.update, captured at the fourth step and replayed from then on; the first three are real steps, too.
 
-    All that a step reads lies at fixed places: images and labels are copied there, the engine's values and sums are there, and
-    the noise's generator is registered with the graph, so that a new seed is seen by the next replay.
+    All that a step reads lies at fixed places: images and labels are copied there, the engine's values and sums are
+    there, and the noise's generator is registered with the graph, so that a new seed is seen by the next replay.
 
     For one process alone. Several take the eager step: DistributedDataParallel wants eleven of them before a capture,
     and that the captured one would be the same has not been tried.
