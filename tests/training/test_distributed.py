@@ -194,7 +194,7 @@ with joined("cpu") as (world, device):
     everything.requires_grad_()
     (slope,) = torch.autograd.grad(coupled(gathered), mine, create_graph=True)
     (expected,) = torch.autograd.grad(coupled(everything), everything, create_graph=True)
-    torch.testing.assert_close(slope, 2 * expected[rows])  # each process has the whole loss; means are taken of gradients
+    torch.testing.assert_close(slope, 2 * expected[rows])  # of the losses of both
     (again,) = torch.autograd.grad(slope.square().sum() / 4, mine)
     (expected_again,) = torch.autograd.grad(expected.square().sum(), everything)
     torch.testing.assert_close(again, expected_again[rows])
@@ -206,7 +206,7 @@ with joined("cpu") as (world, device):
         real = model._loss
         def poisoned(step):
             loss, metrics = real(step)
-            return loss, metrics | {"loss/rate": metrics["loss/rate"] / (1 - world.rank)}  # infinite in the second alone
+            return loss, metrics | {"loss/rate": metrics["loss/rate"] / (1 - world.rank)}  # inf in the second
         model.updates = lambda: [Update("vae", poisoned)]
         if optimizer:
             model.players = lambda: [Player("vae", [model], optimizer)]
