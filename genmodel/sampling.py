@@ -1,8 +1,8 @@
 """Samples of a model that is loaded: its networks here, or its exported graph, which needs no code of its family.
 
-What is sampled from are codes, float32 [N, width]: a row of noise an image (Space), and for a model of classes its class
-as a last number. Images are made BATCH at a time, and a smaller number is filled up to that: so image i of a request is
-the same, bit by bit, whatever is asked for beside it.
+What is sampled from are codes, float32 [N, width]: a row of noise an image (Space), and for a model of classes its
+class as a last number. Images are made BATCH at a time, and a smaller number is filled up to that: so image i of a
+request is the same, bit by bit, whatever is asked for beside it.
 """
 
 from abc import ABC, abstractmethod
