@@ -26,6 +26,12 @@ def test_early_on_the_first_weights_are_soon_forgotten() -> None:
     assert average.decay(images_seen=10_000_000, batch_size=64) == pytest.approx(0.5 ** (64 / 10_000))
 
 
+def test_the_half_life_may_follow_a_schedule() -> None:
+    average = EMA(nn.Linear(1, 1), half_life=Schedule(0, 10_000, over=2_000_000, shape="linear"))
+    assert average.decay(images_seen=1_000_000, batch_size=64) == pytest.approx(0.5 ** (64 / 5_000))
+    assert average.decay(images_seen=9_000_000, batch_size=64) == pytest.approx(0.5 ** (64 / 10_000))
+
+
 def test_no_half_life_follows_the_module() -> None:
     module = nn.Linear(2, 2)
     average = EMA(module, half_life=0)
