@@ -1,8 +1,9 @@
 """BOX and BICUBIC of RGB images as Pillow computes them, bit for bit, in a fifth of its time where numba is installed.
 
-Columns first, each of the two rounded to 8 bits. Pillow's weights are fixed-point numbers of 22 bits, so its sums are
-whole numbers that may be added in any order: here by compiled loops, on Pillow's own memory as its Arrow interface
-shows it, and only for the pixels that are kept. Without numba, or for an image that Pillow cannot show, it is Pillow.
+A horizontal pass, then a vertical one, each rounded to 8 bits. Pillow's weights are fixed-point numbers of 22 bits, so
+its sums are whole numbers that may be added in any order: here by compiled loops, on Pillow's own memory as its Arrow
+interface shows it, and only for the pixels that are kept. Without numba, or for an image that Pillow cannot show, it is
+Pillow.
 """
 
 import ctypes
@@ -17,26 +18,26 @@ _BOX, _BICUBIC = Image.Resampling.BOX, Image.Resampling.BICUBIC
 
 
 def halve(image: Image.Image) -> Image.Image:
-    """The same as image.resize((width // 2, height // 2), BOX), columns before rows, of an RGB image."""
+    """The same as image.resize((width // 2, height // 2), BOX), horizontally first, of an RGB image."""
     width, height = image.width // 2, image.height // 2
     kernels, pixels = compiled(), _pixels(image)
     if kernels is None or pixels is None:
         return image.resize((width, image.height), _BOX).resize((width, height), _BOX)
     band = kernels.pairs(pixels, *kernels.taps(image.width, width, 0, width, False))
-    levels = kernels.rows(band, *kernels.taps(image.height, height, 0, height, False))
+    levels = kernels.vertical(band, *kernels.taps(image.height, height, 0, height, False))
     return Image.frombytes("RGB", (width, height), levels)
 
 
 def bicubic(image: Image.Image, size: tuple[int, int], side: int) -> NDArray[np.uint8]:
-    """The middle [side, side, 3] of image.resize(size, BICUBIC), columns before rows, of an RGB image."""
+    """The middle [side, side, 3] of image.resize(size, BICUBIC), horizontally first, of an RGB image."""
     (width, height), (left, top) = size, ((length - side) // 2 for length in size)
     kernels, pixels = compiled(), _pixels(image)
     if kernels is None or pixels is None:
         band = image.resize((width, image.height), _BICUBIC)
-        band = band.crop((left, 0, left + side, image.height))  # now, not at the end: columns do not mix any more
+        band = band.crop((left, 0, left + side, image.height))  # now: the vertical pass mixes no columns
         return np.asarray(band.resize((side, height), _BICUBIC).crop((0, top, side, top + side)))
-    columns = kernels.columns(pixels, *kernels.taps(image.width, width, left, side, True))
-    return kernels.rows(columns, *kernels.taps(image.height, height, top, side, True))
+    band = kernels.horizontal(pixels, *kernels.taps(image.width, width, left, side, True))
+    return kernels.vertical(band, *kernels.taps(image.height, height, top, side, True))
 
 
 class _ArrowArray(ctypes.Structure):

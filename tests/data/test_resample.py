@@ -73,7 +73,7 @@ def test_bicubic_of_every_short_side(target: int) -> None:
     for short in range(target - 9, 2 * target):
         long = short * 4 // 3
         scale = target / short
-        band = noise(long, 3)  # the columns alone, and the rows alone
+        band = noise(long, 3)  # the horizontal pass alone, and the vertical one alone
         assert_bicubic_is_pillows(band, (round(long * scale), 3), 3)
         assert_bicubic_is_pillows(band.transpose(Image.Transpose.TRANSPOSE), (3, round(long * scale)), 3)
         assert_bicubic_is_pillows(noise(short, 2), (target, 2), 2)
