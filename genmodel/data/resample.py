@@ -36,8 +36,8 @@ def bicubic(image: Image.Image, size: tuple[int, int], side: int) -> NDArray[np.
         band = image.resize((width, image.height), _BICUBIC)
         band = band.crop((left, 0, left + side, image.height))  # now: the vertical pass mixes no columns
         return np.asarray(band.resize((side, height), _BICUBIC).crop((0, top, side, top + side)))
-    band = kernels.horizontal(pixels, *kernels.taps(image.width, width, left, side, True))
-    return kernels.vertical(band, *kernels.taps(image.height, height, top, side, True))
+    levels = kernels.horizontal(pixels, *kernels.taps(image.width, width, left, side, True))
+    return kernels.vertical(levels, *kernels.taps(image.height, height, top, side, True))
 
 
 class _ArrowArray(ctypes.Structure):
