@@ -31,16 +31,22 @@ class Kernels(NamedTuple):
 
 @cache
 def compiled() -> Kernels | None:
-    """None where numba is missing, or has no folder to keep what it compiles in (NUMBA_CACHE_DIR names one)."""
-    taps = "int32[::1], int32[::1], int32[:, ::1]"
-    try:
-        from numba import njit
+    """None where numba is missing, or has no folder to keep what it compiles in (NUMBA_CACHE_DIR names one).
 
+    Nor without pyarrow, which shows Pillow's memory (resample.py); it is imported here, before workers are forked.
+    """
+    try:
+        import pyarrow  # noqa: F401
+        from numba import njit, types
+
+        taps = types.int32[::1], types.int32[::1], types.int32[:, ::1]
+        shown = types.Array(types.uint32, 2, "C", readonly=True)
+        band, levels, whole = types.uint32[:, ::1], types.uint8[:, :, ::1], types.int64
         return Kernels(
-            njit(f"Tuple(({taps}))(int64, int64, int64, int64, boolean)", nogil=True, cache=True)(_taps),
-            njit(f"uint32[:, ::1](uint32[:, ::1], {taps})", nogil=True, cache=True)(_horizontal),
-            njit(f"uint8[:, :, ::1](uint32[:, ::1], {taps})", nogil=True, cache=True)(_vertical),
-            njit(f"uint32[:, ::1](uint32[:, ::1], {taps})", nogil=True, cache=True)(_pairs),
+            njit(types.Tuple(taps)(*[whole] * 4, types.boolean), nogil=True, cache=True)(_taps),
+            njit(band(shown, *taps), nogil=True, cache=True)(_horizontal),
+            njit(levels(band, *taps), nogil=True, cache=True)(_vertical),
+            njit(band(shown, *taps), nogil=True, cache=True)(_pairs),
         )
     except (ImportError, RuntimeError, OSError, EOFError):
         return None

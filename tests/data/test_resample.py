@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from genmodel.data import resample
+from genmodel.data import kernels, resample
 from genmodel.data.resample import bicubic, halve
 
 BOX, BICUBIC = Image.Resampling.BOX, Image.Resampling.BICUBIC
@@ -100,10 +100,15 @@ def test_without_numba_it_is_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_bicubic_is_pillows(noise(51, 37), (44, 32), 32)
 
 
+def test_without_pyarrow_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert kernels.compiled.__wrapped__() is None
+
+
 PRINT_HALF = """
 import numpy as np
 from PIL import Image
-from genmodel.data import resample
+from genmodel.data import kernels, resample
 pixels = np.arange(90, dtype=np.uint8).reshape(5, 6, 3)
 print(resample.compiled(), np.asarray(resample.halve(Image.fromarray(pixels))).sum())
 from numba import njit
