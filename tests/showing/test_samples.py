@@ -8,7 +8,7 @@ from hypothesis import given
 from genmodel.models.contract import build_model
 from genmodel.sampling import sample_classes
 from genmodel.showing.samples import SampleGrids, grid_of, log_spaced, sample_moments
-from tests.training.toys import config
+from tests.training.telling import config
 
 
 def test_the_timeline_has_a_row_for_each_log_spaced_grid(tmp_path: Path) -> None:

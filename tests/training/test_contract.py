@@ -17,7 +17,7 @@ from genmodel.showing.display import Display, train
 from genmodel.training.engine import Engine
 from genmodel.training.trainer import Training, run_folder
 from tests.training.test_distributed import assert_alike, processes, rows
-from tests.training.toys import SETTINGS, Toy, config, identity
+from tests.training.telling import SETTINGS, Toy, config, identity
 
 Remains = Callable[[Path, Path], dict[str, object]]
 
@@ -46,13 +46,13 @@ def test_every_loss_is_given_the_labels_of_its_images() -> None:
 
 def test_what_an_update_leaves_is_there_for_the_next_and_gone_with_a_new_batch() -> None:
     model, _ = stepped(2)
-    assert [told["shared"] for told in model.seen] == [set(), {"made"}, {"made"}, set()] * 2
+    assert [told["kept"] for told in model.seen] == [set(), {"made"}, {"made"}, set()] * 2
 
 
 def test_of_a_batch_in_parts_only_what_the_last_one_left_is_kept() -> None:
     model, _ = stepped(1, accumulate=4)
     parts = [set(), set(), set(), {"made"}]
-    assert [told["shared"] for told in model.seen] == [*[set()] * 4, *parts, *parts, *[set()] * 4]
+    assert [told["kept"] for told in model.seen] == [*[set()] * 4, *parts, *parts, *[set()] * 4]
 
 
 def test_knobs_follow_their_schedules() -> None:

@@ -60,7 +60,7 @@ class Toy(Family):
     def _loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         self._tell(step)
         made = self._made(step)
-        step.shared["made"] = made.detach()
+        step.keep("made", made.detach())
         every = step.gather(step.batch.images.mean((2, 3)))
         loss = step.knobs["weight"] * (made - every.mean(0)).square().mean()
         loss = loss + (made - step.batch.images.mean((2, 3))).square().mean()
@@ -69,7 +69,7 @@ class Toy(Family):
 
     def _again(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         self._tell(step)
-        made = step.shared.get("made")
+        made = step.kept.get("made")
         loss = (self.scale(self._made(step).detach() if made is None else made) - self.first[0]).square().mean()
         return loss, {"loss/scale": loss.detach()}
 
@@ -78,7 +78,7 @@ class Toy(Family):
         return made + 0.1 * step.noise.of(self.space, len(made))
 
     def _tell(self, step: Step) -> None:
-        self.seen.append({"labels": step.batch.labels.tolist(), "shared": set(step.shared), "noise": step.noise})
+        self.seen.append({"labels": step.batch.labels.tolist(), "kept": set(step.kept), "noise": step.noise})
 
     def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         assert labels is not None and not self.training
