@@ -108,7 +108,7 @@ from pathlib import Path
 from genmodel.data.block import Block
 from genmodel.showing.display import Display, train
 sys.path.insert(0, sys.argv[3])
-from toys import SETTINGS, identity
+from telling import SETTINGS, identity
 data, folder = Path(sys.argv[1]), Path(sys.argv[2])
 block = Block.open(data)
 train(identity(block, accumulate=2, **SETTINGS), block, folder / "model", folder / "runs")
