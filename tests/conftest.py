@@ -20,6 +20,7 @@ from PIL import Image
 from genmodel.cli import main
 from genmodel.data.block import Block
 from genmodel.data.prepare import prepare
+from genmodel.models.families import FAMILIES
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 
@@ -63,6 +64,14 @@ def shared_data() -> Callable[[str], Path]:
         return SHARED / name
 
     return find
+
+
+@pytest.fixture
+def conditional(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a conditional family that tests alone have (toys/conditional.py)."""
+    monkeypatch.syspath_prepend(Path(__file__).parent / "toys")
+    monkeypatch.setitem(FAMILIES, "toy", "conditional:Conditional")
+    return "toy"
 
 
 @pytest.fixture
