@@ -25,7 +25,8 @@ from genmodel.data.block import Block
 from genmodel.data.loader import Loader
 from genmodel.data.prepare import prepare
 from genmodel.errors import ConfigError
-from genmodel.models.base import build_model
+from genmodel.models.contract import build_model
+from genmodel.sampling import sample
 from genmodel.showing.grids import save_grid
 from genmodel.training.engine import Engine, set_precision
 
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def checks(block: Block) -> list[str]:
     """The three places of a loader give equal batches; a captured step the bytes of an eager one."""
-    host = Loader(block, SIZE, "train", 1, flip=True).batch(5, 64)[0]
+    host, labels = Loader(block, SIZE, "train", 1, flip=True).batch(5, 64)
     for place in ("device", "host", "map"):
         batch = Loader(block, SIZE, "train", 1, "cuda", flip=True, place=place).batch(5, 64)[0]
         assert torch.equal(batch.cpu(), host), place
@@ -68,7 +69,7 @@ def checks(block: Block) -> list[str]:
         if not captured:
             engine._captured = None
         for number in range(10):
-            engine.step(host.cuda(), number * 64)
+            engine.step(host.cuda(), labels.cuda(), number * 64)
         ends.append(torch.cat([value.detach().flatten() for value in engine.model.parameters()]))
     assert torch.equal(*ends), f"captured and eager weights differ by up to {(ends[0] - ends[1]).abs().max():.1e}"
     return ["checked: three places give equal batches; ten captured steps give the bytes of ten eager ones"]
@@ -78,7 +79,7 @@ def engine_for(family: str, batch_size: int, precision: str, **training: object)
     settings = {"precision": precision, "batch_size": batch_size, **training}
     config = run_config({"family": family, "image_size": SIZE, "training": settings}, "bench")
     set_precision(config.training, torch.device("cuda"))
-    model = build_model(config).to("cuda", memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = build_model(config, 0).to("cuda", memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Engine(model, config.training, budget=1_000_000_000)
 
 
@@ -131,15 +132,13 @@ def training(images: Path, block: Block, out: Path) -> list[str]:
                 if not captured:
                     engine._captured = None
                 loader = Loader(block, SIZE, "all", 0, "cuda", flip=True, place="device")
-                step = lambda n, e=engine, at=loader, b=batch_size: e.step(at.batch(n * b, b)[0], n * b)  # noqa: E731
+                step = lambda n, e=engine, at=loader, b=batch_size: e.step(*at.batch(n * b, b), n * b)  # noqa: E731
                 rate = batch_size / seconds(step, 50)
                 share = f"{rate / slow:.0f}x" if family == "dcgan" else ""
                 how = "captured" if captured else "eager"
                 rows.append(f"| {family}-64, {precision}, {how}, batches of {batch_size} | {rate:,.0f} | {share} |")
     out.mkdir(parents=True, exist_ok=True)
-    with torch.no_grad():
-        codes = engine.model.draw_codes(64, torch.Generator().manual_seed(0)).cuda()
-        save_grid(out / "samples.png", pixels.to_uint8(engine.model.eval().generate(codes)))
+    save_grid(out / "samples.png", sample(engine.model.eval(), 64, seed=0))
     return rows
 
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 
-from genmodel.models.base import Noise
+from genmodel.models.contract import ImageSpec, Noise
 from genmodel.models.vae import VAE
 
 
@@ -142,7 +142,7 @@ class Autoencoder:
     """genmodel's VAE of width 64 trained as tutorials train theirs: its layers and its loss, nothing of its engine."""
 
     def __init__(self, device: str) -> None:
-        self.model = VAE(VAE.Config(), 64)
+        self.model = VAE(VAE.Config(), ImageSpec(64))
         self.model.initialise(torch.Generator().manual_seed(0))
         self.model.to(device)
         self.noise = Noise(torch.Generator(device))

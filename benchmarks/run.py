@@ -28,7 +28,7 @@ from genmodel.cpu import use_cpu
 from genmodel.data.block import Block
 from genmodel.data.loader import Loader
 from genmodel.data.prepare import prepare
-from genmodel.models.base import build_model
+from genmodel.models.contract import build_model
 from genmodel.training.engine import Engine
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -76,13 +76,13 @@ def _beside_plain(
     batch_size, device = 64, choose_device()
     steps = 200 if device == "cuda" else 20  # a DataLoader begins with full queues: four batches that cost it nothing
     config = run_config({"family": family, "image_size": SIZE, "training": {"precision": precision}}, "bench")
-    model = build_model(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = build_model(config, 0).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     loader = Loader(block, SIZE, "train", seed=0, device=device, flip=True)
     engine = Engine(model, config.training, budget=1_000_000)
 
     def ours() -> None:
         for seen in range(0, steps * batch_size, batch_size):
-            engine.step(loader.batch(seen, batch_size)[0], seen)
+            engine.step(*loader.batch(seen, batch_size), seen)
         engine.means()  # waits for the device
 
     def plainly() -> float:

@@ -13,14 +13,14 @@ fields. Left out are positions, doc strings, what is absent or empty, and what f
 of writing (kind).
 
 Settings count by what is read of them: of a dataclass called ...Config the fields that the closure names, and the class
-itself only where a file of the closure names it. So a new setting with a default changes nothing as long as no code
-that is there reads it, and another default of one that is read does.
+itself only where a file of the closure names it, or a setting that is read is of that type. So a new setting with a
+default changes nothing as long as no code that is there reads it, and another default of one that is read does.
 """
 
 import ast
 import importlib.util
 import sys
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def digests(*roots: str) -> dict[str, str]:
     ConfigError for a file that is not Python, or a root that is not there.
     """
     trees = closure(*roots)
-    names = {name for tree in trees.values() for name in _names(tree)}
+    names = _names_read(trees.values())
     return {module: durable.digest_json(_described(trees[module], names)) for module in sorted(trees)}
 
 
@@ -146,8 +146,32 @@ def _parse(path: Path) -> ast.Module:
         raise ConfigError(f"{path} is not valid Python: {' '.join(str(error).split())}") from error
 
 
+def _names_read(trees: Iterable[ast.AST]) -> set[str]:
+    """The names by which files mean classes and settings of each other.
+
+    What a setting's default names, and the ...Config that its type does, counts as soon as the setting is read itself.
+    """
+    names: set[str] = set()
+    settings: list[tuple[str, str, set[str]]] = []  # class, setting, what it names
+    for tree in trees:
+        for holder in ast.walk(tree):
+            if not isinstance(holder, ast.ClassDef) or not _is_settings(holder):
+                continue
+            for field in holder.body:
+                if isinstance(field, ast.AnnAssign):
+                    own = {name for name in _names(ast.Expr(field.annotation)) if name.endswith("Config")}
+                    own.update(_names(ast.Expr(field.value)) if field.value else [])
+                    settings.append((holder.name, ast.unparse(field.target), own))
+        names.update(_names(tree))
+    while True:
+        read = {name for holder, field, own in settings if {holder, field} <= names for name in own}
+        if read <= names:
+            return names
+        names |= read
+
+
 def _names(tree: ast.AST) -> Iterator[str]:
-    """All names by which a file can mean a class or a setting of another: attributes, plain names, texts."""
+    """All attributes, plain names and texts of a file, but those of its settings."""
     for child in ast.iter_child_nodes(tree):
         if isinstance(child, ast.Attribute):
             yield child.attr
@@ -155,7 +179,8 @@ def _names(tree: ast.AST) -> Iterator[str]:
             yield child.id
         elif isinstance(child, ast.Constant) and isinstance(child.value, str):
             yield child.value
-        yield from _names(child.value if _is_field(child, tree) and child.value else child)  # type: ignore[attr-defined]
+        if not _is_field(child, tree):
+            yield from _names(child)
 
 
 def _described(node: Any, names: Set[str] | None) -> Any:

@@ -1,27 +1,21 @@
-"""Settings (genmodel/settings.py), read from params.yaml and --set; a wrong key, type or range names the fix.
-
-Ranges stand in the annotations (`Annotated[int, Range(1)]`), so that a setting is described in one place.
-"""
+"""Settings (genmodel/settings.py), read from params.yaml and --set; a wrong key, type or range names the fix."""
 
 import dataclasses
-import difflib
 import json
 import math
 import re
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any
 
 from genmodel.errors import ConfigError
-from genmodel.settings import EvaluationConfig, GateConfig, ImageSize, Range, RunConfig, TrainingConfig
+from genmodel.reading import build, check_keys, mapping, near, read_value, shown
+from genmodel.settings import EvaluationConfig, GateConfig, ImageSize, RunConfig, TrainingConfig, defaults
 
-T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
 _MAX_NODES = 100_000  # values in a YAML file
+_DEEPEST = 12  # names in the key of --set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,60 +25,6 @@ class Params:
     models: dict[str, RunConfig]
     evaluation: EvaluationConfig
     gate: GateConfig
-
-
-def build(cls: type[T], values: Any, where: str) -> T:
-    """Make the dataclass `cls` of a mapping.
-
-    `where` names the mapping's place ("params.yaml: models.vae.training") in the ConfigError that an unknown key,
-    a wrong type or a value out of range raises.
-    """
-    values = _mapping(values, where)
-    hints = typing.get_type_hints(cls, include_extras=True)
-    check_keys(values, hints, where)
-    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-    # defaults pass through the same checks: 10_000 and 10_000.0 must not give two fingerprints
-    whole = {field.name: values.get(field.name, field.default) for field in fields}
-    return cls(**{key: _value(hints[key], value, f"{where}.{key}") for key, value in whole.items()})
-
-
-def _mapping(values: Any, where: str) -> dict[str, Any]:
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{where} must hold keys and values, not {values!r}")
-    return dict(values)
-
-
-def check_keys(values: Mapping[str, Any], known: Mapping[str, Any] | Sequence[str], where: str) -> None:
-    """ConfigError for a key that is not known, with the nearest known one."""
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), list(known), n=1, cutoff=0)
-            raise ConfigError(f"{where}: unknown key {key!r}; did you mean {near[0] if near else 'nothing'!r}?")
-
-
-def _value(kind: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        return build(kind, value, where)  # type: ignore[arg-type]
-    bounds: Range | None = None
-    if typing.get_origin(kind) is Annotated:
-        kind, bounds = typing.get_args(kind)[:2]
-    if typing.get_origin(kind) is Literal:
-        choices = typing.get_args(kind)
-        if value not in choices:
-            near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0)
-            raise ConfigError(f"{where}: {value!r} is none of {', '.join(choices)}; did you mean {near[0]!r}?")
-        return value
-    if kind is float and type(value) is int:
-        value = float(value)
-    if kind is not Any and not isinstance(kind, types.GenericAlias) and type(value) is not kind:
-        hint = " (in YAML a power of ten needs a point and a sign: 2.0e-4)" if kind is float else ""
-        raise ConfigError(f"{where}: must be {_NOUNS[kind]}, not {value!r}{hint}")
-    if bounds is not None and value not in bounds:
-        raise ConfigError(f"{where}: must be {bounds}, not {value!r}")
-    return value
-
-
-_NOUNS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -103,7 +43,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f"{path} is missing") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: no UTF-8, a date that does not exist
-        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold keys and values")
     return content
@@ -177,49 +117,71 @@ def _check_family(family: Any, where: str) -> None:
     from genmodel.models.families import FAMILIES
 
     if not isinstance(family, str) or family not in FAMILIES:
-        near = difflib.get_close_matches(str(family), FAMILIES, n=1, cutoff=0)
-        raise ConfigError(f"{where}: family {family!r} is none of {', '.join(FAMILIES)}; did you mean {near[0]!r}?")
+        listed = ", ".join(FAMILIES)
+        raise ConfigError(f"{where}: family {shown(family)} is none of {listed}{near(family, list(FAMILIES))}")
 
 
 def run_config(values: Any, where: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The RunConfig of a mapping (family, image_size, network, training) and of `key=value` overrides."""
     from genmodel.models.families import load_family
 
-    values = _mapping(values, where)
+    values = mapping(values, where)
     check_keys(values, ["family", "image_size", "network", "training"], where)
     family = values.get("family")
     _check_family(family, where)
     model = load_family(family)
-    parts: dict[str, Any] = {
-        "family": family,
-        "image_size": values.get("image_size", 64),
-        "network": _mapping(values.get("network") or {}, f"{where}.network"),
-        "training": _mapping(values.get("training") or {}, f"{where}.training"),
-    }
+    kinds = {"network": model.Config, "training": TrainingConfig}
     for override in overrides:
-        _override(parts, override, model.Config)
+        values = _overridden(values, override, kinds)
+    network, training = ({} if values.get(part) is None else values[part] for part in kinds)
     return RunConfig(
         family=family,
-        image_size=_value(ImageSize, parts["image_size"], f"{where}.image_size"),
-        network=build(model.Config, parts["network"], f"{where}.network"),
-        training=build(TrainingConfig, parts["training"], f"{where}.training"),
+        image_size=read_value(ImageSize, values.get("image_size", 64), f"{where}.image_size"),
+        network=build(model.Config, network, f"{where}.network"),
+        training=build(TrainingConfig, training, f"{where}.training"),
         model=model,
     )
 
 
-def _override(parts: dict[str, Any], override: str, network: type) -> None:
-    """Apply `batch_size=128` (or `training.batch_size=128`) to the part that has such a key."""
-    key, equals, text = override.partition("=")
+def _overridden(values: Mapping[str, Any], override: str, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """`values` with `batch_size=128`, `training.batch_size=128` or `network.gamma.start=0.05` applied."""
+    name, equals, text = override.partition("=")
     if not equals:
         raise ConfigError(f"--set {override}: write key=value")
-    places = {"image_size": (parts, "image_size")}
-    for part, cls in (("network", network), ("training", TrainingConfig)):
-        for field in dataclasses.fields(cls):
-            places[f"{part}.{field.name}"] = places[field.name] = (parts[part], field.name)
-    check_keys({key: text}, places, "--set")
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # ValueError: no JSON, a number of more than 4,300 digits
         value = text
-    holder, name = places[key]
-    holder[name] = value
+    changed: dict[str, Any] = _with(values, _path(name, kinds), value, {part: defaults(kinds[part]) for part in kinds})
+    return changed
+
+
+def _path(name: str, kinds: Mapping[str, type]) -> list[str]:
+    """Where a setting stands: ["training", "batch_size"] of `training.batch_size`, and of `batch_size` alone."""
+    fields = {part: [field.name for field in dataclasses.fields(kind)] for part, kind in kinds.items()}
+    first, *rest = name.split(".")
+    if len(rest) >= _DEEPEST:
+        raise ConfigError(f"--set {first}...: no setting lies {len(rest)} levels deep")
+    if first in kinds:
+        check_keys(dict.fromkeys(rest[:1]), fields[first], f"--set {first}")
+        return [first, *rest]
+    if first == "image_size":
+        return [first, *rest]
+    parts = [part for part, names in fields.items() if first in names]
+    if len(parts) > 1:
+        raise ConfigError(f"--set {name}: write {' or '.join(f'{part}.{name}' for part in parts)}; there are both")
+    if not parts:
+        check_keys({first: None}, ["image_size", *(each for part in kinds for each in (part, *fields[part]))], "--set")
+    return [*parts, first, *rest]
+
+
+def _with(old: Any, path: Sequence[str], value: Any, usual: Any) -> Any:
+    """A copy of `old` with `value` at a path in it. What is not written there is as in `usual`, the default."""
+    if not path:
+        return value
+    key, *rest = path
+    if isinstance(old, list | tuple) and key.isdecimal() and int(key) < len(old):
+        return [_with(each, rest, value, None) if place == int(key) else each for place, each in enumerate(old)]
+    old = old if isinstance(old, Mapping) else {}
+    usual = usual.get(key) if isinstance(usual, Mapping) else None
+    return {**old, key: _with(old.get(key, usual), rest, value, usual)}

@@ -1,12 +1,15 @@
 """The settings as frozen dataclasses, each with its range and its default. genmodel/config.py reads them.
 
-A setting that is read somewhere is a part of what the code there is known by (genmodel/code.py); nothing else of this
-file is.
+A setting that is read somewhere is a part of what the code there is known by (genmodel/code.py); of the other settings
+nothing is.
 """
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass
 from typing import Annotated, Any, Literal
+
+from genmodel.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Range:
     def __str__(self) -> str:
         if self.high is None:
             return f"at least {self.low:g}"
+        if self.low is None:
+            return f"at most {self.high:g}"
         return f"between {self.low:g} and {self.high:g}"
 
 
@@ -31,9 +36,58 @@ Share = Annotated[float, Range(0, 1)]
 ImageSize = Annotated[int, Range(8, 1024)]  # pixels a side
 
 
+def plain(value: Any) -> Any:
+    """Settings as JSON gives them back: mappings, lists, numbers, texts."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values of JSON are one setting: 1 and 1.0 are, 1 and true are not."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def default(field: "dataclasses.Field[Any]", whole: Any = None) -> Any:
+    """The default of a setting, MISSING without one.
+
+    Of a ...Config inside another one it is what `whole`, the default of that ...Config, has there: who writes a part of
+    it keeps the rest. Any other dataclass, like a Schedule, is one value and stands for itself.
+    """
+    if type(whole).__name__.endswith("Config") and hasattr(whole, field.name):
+        return getattr(whole, field.name)
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
 def defaults(kind: Any) -> dict[str, Any]:
-    """The defaults of a dataclass of settings, or of an instance, by name; without those that have none."""
-    return {each.name: each.default for each in dataclasses.fields(kind) if each.default is not dataclasses.MISSING}
+    """The defaults of a dataclass of settings, or of an instance, by name, as JSON; without those that have none."""
+    found = {field.name: default(field) for field in dataclasses.fields(kind)}
+    return {name: plain(value) for name, value in found.items() if value is not MISSING}
+
+
+def beside_defaults(settings: Any, whole: Any = None) -> Iterator[tuple[str, Any, Any]]:
+    """Name, value and default (see there) of each setting of a dataclass."""
+    for field in dataclasses.fields(settings):
+        yield field.name, getattr(settings, field.name), default(field, whole)
+
+
+def chosen(value: Any, whole: Any = None) -> Any:
+    """`plain`, without what is at its default, at any depth, in the dataclasses of it."""
+    if dataclasses.is_dataclass(value):
+        return {
+            name: chosen(each, usual)
+            for name, each, usual in beside_defaults(value, whole)
+            if usual is MISSING or not same(plain(each), plain(usual))
+        }
+    if isinstance(value, Mapping):
+        return {key: chosen(each) for key, each in value.items()}
+    return [chosen(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +105,8 @@ class TrainingConfig:
     accumulate: Count = 1  # parts that a batch goes through the networks in, for want of memory
     deterministic: bool = False  # equal bytes from run to run on a GPU, too, at some speed; a CPU gives them anyway
     threads: Annotated[int, Range(0)] = 0  # of the CPU; 0 takes all cores. Another number may change the last bits
-    ema_half_life: Annotated[float, Range(0)] = 10_000  # images; 0 switches the average off
+    ema_half_life: Annotated[float | Schedule, Range(0)] = 10_000  # images; 0 switches the average off
+    labelled: Annotated[int, Range(1)] | None = None  # a class, chosen by the seed; the others are withheld; None: all
     log_every: Count = 5_000  # images between two rows of the record
     checkpoint_every: Count = 200_000  # images
 
@@ -93,4 +148,4 @@ class RunConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """The settings alone, for JSON."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "model"}
+        return {name: plain(getattr(self, name)) for name in ("family", "image_size", "network", "training")}

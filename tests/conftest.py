@@ -1,5 +1,6 @@
 """What many tests need: a small block of bright and dark squares in two classes."""
 
+import importlib
 import io
 import multiprocessing
 import os
@@ -55,6 +56,14 @@ def block(tmp_path_factory: pytest.TempPathFactory) -> Block:
 
 
 @pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The families of tests/toys, as if each had its line in FAMILIES."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    for name, place in importlib.import_module("toys").TOYS.items():
+        monkeypatch.setitem(FAMILIES, name, place)
+
+
+@pytest.fixture
 def shared_data() -> Callable[[str], Path]:
     """shared_data(name) -> a file of the real images beside the project; skips the test where they are absent."""
 
@@ -64,14 +73,6 @@ def shared_data() -> Callable[[str], Path]:
         return SHARED / name
 
     return find
-
-
-@pytest.fixture
-def conditional(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a conditional family that tests alone have (toys/conditional.py)."""
-    monkeypatch.syspath_prepend(Path(__file__).parent / "toys")
-    monkeypatch.setitem(FAMILIES, "toy", "conditional:Conditional")
-    return "toy"
 
 
 @pytest.fixture

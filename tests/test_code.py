@@ -121,7 +121,8 @@ def test_when_an_error_is_raised_and_which_counts(old: str, new: str, tmp_path: 
 HOUSE = {
     "__init__": '"""A house."""\n__version__ = "1"\ndef __getattr__(name):\n    from house import attic\n',
     "loop": "from house import tools\nfrom house.rooms.kitchen import cook\nfrom .settings import LoopConfig\n"
-    "def run(config: LoopConfig, show=None):\n    import house.cellar\n    return config.speed * cook(config.heat)\n",
+    "def run(config: LoopConfig, show=None):\n    import house.cellar\n    return config.speed * cook(config.heat)\n"
+    "def more(config): return config.pump.power + config.oven.power + config.ramp\n",
     "tools": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from house import attic\n",
     "rooms/__init__": "import house.heating\nANYTHING = 3\n",
     "rooms/kitchen": "from ..sink import drain\nfrom . import stove\ndef cook(heat): return stove.on(drain(heat))\n",
@@ -140,10 +141,27 @@ Count = Annotated[int, 1]
 class LoopConfig:
     heat: int
     speed: Count = 5
+    pump: PumpConfig | None = None
+    oven: Annotated[OvenConfig, 1] = OvenConfig(power=8)
+    door: DoorConfig = DoorConfig()
+    ramp: float | Ramp = 0.5
     colour: str = "red"
 @dataclass(frozen=True)
 class BathConfig:
     speed: int = 3
+LIMIT = 9
+class Ramp:
+    top: int = 7
+@dataclass(frozen=True)
+class PumpConfig:
+    power: int = 4
+    sound: int = 5
+@dataclass(frozen=True)
+class OvenConfig:
+    power: int = 6
+@dataclass(frozen=True)
+class DoorConfig:
+    power: int = 2
 """,
 }
 
@@ -200,6 +218,11 @@ def test_the_closure_holds_what_is_imported_however_it_is_written(house: House) 
         ("settings", "speed: int = 3", "speed: int = 4"),  # of settings that nothing in the closure names
         ("settings", "[int, 1]", "[int, 2]"),  # a range
         ("settings", "Count = A", "Share = Annotated[float, 0]\nCount = A"),
+        ("settings", "sound: int = 5", "sound: int = 6"),  # deep down, and nothing reads it
+        ("settings", "power: int = 2", "power: int = 3"),  # in settings that nothing reads
+        ("settings", "DoorConfig()", "DoorConfig(power=9)"),
+        ("settings", "    door: DoorConfig", "    gate: DoorConfig = DoorConfig(power=1)\n    door: DoorConfig"),
+        ("settings", "float | Ramp", "float"),  # the type: another default is what counts
     ],
 )
 def test_what_cannot_decide_changes_nothing(file: str, old: str, new: str, house: House) -> None:
@@ -217,6 +240,12 @@ def test_what_cannot_decide_changes_nothing(file: str, old: str, new: str, house
         ("settings", "heat: int", "heat: int = 3", "house.settings"),
         ("loop", "config.speed", "config.speed * len(config.colour)", "house.settings"),  # read from now on
         ("sink", "", "import house.attic\n", "house.roof"),
+        ("settings", "power: int = 4", "power: int = 5", "house.settings"),  # of a type that a setting that is read has
+        ("settings", "power: int = 6", "power: int = 5", "house.settings"),
+        ("settings", "power=8", "power=9", "house.settings"),
+        ("settings", "ramp: float | Ramp = 0.5", "ramp: float | Ramp = Ramp()", "house.settings"),
+        ("settings", "top: int = 7", "top: int = 8", "house.settings"),  # of a class that is no ...Config
+        ("settings", "Ramp = 0.5", "Ramp = LIMIT", "house.settings"),
     ],
 )
 def test_what_can_decide_counts(file: str, old: str, new: str, changed: str, house: House) -> None:
@@ -272,7 +301,7 @@ def test_what_is_done_with_a_family_knows_no_other_nor_what_shows(family: str, r
 
 def test_a_family_brings_the_parts_that_it_uses() -> None:
     vae = set(code.digests(LOOP, "genmodel.models.vae"))
-    assert "genmodel.models.augment" not in vae and "genmodel.models.convolution" in vae
+    assert "genmodel.models.parts.augment" not in vae and "genmodel.models.parts.convolution" in vae
     assert "genmodel.data.parquet" in vae, "it gives the labels and the order"
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from genmodel.models.base import GenerativeModel, build_model
 from torch import Tensor, nn
 
 from genmodel.config import run_config
 from genmodel.errors import ModelError
 from genmodel.export import export_onnx, onnx_program, prior_of
-from genmodel.models.base import GenerativeModel, build_model
 from genmodel.models.families import FAMILIES
 from genmodel.sampling import Sampler
 

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from genmodel.models.base import GenerativeModel, build_model
 
 from genmodel import tensors
 from genmodel.config import run_config
 from genmodel.durable import seal
 from genmodel.errors import ConfigError, ModelError
 from genmodel.folder import write_config
-from genmodel.models.base import GenerativeModel, build_model
 from genmodel.sampling import sample
 from genmodel.saved import load_model
 

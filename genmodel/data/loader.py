@@ -24,9 +24,9 @@ class Loader:
 
     `place` is where the images live: in the memory of `device` where half of what is free there holds them, else in
     the (pinned) memory of the host, else in the memory map. What is not on the device is read ahead by a thread. With
-    `flip`, half of the images are mirrored, anew every epoch. Of each class `labelled` images keep their label, chosen by
-    the seed; the others' is -1. Of `world_size` processes each takes its share of every
-    batch, in the order of their ranks. What is compared with block.json, and when, see `Store`.
+    `flip`, half of the images are mirrored, anew every epoch. Of each class `labelled` images keep their label, chosen
+    by the seed; the others' is -1. Of `world_size` processes each takes its share of every batch, in the order of their
+    ranks. What is compared with block.json, and when, see `Store`.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ from genmodel.evaluation.samples import Pass, Samples, take
 from genmodel.folder import read_file
 from genmodel.models.base import GenerativeModel
 from genmodel.sampling import ImageSource, Networks
-from genmodel.settings import EvaluationConfig, TrainingConfig, defaults
+from genmodel.settings import EvaluationConfig, TrainingConfig, chosen, defaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,12 +165,9 @@ def _conditions(reference: Reference, config: EvaluationConfig) -> dict[str, Any
 
 def _recipe(config: Mapping[str, Any], network: Any) -> str:
     """`network` are the family's settings. What is at its default is left out, so that older models lack nothing."""
-    usual = {"network": defaults(network), "training": {**defaults(TrainingConfig), "seed": config["training"]["seed"]}}
-    chosen = {
-        part: {key: value for key, value in config[part].items() if value != known.get(key)}
-        for part, known in usual.items()
-    }
-    return durable.digest_json({**config, **chosen})
+    usual = {**defaults(TrainingConfig), "seed": config["training"]["seed"]}
+    training = {key: value for key, value in config["training"].items() if value != usual.get(key)}
+    return durable.digest_json({**config, "network": chosen(network), "training": training})
 
 
 def _memorisation(judged: Judged, reference: Reference) -> dict[str, Any] | None:

@@ -64,5 +64,5 @@ class Completes(ABC):
         """
 
 
-class Inverts(ABC):
+class Inverts:
     """`sample` is differentiable in its noise, so that the noise of a given image can be searched for."""

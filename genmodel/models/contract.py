@@ -7,13 +7,15 @@ abilities.py. docs/families.md builds one.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from genmodel.noise import Space
 from genmodel.schedule import Scheduled
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,17 @@ class Step:
     batch: Batch  # this process's share
     noise: Noise
     knobs: Mapping[str, Tensor] = field(default_factory=dict)  # Family.knobs at this moment, scalars on the device
-    # What an earlier update of this step made of the same images (fakes); empty where it did not, or is not kept.
-    shared: MutableMapping[str, Any] = field(default_factory=dict)
+    kept: MutableMapping[str, Any] = field(default_factory=dict)
     gather: Callable[[Tensor], Tensor] = lambda values: values  # rows of all processes, [world_size * N, ...], in order
+
+    def keep(self, name: str, value: T) -> T:
+        """Leave something (fakes) to the next update of this step that sees the same images; returns it."""
+        self.kept[name] = value
+        return value
+
+    def take(self, name: str, make: Callable[[], T]) -> T:
+        """What an earlier update left, once; made now where nothing is left: only the last part of a batch keeps it."""
+        return self.kept.pop(name) if name in self.kept else make()
 
 
 Loss = Callable[[Step], tuple[Tensor, dict[str, Tensor]]]

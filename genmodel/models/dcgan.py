@@ -115,7 +115,7 @@ class DCGAN(Family):
 
     def _discriminator_loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         images = step.batch.images
-        fake_images = step.shared["fake_images"] = self.generator(step.noise.of(self.space, len(images)))
+        fake_images = step.keep("fake_images", self._fakes(step))
         images.requires_grad_(self.config.r1 > 0)
         real_logits = self._judge(images, step.noise)
         fake_logits = self._judge(fake_images.detach(), step.noise)
@@ -136,12 +136,14 @@ class DCGAN(Family):
 
         The discriminator's own gradients would be a third of the backward pass, for nothing.
         """
-        fake_images = step.shared.pop("fake_images", None)
-        if fake_images is None:
-            fake_images = self.generator(step.noise.of(self.space, len(step.batch.images)))
+        fake_images = step.take("fake_images", lambda: self._fakes(step))
         with frozen(self.discriminator):
             loss = non_saturating_loss(self._judge(fake_images, step.noise))
         return loss, {"loss/generator": loss.detach()}
+
+    def _fakes(self, step: Step) -> Tensor:
+        images: Tensor = self.generator(step.noise.of(self.space, len(step.batch.images)))
+        return images
 
     def _judge(self, images: Tensor, noise: Noise) -> Tensor:
         return widened(self.discriminator(translate(images, round(self.config.translate * self.image_size), noise)))

@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from genmodel.models.base import GenerativeModel
+    from genmodel.models.contract import Family
 
 FAMILIES = {
     "dcgan": "genmodel.models.dcgan:DCGAN",
@@ -20,6 +20,6 @@ def module_of(family: str) -> str:
     return FAMILIES[family].partition(":")[0]
 
 
-def load_family(family: str) -> "type[GenerativeModel]":
+def load_family(family: str) -> "type[Family]":
     module, _, name = FAMILIES[family].partition(":")
-    return cast("type[GenerativeModel]", getattr(importlib.import_module(module), name))
+    return cast("type[Family]", getattr(importlib.import_module(module), name))

@@ -1,29 +1,27 @@
 """A whole training step as one CUDA graph: one launch where an eager step makes a thousand."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from genmodel.training.engine import Engine
 
 _EAGER = 3  # steps before the capture: kernels are chosen and the optimisers' state is made in them
 
 
 class CapturedStep:
-    """Engine.update, captured at the fourth step and replayed from then on; the first three are real steps, too.
+    """A step, captured at the fourth call and replayed from then on; the first three are real steps, too.
 
-    All that a step reads lies at fixed places: images and labels are copied there, the engine's values and sums are there, and
-    the noise's generator is registered with the graph, so that a new seed is seen by the next replay.
+    All that a step reads lies at fixed places: images and labels are copied there, the engine's values and sums are
+    there, and the noise's generator is registered with the graph, so that a new seed is seen by the next replay.
 
     For one process alone. Several take the eager step: DistributedDataParallel wants eleven of them before a capture,
     and that the captured one would be the same has not been tried.
     """
 
-    def __init__(self, engine: "Engine") -> None:
-        self.engine = engine
-        self.stream = torch.cuda.Stream(engine.device)  # a capture may not begin on the default stream
+    def __init__(self, update: Callable[[Tensor, Tensor], None], rng: torch.Generator) -> None:
+        """`update` does the work for images and labels; its noise comes from `rng`, on the device."""
+        self.update, self.rng = update, rng
+        self.stream = torch.cuda.Stream(rng.device)  # a capture may not begin on the default stream
         self.eager = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.images = self.labels = torch.empty(0)
@@ -32,7 +30,7 @@ class CapturedStep:
         if self.eager < _EAGER:
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):
-                self.engine.update(images, labels)
+                self.update(images, labels)
             torch.cuda.current_stream().wait_stream(self.stream)
             self.eager += 1
             return
@@ -45,7 +43,7 @@ class CapturedStep:
     def _capture(self, images: Tensor, labels: Tensor) -> torch.cuda.CUDAGraph:
         self.images, self.labels = images.clone(), labels.clone()
         graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self.engine.rng)
+        graph.register_generator_state(self.rng)
         with torch.cuda.graph(graph, stream=self.stream):  # records, and runs nothing
-            self.engine.update(self.images, self.labels)
+            self.update(self.images, self.labels)
         return graph

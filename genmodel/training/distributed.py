@@ -192,9 +192,9 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         variance, mean = torch.var_mean(means, 0, correction=0)
         variance = variance + variances.mean(0)
         self._follow(mean.detach(), variance.detach(), size * input.numel() // input.shape[1])
-        scale = self.weight * (variance + self.eps).rsqrt()
+        scale = (variance + self.eps).rsqrt() * (self.weight if self.affine else 1)
         place = (slice(None), *[None] * (input.ndim - 2))
-        result = (wide - mean[place]) * scale[place] + self.bias[place]
+        result = (wide - mean[place]) * scale[place] + (self.bias[place] if self.affine else 0)
         return result.to(input.dtype)
 
     @torch.no_grad()

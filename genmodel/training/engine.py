@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from genmodel import pixels
-from genmodel.models.contract import Batch, Family, Loss, Noise, Step, Update
+from genmodel.models.contract import Batch, Family, Noise, Step, Update
 from genmodel.schedule import value_at
 from genmodel.settings import TrainingConfig
 from genmodel.training.capture import CapturedStep
@@ -40,7 +40,8 @@ class Engine:
         players = {player.name: player for player in model.players()}
         self.updates = model.updates()
         assert self.updates[0].new_batch, "there is no batch before the first"
-        self.losses = [self.world.wrap(update.loss, players[update.player]) for update in self.updates]
+        # by update: one that comes several times in a step is wrapped once
+        self.losses = {each: self.world.wrap(each.loss, players[each.player]) for each in dict.fromkeys(self.updates)}
         self.optimizers = {name: GuardedOptimizer(player, self.device) for name, player in players.items()}
         self.lowered = 1.0  # what the learning rates are multiplied by after a divergence
         # What changes from step to step lies at fixed places on the device, where a captured step reads it.
@@ -48,11 +49,16 @@ class Engine:
         self.knobs = dict(zip(model.knobs(), self.values[3 * len(players) :], strict=False))
         if self.device.type == "cuda":
             for optimizer, places in zip(self.optimizers.values(), self.values.split(3), strict=False):
-                optimizer.take_from(places)
+                optimizer.take_rate_from(places[0])
         self.sums: dict[str, Tensor] = {}  # of metrics since the last row, on the device
         self.summed = 0
         self.bad_steps = torch.zeros((), dtype=torch.int64, device=self.device)
-        self._captured = CapturedStep(self) if self.device.type == "cuda" and self.world.size == 1 else None
+        can_capture = all(optimizer.can_be_captured for optimizer in self.optimizers.values())
+        alone_on_gpu = self.device.type == "cuda" and self.world.size == 1
+        self._captured = self._capture() if alone_on_gpu and can_capture else None
+
+    def _capture(self) -> CapturedStep:
+        return CapturedStep(self.update, self.rng)
 
     @property
     def images_per_step(self) -> int:
@@ -73,9 +79,8 @@ class Engine:
         begin_stream(self.rng, self.config.seed, images_seen // self.images_per_step)
         values = self._values(images_seen)
         self.values.copy_(torch.tensor(values), non_blocking=True)
-        if self.device.type != "cuda":
-            for place, optimizer in enumerate(self.optimizers.values()):
-                optimizer.take(values[3 * place : 3 * place + 3])
+        for place, optimizer in enumerate(self.optimizers.values()):
+            optimizer.take(values[3 * place : 3 * place + 3])
 
     def _values(self, images_seen: int) -> list[float]:
         """Learning rate and betas of each player, the family's knobs, and EMA's share."""
@@ -90,11 +95,11 @@ class Engine:
         metrics: dict[str, Tensor] = {}
         sound = torch.ones((), dtype=torch.bool, device=self.device)
         batches = zip(images.chunk(self.model.batches_per_step), labels.chunk(self.model.batches_per_step), strict=True)
-        shared: dict[str, object] = {}
-        for update, loss in zip(self.updates, self.losses, strict=True):
+        kept: dict[str, object] = {}
+        for update in self.updates:
             if update.new_batch:
-                batch, shared = next(batches), {}
-            measured = self._run(update, loss, *batch, shared)
+                batch, kept = next(batches), {}
+            measured = self._run(update, *batch, kept)
             sound = sound & torch.stack([value.isfinite() for value in measured.values()]).all()
             metrics |= measured
         self.ema.update(self.model.averaged, self.values[-1])
@@ -106,16 +111,14 @@ class Engine:
             else:
                 self.sums[name] = counted
 
-    def _run(
-        self, update: Update, loss_of: Loss, images: Tensor, labels: Tensor, shared: dict[str, object]
-    ) -> dict[str, Tensor]:
+    def _run(self, update: Update, images: Tensor, labels: Tensor, kept: dict[str, object]) -> dict[str, Tensor]:
         """One player's update; its metrics, means over the parts of the batch, and the length of its gradient."""
-        optimizer = self.optimizers[update.player]
+        optimizer, loss_of = self.optimizers[update.player], self.losses[update]
         for weight in optimizer.parameters:
             weight.grad = None
         totals: dict[str, Tensor] = {}
         for part, share, last in self._parts(images, labels):
-            step = Step(part, self.noise, self.knobs, shared if last else {}, self.world.gather)
+            step = Step(part, self.noise, self.knobs, kept if last else {}, self.world.gather)
             with gathering(loss_of, more=not last):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
                     loss, metrics = loss_of(step)
@@ -171,7 +174,7 @@ class Engine:
     def load(self, held: dict[str, Tensor]) -> None:
         """Go back to a `state`."""
         if self._captured is not None:
-            self._captured = CapturedStep(self)  # the old one works on the old optimisers' state
+            self._captured = self._capture()  # the old one works on the old optimisers' state
         self.model.load_state_dict(_under("model.", held))
         for name, value in _under("ema.", held).items():
             self.ema.shadow[name].copy_(value)

@@ -6,11 +6,11 @@ known by (genmodel/code.py): a new setting with a default makes no training anot
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, is_dataclass
 from typing import Any
 
 from genmodel import durable
-from genmodel.settings import RunConfig, defaults
+from genmodel.settings import RunConfig, beside_defaults, chosen, plain, same
 
 SHOWING = ("log_every", "checkpoint_every")  # of the settings in `training`: a checkpoint goes on under others
 _PARTS = ("network", "training")  # of a RunConfig
@@ -30,15 +30,10 @@ class Identity:
 
     def chosen(self) -> dict[str, Any]:
         """The settings that decide the weights and are not at their default."""
-        whole, usual = self.config.as_dict(), self.defaults()
+        whole = self.config.as_dict()
         for part in _PARTS:
-            chosen = {key: value for key, value in whole[part].items() if value != usual[part].get(key)}
-            whole[part] = {key: value for key, value in chosen.items() if key not in SHOWING}
+            whole[part] = _deciding(chosen(getattr(self.config, part)))
         return whole
-
-    def defaults(self) -> dict[str, dict[str, Any]]:
-        """The defaults of the settings of `network` and `training`, as far as they have some."""
-        return {part: defaults(getattr(self.config, part)) for part in _PARTS}
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -57,23 +52,33 @@ def is_as_written(known: Mapping[str, Any], model: Mapping[str, Any], block: str
     `model` holds settings as params.yaml has them, defaults left out; they are compared with the training's own, so
     that no family needs to be loaded to learn its defaults. False also means that this cannot be told.
     """
-    config, chosen = known["config"], known.get("chosen")
-    if chosen is None or (known["block"], known["code"]) != (block, code):
+    if "chosen" not in known or (known["block"], known["code"]) != (block, code):
         return False
-    parts = {part: model.get(part) or {} for part in _PARTS}
-    if any(not isinstance(values, Mapping) or chosen[part].keys() - values for part, values in parts.items()):
-        return False
+    config, chosen = known["config"], known["chosen"]
     rest = {key: value for key, value in model.items() if key not in _PARTS}
-    return _equal(rest, {key: value for key, value in config.items() if key not in _PARTS}) and all(
-        values.keys() <= config[part].keys() and _equal(values, {key: config[part][key] for key in values})
+    parts = {part: model.get(part) or {} for part in _PARTS}
+    return same(rest, {key: value for key, value in config.items() if key not in _PARTS}) and all(
+        isinstance(values, Mapping)
+        and values.keys() <= config[part].keys()
+        and _gives(_deciding(values), _deciding(config[part]), chosen[part])
         for part, values in parts.items()
     )
 
 
-def _equal(written: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
-    """Whether settings are the same, by value and type; those that only show may differ."""
-    return written.keys() == known.keys() and all(
-        key in SHOWING or (value == known[key] and isinstance(value, bool) == isinstance(known[key], bool))
+def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the settings of a part those that do not only show."""
+    return {key: value for key, value in settings.items() if key not in SHOWING}
+
+
+def _gives(written: Any, whole: Any, chosen: Any) -> bool:
+    """Whether what is written, defaults left out, is known to give `whole`, of which `chosen` is not at its default.
+
+    What was at its default must be left out or written whole, as only its type knows what a part of it means.
+    """
+    if not all(isinstance(each, Mapping) for each in (written, whole, chosen)):
+        return same(written, whole)
+    return chosen.keys() <= written.keys() <= whole.keys() and all(
+        _gives(value, whole[key], chosen[key]) if key in chosen else same(value, whole[key])
         for key, value in written.items()
     )
 
@@ -84,15 +89,23 @@ def differences(old: Mapping[str, Any], new: Identity) -> list[str]:
     Digests are cut. Settings that only show make no difference, nor those that were new after `old` and are at their
     default, nor those that are gone.
     """
-    before, after = _settings(old), _settings(new.as_dict())
-    usual = {f"{part}.{key}": value for part, values in new.defaults().items() for key, value in values.items()}
-    changed = [name for name in sorted(after) if before.get(name, usual.get(name)) != after[name]]
-    return [f"{name}: {before.get(name, usual.get(name))} -> {after[name]}" for name in changed]
+    before, after = old["config"], new.config.as_dict()
+    found = {key: (before.get(key), value) for key, value in after.items() if key not in _PARTS}
+    found |= {"block": (old["block"][:8], new.block[:8]), "code": (old["code"][:8], new.code[:8])}
+    for part in _PARTS:
+        found |= _compared(part, before[part], getattr(new.config, part))
+    shown = {f"{part}.{key}" for part in _PARTS for key in SHOWING}
+    changed = sorted(name for name, pair in found.items() if name not in shown and not same(*pair))
+    return [f"{name}: {found[name][0]} -> {found[name][1]}" for name in changed]
 
 
-def _settings(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings by dotted name, and the first digits of what data and code are known by."""
-    config = dict(facts["config"])
-    parts = {part: config.pop(part) for part in _PARTS}
-    flat = {f"{part}.{key}": value for part in _PARTS for key, value in parts[part].items() if key not in SHOWING}
-    return config | flat | {key: facts[key][:8] for key in ("block", "code")}
+def _compared(name: str, before: Mapping[str, Any], settings: Any, usual: Any = None) -> dict[str, tuple[Any, Any]]:
+    """What each setting was before, or its default where it is new, and what it is now, by dotted name."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for key, value, normal in beside_defaults(settings, usual):
+        was = before.get(key, None if normal is MISSING else plain(normal))
+        if is_dataclass(value) and isinstance(was, Mapping):
+            found |= _compared(f"{name}.{key}", was, value, normal)
+        else:
+            found[f"{name}.{key}"] = (was, plain(value))
+    return found

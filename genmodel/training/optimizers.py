@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from genmodel import adam
-from genmodel.models.contract import Adamax, Player
+from genmodel.models.contract import Adam, Player
 from genmodel.schedule import Schedule, Scheduled, value_at
 
 
@@ -24,34 +24,34 @@ class GuardedOptimizer:
         self.parameters = player.parameters()
         self.settings: tuple[Scheduled, ...] = (declared.lr, *declared.betas)
         lr, beta1, beta2 = self.values(0, 1.0)
-        on_gpu = device.type == "cuda"
-        scheduled_betas = any(isinstance(beta, Schedule) for beta in declared.betas)
         options: dict[str, Any] = {"lr": lr, "betas": (beta1, beta2), "eps": declared.eps}
-        self.fused = not isinstance(declared, Adamax) and not (on_gpu and scheduled_betas)
-        if on_gpu:
+        if device.type == "cuda":
             options["capturable"] = True
-        if isinstance(declared, Adamax):
-            self.torch: torch.optim.Optimizer = adam.Adamax(self.parameters, **options)
-        else:  # a fused Adam takes its betas as numbers, which a captured step could not follow
-            self.torch = adam.Adam(self.parameters, fused=self.fused, foreach=None if self.fused else True, **options)
-        self._betas_on_device = on_gpu and scheduled_betas
+        self.fused = isinstance(declared, Adam)
+        if self.fused:
+            self.torch: torch.optim.Optimizer = adam.Adam(self.parameters, fused=True, **options)
+        else:
+            self.torch = adam.Adamax(self.parameters, **options)
+        # torch takes betas as numbers, which a captured step would not see change
+        self.can_be_captured = not any(isinstance(beta, Schedule) for beta in declared.betas)
+        self._rate: Tensor | None = None
 
     def values(self, images_seen: int, share: float) -> tuple[float, float, float]:
         """The learning rate, times `share`, and the betas after `images_seen` images."""
-        lr, beta1, beta2 = (value_at(setting, images_seen) for setting in self.settings)
+        lr, beta1, beta2 = (float(value_at(setting, images_seen)) for setting in self.settings)
         return share * lr, beta1, beta2
 
     def take(self, values: Sequence[float]) -> None:
         """Use these `values` from the next step on."""
         (group,) = self.torch.param_groups
-        group["lr"], group["betas"] = values[0], (values[1], values[2])
+        group["betas"] = (values[1], values[2])
+        if self._rate is None:
+            group["lr"] = values[0]
 
-    def take_from(self, places: Sequence[Tensor]) -> None:
-        """Read the values from scalars on the device at each step, so that a captured one sees them change."""
+    def take_rate_from(self, place: Tensor) -> None:
+        """Read the learning rate from a scalar on the device at each step, so that a captured one sees it change."""
         (group,) = self.torch.param_groups
-        group["lr"] = places[0]
-        if self._betas_on_device:
-            group["betas"] = (places[1], places[2])
+        group["lr"] = self._rate = place
 
     def step(self, sound: Tensor) -> None:
         """A step by the gradients that are there; it changes nothing where `sound`, bool [], does not hold."""

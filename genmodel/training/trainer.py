@@ -210,6 +210,7 @@ class Training:
 
     @torch.no_grad()
     def draw_samples(self) -> None:
+        self.model.eval()  # all of it, averaged or not; the next step puts it back
         with self.engine.ema.applied_to(self.model.averaged):
             self.watcher.take_samples(self.images_seen, self.model)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from genmodel.models.base import build_model
 from PIL import Image
 
 from genmodel import tensors
@@ -12,7 +13,6 @@ from genmodel.config import run_config
 from genmodel.data.block import Block
 from genmodel.data.prepare import prepare
 from genmodel.folder import write_config
-from genmodel.models.base import build_model
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from genmodel.models.base import GenerativeModel
 from PIL import Image
 from torch import Tensor, nn
 
@@ -20,7 +21,6 @@ from genmodel.evaluation.gate import Decision, decide
 from genmodel.evaluation.health import Levels, Meter, findings
 from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.folder import write_config
-from genmodel.models.base import GenerativeModel
 from genmodel.models.families import FAMILIES
 from genmodel.settings import EvaluationConfig, GateConfig
 

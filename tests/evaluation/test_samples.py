@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from genmodel.models.base import GenerativeModel
 
 from genmodel.evaluation import samples
 from genmodel.evaluation.extractors import Pixels
 from genmodel.evaluation.samples import Pass, Samples, take
-from genmodel.models.base import GenerativeModel
 from genmodel.sampling import Networks
 from genmodel.saved import load_model
 

@@ -165,9 +165,7 @@ def test_what_does_not_concern_a_model_names_and_runs_nothing_of_it(line: Toy) -
 def test_a_layer_retrains_those_who_use_it_and_a_default_those_who_read_it(line: Toy) -> None:
     line.replace("genmodel/models/augment.py", "value=-1.0", "value=1.0")
     assert reran(line) == of("dcgan")
-    line.replace(
-        "genmodel/settings.py", "ema_half_life: Annotated[float, Range(0)] = 10_000", "ema_half_life: float = 9_000"
-    )
+    line.replace("genmodel/settings.py", "Schedule, Range(0)] = 10_000", "Schedule, Range(0)] = 9_000")
     both = of("dcgan") | of("vae")
     assert reran(line) == both
     line.replace("genmodel/evaluation/pairwise.py", "NEAREST = ", "NEAREST = 1 + ")

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from genmodel.models.base import GenerativeModel, build_model
 
 from flows.card import Card
 from flows.packaging import package
@@ -28,7 +29,6 @@ from genmodel import tensors
 from genmodel.config import run_config
 from genmodel.export import prior_of
 from genmodel.folder import write_config
-from genmodel.models.base import GenerativeModel, build_model
 from genmodel.models.families import FAMILIES
 from genmodel.sampling import Sampler, sample
 

@@ -5,10 +5,10 @@ import torch
 
 from genmodel.config import run_config
 from genmodel.errors import ConfigError
-from genmodel.models.base import GenerativeModel, Noise, build_model
+from genmodel.models.contract import GenerativeModel, Noise, build_model
 from genmodel.models.dcgan import DCGAN
 from genmodel.models.families import FAMILIES, load_family
-from genmodel.models.losses import discretised_logistic_nll
+from genmodel.models.parts.losses import discretised_logistic_nll
 from genmodel.models.vae import VAE
 from genmodel.pixels import to_model
 

@@ -14,7 +14,7 @@ import torch
 from genmodel import durable, tensors
 from genmodel.data.block import Block
 from genmodel.errors import CheckpointError
-from genmodel.models.base import Noise
+from genmodel.models.contract import Step
 from genmodel.models.vae import VAE
 from genmodel.showing import display
 from genmodel.showing.display import Display, train
@@ -35,13 +35,19 @@ FIRST = {
 
 def set_trouble(patch: pytest.MonkeyPatch) -> None:
     """Few pictures, and a loss that is no number from step 12 on, as long as the learning rate is the full one."""
-    real = VAE._loss
+    real, prepare = VAE._loss, Engine._prepare
+    full = True
 
-    def loss(self: VAE, images: torch.Tensor, noise: Noise) -> Any:
-        value, metrics = real(self, images, noise)
-        full = self.optimizers()["vae"].param_groups[0]["lr"] == self.config.learning_rate
-        return value * (torch.nan if full and noise.rng.initial_seed() >= 12 else 1), metrics
+    def prepared(self: Engine, images_seen: int) -> None:
+        nonlocal full
+        prepare(self, images_seen)
+        full = self.optimizers["vae"].torch.param_groups[0]["lr"] == self.model.config.learning_rate
 
+    def loss(self: VAE, step: Step) -> Any:
+        value, metrics = real(self, step)
+        return value * (torch.nan if full and step.noise.rng.initial_seed() >= 12 else 1), metrics
+
+    patch.setattr(Engine, "_prepare", prepared)
     patch.setattr(VAE, "_loss", loss)
     patch.setattr(display, "sample_moments", lambda images, per_step: {0, images})
 

@@ -146,7 +146,7 @@ TOGETHER = """
 import copy, torch, torch.distributed as dist
 from torch import nn
 from genmodel.config import run_config
-from genmodel.models.base import Phase, build_model
+from genmodel.models.contract import Phase, build_model
 from genmodel.training.distributed import SharedBatchNorm2d, joined
 from genmodel.training.engine import Engine
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genmodel.data.block import Block
 from genmodel.errors import TrainingDivergedError
-from genmodel.models.base import Noise
+from genmodel.models.contract import Step
 from genmodel.models.dcgan import DCGAN
 from genmodel.showing import display
 from genmodel.showing.display import Display, train
@@ -51,13 +51,20 @@ def no_statistics(model: DCGAN, loss: Tensor) -> Tensor:
 
 def spoil_steps(patch: pytest.MonkeyPatch, steps: set[int], how: Spoil, cured: bool = True) -> None:
     """Spoil the generator's update in the given steps; `cured` by a lower learning rate."""
-    real = DCGAN._generator_loss
+    real, prepare = DCGAN._generator_loss, Engine._prepare
+    full = True
 
-    def loss(self: DCGAN, images: Tensor, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
-        value, metrics = real(self, images, noise)
-        full = self.optimizers()["generator"].param_groups[0]["lr"] == self.config.generator_learning_rate
-        return (how(self, value) if noise.rng.initial_seed() in steps and (full or not cured) else value), metrics
+    def prepared(self: Engine, images_seen: int) -> None:
+        nonlocal full
+        prepare(self, images_seen)
+        rate = self.optimizers["generator"].torch.param_groups[0]["lr"]
+        full = rate == self.model.config.generator_learning_rate
 
+    def loss(self: DCGAN, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        value, metrics = real(self, step)
+        return (how(self, value) if step.noise.rng.initial_seed() in steps and (full or not cured) else value), metrics
+
+    patch.setattr(Engine, "_prepare", prepared)
     patch.setattr(DCGAN, "_generator_loss", loss)
 
 
@@ -75,12 +82,12 @@ def test_one_or_two_bad_steps_change_no_weight_and_the_training_goes_on(
     held: dict[int, list[bytes]] = {}
     real = Engine.step
 
-    def step(self: Engine, images: Tensor, images_seen: int) -> None:
+    def step(self: Engine, images: Tensor, labels: Tensor, images_seen: int) -> None:
         own = self.state()
         moments = [name for name in own if name.startswith(("model.generator.", "optimizer.generator."))]
         learned = [name for name in moments if "running" not in name and "num_batches" not in name]
         before = [own[name].numpy().tobytes() for name in learned]
-        real(self, images, images_seen)
+        real(self, images, labels, images_seen)
         after = self.state()
         held[images_seen // 8] = [n for n, v in zip(learned, before, strict=True) if after[n].numpy().tobytes() != v]
 
@@ -115,10 +122,10 @@ def test_trouble_goes_back_lowers_the_rates_once_and_survives_a_kill(
         def until_killed(last: int = last) -> None:
             real = Engine.step
 
-            def step(self: Engine, images: Tensor, images_seen: int) -> None:
+            def step(self: Engine, images: Tensor, labels: Tensor, images_seen: int) -> None:
                 if images_seen >= 8 * last and (last == 14 or self.lowered < 1):
                     os.kill(os.getpid(), signal.SIGKILL)
-                real(self, images, images_seen)
+                real(self, images, labels, images_seen)
 
             Engine.step = step  # type: ignore[method-assign]
             again()
@@ -180,10 +187,10 @@ def test_one_that_was_stopped_goes_back_as_if_it_had_not_been(
         def stopped(last: int = last, lowered: bool = lowered) -> None:
             real = Engine.step
 
-            def step(self: Engine, images: Tensor, images_seen: int) -> None:
+            def step(self: Engine, images: Tensor, labels: Tensor, images_seen: int) -> None:
                 if images_seen == 8 * last and (self.lowered < 1) == lowered:
                     os.kill(os.getpid(), signal.SIGTERM)
-                real(self, images, images_seen)
+                real(self, images, labels, images_seen)
 
             Engine.step = step  # type: ignore[method-assign]
             train(identity, block, tmp_path / "out", tmp_path / "runs")

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from genmodel import pixels
 from genmodel.config import run_config
-from genmodel.models import convolution
-from genmodel.models.base import GenerativeModel, Noise, build_model
+from genmodel.models.contract import Batch, Family, Noise, Step, build_model
 from genmodel.models.families import FAMILIES
+from genmodel.models.parts import convolution
 from genmodel.settings import RunConfig, TrainingConfig
 from genmodel.training.engine import Engine, rate_share
 
@@ -30,20 +30,25 @@ def images(count: int = 8) -> Tensor:
     return torch.randint(0, 256, (count, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
 
 
+def labels(count: int = 8) -> Tensor:
+    return torch.zeros(count, dtype=torch.int64)
+
+
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def made(model: GenerativeModel, batch: Tensor, autocast: bool) -> dict[str, Tensor]:
-    """Each phase's loss and the whole of its gradient, with all noise from one seed."""
+def made(model: Family, batch: Tensor, autocast: bool) -> dict[str, Tensor]:
+    """Each update's loss and the whole of its gradient, with all noise from one seed."""
     found: dict[str, Tensor] = {}
-    for number, phase in enumerate(model.phases()):
-        parameters = list(phase.network.parameters())
+    shared: dict[str, Any] = {}
+    players = {player.name: player.parameters() for player in model.players()}
+    for number, update in enumerate(model.updates()):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            loss, _ = phase.loss(batch.clone(), Noise(seeded(number)))
-        gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
-        found[f"{phase.name} loss"] = loss.detach().double()
-        found[f"{phase.name} gradient"] = torch.cat([gradient.double().flatten() for gradient in gradients])
+            loss, _ = update.loss(Step(Batch(batch.clone(), labels()), Noise(seeded(number)), shared=shared))
+        gradients = torch.autograd.grad(loss, players[update.player], retain_graph=True)
+        found[f"{update.player} loss"] = loss.detach().double()
+        found[f"{update.player} gradient"] = torch.cat([gradient.double().flatten() for gradient in gradients])
     return found
 
 
@@ -59,13 +64,12 @@ def test_fast_paths_agree_with_the_eager_float64_step(
     monkeypatch.setattr(convolution, "_bf16_without_amx", lambda: precision == "bf16 by products")
     config = toy(family, network)
     real = pixels.to_model(images())
-    exact = build_model(config).double()
-    draw, noise = type(exact).draw_codes, torch.randn
+    exact = build_model(config, 0).double()
+    drawn = Noise.of
     with monkeypatch.context() as patch:  # the same noise, widened
-        patch.setattr(exact, "draw_codes", lambda n, rng: draw(exact, n, rng).double())
-        patch.setattr(torch, "randn", lambda *args, **options: noise(*args, **options).double())
+        patch.setattr(Noise, "of", lambda *arguments: drawn(*arguments).double())
         expected = made(exact, real.double().contiguous(), autocast=False)
-    fast = build_model(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fast = build_model(config, 0).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     found = made(fast, real, autocast=precision != "fp32")
     assert real.is_contiguous(memory_format=torch.channels_last)
     for name, value in expected.items():
@@ -75,15 +79,18 @@ def test_fast_paths_agree_with_the_eager_float64_step(
 
 def test_the_penalty_moves_the_gradient() -> None:
     """Or its agreement with float64 would say nothing."""
-    plain, heavy = (made(build_model(toy("dcgan", {"r1": r1})), pixels.to_model(images()), False) for r1 in (0.0, 50.0))
+    plain, heavy = (
+        made(build_model(toy("dcgan", {"r1": r1}), 0), pixels.to_model(images()), False) for r1 in (0.0, 50.0)
+    )
     difference = (plain["discriminator gradient"] - heavy["discriminator gradient"]).norm()
     assert difference > 0.01 * plain["discriminator gradient"].norm()
 
 
 def trained(config: RunConfig, steps: int = 3, batch: Tensor | None = None) -> Engine:
-    engine = Engine(build_model(config), config.training, budget=1_000)
+    engine = Engine(build_model(config, 0), config.training, budget=1_000)
+    batch = images() if batch is None else batch
     for number in range(steps):
-        engine.step(images() if batch is None else batch, number * engine.images_per_step)
+        engine.step(batch, labels(len(batch)), number * engine.images_per_step)
     return engine
 
 
@@ -110,18 +117,17 @@ def test_long_gradients_are_shortened(family: str) -> None:
     norms = {name: value for name, value in free.means().items() if name.startswith("gradient/")}
     clipped = trained(toy(family, batch_size=8, clip_norm=1e-3), 1)
     assert all(value > 1e-3 for value in norms.values())
-    for phase in clipped.phases:
-        left = torch.cat([value.grad.flatten() for value in phase.network.parameters() if value.grad is not None])
+    for optimizer in clipped.optimizers.values():
+        left = torch.cat([value.grad.flatten() for value in optimizer.parameters if value.grad is not None])
         assert left.norm().item() == pytest.approx(1e-3, rel=1e-3)
-    assert clipped.means()["gradient/" + clipped.phases[0].name] == pytest.approx(
-        norms["gradient/" + clipped.phases[0].name], rel=1e-5
-    )  # what is recorded is the length before
+    first = "gradient/" + clipped.updates[0].player
+    assert clipped.means()[first] == pytest.approx(norms[first], rel=1e-5)  # what is recorded is the length before
 
 
 def test_several_discriminator_steps_take_a_batch_each() -> None:
     engine = trained(toy("dcgan", {"discriminator_steps": 3}, batch_size=8), 2, batch=images(24))
     assert engine.images_per_step == 24
-    counts = {name: optimizer.state_dict()["state"][0]["step"].item() for name, optimizer in engine.optimizers.items()}
+    counts = {name: optimizer.flat_state()["0.step"].item() for name, optimizer in engine.optimizers.items()}
     assert counts == {"generator": 2, "discriminator": 6}
 
 
@@ -144,11 +150,13 @@ def test_learning_rates_are_closed_forms_of_images_seen(schedule: Any, warmup: i
 
 
 def test_a_rate_of_nothing_moves_nothing() -> None:
-    engine = Engine(build_model(toy("vae", batch_size=8, schedule="linear")), TrainingConfig(schedule="linear"), 1_000)
+    engine = Engine(
+        build_model(toy("vae", batch_size=8, schedule="linear"), 0), TrainingConfig(schedule="linear"), 1_000
+    )
     before = weights(engine.model)
-    engine.step(images(), 1_000)
+    engine.step(images(), labels(), 1_000)
     assert torch.equal(weights(engine.model), before)
-    engine.step(images(), 0)
+    engine.step(images(), labels(), 0)
     assert not torch.equal(weights(engine.model), before)
 
 
@@ -156,13 +164,13 @@ def test_a_rate_of_nothing_moves_nothing() -> None:
 def test_an_update_that_is_not_finite_changes_no_weight(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the player that sees the bad images; a generator sees none."""
     engine = trained(toy(family, batch_size=8), 1)
-    player = engine.phases[0]
-    before, moments = weights(player.network), engine.optimizers[player.name].state_dict()
-    moments = {name: value.clone() for name, value in moments["state"][0].items()}
+    optimizer = engine.optimizers[engine.updates[0].player]
+    learned = lambda: torch.cat([value.detach().flatten() for value in optimizer.parameters])  # noqa: E731
+    before, moments = learned(), {name: value.clone() for name, value in optimizer.flat_state().items()}
     monkeypatch.setattr(pixels, "to_model", lambda part: torch.full((len(part), 3, 16, 16), math.nan))
-    engine.step(images(), 8)
-    assert torch.equal(weights(player.network), before)
-    after = engine.optimizers[player.name].state_dict()["state"][0]
+    engine.step(images(), labels(), 8)
+    assert torch.equal(learned(), before)
+    after = optimizer.flat_state()
     assert all(torch.equal(after[name], value) for name, value in moments.items())
     assert int(engine.bad_steps) == 1
     monkeypatch.undo()
@@ -178,12 +186,12 @@ def test_the_captured_step_is_the_eager_one(family: str, network: dict[str, Any]
     config = toy(family, network, batch_size=8, deterministic=True)
     ends = []
     for captured in (True, False):
-        model = build_model(config).to("cuda", memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = build_model(config, 0).to("cuda", memory_format=torch.channels_last)  # type: ignore[call-overload]
         engine = Engine(model, config.training, budget=1_000)
         if not captured:
             engine._captured = None
         for number in range(10):
-            engine.step(images().cuda(), number * 8)
+            engine.step(images().cuda(), labels().cuda(), number * 8)
         ends.append((weights(engine.model), engine.means()))
     assert torch.equal(ends[0][0], ends[1][0])
     assert ends[0][1] == ends[1][1]

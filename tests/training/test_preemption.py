@@ -36,12 +36,12 @@ def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], list[
     named in the file `terminate`."""
     log, terminate, real = tmp_path / "log", tmp_path / "terminate", Engine.step
 
-    def step(self: Engine, images: Any, images_seen: int) -> None:
+    def step(self: Engine, images: Any, labels: Any, images_seen: int) -> None:
         with log.open("a") as handle:
             handle.write(f"{images_seen}\n")
         if str(images_seen) in terminate.read_text().split():
             os.kill(os.getpid(), signal.SIGTERM)
-        real(self, images, images_seen)
+        real(self, images, labels, images_seen)
 
     monkeypatch.setattr(Engine, "step", step)
     terminate.touch()

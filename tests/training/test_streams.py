@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from genmodel.config import run_config
-from genmodel.models.base import build_model
+from genmodel.models.contract import build_model
 from genmodel.training.engine import Engine
 from genmodel.training.streams import _PLACES, _STREAM, begin_stream
 
@@ -78,7 +78,7 @@ def test_the_engine_draws_each_step_s_noise_from_its_own_stream() -> None:
         training = {"seed": seed, "batch_size": 8}
         values = {"family": "vae", "image_size": 8, "network": {"base_channels": 4}, "training": training}
         config = run_config(values, "toy")
-        engine = Engine(build_model(config), config.training, budget=80)
+        engine = Engine(build_model(config, 0), config.training, budget=80)
         engine._prepare(8 * step)
         return torch.randn(4, generator=engine.rng)
 

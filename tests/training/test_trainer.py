@@ -17,8 +17,8 @@ from genmodel import tensors
 from genmodel.config import run_config
 from genmodel.data.block import Block
 from genmodel.errors import CheckpointError, SettingsChangedError, TrainingDivergedError
-from genmodel.models import convolution
 from genmodel.models.families import FAMILIES
+from genmodel.models.parts import convolution
 from genmodel.settings import RunConfig
 from genmodel.showing.display import Display, train
 from genmodel.training import trainer

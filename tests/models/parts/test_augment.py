@@ -1,7 +1,7 @@
 import torch
 
-from genmodel.models.augment import translate
-from genmodel.models.base import Noise
+from genmodel.models.contract import Noise
+from genmodel.models.parts.augment import translate
 
 
 def test_each_image_is_moved_whole_and_black_comes_in() -> None:

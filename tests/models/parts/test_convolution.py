@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from genmodel.models import convolution
-from genmodel.models.base import frozen
-from genmodel.models.convolution import Down, Up, weight_gradient
+from genmodel.models.parts import convolution
+from genmodel.models.parts.convolution import Down, Up, weight_gradient
+from genmodel.models.parts.losses import frozen
 
 COUNTS = st.integers(1, 5)
 LAYERS = (Down, Up)

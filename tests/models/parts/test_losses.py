@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from genmodel.models import losses
+from genmodel.models.parts import losses
 
 
 def levels() -> torch.Tensor:
