@@ -37,11 +37,11 @@ def package(
     """
     import torch
 
-    from genmodel.requests import codes
+    from genmodel.requests import BATCH, codes
     from genmodel.sampling import Sampler
 
     sampler = Sampler(model).eval()
-    example = codes(model.space, list(classes.values()), 4, seed=0)  # of one, the batch would be fixed
+    example = codes(model.space, list(classes.values()), BATCH, seed=0)  # as many as are drawn at once, always
     with torch.no_grad():
         images = sampler(example)
     config = {

@@ -76,8 +76,8 @@ class Space:
     def split(self, noise: Any) -> list[Any]:
         """Rows [N, width], of numpy or torch, as a list of the parts: [N, *shape] each."""
         found, start = [], 0
-        for part in self.parts:
-            found.append(noise[:, start : start + part.width].reshape(len(noise), *part.shape))
+        for part in self.parts:  # not len(noise), by which an exported graph would be of one number of images
+            found.append(noise[:, start : start + part.width].reshape(noise.shape[0], *part.shape))
             start += part.width
         return found
 
