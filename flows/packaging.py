@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from genmodel.noise import Space
     from genmodel.sampling import ExportedGraph
 
-_SERVED = Path(__file__).with_name("served.py")
+SERVED = Path(__file__).with_name("served.py")
 PACKAGE = "genmodel.package"  # a version's tag: the digest of its package
 CURE = "take its folder in MLflow's artifacts back from a copy"
 _OLD_PRIORS = {"dcgan": "uniform", "vae": "normal"}  # by family: of packages of before they told their prior
-_NEEDED = ("mlflow", "numpy", "torch")  # by the code in _SERVED
+_NEEDED = ("mlflow", "numpy", "torch")  # by the code in SERVED
 _IMPORT = re.compile(r"^from (genmodel\.\w+) import .+$", re.MULTILINE)
 
 
@@ -54,16 +54,13 @@ def package(
     request = {"n": 16, "seed": 3, **({"class": next(iter(classes))} if classes else {})}
     try:
         tracking.save_package(
-            target, sampler, example.numpy(), images.numpy(), standalone(_SERVED), config, requirements, beside, request
+            target, sampler, example.numpy(), images.numpy(), standalone(SERVED), config, requirements, beside, request
         )
-        exported(target, "", name, settings)
     except (OSError, GenmodelError):
         raise
     except Exception as error:  # whatever torch raises of a model that it cannot export
-        raise ModelError(
-            f"{name} cannot be registered: its images are drawn by a graph, and torch cannot export it"
-            f" ({_in_a_line(error)})"
-        ) from error
+        raise ModelError(f"{name} cannot be registered: torch cannot export its graph ({_in_a_line(error)})") from error
+    exported(target, "", f"{name} cannot be registered: its graph", settings)
 
 
 def standalone(path: Path, passed: set[str] | None = None) -> str:
@@ -71,10 +68,11 @@ def standalone(path: Path, passed: set[str] | None = None) -> str:
     passed = set() if passed is None else passed
 
     def source(found: re.Match[str]) -> str:
-        place = file_of(found[1])
-        if found[1] in passed or place is None:
+        if found[1] in passed:
             return ""
         passed.add(found[1])
+        place = file_of(found[1])
+        assert place is not None, found[1]
         return standalone(place, passed)
 
     return _IMPORT.sub(source, path.read_text())
