@@ -151,7 +151,7 @@ def sample(arguments: argparse.Namespace) -> None:
     names = [str(name) for name in about["classes"]] if model.classes else []
     if arguments.classes:
         if not names:
-            raise ConfigError(f"--classes: {arguments.model} is not conditional: no class can be asked of it")
+            raise ConfigError(f"--classes: {arguments.model}: it is not conditional: no class can be asked of it")
         print("\n".join(f"{number} {printable(name)}" for number, name in enumerate(names)))
         return
     what = ""
