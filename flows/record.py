@@ -21,7 +21,7 @@ from genmodel.training.identity import SHOWING
 from genmodel.training.rows import from_line
 
 _SHOWING = {f"training.{name}" for name in SHOWING}
-_PICTURES = ("timeline.png", "curves.png", "replay.webp", "replay.gif", "replay.mp4")
+_PICTURES = ("timeline.png", "curves.png", "replay.gif")
 
 
 @dataclass(frozen=True, kw_only=True)

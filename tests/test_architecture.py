@@ -12,7 +12,19 @@ SCIENCE = sorted((ROOT / "genmodel").rglob("*.py"))
 OPERATIONS = sorted((ROOT / "flows").rglob("*.py"))
 ALLOWED = {"torch", "torchvision", "numpy", "pandas", "PIL", "genmodel"}
 # imported inside a function, with a clear word when missing; nothing that the five packages cannot do without
-OPTIONAL = {"pyarrow", "yaml", "tqdm", "sklearn", "numba", "torch_fidelity", "jinja2", "pynvml", "onnx", "onnxscript"}
+OPTIONAL = {
+    "pyarrow",
+    "yaml",
+    "tqdm",
+    "sklearn",
+    "numba",
+    "torch_fidelity",
+    "jinja2",
+    "pynvml",
+    "onnx",
+    "onnxscript",
+    "matplotlib",
+}
 
 
 def imports(path: Path) -> dict[str, bool]:
@@ -101,6 +113,7 @@ def test_everything_imports_without_the_operations_and_does_nothing(tmp_path: Pa
         "pyarrow",
         "safetensors",
         "jinja2",
+        "matplotlib",
         "pynvml",
         "rich",
         "onnx",

@@ -1,22 +1,22 @@
 """ImageNet's validation images, ILSVRC2012_img_val.tar, with the labels of ILSVRC2012_devkit_t12.tar.gz.
 
-The devkit numbers the classes by ILSVRC2012_ID, an order of its own: meta.mat tells which synset a number means. The
-synset is the class's name, as in ILSVRC2012_img_train.tar, so that both give a class the same label.
+The devkit numbers the classes by ILSVRC2012_ID, an order of its own, which genmodel/data/synsets.py holds. The synset
+is the class's name, as in ILSVRC2012_img_train.tar, so that both give a class the same label.
 """
 
 import re
 from pathlib import Path
 
 from genmodel.data.archives import open_bytes, stamp_of, tar_entries
-from genmodel.data.matlab import read_structs
 from genmodel.data.members import Collector, Listing
 from genmodel.data.packed import Tar
+from genmodel.data.synsets import SYNSETS
 from genmodel.errors import SourceError
 
 VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
-_META, _TRUTH = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"
-_MAX_BYTES = 64 << 20  # of a file in the devkit
+_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+_MAX_BYTES = 64 << 20  # of that file
 
 
 class Validation(Tar):
@@ -45,15 +45,15 @@ class Validation(Tar):
 
 def validation_synsets(devkit: Path) -> list[str]:
     """The synset (n01440764, say) of every validation image, the first image's first; SourceError for a bad devkit."""
-    files = {}
+    truth = None
     content = open_bytes(devkit)
     for entry in tar_entries(content, 0, content.length, str(devkit)):
-        name = entry.name.rpartition("/")[2]
-        if name in (_META, _TRUTH) and not entry.special and entry.size <= _MAX_BYTES:
-            files[name] = content.read_at(entry.offset, entry.size)
+        if entry.name.rpartition("/")[2] == _TRUTH and not entry.special and entry.size <= _MAX_BYTES:
+            truth = content.read_at(entry.offset, entry.size)
+    if truth is None:
+        raise SourceError(f"{devkit} is not the devkit of ILSVRC2012 (it has no {_TRUTH}): fetch it again")
+    known = {str(number): synset for number, synset in enumerate(SYNSETS, 1)}
     try:
-        rows = read_structs(files[_META], "synsets")
-        synsets = {int(row["ILSVRC2012_ID"][0]): str(row["WNID"]) for row in rows}
-        return [synsets[int(line)] for line in files[_TRUTH].decode().split()]
-    except (LookupError, TypeError, ValueError) as error:
+        return [known[number] for number in truth.decode().split()]
+    except (KeyError, ValueError) as error:
         raise SourceError(f"{devkit} is not the devkit of ILSVRC2012 ({error!r}): fetch it again") from error

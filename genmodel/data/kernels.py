@@ -24,23 +24,29 @@ class Kernels(NamedTuple):
     """The functions below, compiled."""
 
     taps: Callable[[int, int, int, int, bool], _Taps]
-    columns: Callable[[_Pixels, _Ints, _Ints, _Ints], _Pixels]
-    rows: Callable[[_Pixels, _Ints, _Ints, _Ints], NDArray[np.uint8]]
+    horizontal: Callable[[_Pixels, _Ints, _Ints, _Ints], _Pixels]
+    vertical: Callable[[_Pixels, _Ints, _Ints, _Ints], NDArray[np.uint8]]
     pairs: Callable[[_Pixels, _Ints, _Ints, _Ints], _Pixels]
 
 
 @cache
 def compiled() -> Kernels | None:
-    """None where numba is missing, or has no folder to keep what it compiles in (NUMBA_CACHE_DIR names one)."""
-    taps = "int32[::1], int32[::1], int32[:, ::1]"
-    try:
-        from numba import njit
+    """None where numba is missing, or has no folder to keep what it compiles in (NUMBA_CACHE_DIR names one).
 
+    Nor without pyarrow, which shows Pillow's memory (resample.py); it is imported here, before workers are forked.
+    """
+    try:
+        import pyarrow  # noqa: F401
+        from numba import njit, types
+
+        taps = types.int32[::1], types.int32[::1], types.int32[:, ::1]
+        shown = types.Array(types.uint32, 2, "C", readonly=True)
+        band, levels, whole = types.uint32[:, ::1], types.uint8[:, :, ::1], types.int64
         return Kernels(
-            njit(f"Tuple(({taps}))(int64, int64, int64, int64, boolean)", nogil=True, cache=True)(_taps),
-            njit(f"uint32[:, ::1](uint32[:, ::1], {taps})", nogil=True, cache=True)(_columns),
-            njit(f"uint8[:, :, ::1](uint32[:, ::1], {taps})", nogil=True, cache=True)(_rows),
-            njit(f"uint32[:, ::1](uint32[:, ::1], {taps})", nogil=True, cache=True)(_pairs),
+            njit(types.Tuple(taps)(*[whole] * 4, types.boolean), nogil=True, cache=True)(_taps),
+            njit(band(shown, *taps), nogil=True, cache=True)(_horizontal),
+            njit(levels(band, *taps), nogil=True, cache=True)(_vertical),
+            njit(band(shown, *taps), nogil=True, cache=True)(_pairs),
         )
     except (ImportError, RuntimeError, OSError, EOFError):
         return None
@@ -77,8 +83,8 @@ def _taps(size: int, target: int, start: int, count: int, cubic: bool) -> _Taps:
     return first, number, weights
 
 
-def _columns(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints) -> _Pixels:
-    """Resample each row of [height, width]: [height, len(first)].
+def _horizontal(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints) -> _Pixels:
+    """Resample [height, width] horizontally, each row by itself: [height, len(first)].
 
     Some rows, as far as they count, are turned on their side, so that one weight meets neighbours in memory.
     """
@@ -105,8 +111,8 @@ def _columns(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints) -> _Pi
     return result
 
 
-def _rows(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints) -> NDArray[np.uint8]:
-    """Resample each column of [height, width], and leave the fourth byte out: [len(first), width, 3]."""
+def _vertical(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints) -> NDArray[np.uint8]:
+    """Resample [height, width] vertically, and leave the fourth byte out: [len(first), width, 3]."""
     width, levels = pixels.shape[1], pixels.view(np.uint8)
     result = np.empty((len(first), width, 3), np.uint8)
     sums, made = np.empty(4 * width, np.int32), np.empty(4 * width, np.uint8)
@@ -124,7 +130,7 @@ def _rows(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints) -> NDArra
 
 
 def _pairs(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints) -> _Pixels:
-    """The same as columns(), fast where the taps are those of BOX that halves a row: [height, width // 2].
+    """The same as horizontal(), fast where the taps are those of BOX that halves a row: [height, width // 2].
 
     Nearly all of its places are (a + b + 1) // 2 of two neighbours. That is what both have, and half of what they
     differ in, rounded up: four bytes at once. Of an odd row one place takes three, and all beyond it begin one later.

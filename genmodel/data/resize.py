@@ -113,8 +113,8 @@ def resize(image: Image.Image, target: int) -> np.ndarray:
 def resize_all(image: Image.Image, targets: Sequence[int]) -> dict[int, np.ndarray]:
     """`resize` to several sizes, each from the original; they share the halvings, which changes no pixel.
 
-    Rows and columns are resized apart, rows first, as every Pillow before 13 did within one call; a later one begins
-    with the columns of tall images, which rounds differently.
+    The horizontal pass comes first and the vertical one after it, as in every call of a Pillow before 13; a later one
+    begins with the vertical pass of some tall images, which rounds differently.
     """
     result = {}
     for target in sorted(targets, reverse=True):

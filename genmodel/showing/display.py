@@ -11,10 +11,10 @@ from genmodel import durable
 from genmodel.data.block import Block
 from genmodel.models.contract import Family
 from genmodel.settings import TrainingConfig
-from genmodel.showing.curves import draw_curves
+from genmodel.showing.curves import write_curves
 from genmodel.showing.gauges import Gauges, PhaseClock
 from genmodel.showing.profiling import profiled
-from genmodel.showing.replay import write_replay, write_video
+from genmodel.showing.replay import write_replay
 from genmodel.showing.samples import COLUMNS, SampleGrids, grid_of, sample_moments
 from genmodel.training import trainer
 from genmodel.training.identity import Identity
@@ -80,9 +80,8 @@ class Display(Watcher):
         self.gauges = Gauges(self.device, facts.get("energy_kwh", 0.0))
 
     def diverged(self, rows: Sequence[Mapping[str, Any]]) -> str:
-        picture, curves = self.folder / "curves.png", draw_curves(rows)
-        durable.write_with(picture, lambda handle: curves.save(handle, format="PNG"))
-        return f", its last curves in {picture.name}"
+        picture = self.folder / "curves.png"
+        return f", its last curves in {picture.name}" if write_curves(rows, picture) else ""
 
     def publish(self, folder: Path) -> None:
         """The sample grids, a timeline of them, and the replay; equal trainings give equal bytes."""
@@ -92,6 +91,3 @@ class Display(Watcher):
         timeline = self.grids.timeline(COLUMNS)
         durable.write_with(folder / "timeline.png", lambda handle: timeline.save(handle, format="PNG"))
         write_replay(grids, self.clock, folder / "replay.gif")
-
-    def finish(self) -> None:
-        write_video(self.grids.paths(), self.clock, self.folder / "replay.mp4")

@@ -7,18 +7,13 @@ GANs in the one and its VAE in the other.
 
 import functools
 import math
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image, ImageChops, ImageDraw
 
-from genmodel import durable, progress
-from genmodel.errors import StorageError
-from genmodel.showing.curves import round_numbers
+from genmodel import durable
 
 Clock = Literal["log", "linear"]
 
@@ -31,8 +26,6 @@ _NARROWEST = 360  # pixels of the page: the words need them
 _EDGE = 12  # pixels left and right of the line
 _LINE = 42  # pixels from the top down to the line
 _INK, _FAINT = "#1b1b1b", "#c8c8c8"
-_CODECS = (["libx264", "-crf", "18"], ["mpeg4", "-q:v", "3"])  # the better first; not every ffmpeg has it
-_PATIENCE = 300  # seconds that ffmpeg may take
 
 
 def write_replay(grids: Mapping[int, Path], clock: Clock, out: Path) -> None:
@@ -55,50 +48,6 @@ def _reduced(page: Image.Image) -> Image.Image:
     white = functools.reduce(ImageChops.darker, page.split()).point(lambda level: 255 * (level == 255))
     reduced.paste(0, mask=white)  # Pillow's nearest colour is only about the nearest, and the paper would flicker
     return reduced
-
-
-def write_video(grids: Mapping[int, Path], clock: Clock, out: Path) -> bool:
-    """Write the same as an MP4 where there is the program ffmpeg, on whose version its bytes depend.
-
-    Returns whether it is written. Where that fails, a line on stderr tells so: a training never ends for a video.
-    """
-    if shutil.which("ffmpeg") is None:
-        return False
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder) / "replay.mp4"
-            complaint = _encode(grids, clock, made)
-            if not complaint:
-                durable.write_bytes(out, made.read_bytes())
-                return True
-    except (OSError, StorageError) as error:
-        complaint = str(error)
-    progress.say(f"{out} could not be made: {complaint}")
-    return False
-
-
-def _encode(grids: Mapping[int, Path], clock: Clock, made: Path) -> str:
-    """RGB frames of a tick each to H.264 or, failing that, MPEG-4; returns what the last try complained of, or "".
-
-    The frames, some 100 MB, go through a pipe: as a file, a killed training would leave them behind.
-    """
-    pages = list(frames(grids, clock))
-    ticks = schedule(grids, clock).values()
-    raw = b"".join(page.tobytes() * lasting for page, lasting in zip(pages, ticks, strict=True))
-    size = "{}x{}".format(*pages[0].size)
-    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", f"1000/{TICK_MS}"]
-    complaint = ""
-    for codec in _CODECS:
-        result = ["-c:v", *codec, "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(made)]
-        command = ["ffmpeg", "-v", "error", "-y", *source, "-i", "pipe:0", *result]
-        try:
-            done = subprocess.run(command, input=raw, capture_output=True, timeout=_PATIENCE)
-        except subprocess.TimeoutExpired:
-            return f"ffmpeg took more than {_PATIENCE} s"
-        if done.returncode == 0:
-            return ""
-        complaint = (done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}").splitlines()[-1]
-    return f"ffmpeg: {complaint}"
 
 
 def schedule(moments: Collection[int], clock: Clock) -> dict[int, int]:
@@ -132,7 +81,7 @@ def scale(moments: Collection[int], clock: Clock) -> Callable[[int], float]:
 
 
 def frames(grids: Mapping[int, Path], clock: Clock) -> Iterator[Image.Image]:
-    """The pages of the replay, one for each grid that `schedule` shows: RGB, of even width and height, of one size."""
+    """The pages of the replay, one for each grid that `schedule` shows: RGB, of one size."""
     head = None
     for seen in schedule(grids, clock):
         with Image.open(grids[seen]) as picture:
@@ -140,7 +89,7 @@ def frames(grids: Mapping[int, Path], clock: Clock) -> Iterator[Image.Image]:
         grid.thumbnail((_WIDEST, _WIDEST))
         if head is None:
             width = max(grid.width, _NARROWEST)
-            size = width + width % 2, HEAD + grid.height + grid.height % 2  # even, as yuv420p wants it
+            size = width, HEAD + grid.height
             head = _head(size[0], grids, clock)
         page = Image.new("RGB", size, "white")
         page.paste(head)
@@ -176,3 +125,11 @@ def _tell(page: Image.Image, seen: int, moments: Collection[int], clock: Clock) 
     x = _EDGE + scale(moments, clock)(seen) * (page.width - 2 * _EDGE)
     pen.line((_EDGE, _LINE, x, _LINE), fill=_INK, width=3)
     pen.ellipse((x - 5, _LINE - 5, x + 5, _LINE + 5), fill=_INK)
+
+
+def round_numbers(low: float, high: float, most: int) -> list[float]:
+    """At most `most` + 1 multiples of 1, 2 or 5 times a power of ten in [low, high], in order."""
+    rough = (high - low) / most or 1.0
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(step for factor in (1, 2, 5, 10) if (step := factor * power) >= rough * (1 - 1e-9))
+    return [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]

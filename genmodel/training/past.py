@@ -9,6 +9,7 @@ from genmodel.config import run_config
 from genmodel.data.block import Block
 from genmodel.data.loader import Loader
 from genmodel.errors import BlockError, ConfigError
+from genmodel.models.contract import ImageSpec
 
 
 def past_batch(run: Path, block: Block, step: int) -> tuple[Tensor, int, str]:
@@ -27,7 +28,8 @@ def past_batch(run: Path, block: Block, step: int) -> tuple[Tensor, int, str]:
     if digest != block.digest:
         raise BlockError(f"{block.path} is another block ({block.digest[:16]}) than the run's ({digest[:16]})")
     training = config.training
-    per_step = training.batch_size * config.model(config.network, config.image_size).batches_per_step
+    model = config.model(config.network, ImageSpec(config.image_size, len(block.classes)))
+    per_step = training.batch_size * model.batches_per_step
     last = -(-training.images // per_step)
     if not 1 <= step <= last:
         raise ConfigError(f"--step {step}: the run's steps are from 1 to {last:,}")

@@ -292,7 +292,6 @@ class Training:
         facts = self.identity.as_dict() | {"images_seen": self.images_seen} | classes
         with self.engine.ema.applied_to(self.model.averaged):
             publish(self.model, facts, self.record, out, self.watcher)
-        self.watcher.finish()
         durable.write_sealed(self.folder / "cost.json", self.cost())
 
     def cost(self) -> dict[str, object]:

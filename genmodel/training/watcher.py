@@ -58,6 +58,3 @@ class Watcher:
 
     def publish(self, folder: Path) -> None:
         """Add to the finished model's folder, before it is sealed."""
-
-    def finish(self) -> None:
-        """The model is published."""

@@ -1,34 +1,27 @@
-"""ImageNet's validation tar: classes through meta.mat, which numbers the synsets in an order of its own."""
+"""ImageNet's validation tar: classes by ILSVRC2012_ID, which numbers the synsets in an order of its own."""
 
-import io
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
-from scipy.io import savemat
 
 from genmodel.data.ilsvrc import DEVKIT
 from genmodel.data.sources import open_source
+from genmodel.data.synsets import SYNSETS
+from genmodel.durable import digest_bytes
 from genmodel.errors import SourceError
 
 TarBytes = Callable[..., bytes]
-SYNSETS = ["n03", "n01", "n04", "n02"]  # of IDs 1, 2, 3, 4: not sorted
-TRUTH = [2, 1, 1, 4, 3, 2]
+TRUTH = [490, 361, 171, 822, 297, 361]  # the first five are the devkit's own
 
 
-def devkit(tar_bytes: TarBytes, truth: Sequence[int] = TRUTH, meta: bytes | None = None) -> bytes:
-    array = np.zeros((len(SYNSETS) + 1, 1), [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O")])
-    for i, wnid in enumerate([*SYNSETS, "n99"]):  # the last is an inner node of the tree, as beyond 1,000
-        array[i, 0] = (np.uint16(i + 1), wnid, "a word")
-    handle = io.BytesIO()
-    savemat(handle, {"synsets": array}, do_compression=True)
+def devkit(tar_bytes: TarBytes, truth: Sequence[object] = TRUTH) -> bytes:
     lines = "".join(f"{number}\n" for number in truth).encode()
     top = "ILSVRC2012_devkit_t12"
     files = [
         (f"{top}/readme.txt", b"hello"),
-        (f"{top}/data/meta.mat", handle.getvalue() if meta is None else meta),
+        (f"{top}/data/meta.mat", b"not read"),
         (f"{top}/data/ILSVRC2012_validation_ground_truth.txt", lines),
     ]
     return tar_bytes(files, "w:gz")
@@ -38,7 +31,22 @@ def images(count: int = 6) -> list[tuple[str, bytes]]:
     return [(f"ILSVRC2012_val_{i + 1:08d}.JPEG", f"image {i}".encode()) for i in range(count)]
 
 
-def test_labels_come_through_meta_mat(tar_bytes: TarBytes, tmp_path: Path) -> None:
+def test_the_table_is_that_of_the_devkit() -> None:
+    """With the ground truth of 16 images of the devkit it gives the synsets of valprep.sh, known for all 50,000."""
+    assert len(set(SYNSETS)) == len(SYNSETS) == 1000
+    assert digest_bytes("\n".join(SYNSETS).encode())[:16] == "930a31901625f214"
+    truth = [490, 361, 171, 822, 297, 482, 13, 704, 599, 164, 649, 10, 495, 128, 848, 186]
+    first = "n01751748 n09193705 n02105855 n04263257 n03125729 n01735189 n02346627 n02776631 n03794056 n02328150"
+    others = "n01917289 n02123394 n01630670 n02106166 n10148035 n02437616"
+    assert " ".join(SYNSETS[number - 1] for number in truth) == f"{first} {others}"
+
+
+def test_classes_of_the_train_tar_are_in_the_table(shared: Callable[[str], str]) -> None:
+    found = open_source(shared("ILSVRC2012_img_train.sample.tar")).scan().members
+    assert found and {member.class_name for member in found} <= set(SYNSETS)
+
+
+def test_labels_come_by_the_table(tar_bytes: TarBytes, tmp_path: Path) -> None:
     (tmp_path / DEVKIT).write_bytes(devkit(tar_bytes))
     shuffled = images()
     random.Random(1).shuffle(shuffled)
@@ -48,11 +56,12 @@ def test_labels_come_through_meta_mat(tar_bytes: TarBytes, tmp_path: Path) -> No
         source = open_source(str(tmp_path / name))
         found = source.scan().members
         listings.append({member.name: source.read(member) for member in found})
-        assert [member.class_name for member in found] == ["n01", "n01", "n02", "n03", "n03", "n04"]
+        classes = [member.class_name for member in found]
+        assert classes == ["n01751748", "n02105855", "n03125729", "n04263257", "n09193705", "n09193705"]
     assert listings[0] == listings[1]
-    assert listings[0]["n01/ILSVRC2012_val_00000001.JPEG"] == b"image 0"
-    assert listings[0]["n03/ILSVRC2012_val_00000002.JPEG"] == b"image 1"
-    assert listings[0]["n02/ILSVRC2012_val_00000004.JPEG"] == b"image 3"
+    assert listings[0]["n01751748/ILSVRC2012_val_00000001.JPEG"] == b"image 0"
+    assert listings[0]["n09193705/ILSVRC2012_val_00000002.JPEG"] == b"image 1"
+    assert listings[0]["n04263257/ILSVRC2012_val_00000004.JPEG"] == b"image 3"
 
 
 def test_the_devkit_may_lie_elsewhere_and_may_not_be_absent(tar_bytes: TarBytes, tmp_path: Path) -> None:
@@ -66,7 +75,7 @@ def test_the_devkit_may_lie_elsewhere_and_may_not_be_absent(tar_bytes: TarBytes,
 
 def test_a_bad_devkit_is_told(tar_bytes: TarBytes, tmp_path: Path) -> None:
     (tmp_path / "val.tar").write_bytes(tar_bytes(images()))
-    bad = [devkit(tar_bytes, TRUTH[:4]), devkit(tar_bytes, [*TRUTH[:5], 77]), devkit(tar_bytes, meta=b"no matlab")]
+    bad = [devkit(tar_bytes, [*TRUTH[:5], *wrong]) for wrong in ([], [0], [-1], [1001], ["n01751748"], ["\ufeff1"])]
     bad.append(tar_bytes([("data/other.txt", b"")], "w:gz"))
     for content in bad:
         (tmp_path / DEVKIT).write_bytes(content)

@@ -122,6 +122,44 @@ def test_any_world_size_shares_the_same_batch(block: Block, world: int) -> None:
         assert torch.equal(torch.cat(part), expected)
 
 
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("world", [1, 3])
+def test_labels_are_withheld_from_the_same_images_everywhere(block: Block, place: Place, world: int) -> None:
+    """In every process, at every place, in every epoch and after a resume; images and their order stay as they are."""
+    full, few = Loader(block, 16, "train", 1), Loader(block, 16, "train", 1, labelled=2)
+    told = torch.cat([labels for _, labels in few.sequential(7)])
+    own = torch.cat([labels for _, labels in full.sequential(7)])
+    counts = np.bincount(own, minlength=len(block.classes))
+    assert np.bincount(told[told >= 0], minlength=len(counts)).tolist() == np.minimum(counts, 2).tolist()
+    assert torch.equal(told[told >= 0], own[told >= 0]) and (told == -1).any()
+    ranks = [
+        Loader(block, 16, "train", 1, labelled=2, place=place, rank=rank, world_size=world) for rank in range(world)
+    ]
+    for start in (240, 0, 24, 10**6):  # not in order, as a resume
+        parts = [loader.batch(start, 12) for loader in ranks]
+        images, labels = (torch.cat(part) for part in zip(*parts, strict=True))
+        assert torch.equal(images, full.batch(start, 12)[0])
+        assert labels.tolist() == told[numbers(few, images)].tolist()
+    assert few.class_counts() == full.class_counts() == counts.tolist(), "of the images, not of the labels"
+    assert few.order_digest(100) == full.order_digest(100)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_first_images_are_whole_in_every_process_and_never_mirrored(block: Block, place: Place) -> None:
+    expected = Loader(block, 16, "train", 1, labelled=2).batch(0, 12)
+    loaders = [
+        Loader(block, 16, "train", 1, flip=True, labelled=2, place=place, rank=rank, world_size=3) for rank in range(3)
+    ]
+    for loader in loaders:
+        later = loader.batch(12, 12)
+        for part, other in zip(loader.first(12), expected, strict=True):
+            assert torch.equal(part, other)
+        for part, other in zip(loader.batch(12, 12), later, strict=True):
+            assert torch.equal(part, other)
+    more = len(loaders[0]) + 5
+    assert len(loaders[0].first(more)[1]) == more, "more than there are begin anew"
+
+
 def test_a_batch_that_cannot_be_shared_is_told(block: Block) -> None:
     with pytest.raises(ConfigError, match="batch_size: 10 cannot be shared by 3"):
         Loader(block, 16, "train", 1, world_size=3).batch(0, 10)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genmodel.data.order import flips, order
+from genmodel.data.order import flips, labelled_places, order
 
 
 @settings(max_examples=100, deadline=None)
@@ -61,3 +61,36 @@ def test_the_order_never_changes() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_tiny(count: int) -> None:
     assert set(order(np.arange(count), count, 0).tolist()) == set(range(count))
+
+
+LABELS = st.lists(st.integers(0, 6), min_size=1, max_size=300).map(lambda labels: np.array(labels, np.int64))
+
+
+@settings(max_examples=100, deadline=None)
+@given(LABELS, st.integers(1, 60), st.integers(0, 2**31 - 1))
+def test_as_many_of_each_class_keep_their_label_as_are_asked_for(labels: np.ndarray, count: int, seed: int) -> None:
+    kept = labelled_places(labels, count, seed)
+    assert kept.dtype == bool and kept.shape == labels.shape
+    for label in range(7):
+        assert kept[labels == label].sum() == min(count, (labels == label).sum())
+    np.testing.assert_array_equal(kept, labelled_places(labels, count, seed))
+
+
+@settings(max_examples=50, deadline=None)
+@given(LABELS, st.integers(1, 20), st.integers(0, 99))
+def test_more_labels_are_the_same_ones_and_some_more(labels: np.ndarray, count: int, seed: int) -> None:
+    few, more = (labelled_places(labels, each, seed) for each in (count, count + 3))
+    assert not (few & ~more).any()
+
+
+def test_the_seed_alone_chooses_who_keeps_a_label_each_as_likely() -> None:
+    labels = np.arange(1000) % 4
+    often = sum(labelled_places(labels, 50, seed).astype(int) for seed in range(400))
+    assert abs(often.mean() - 80) < 1e-9  # 50 of 250 in 400 draws
+    assert abs(often.std() - 8) < 1.5  # of 400 independent draws with p = 1 / 5
+    assert abs(np.corrcoef(labelled_places(labels, 50, 0), labelled_places(labels, 50, 1))[0, 1]) < 0.15
+
+
+def test_the_labelled_never_change() -> None:
+    """Golden: others would make a training that goes on see labels that were withheld from it."""
+    assert np.flatnonzero(labelled_places(np.arange(20) % 2, 3, 42)).tolist() == [2, 3, 4, 9, 12, 19]

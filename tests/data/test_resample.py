@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from genmodel.data import resample
+from genmodel.data import kernels, resample
 from genmodel.data.resample import bicubic, halve
 
 BOX, BICUBIC = Image.Resampling.BOX, Image.Resampling.BICUBIC
@@ -73,7 +73,7 @@ def test_bicubic_of_every_short_side(target: int) -> None:
     for short in range(target - 9, 2 * target):
         long = short * 4 // 3
         scale = target / short
-        band = noise(long, 3)  # the columns alone, and the rows alone
+        band = noise(long, 3)  # the horizontal pass alone, and the vertical one alone
         assert_bicubic_is_pillows(band, (round(long * scale), 3), 3)
         assert_bicubic_is_pillows(band.transpose(Image.Transpose.TRANSPOSE), (3, round(long * scale)), 3)
         assert_bicubic_is_pillows(noise(short, 2), (target, 2), 2)
@@ -100,10 +100,15 @@ def test_without_numba_it_is_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_bicubic_is_pillows(noise(51, 37), (44, 32), 32)
 
 
+def test_without_pyarrow_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert kernels.compiled.__wrapped__() is None
+
+
 PRINT_HALF = """
 import numpy as np
 from PIL import Image
-from genmodel.data import resample
+from genmodel.data import kernels, resample
 pixels = np.arange(90, dtype=np.uint8).reshape(5, 6, 3)
 print(resample.compiled(), np.asarray(resample.halve(Image.fromarray(pixels))).sum())
 from numba import njit

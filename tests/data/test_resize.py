@@ -71,7 +71,7 @@ def weights(size: int, target: int, kernel: Kernel, support: float) -> np.ndarra
 
 
 def resample(pixels: np.ndarray, width: int, height: int, kernel: Kernel, support: float) -> np.ndarray:
-    """Rows first, then columns, rounded to 8 bits in between."""
+    """Horizontally, then vertically, rounded to 8 bits in between."""
     values = pixels.astype(np.int64)
     if width != pixels.shape[1]:
         sums = np.einsum("oi,hic->hoc", weights(pixels.shape[1], width, kernel, support), values)

@@ -71,7 +71,7 @@ def model_folder(training: Training, folder: Path) -> Path:
     (folder / "history.csv").write_text("images_seen,step,loss/total\n0,0,1\n64,1,0.5\n128,2,nan\n")
     for images_seen in (0, 128):
         grid(folder / "samples", images_seen)
-    (folder / "replay.mp4").write_bytes(b"...")
+    (folder / "replay.gif").write_bytes(b"...")
     write_config(folder, described)
     return folder
 
@@ -210,7 +210,7 @@ def test_a_restored_model_gets_a_run_from_its_history(settings: Settings, traini
     assert (run.info.status, run.data.tags["genmodel.outcome"]) == ("FINISHED", "trained")
     assert [step for step, _, _ in history(settings, run_id, "loss/total")] == [0, 64, 128]
     assert image_steps(settings, run_id) == [0, 128]
-    assert "replay.mp4" in {file.path for file in client_of(settings).list_artifacts(run_id)}
+    assert "replay.gif" in {file.path for file in client_of(settings).list_artifacts(run_id)}
 
 
 def test_restoring_fills_up_what_a_killed_training_has_sent(

@@ -5,15 +5,18 @@ import hypothesis.strategies as st
 import torch
 from hypothesis import given
 
-from genmodel.showing.samples import SampleGrids, log_spaced, sample_moments
+from genmodel.models.contract import build_model
+from genmodel.sampling import sample_classes
+from genmodel.showing.samples import SampleGrids, grid_of, log_spaced, sample_moments
+from tests.training.telling import config
 
 
 def test_the_timeline_has_a_row_for_each_log_spaced_grid(tmp_path: Path) -> None:
     grids = SampleGrids(tmp_path)
     for moment in sample_moments(1_024, 8):
-        grids.add(moment, torch.full((4, 64, 64, 3), moment // 8, dtype=torch.uint8))
+        grids.add(moment, torch.full((16, 64, 64, 3), moment // 8, dtype=torch.uint8))
     assert len(grids.paths()) > 30
-    page = grids.timeline(columns=2)
+    page = grids.timeline(columns=8)
     height = 64 + 2
     shades = [page.getpixel((page.width - 20, row * height + 33))[0] for row in range(page.height // height)]
     assert shades == [0, 1, 2, 4, 8, 16, 32, 64, 128]
@@ -52,3 +55,19 @@ def test_models_of_unlike_budgets_are_drawn_at_the_same_log_spaced_moments() -> 
 def test_linearly_spaced_moments_worked_by_hand() -> None:
     assert {5_056, 10_048, 80_000, 155_008} < sample_moments(160_000, 64), "5,000 is 78.1 steps of 64: 79 steps"
     assert len(sample_moments(160_000, 64)) == 43
+
+
+def test_a_grid_has_a_row_a_class_whose_columns_have_the_same_noise() -> None:
+    model = build_model(config(), classes=3).eval()
+    grid = grid_of(model, seed=5)
+    assert grid.shape == (3 * 8, 8, 8, 3)
+    assert torch.equal(grid, sample_classes(model, 8, 5, [0, 1, 2])), "always the same"
+    assert all(torch.equal(grid[8 * label : 8 * label + 8], sample_classes(model, 8, 5, [label])) for label in range(3))
+    with torch.no_grad():
+        model.colours.weight.fill_(0.5)  # type: ignore[union-attr,operator]
+    rows = grid_of(model, seed=5).split(8)
+    assert torch.equal(rows[0], rows[1]) and not torch.equal(rows[0][0], rows[0][1])
+
+
+def test_a_model_of_many_classes_shows_the_first_ones() -> None:
+    assert len(grid_of(build_model(config(), classes=40).eval(), seed=0)) == 16 * 8

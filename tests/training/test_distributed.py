@@ -146,8 +146,8 @@ TOGETHER = """
 import copy, torch, torch.distributed as dist
 from torch import nn
 from genmodel.config import run_config
-from genmodel.models.contract import Phase, build_model
-from genmodel.training.distributed import SharedBatchNorm2d, joined
+from genmodel.models.contract import Adamax, Player, Update, build_model
+from genmodel.training.distributed import SharedBatchNorm, joined
 from genmodel.training.engine import Engine
 
 def draw(*shape): return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 3
@@ -156,8 +156,9 @@ def results(norm, images, weights, summed):  # values of these images, and value
     images.requires_grad_()
     output = norm(images)
     (slope,) = torch.autograd.grad((output.tanh() * weights).sum(), images, create_graph=True)
-    again = torch.autograd.grad(slope.square().sum(), [images, norm.weight])
-    return [output, slope, again[0]], [summed(again[1]), norm.running_mean, norm.running_var]
+    of = [images, norm.weight] if norm.affine else [images]
+    again = torch.autograd.grad(slope.square().sum(), of)
+    return [output, slope, again[0]], [*map(summed, again[1:]), norm.running_mean, norm.running_var]
 
 def over_all(value):
     dist.all_reduce(value)
@@ -166,34 +167,60 @@ def over_all(value):
 torch.manual_seed(1)
 with joined("cpu") as (world, device):
     rows = slice(3 * world.rank, 3 * world.rank + 3)
-    images, weights = draw(6, 4, 2, 5), draw(6, 4, 2, 5).flip(0)
-    whole = nn.BatchNorm2d(4).double()
-    nn.init.normal_(whole.weight, 1, 0.5)
-    shared = copy.deepcopy(whole)
-    shared.__class__ = SharedBatchNorm2d
-    each, alike = results(whole, images.clone(), weights, lambda value: value)
-    mine, mine_alike = results(shared, images[rows].clone(), weights[rows], over_all)
-    for value, expected in zip(mine + mine_alike, [value[rows] for value in each] + alike, strict=True):
-        torch.testing.assert_close(value, expected)
-    assert shared.state_dict().keys() == whole.state_dict().keys() and shared.num_batches_tracked == 1
+    for kind, shape in ((nn.BatchNorm2d, (6, 4, 2, 5)), (nn.BatchNorm1d, (6, 4))):
+        for affine in (True, False):
+            images, weights = draw(*shape), draw(*shape).flip(0)
+            whole = kind(4, affine=affine).double()
+            if affine:
+                nn.init.normal_(whole.weight, 1, 0.5)
+            shared = copy.deepcopy(whole)
+            world.share(shared)
+            assert type(shared) is SharedBatchNorm
+            each, alike = results(whole, images.clone(), weights, lambda value: value)
+            mine, mine_alike = results(shared, images[rows].clone(), weights[rows], over_all)
+            for value, expected in zip(mine + mine_alike, [value[rows] for value in each] + alike, strict=True):
+                torch.testing.assert_close(value, expected)
+            assert shared.state_dict().keys() == whole.state_dict().keys() and shared.num_batches_tracked == 1
+            shared.eval(), whole.eval()
+            torch.testing.assert_close(shared(images[rows]), whole(images[rows]))
+
+    # rows of all: their order, and first and second derivatives of a loss that couples them
+    def coupled(all_rows): return (all_rows @ all_rows.T).softmax(dim=1).square().mean()
+    everything = draw(6, 4)
+    mine = everything[rows].clone().requires_grad_()
+    gathered = world.gather(mine)
+    assert torch.equal(gathered, everything)
+    assert torch.equal(world.gather(torch.arange(6)[rows]), torch.arange(6)), "labels, too"
+    everything.requires_grad_()
+    (slope,) = torch.autograd.grad(coupled(gathered), mine, create_graph=True)
+    (expected,) = torch.autograd.grad(coupled(everything), everything, create_graph=True)
+    torch.testing.assert_close(slope, 2 * expected[rows])  # of the losses of both
+    (again,) = torch.autograd.grad(slope.square().sum() / 4, mine)
+    (expected_again,) = torch.autograd.grad(expected.square().sum(), everything)
+    torch.testing.assert_close(again, expected_again[rows])
 
     network = {"base_channels": 4, "latent_dim": 6}
     config = run_config({"family": "vae", "image_size": 8, "network": network, "training": {"batch_size": 4}}, "toy")
-    model = build_model(config)
-    def poisoned(images, noise):
-        loss, metrics = model._loss(images, noise)
-        return loss, metrics | {"loss/rate": metrics["loss/rate"] / (1 - world.rank)}  # infinite in the second alone
-    model.phases = lambda: [Phase("vae", model, poisoned)]
-    engine = Engine(model, config.training, 100, world)
-    before = copy.deepcopy(model.state_dict())
-    engine.step(torch.zeros(2, 8, 8, 3, dtype=torch.uint8), 0)
-    assert engine.bad_steps == 1
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for optimizer in (None, Adamax(lr=1e-3)):
+        model = build_model(config, 0)
+        real = model._loss
+        def poisoned(step):
+            loss, metrics = real(step)
+            return loss, metrics | {"loss/rate": metrics["loss/rate"] / (1 - world.rank)}  # inf in the second
+        model.updates = lambda: [Update("vae", poisoned)]
+        if optimizer:
+            model.players = lambda: [Player("vae", [model], optimizer)]
+        engine = Engine(model, config.training, 100, world)
+        before = copy.deepcopy(model.state_dict())
+        engine.step(torch.zeros(2, 8, 8, 3, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), 0)
+        assert engine.bad_steps == 1
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 """
 
 
 def test_norms_and_refusals_are_those_of_the_whole_batch() -> None:
-    """Batch normalisation in float64 with its first and second derivatives; an update bad in one process is in both."""
+    """Batch normalisation and gathered rows in float64 with their first and second derivatives; an update that is bad
+    in one process is in both, whatever the optimiser."""
     both = processes("-c", TOGETHER)
     said = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from genmodel.schedule import Schedule
 from genmodel.training.ema import EMA
 
 
@@ -23,6 +24,12 @@ def test_early_on_the_first_weights_are_soon_forgotten() -> None:
     average = EMA(nn.Linear(1, 1), half_life=10_000)
     assert average.decay(images_seen=64, batch_size=64) < 1e-5
     assert average.decay(images_seen=10_000_000, batch_size=64) == pytest.approx(0.5 ** (64 / 10_000))
+
+
+def test_the_half_life_may_follow_a_schedule() -> None:
+    average = EMA(nn.Linear(1, 1), half_life=Schedule(0, 10_000, over=2_000_000, shape="linear"))
+    assert average.decay(images_seen=1_000_000, batch_size=64) == pytest.approx(0.5 ** (64 / 5_000))
+    assert average.decay(images_seen=9_000_000, batch_size=64) == pytest.approx(0.5 ** (64 / 10_000))
 
 
 def test_no_half_life_follows_the_module() -> None:
@@ -52,3 +59,9 @@ def test_weights_are_lent_and_given_back() -> None:
         assert not module.training
     assert torch.equal(module.weight, own)
     assert module.training
+
+
+def test_a_half_life_may_follow_a_schedule() -> None:
+    average = EMA(nn.Linear(1, 1), half_life=Schedule(100.0, 1000.0, 1_000_000, "linear"))
+    assert average.decay(images_seen=500_000, batch_size=64) == pytest.approx(0.5 ** (64 / 550))
+    assert average.decay(images_seen=2_000_000, batch_size=64) == pytest.approx(0.5 ** (64 / 1000))

@@ -29,9 +29,8 @@ def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing them, and a film of them, takes as long as the steps between them."""
+    """Drawing them takes as long as the steps between them."""
     monkeypatch.setattr(display, "sample_moments", lambda images, per_step: {0, 16, images})
-    monkeypatch.setattr(display, "write_video", lambda *_: None)
 
 
 def undamaged(folder: Path) -> bool:
