@@ -1,5 +1,6 @@
 """The package of a model: what is put into the registry; the check, the trial and the use of what came out of it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -8,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from flows import tracking
 from flows.settings import Settings
 from genmodel import durable
-from genmodel.errors import ModelError
+from genmodel.code import file_of
+from genmodel.errors import GenmodelError, ModelError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from genmodel.models.contract import Family
+    from genmodel.noise import Space
     from genmodel.sampling import ExportedGraph
 
 SERVED = Path(__file__).with_name("served.py")
@@ -20,24 +24,58 @@ PACKAGE = "genmodel.package"  # a version's tag: the digest of its package
 CURE = "take its folder in MLflow's artifacts back from a copy"
 _OLD_PRIORS = {"dcgan": "uniform", "vae": "normal"}  # by family: of packages of before they told their prior
 _NEEDED = ("mlflow", "numpy", "torch")  # by the code in SERVED
+_IMPORT = re.compile(r"^from (genmodel\.\w+) import .+$", re.MULTILINE)
 
 
-def package(target: Path, sampler: "nn.Module", latent_dim: int, prior: str, beside: Sequence[Path]) -> None:
+def package(
+    target: Path, model: "Family", name: str, classes: Mapping[str, int], settings: Settings, beside: Sequence[Path]
+) -> None:
     """Write an MLflow model to the folder `target`: the exported graph (pt2, nothing pickled) with files `beside`.
 
-    `sampler`, on the CPU and in eval mode, turns codes float32 [N, latent_dim] into images uint8 [N, S, S, 3];
-    `prior`, "normal" or "uniform", is what its codes are drawn from.
+    `model` is on the CPU and in eval mode; `classes` are those of a conditional model, with how often each comes where
+    none is asked for. ModelError, which calls the model `name`, where it cannot be exported.
     """
-    import numpy as np
     import torch
 
-    codes = np.random.default_rng(0).standard_normal((4, latent_dim), dtype=np.float32)  # of one, the batch were fixed
+    from genmodel.requests import BATCH, codes
+    from genmodel.sampling import Sampler
+
+    sampler = Sampler(model).eval()
+    example = codes(model.space, list(classes.values()), BATCH, seed=0)  # as many as are drawn at once, always
     with torch.no_grad():
-        images = sampler(torch.from_numpy(codes)).numpy()
-    assert images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3, "uint8 NHWC"
-    config = {"latent_dim": latent_dim, "prior": prior, "image_size": images.shape[1]}
+        images = sampler(example)
+    config = {
+        "space": model.space.as_dict(),
+        "image_size": model.image_size,
+        "classes": list(classes),
+        "class_counts": list(classes.values()),
+    }
     requirements = [f"{name}=={version(name).partition('+')[0]}" for name in _NEEDED]  # a build is in no index
-    tracking.save_package(target, sampler, codes, images, SERVED, config, requirements, beside)
+    request = {"n": 16, "seed": 3, **({"class": next(iter(classes))} if classes else {})}
+    try:
+        tracking.save_package(
+            target, sampler, example.numpy(), images.numpy(), standalone(SERVED), config, requirements, beside, request
+        )
+    except (OSError, GenmodelError):
+        raise
+    except Exception as error:  # whatever torch raises of a model that it cannot export
+        raise ModelError(f"{name} cannot be registered: torch cannot export its graph ({_in_a_line(error)})") from error
+    exported(target, "", f"{name} cannot be registered: its graph", settings)
+
+
+def standalone(path: Path, passed: set[str] | None = None) -> str:
+    """The source of a file, in which that of each module of genmodel stands where it is first imported from."""
+    passed = set() if passed is None else passed
+
+    def source(found: re.Match[str]) -> str:
+        if found[1] in passed:
+            return ""
+        passed.add(found[1])
+        place = file_of(found[1])
+        assert place is not None, found[1]
+        return standalone(place, passed)
+
+    return _IMPORT.sub(source, path.read_text())
 
 
 def digest(folder: Path) -> str:
@@ -88,15 +126,15 @@ def exported(folder: Path, family: str, name: str, settings: Settings, device: s
     """
     import torch
 
-    from genmodel.sampling import PRIORS, ExportedGraph
+    from genmodel.sampling import ExportedGraph
 
     try:
         graph, told = tracking.open_graph(folder, settings, device)
-        latent_dim, prior = int(told["latent_dim"]), str(told.get("prior") or _OLD_PRIORS.get(family))
+        space, shares = _space(told, family), [float(count) for count in told.get("class_counts", [])]
     except Exception as error:  # torch, zip, YAML and MLflow raise errors of their own
         raise ModelError(f"{name} does not load: {_in_a_line(error)}") from error
-    if prior not in PRIORS:
-        raise ModelError(f"{name} does not tell what its codes are drawn from, as {' or '.join(PRIORS)}")
+    if space is None:
+        raise ModelError(f"{name} does not tell what its codes are drawn from")
 
     def draw(codes: "Tensor") -> "Tensor":
         try:
@@ -108,7 +146,18 @@ def exported(folder: Path, family: str, name: str, settings: Settings, device: s
             raise ModelError(f"{name} generates no images, but {getattr(images, 'dtype', type(images))} {shape}")
         return images
 
-    return ExportedGraph(draw, latent_dim, prior, digest(folder), name, device)
+    return ExportedGraph(draw, space, shares, digest(folder), name, device)
+
+
+def _space(told: Mapping[str, Any], family: str) -> "Space | None":
+    """What the codes of a package consist of; None where nothing tells."""
+    from genmodel.noise import Space, normal, uniform
+
+    if "space" in told:
+        return Space.from_dict(told["space"])
+    parts = {"uniform": uniform, "normal": normal}
+    prior = str(told.get("prior") or _OLD_PRIORS.get(family))
+    return Space((parts[prior](int(told["latent_dim"])),)) if prior in parts else None
 
 
 def _in_a_line(error: Exception) -> str:

@@ -27,7 +27,7 @@ from genmodel.shown import printable
 if TYPE_CHECKING:
     from flows.card import Card
     from flows.champion import Promotions
-    from genmodel.models.base import GenerativeModel
+    from genmodel.models.contract import Family
 
 DATA, MODELS, RUNS, REFERENCE, REPORTS = Path("data"), Path("models"), Path("runs"), Path("reference"), Path("reports")
 FEATURES = RUNS / "features"
@@ -75,8 +75,6 @@ def _decide(
     with uncollected():
         from genmodel.evaluation.gate import decide
         from genmodel.evaluation.leaderboard import read_ranking
-        from genmodel.export import prior_of
-        from genmodel.sampling import Sampler
         from genmodel.saved import load_model
 
     params = read_params(PARAMS)
@@ -94,7 +92,7 @@ def _decide(
         print(printable(f"warning: no commit is kept with the version: {trouble}"), file=sys.stderr)
     kept = [settings.root / name for name in FILES if (settings.root / name).exists()]
     card = _card(settings, model, about, best, data, kept)
-    version = registry.register(folder, best, Sampler(model), model.latent_dim, prior_of(model), card, kept)
+    version = registry.register(folder, best, model, card, kept)
 
     def judge(champion: Version | None) -> Any:
         report, obstacle = _champion(registry, champion, best, params)
@@ -157,7 +155,7 @@ def _tell_outcomes(registry: Registry, reports: list[dict[str, Any]], verdict: s
 
 def _card(
     settings: Settings,
-    model: "GenerativeModel",
+    model: "Family",
     about: dict[str, Any],
     report: dict[str, Any],
     data: DataVersion,

@@ -24,25 +24,25 @@ from genmodel.errors import ModelError, TrackingError
 from genmodel.folder import read_config
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from genmodel.models.contract import Family
     from genmodel.sampling import ExportedGraph
 
 CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
 _ALL_RUNS = 3  # mlflow.entities.ViewType.ALL: deleted ones, too, until `mlflow gc`
-_DESCRIPTION = """Turns latent codes into images. A version is one trained model; `champion` is the one in use.
+_DESCRIPTION = """Draws images. A version is one trained model; `champion` is the one in use.
 
 ```python
-import mlflow, numpy as np
+import mlflow
 
 model = mlflow.pyfunc.load_model("models:/{name}@champion")
-images = model.predict({{"n": 16, "seed": 3}})  # uint8, NHWC
-codes = np.random.default_rng(0).standard_normal((16, model.model_config["latent_dim"]))  # or codes of your own
-images = model.predict(codes.astype(np.float32))
+images = model.predict({{"n": 16, "seed": 3}})  # uint8, NHWC; image i of a seed is the same for any n
+images = model.predict({{"n": 16, "seed": 3, "class": "7"}})  # of a conditional model, by name or number
+model.model_config["classes"]  # that can be asked for; none where the model is not conditional
 ```
 
 `mlflow models serve -m models:/{name}@champion --env-manager local` answers
-`{{"inputs": {{"n": 16, "seed": 3}}}}` and `{{"inputs": [[...codes...]]}}` at `/invocations`.
+`{{"inputs": {{"n": 16, "seed": 3}}}}` at `/invocations`. Codes of your own, `{{"inputs": [[...], ...]}}`, are rows of
+what `model.model_config["space"]` says, and for a conditional model the number of the class as the last one.
 It needs no pickle: set `MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false`. The weights lie beside it as safetensors.
 """
 
@@ -67,16 +67,15 @@ class Registry:
         self,
         folder: Path,
         report: Mapping[str, Any],
-        sampler: "nn.Module",
-        latent_dim: int,
-        prior: str,
+        model: "Family",
         card: Card,
         kept: Sequence[Path] = (),
     ) -> Version:
         """Register the finished model in `folder`, once for equal weights. Its training must have a run.
 
-        `sampler` and `prior` are what flows.packaging.package takes; beside it lie weights.safetensors, config.json,
-        report.json, card.md and the files `kept`. The card is shown as the version's description.
+        `model` is what lies in the folder; beside its graph lie weights.safetensors, config.json, report.json, card.md
+        and the files `kept`. The card is shown as the version's description. ModelError, and nothing registered, where
+        the model cannot be exported.
         """
         described = read_config(folder)
         weights = folder / "weights.safetensors"
@@ -90,20 +89,22 @@ class Registry:
                 told, packed = place / "report.json", place / "model"
                 durable.write_json(told, report)
                 files = card.write(place / "card")
-                package(packed, sampler, latent_dim, prior, [weights, folder / "config.json", told, *files, *kept])
+                named = zip(described["classes"], described["class_counts"], strict=True) if model.classes else ()
+                beside = [weights, folder / "config.json", told, *files, *kept]
+                package(packed, model, described["name"], dict(named), self.tracker.settings, beside)
                 tags = {**_tags(described, report, run.data.tags), **card.tags, PACKAGE: digest(packed)}
                 marked = {**tags, **making_tags()}
-                model = client.create_logged_model(experiment_id, described["name"], run.info.run_id, marked)
-                client.log_model_artifacts(model.model_id, str(packed))
+                logged = client.create_logged_model(experiment_id, described["name"], run.info.run_id, marked)
+                client.log_model_artifacts(logged.model_id, str(packed))
                 client.log_artifacts(run.info.run_id, str(place / "card"), "card")
-            client.finalize_logged_model(model.model_id, "READY")
+            client.finalize_logged_model(logged.model_id, "READY")
             if not client.search_registered_models(f"name = '{self._name}'"):
                 client.create_registered_model(self._name, description=_DESCRIPTION.format(name=self._name))
-            source, shown = f"models:/{model.model_id}", card.described(run.info.run_id)
+            source, shown = f"models:/{logged.model_id}", card.described(run.info.run_id)
             version = client.create_model_version(
-                self._name, source, run.info.run_id, tags, description=shown, model_id=model.model_id
+                self._name, source, run.info.run_id, tags, description=shown, model_id=logged.model_id
             )
-            made(client, model.model_id)
+            made(client, logged.model_id)
             return self._only(client, described["weights"]) or _version(version)
 
     def _only(self, client: Any, weights: str) -> Version | None:

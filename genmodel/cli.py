@@ -138,17 +138,42 @@ def batch(arguments: argparse.Namespace) -> None:
 
 
 def sample(arguments: argparse.Namespace) -> None:
-    from genmodel.sampling import sample
+    from genmodel.sampling import sample, sample_classes
     from genmodel.saved import load_model
     from genmodel.showing.grids import save_grid
+    from genmodel.showing.samples import CLASSES, COLUMNS
 
-    if arguments.n < 1:
+    if arguments.n is not None and arguments.n < 1:
         raise ConfigError(f"-n: must be at least 1, not {arguments.n}")
     if not 0 <= arguments.seed < 2**63:
         raise ConfigError(f"--seed: must be between 0 and 2**63 - 1, not {arguments.seed}")
-    model, _ = load_model(arguments.model, choose_device(arguments.device))
-    save_grid(arguments.out, sample(model, arguments.n, arguments.seed))
-    print(arguments.out)
+    model, about = load_model(arguments.model, choose_device(arguments.device))
+    names = [str(name) for name in about["classes"]] if model.classes else []
+    if arguments.classes:
+        if not names:
+            raise ConfigError(f"--classes: {arguments.model}: it is not conditional: no class can be asked of it")
+        print("\n".join(f"{number} {printable(name)}" for number, name in enumerate(names)))
+        return
+    what = ""
+    if arguments.label is not None:
+        images, columns = sample_classes(model, arguments.n or 64, arguments.seed, [_class(arguments, names)]), None
+    elif names:
+        shown, columns = names[:CLASSES], arguments.n or COLUMNS
+        images = sample_classes(model, columns, arguments.seed, range(len(shown)))
+        what = f": a row a class, {', '.join(shown)}" + (f" of {len(names):,}" if len(names) > len(shown) else "")
+    else:
+        images, columns = sample(model, arguments.n or 64, arguments.seed), None
+    save_grid(arguments.out, images, columns)
+    print(printable(f"{arguments.out}{what}"))
+
+
+def _class(arguments: argparse.Namespace, names: list[str]) -> int:
+    from genmodel.requests import find_class
+
+    try:
+        return find_class(names, arguments.label)
+    except ValueError as error:
+        raise ConfigError(f"--class: {arguments.model}: {error}") from error
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -272,8 +297,10 @@ def _parser() -> argparse.ArgumentParser:
 
     add = command(sample, "Draw samples into a picture.", "sample models/dcgan -n 64 --seed 0 --out grid.png")
     add.add_argument("model", type=Path, help="a finished model's folder")
-    add.add_argument("-n", type=int, default=64, help="how many")
-    add.add_argument("--seed", type=int, default=0, help="of the latent codes")
+    add.add_argument("-n", type=int, help="how many (default: 64; of a conditional model 8 of each class)")
+    add.add_argument("--seed", type=int, default=0, help="of the noise: image i of a seed is the same for any -n")
+    add.add_argument("--class", dest="label", help="of a conditional model: this class alone, by its name or number")
+    add.add_argument("--classes", action="store_true", help="list the classes that can be asked for, draw nothing")
     add.add_argument("--out", type=Path, default=Path("grid.png"), help="the PNG to write")
     add_device(add)
 

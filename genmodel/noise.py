@@ -24,6 +24,12 @@ class Part:
     shape: tuple[int, ...]
     classes: int = 0  # of a categorical part
 
+    def __post_init__(self) -> None:
+        if self.kind not in ("normal", "uniform", "categorical"):
+            raise ValueError(f"noise of an unknown kind: {self.kind}")
+        if any(size < 1 for size in self.shape) or (self.kind == "categorical") != (self.classes > 0):
+            raise ValueError(f"no noise can be of this form: {self}")
+
     @property
     def width(self) -> int:
         return math.prod(self.shape)
@@ -70,8 +76,8 @@ class Space:
     def split(self, noise: Any) -> list[Any]:
         """Rows [N, width], of numpy or torch, as a list of the parts: [N, *shape] each."""
         found, start = [], 0
-        for part in self.parts:
-            found.append(noise[:, start : start + part.width].reshape(len(noise), *part.shape))
+        for part in self.parts:  # not len(noise), by which an exported graph would be of one number of images
+            found.append(noise[:, start : start + part.width].reshape(noise.shape[0], *part.shape))
             start += part.width
         return found
 
@@ -84,8 +90,6 @@ class Space:
     def from_dict(cls, told: Mapping[str, Any]) -> "Space":
         """What `as_dict` gave; ValueError, KeyError or TypeError for anything else."""
         parts = [Part(part["kind"], tuple(map(int, part["shape"])), int(part["classes"])) for part in told["parts"]]
-        if any(part.kind not in ("normal", "uniform", "categorical") for part in parts):
-            raise ValueError(f"noise of an unknown kind: {', '.join(part.kind for part in parts)}")
         return cls(tuple(parts), bool(told["meaningful"]))
 
 

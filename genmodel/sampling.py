@@ -1,22 +1,18 @@
 """Samples of a model that is loaded: its networks here, or its exported graph, which needs no code of its family.
 
-What is sampled from are codes, float32 [N, width]: a row of noise an image (Space), and for a model of classes its
-class as a last number. Images are made BATCH at a time, and a smaller number is filled up to that: so image i of a
-request is the same, bit by bit, whatever is asked for beside it.
+What they are drawn from, and in which batches, stands in requests.py.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from genmodel.models.contract import Family
-from genmodel.noise import Space, draw_labels, image_seeds
+from genmodel.noise import Space
 from genmodel.pixels import to_uint8
-
-BATCH = 64  # images that go through a generator at once
+from genmodel.requests import codes, in_batches
 
 
 class ImageSource(ABC):
@@ -89,30 +85,11 @@ class Sampler(nn.Module):
         return to_uint8(sampled(self.model, codes))
 
 
-def codes(space: Space, shares: Sequence[float], n: int, seed: int, label: int | None = None) -> Tensor:
-    """float32 [n, space.width], and one column more where there are classes: their `shares` are not empty."""
-    seeds = image_seeds(seed, n)
-    drawn = space.draw(seeds)
-    if len(shares):
-        labels = draw_labels(seeds, shares) if label is None else np.full(n, label)
-        drawn = np.concatenate([drawn, labels[:, None].astype(np.float32)], axis=1)
-    return torch.from_numpy(drawn)
-
-
 def sampled(model: Family, codes: Tensor) -> Tensor:
     """Images float [N, 3, S, S] of codes, as the model makes them."""
     if model.classes:
         return model.sample(codes[:, :-1], codes[:, -1].long())
     return model.sample(codes)
-
-
-def in_batches(draw: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
-    """draw(codes), BATCH rows at a time, the last ones repeated where they are fewer."""
-    made = []
-    for part in codes.split(BATCH):
-        filled = torch.cat([part, part[-1:].expand(BATCH - len(part), -1)])
-        made.append(draw(filled)[: len(part)])
-    return torch.cat(made)
 
 
 def sample(model: Family, n: int, seed: int, counts: Sequence[float] = ()) -> Tensor:

@@ -19,9 +19,11 @@ import torch
 from PIL import Image
 
 from genmodel.cli import main
+from genmodel.config import run_config
 from genmodel.data.block import Block
 from genmodel.data.prepare import prepare
-from genmodel.models.families import FAMILIES
+from genmodel.models.contract import Family, build_model
+from genmodel.models.families import FAMILIES, load_family
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 
@@ -61,6 +63,25 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     for name, place in importlib.import_module("toys").TOYS.items():
         monkeypatch.setitem(FAMILIES, name, place)
+
+
+@pytest.fixture
+def built() -> Callable[..., Family]:
+    """built(family, image_size, classes, **network) -> a small model to sample from.
+
+    Its weights are of some size: as they are drawn at first all images are grey.
+    """
+
+    def build(family: str, image_size: int = 16, classes: int = 5, **network: int) -> Family:
+        known = {name: value for name, value in network.items() if hasattr(load_family(family).Config, name)}
+        config = run_config({"family": family, "image_size": image_size, "network": known}, "test")
+        model = build_model(config, classes)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.mul_(3)
+        return model.eval().requires_grad_(False)
+
+    return build
 
 
 @pytest.fixture

@@ -4,54 +4,43 @@ from typing import Any
 
 import pytest
 import torch
-from genmodel.models.base import GenerativeModel, build_model
 
 from genmodel import tensors
 from genmodel.config import run_config
 from genmodel.durable import seal
 from genmodel.errors import ConfigError, ModelError
 from genmodel.folder import write_config
-from genmodel.sampling import sample
+from genmodel.models.contract import Family, build_model
 from genmodel.saved import load_model
 
 SEALED = json.dumps(seal({}))
 SMALL = {
     "dcgan": {"family": "dcgan", "image_size": 16, "network": {"latent_dim": 8, "base_channels": 8}},
     "vae": {"family": "vae", "image_size": 16, "network": {"latent_dim": 8, "base_channels": 8}},
+    "conditional": {"family": "conditional", "image_size": 16},
 }
 
 
-def save(folder: Path, values: dict[str, Any], **weights: torch.Tensor) -> GenerativeModel:
+def save(folder: Path, values: dict[str, Any], **weights: torch.Tensor) -> Family:
     config = run_config(values, "test")
-    model = build_model(config)
+    model = build_model(config, classes=2)
     digest = tensors.save(folder / "weights.safetensors", {**model.state_dict(), **weights})
     about = {"name": "small", "fingerprint": "f" * 64, "block": "b" * 64, "config": config.as_dict(), "weights": digest}
-    write_config(folder, about)
+    write_config(folder, {**about, "classes": ["circle", "square"], "class_counts": [9, 3]})
     return model
 
 
+@pytest.mark.usefixtures("toys")
 @pytest.mark.parametrize("family", SMALL)
 def test_a_loaded_model_has_the_weights_that_were_saved(tmp_path: Path, family: str) -> None:
     saved = save(tmp_path, SMALL[family])
     loaded, about = load_model(tmp_path)
     assert about["name"] == "small" and about["config"]["family"] == family
-    assert loaded.image_size == 16 and not loaded.training
+    assert loaded.image_size == 16 and not loaded.training and loaded.classes == 2 * (family == "conditional")
     assert not any(weight.requires_grad for weight in loaded.parameters())
     expected = saved.state_dict()
     assert expected.keys() == loaded.state_dict().keys()
     assert all(torch.equal(value, expected[name]) for name, value in loaded.state_dict().items())
-
-
-@pytest.mark.parametrize("family", SMALL)
-def test_samples_depend_on_the_seed_and_not_on_the_batch_size(tmp_path: Path, family: str) -> None:
-    save(tmp_path, SMALL[family])
-    model, _ = load_model(tmp_path)
-    images = sample(model, 10, seed=3)
-    assert images.shape == (10, 16, 16, 3) and images.dtype == torch.uint8
-    levels = (sample(model, 10, seed=3, batch_size=4).int() - images.int()).abs()
-    assert levels.max() <= 1  # a rounding at the edge of two levels
-    assert not torch.equal(sample(model, 10, seed=4), images)
-    assert torch.equal(sample(model, 10, seed=3), images)
 
 
 def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The package of a model: fetched, written, loaded."""
 
+import json
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # what MLflow and Python leave beside a package when anyone loads it where it lies; it was never registered
 _LEFT_BY_READERS = {"registered_model_meta", "__pycache__"}
+_CODE = "served.py"
 
 
 def fetch(uri: str, folder: Path, settings: Settings) -> None:
@@ -44,12 +45,13 @@ def fetch(uri: str, folder: Path, settings: Settings) -> None:
 
 
 def save_package(
-    target: Path, sampler: "nn.Module", codes: Any, images: Any, served: Path, config: Mapping[str, Any],
-    requirements: Sequence[str], beside: Sequence[Path],
+    target: Path, sampler: "nn.Module", codes: Any, images: Any, served: str, config: Mapping[str, Any],
+    requirements: Sequence[str], beside: Sequence[Path], request: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """Write an MLflow model to the folder `target`: a graph exported as pt2, which the code in `served` runs.
+    """Write an MLflow model to the folder `target`: a graph exported as pt2, which the code `served` runs.
 
-    `codes` and `images`, arrays, are an example. `config` is what the code is told; files `beside` it are kept with it.
+    `codes` and `images`, arrays, are an example for the graph, `request` is one for who asks the code. `config` is what
+    the code is told; files `beside` it are kept with it.
     """
     with uncollected():
         import mlflow.pyfunc
@@ -62,20 +64,30 @@ def save_package(
         sampler, str(target), signature=ModelSignature(inputs, outputs), input_example=codes,
         serialization_format="pt2", pip_requirements=list(requirements), extra_files=[str(path) for path in beside],
     )  # fmt: skip
-    shutil.copyfile(served, target / served.name)
+    (target / _CODE).write_text(served)
     model = Model.load(str(target))
     model.signature = ModelSignature(outputs=outputs)  # of inputs MLflow would take but one form
+    model.saved_input_example_info = _example(target, request)
     mlflow.pyfunc.add_to_model(
         model, "mlflow.pyfunc.loaders.code_model", None, None, "conda.yaml", "python_env.yaml", dict(config),
-        model_code_path=served.name, artifacts={"model": {"path": "", "uri": ""}},
+        model_code_path=_CODE, artifacts={"model": {"path": "", "uri": ""}},
     )  # fmt: skip
     model.save(str(target / "MLmodel"))
 
 
-def open_graph(folder: Path, settings: Settings, device: str) -> tuple[Any, dict[str, Any]]:
-    """The exported graph of a package on `device`, and what its package tells of it: latent_dim, prior, image_size.
+def _example(target: Path, request: Mapping[str, Any]) -> dict[str, str]:
+    """Write a request as MLflow's example of an input, in place of the codes; returns what MLmodel says of it."""
+    asked, sent = "input_example.json", "serving_input_example.json"
+    (target / asked).write_text(json.dumps(request))
+    (target / sent).write_text(json.dumps({"inputs": request}))
+    return {"artifact_path": asked, "serving_input_path": sent, "type": "json_object"}
 
-    None of the package's code runs. Packages of before they told have the size of their codes in their signature.
+
+def open_graph(folder: Path, settings: Settings, device: str) -> tuple[Any, dict[str, Any]]:
+    """The exported graph of a package on `device`, and what its package tells of it: space, image_size, classes.
+
+    None of the package's code runs. Older packages tell latent_dim and prior; the oldest have the former in their
+    signature.
     """
     import mlflow.pytorch
     from mlflow.models import Model

@@ -177,7 +177,8 @@ class Family(nn.Module, ABC):
     def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images float [N, 3, S, S] in [-1, 1] of noise, float32 [N, space.width]; called in eval mode.
 
-        Image i depends on noise[i] and labels[i] alone. `labels`, int64 [N], only where `classes` is above 0.
+        Image i depends on noise[i] and labels[i] alone. `labels`, int64 [N], only where `classes` is above 0. For N
+        write noise.shape[0]: len(noise) makes an exported graph one of a fixed number of images.
         """
 
     @property

@@ -13,7 +13,7 @@ from genmodel.sampling import sample, sample_classes
 from genmodel.showing.grids import save_grid, timeline
 
 COLUMNS, _ROWS = 8, 8  # of a grid
-_CLASSES = 16  # at most, a row each
+CLASSES = 16  # at most, a row each
 _LINEAR = 32  # parts of a training at whose ends a grid is drawn
 
 
@@ -22,7 +22,7 @@ def grid_of(model: Family, seed: int) -> Tensor:
     images of a column have the same noise."""
     if not model.classes:
         return sample(model, COLUMNS * _ROWS, seed)
-    return sample_classes(model, COLUMNS, seed, range(min(model.classes, _CLASSES)))
+    return sample_classes(model, COLUMNS, seed, range(min(model.classes, CLASSES)))
 
 
 class SampleGrids:

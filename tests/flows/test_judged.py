@@ -94,7 +94,7 @@ def test_a_champion_whose_family_is_gone(registry: Registry, decided: Path, monk
     assert judged(told, before)
 
 
-def test_a_package_of_another_torch_and_one_of_before_priors_were_told(
+def test_a_package_of_another_torch_and_those_of_before_spaces_and_priors_were_told(
     registry: Registry, package: Path, decided: Path
 ) -> None:
     before = decision(decided)
@@ -105,14 +105,19 @@ def test_a_package_of_another_torch_and_one_of_before_priors_were_told(
     registry.tag("1", {"genmodel.package": digest(package)})
     assert judged(retrained(), before)
 
-    if registry.find(CHAMPION).number != "1":
-        registry.set_alias(CHAMPION, "1")
+    registry.set_alias(CHAMPION, "1")
+    about["flavors"]["python_function"]["config"] = {"latent_dim": 4, "prior": "normal", "image_size": 8}
+    path.write_text(yaml.safe_dump(about))
+    registry.tag("1", {"genmodel.package": digest(package), "genmodel.family": "renamed since"})
+    assert judged(asked_again(), before)
+
+    registry.set_alias(CHAMPION, "1")
     del about["flavors"]["python_function"]
     inputs = [{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 4]}}]
     about["signature"]["inputs"] = json.dumps(inputs)
     path.write_text(yaml.safe_dump(about))
     (package / "served.py").unlink()
-    registry.tag("1", {"genmodel.package": None})
+    registry.tag("1", {"genmodel.package": None, "genmodel.family": "vae"})
     told = asked_again()
     assert told["champion"]["weights"] == before["candidate"]["weights"] and judged(told, before)
 

@@ -31,7 +31,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 LOAD = """
 import mlflow, numpy as np
 model = mlflow.pyfunc.load_model("models:/genmodel@champion")
-codes = np.random.default_rng(0).standard_normal((5, model.model_config["latent_dim"]), dtype=np.float32)
+(part,) = model.model_config["space"]["parts"]
+codes = np.random.default_rng(0).standard_normal((5, *part["shape"]), dtype=np.float32)
 images = model.predict(codes)
 assert model.predict({"n": 3, "seed": 4}).shape == (3, *images.shape[1:])
 print(images.dtype, images.shape, len(np.unique(images)) > 9)

@@ -28,13 +28,17 @@ from flows.tracking.lease import LEASE, OWNER, Lease
 from genmodel import tensors
 from genmodel.errors import ModelError, StorageError, TrackingError
 from genmodel.folder import write_config
+from genmodel.models.contract import Family, ImageSpec, Player, Update
+from genmodel.noise import Space, normal
+from genmodel.sampling import Sampler
 
 LOAD = """
 import sys
 import mlflow, numpy as np
 model = mlflow.pyfunc.load_model("models:/genmodel@champion")
 codes = np.load(sys.argv[1])
-assert model.model_config["latent_dim"] == 4
+(part,) = model.model_config["space"]["parts"]
+assert part["kind"] == "normal" and part["shape"] == [4] and model.model_config["classes"] == []
 images = [model.predict(codes[:n]) for n in (1, 3, 5)]
 assert all(type(batch) is np.ndarray and batch.dtype == np.uint8 for batch in images)
 assert [batch.shape for batch in images] == [(1, 8, 8, 3), (3, 8, 8, 3), (5, 8, 8, 3)]
@@ -46,23 +50,46 @@ except mlflow.exceptions.MlflowException:
 """
 
 
-class Painter(nn.Module):
-    """Codes float32 [N, 4] to images uint8 [N, 8, 8, 3]."""
+class Painter(Family):
+    """Noise float32 [N, 4] to images of 8 px."""
 
-    def __init__(self, seed: int) -> None:
-        super().__init__()
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(None, ImageSpec(8))
+        self.space = Space((normal(4),))
         torch.manual_seed(seed)
         self.layer = nn.Linear(4, 8 * 8 * 3)
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.layer(z).sigmoid().mul(255).round().to(torch.uint8).view(-1, 8, 8, 3)
+    def initialise(self, rng: torch.Generator) -> None: ...
+
+    def players(self) -> list[Player]:
+        return []
+
+    def updates(self) -> list[Update]:
+        return []
+
+    def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.layer(noise).tanh().view(-1, 3, 8, 8)
 
 
-class Blank(nn.Module):
-    """Codes to images of one value."""
+class Blank(Painter):
+    """Images of one value."""
 
-    def forward(self, z: Tensor) -> Tensor:
-        return (z[:, :1] * 0 + 7).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 8, 8, 3).contiguous()
+    def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        return super().sample(noise) * 0 + 7 / 127.5 - 1
+
+
+class Choosy(Painter):
+    """No graph can look at numbers and choose."""
+
+    def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        return super().sample(noise if noise.sum() > 0 else -noise)
+
+
+class Broken(Painter):
+    """Its graph would take one number of images alone, and not the one in which images are drawn."""
+
+    def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        return super().sample(noise[:5])
 
 
 def card(folder: Path, report: dict[str, Any]) -> Card:
@@ -79,6 +106,7 @@ def finished(training: Training, folder: Path, seed: int) -> tuple[Path, dict[st
     folder.mkdir()
     weights = tensors.save(folder / "weights.safetensors", painter.state_dict())
     described = {"name": "small-vae", "fingerprint": training.fingerprint, "config": training.config}
+    described |= {"classes": ["circle", "square"], "class_counts": [30, 28]}
     write_config(folder, {**described, "weights": weights})
     figures = {"fd_classifier": 12.3456789 + seed, "kd_classifier": "nan", "bits_per_dim": None}
     return folder, {"name": "small-vae", "weights": weights, "conditions": {}, "figures": figures}, painter
@@ -91,10 +119,10 @@ def test_anyones_mlflow_loads_the_champion_without_pickle(
     registry = Registry(tracker)
     folder, report, painter = finished(training, tmp_path / "model", seed=0)
     with pytest.raises(TrackingError, match="no run of the training"):
-        registry.register(folder, report, painter, 4, "normal", card(folder, report))
+        registry.register(folder, report, painter, card(folder, report))
     run_id = tracker.begin(training, 1000).run_id
-    version = registry.register(folder, report, painter, 4, "normal", card(folder, report))
-    again = Registry(Tracker(settings)).register(folder, report, painter, 4, "normal", card(folder, report))
+    version = registry.register(folder, report, painter, card(folder, report))
+    again = Registry(Tracker(settings)).register(folder, report, painter, card(folder, report))
     assert again == version == registry.find("1") == registry.numbered("1")
     assert (version.number, version.run_id) == ("1", run_id)
     tags = dict(version.tags)
@@ -122,7 +150,7 @@ def test_anyones_mlflow_loads_the_champion_without_pickle(
     told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (told.returncode, told.stdout.strip()) == (0, "refuses codes of another size"), told.stderr
     with torch.no_grad():
-        expected = painter(torch.from_numpy(codes)).numpy()
+        expected = Sampler(painter)(torch.from_numpy(codes)).numpy()
     assert np.array_equal(np.load(tmp_path / "images.npy"), expected)
 
     registry.download(version, tmp_path / "fetched")
@@ -150,7 +178,7 @@ def test_the_card_is_a_file_a_part_of_the_run_and_the_version_s_description(
     tracker = Tracker(settings)
     folder, report, painter = finished(training, tmp_path / "model", seed=0)
     run_id = tracker.begin(training, 1000).run_id
-    version = Registry(tracker).register(folder, report, painter, 4, "normal", card(folder, report))
+    version = Registry(tracker).register(folder, report, painter, card(folder, report))
     client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
     shown = client.get_model_version("genmodel", version.number).description
     assert "# small-vae: a vae of 8 px" in shown and "fd_classifier | 12.35" in shown
@@ -174,7 +202,7 @@ def test_a_version_that_does_not_generate_is_told_from_one_that_does(
     folder, report, painter = finished(training, tmp_path / "model", seed=0)
     tracker.begin(training, 1000)
     registry = Registry(tracker)
-    version = registry.register(folder, report, painter, 4, "normal", card(folder, report))
+    version = registry.register(folder, report, painter, card(folder, report))
     assert registry.try_out(version) == "It loads from the registry and generates 8 px images."
     (program,) = (settings.root / "mlartifacts").rglob("model.pt2")
     whole = program.read_bytes()
@@ -190,9 +218,26 @@ def test_a_version_that_does_not_generate_is_told_from_one_that_does(
 
 
 def test_a_model_that_paints_one_value_does_not_generate(settings: Settings, tmp_path: Path) -> None:
-    package(tmp_path / "blank", Blank().eval(), 4, "normal", [])
+    package(tmp_path / "blank", Blank().eval(), "it", {}, settings, [])
     with pytest.raises(ModelError, match="it generates blank images: all their values are 7"):
         try_out(tmp_path / "blank", "it", settings)
+
+
+@pytest.mark.parametrize("kind", [Choosy, Broken])
+def test_a_model_that_cannot_be_exported_leaves_the_registry_as_it_was(
+    kind: type[Painter], settings: Settings, training: Training, tmp_path: Path
+) -> None:
+    tracker = Tracker(settings)
+    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    run_id = tracker.begin(training, 1000).run_id
+    with pytest.raises(ModelError, match=r"^small-vae cannot be registered: ") as caught:
+        Registry(tracker).register(folder, report, kind().eval(), card(folder, report))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+    client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
+    assert not client.search_registered_models() and not client.list_artifacts(run_id, "card")
+    assert not client.search_logged_models([run.info.experiment_id for run in [client.get_run(run_id)]])
+    assert not list(settings.root.glob("mlflow.db.scratch-*"))
+    assert Registry(tracker).register(folder, report, painter, card(folder, report)).number == "1"
 
 
 def test_the_package_is_checked_before_anything_of_it_runs(
@@ -203,7 +248,7 @@ def test_the_package_is_checked_before_anything_of_it_runs(
     folder, report, painter = finished(training, tmp_path / "model", seed=0)
     tracker.begin(training, 1000)
     registry = Registry(tracker)
-    version = registry.register(folder, report, painter, 4, "normal", card(folder, report))
+    version = registry.register(folder, report, painter, card(folder, report))
     (program,) = (settings.root / "mlartifacts").rglob("model.pt2")
     package = program.parent.parent
     other, _, _ = finished(training, tmp_path / "other", seed=1)
@@ -263,7 +308,7 @@ def test_twins_of_another_machine_and_half_made_models_are_removed(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(client, "create_model_version", slow)
-        version = registry.register(folder, report, painter, 4, "normal", card(folder, report))
+        version = registry.register(folder, report, painter, card(folder, report))
     assert version.number == str(twin[0].version) == "1"
     assert [str(found.version) for found in client.search_model_versions("name = 'genmodel'")] == ["1"]
     left = {model.model_id: model for model in client.search_logged_models([experiment])}
@@ -285,7 +330,7 @@ def test_a_full_tmpdir_is_not_in_the_way(
     def register() -> None:
         tracker = Tracker(settings)
         tracker.begin(training, 1000)
-        version = Registry(tracker).register(folder, report, painter, 4, "normal", described)
+        version = Registry(tracker).register(folder, report, painter, described)
         assert Registry(tracker).try_out(version) == "It loads from the registry and generates 8 px images."
 
     assert in_child(register) == 0
@@ -304,7 +349,7 @@ def test_a_disk_without_room_for_a_package_is_one_line(
         tracker = Tracker(small)
         tracker.begin(training, 1000)
         with pytest.raises(StorageError, match=r"no space left to write a model in .* MiB are needed"):
-            Registry(tracker).register(folder, report, painter, 4, "normal", described)
+            Registry(tracker).register(folder, report, painter, described)
         with tracker.talking() as (client, experiment):
             assert client.search_logged_models([experiment]) == []
 

@@ -3,4 +3,7 @@
 The fixture `toys` registers them for a test; `python -m toys` is genmodel's command line with them.
 """
 
-TOYS = {name: f"toys.{name}:Toy" for name in ("labels", "categories", "begun", "autoregressive", "scheduled", "three")}
+TOYS = {
+    name: f"toys.{name}:Toy"
+    for name in ("labels", "categories", "begun", "autoregressive", "scheduled", "three", "conditional")
+}

@@ -40,7 +40,7 @@ class Toy(ToyFamily, Likelihood, Completes):
         return loss, {"loss/bits": loss.detach()}
 
     def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        unknown = torch.zeros(len(noise), 3, self.image_size, self.image_size, device=noise.device)
+        unknown = torch.zeros(noise.shape[0], 3, self.image_size, self.image_size, device=noise.device)
         return self._drawn(unknown, torch.zeros_like(unknown[:, 0], dtype=torch.bool), noise)
 
     def _drawn(self, images: Tensor, known: Tensor, noise: Tensor) -> Tensor:
