@@ -259,7 +259,7 @@ def imported(tree: ast.Module) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("root", [LOOP, "genmodel.evaluation.report", "genmodel.evaluation.samples"])
+@pytest.mark.parametrize("root", [LOOP, "genmodel.evaluation.judge", "genmodel.evaluation.samples"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_done_with_a_family_knows_no_other_nor_what_shows(family: str, root: str) -> None:
     """A training, a report, the key of kept features."""
@@ -278,7 +278,7 @@ def test_a_family_brings_the_parts_that_it_uses() -> None:
 
 @pytest.mark.parametrize(
     "roots",
-    [[LOOP, module_of("dcgan")], ["genmodel.evaluation.report", module_of("vae")], ["genmodel.evaluation.reference"]],
+    [[LOOP, module_of("dcgan")], ["genmodel.evaluation.judge", module_of("vae")], ["genmodel.evaluation.reference"]],
     ids=lambda roots: roots[0],
 )
 def test_the_closure_is_what_runs_and_all_of_it_is_loaded_at_the_start(roots: list[str]) -> None:
