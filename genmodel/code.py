@@ -12,8 +12,8 @@ error says. The tree is dumped by rules of our own: those of ast.dump differ bet
 fields. Left out are positions, doc strings, what is absent or empty, and what follows from the rest (ctx) or is a way
 of writing (kind).
 
-Of an entry of the table of figures (genmodel/evaluation/table.py: a call of Figure) those arguments count that something
-in the closure reads: what a figure means is a word for people.
+Of an entry of the table of figures (genmodel/evaluation/table.py: a call of Figure) those arguments count that
+something in the closure reads: what a figure means is a word for people.
 
 Settings count by what is read of them: of a dataclass called ...Config the fields that the closure names, and the class
 itself only where a file of the closure names it. So a new setting with a default changes nothing as long as no code
