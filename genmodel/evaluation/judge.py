@@ -5,11 +5,9 @@ Images are judged whatever draws them; what needs the networks is added where th
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from torch import Tensor
 
 from genmodel import durable
 from genmodel.cpu import use_cpu
@@ -44,10 +42,16 @@ class Seen(NamedTuple):
 
 
 def judge_images(
-    source: ImageSource, block: Block, reference: Reference, config: EvaluationConfig, cache: Path | None = None
+    source: ImageSource,
+    block: Block,
+    reference: Reference,
+    config: EvaluationConfig,
+    cache: Path | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Seen:
     """Judge `config.samples` images of whatever draws them; their features are kept in the folder `cache`.
 
+    `classes` are the names of those that the source counts, the block's by default.
     IncomparableError if the reference fits neither block, settings nor the images' size.
     """
     use_cpu(config.threads)
@@ -60,20 +64,16 @@ def judge_images(
         )
     extractor = reference.extractor(config).to(source.device)
     samples, took = take(source, config.samples, config.seed, extractor, cache)
+    names = list(block.classes if classes is None else classes)
+    told = list(extractor.classes) == names and len(source.shares) == len(names)
     compared = Compared(
         reference.real,
         samples.features,
         samples.pairs,
-        asked=_asked(source, block, list(extractor.classes), samples),
+        asked=samples.asked if told else None,
         searched=reference.about["n"] / reference.about["of"],
     )
     return Seen(samples, compared, compared.estimates(extractor.name), _conditions(reference, config), took)
-
-
-def _asked(source: ImageSource, block: Block, told: list[str], samples: Samples) -> Tensor | None:
-    """The classes that images were asked for, where they are the block's and the extractor tells those."""
-    known = told == block.classes and len(source.shares) == len(told)
-    return samples.asked if known else None
 
 
 def judge_model(
@@ -88,7 +88,7 @@ def judge_model(
     """Judge the model in `folder` (`about`: its config.json) by its samples and, by what else it can do, on the val
     split."""
     source = networks(model, about, folder)
-    seen = judge_images(source, block, reference, config, cache)
+    seen = judge_images(source, block, reference, config, cache, about["classes"])
     ShardCheck(block, model.image_size, range(block.shard_count())).now()  # the val images
     measured = abilities_measured(model, about["classes"], block, config, source.device)
     report = Report(
