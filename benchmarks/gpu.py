@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from genmodel.models.base import build_model
 
 from benchmarks import plain
 from benchmarks.data import CORES, enlarged
@@ -25,7 +26,6 @@ from genmodel.data.block import Block
 from genmodel.data.loader import Loader
 from genmodel.data.prepare import prepare
 from genmodel.errors import ConfigError
-from genmodel.models.base import build_model
 from genmodel.showing.grids import save_grid
 from genmodel.training.engine import Engine, set_precision
 

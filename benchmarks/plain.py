@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from genmodel.models.base import Noise
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 
-from genmodel.models.base import Noise
 from genmodel.models.vae import VAE
 
 

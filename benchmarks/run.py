@@ -15,6 +15,7 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from genmodel.models.base import build_model
 
 from benchmarks import plain
 from benchmarks.compare import HEAD, Row, alternate, rate, settled
@@ -28,7 +29,6 @@ from genmodel.cpu import use_cpu
 from genmodel.data.block import Block
 from genmodel.data.loader import Loader
 from genmodel.data.prepare import prepare
-from genmodel.models.base import build_model
 from genmodel.training.engine import Engine
 
 RESULTS = Path(__file__).parent / "RESULTS.md"

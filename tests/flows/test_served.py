@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from genmodel.models.base import GenerativeModel, build_model
 
 from flows.card import Card
 from flows.packaging import package
@@ -28,9 +29,9 @@ from genmodel import tensors
 from genmodel.config import run_config
 from genmodel.export import prior_of
 from genmodel.folder import write_config
-from genmodel.models.base import GenerativeModel, build_model
 from genmodel.models.families import FAMILIES
 from genmodel.sampling import Sampler, sample
+from tests.reports import made_report
 
 
 def built(family: str) -> GenerativeModel:
@@ -52,7 +53,7 @@ def champion(settings: Settings, training: Training, tmp_path: Path) -> Generati
     write_config(folder, about)
     report = {"conditions": {}, "figures": {"fd_classifier": 1.0}}
     tracker.begin(training, 1000)
-    registry, card = Registry(tracker), Card(about=about, report=report, data={}, cost={})
+    registry, card = Registry(tracker), Card(about=about, report=made_report("small-vae", report["figures"]), data={}, cost={})
     version = registry.register(folder, report, Sampler(model), model.latent_dim, prior_of(model), card)
     registry.set_alias(CHAMPION, version.number)
     return model
