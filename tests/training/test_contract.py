@@ -16,8 +16,8 @@ from genmodel.schedule import Schedule
 from genmodel.showing.display import Display, train
 from genmodel.training.engine import Engine
 from genmodel.training.trainer import Training, run_folder
-from tests.training.test_distributed import assert_alike, processes, rows
 from tests.training.telling import SETTINGS, Toy, config, identity
+from tests.training.test_distributed import assert_alike, processes, rows
 
 Remains = Callable[[Path, Path], dict[str, object]]
 
