@@ -11,7 +11,8 @@ from genmodel.evaluation.extractors import Pixels
 from genmodel.evaluation.samples import Pass, Samples, take
 from genmodel.models.contract import Family
 from genmodel.noise import Space, uniform
-from genmodel.sampling import BATCH, Networks
+from genmodel.requests import BATCH
+from genmodel.sampling import Networks
 from genmodel.saved import load_model
 
 
