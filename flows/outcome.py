@@ -139,12 +139,12 @@ def made_from(root: Path) -> str:
 
 def narrow(columns: Iterable[str]) -> list[str]:
     """The columns for a terminal; all of them, and the intervals, stand in the leaderboard's files."""
-    return [name for name in columns if name not in {*_CONDITIONS, *_ELSEWHERE} and not _is_aside(name)]
+    return [name for name in columns if name not in {*_CONDITIONS, *_ELSEWHERE} and not _is_detail(name)]
 
 
-def _is_aside(column: str) -> bool:
+def _is_detail(column: str) -> bool:
     figure = table.of_column(column)
-    return column.endswith(("_low", "_high")) or (figure is not None and figure.aside)
+    return column.endswith(("_low", "_high")) or (figure is not None and figure.detail)
 
 
 _ELSEWHERE = ("gpu_hours", "kwh", "parameters", "bytes", "device", "data", "code")

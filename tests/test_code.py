@@ -360,4 +360,4 @@ def test_of_a_table_of_figures_counts_what_is_read(tmp_path: Path, monkeypatch: 
 
 def test_a_sentence_in_the_table_of_figures_decides_no_report() -> None:
     names = {name for tree in code.closure("genmodel.evaluation.judge").values() for name in code._names(tree)}
-    assert not names & {"meaning", "aside"} and {"made_by", "needs"} <= names
+    assert not names & {"meaning", "detail"} and {"made_by", "needs"} <= names

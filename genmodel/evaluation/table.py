@@ -32,7 +32,7 @@ class Figure:
     meaning: str  # a sentence for people, without its end; no part of what decides a report (genmodel/code.py)
     format: str = _DIGITS  # for people
     guardrail: str = ""  # the setting of the gate that bounds it: a floor where higher is better, else a ceiling
-    aside: bool = False  # in files and on the page, but not in a terminal's table
+    detail: bool = False  # in files and on the page, but not in a terminal's table
 
     def called(self, extractor: str) -> str:
         return self.published if self.published and extractor == "inception" else self.name.format(extractor=extractor)
@@ -70,7 +70,7 @@ FRECHET = Figure(  # the one that ranks models and decides about the champion
 FIGURES: tuple[Figure, ...] = (
     FRECHET,
     Figure(
-        name="fd_{extractor}_infinity", published="fid_infinity", better="lower", aside=True,
+        name="fd_{extractor}_infinity", published="fid_infinity", better="lower", detail=True,
         made_by=f"{_FEATURES}:frechet_infinity",
         meaning="the Fréchet distance, extrapolated to infinitely many samples",
     ),
@@ -92,15 +92,15 @@ FIGURES: tuple[Figure, ...] = (
         meaning="share of the real images among the samples",
     ),
     Figure(
-        name="density", better="neither", aside=True, made_by=f"{_FEATURES}:density",
+        name="density", better="neither", detail=True, made_by=f"{_FEATURES}:density",
         meaning="how deep samples lie among the real images, about 1 if equal",
     ),
     Figure(
-        name="coverage", better="higher", aside=True, made_by=f"{_FEATURES}:coverage",
+        name="coverage", better="higher", detail=True, made_by=f"{_FEATURES}:coverage",
         meaning="share of the real images with a sample next to them",
     ),
     Figure(
-        name="pair_ms_ssim", better="neither", aside=True, made_by=f"{_FEATURES}:pair_similarity",
+        name="pair_ms_ssim", better="neither", detail=True, made_by=f"{_FEATURES}:pair_similarity",
         meaning="MS-SSIM within pairs of samples, high where samples are alike",
     ),
     Figure(
@@ -117,7 +117,7 @@ FIGURES: tuple[Figure, ...] = (
         meaning=f"{_BITS}, an upper bound by one sample of what is hidden",
     ),
     Figure(
-        name="bits_per_dim_iw", better="lower", needs="Weighted", aside=True, made_by=f"{_HELD_OUT}:bits_per_dim_iw",
+        name="bits_per_dim_iw", better="lower", needs="Weighted", detail=True, made_by=f"{_HELD_OUT}:bits_per_dim_iw",
         meaning=f"{_BITS}, an importance-weighted upper bound: not to be set beside bits_per_dim",
     ),
     Figure(
@@ -125,12 +125,12 @@ FIGURES: tuple[Figure, ...] = (
         meaning=f"{_BITS}, no bound: not to be set beside the bounds",
     ),
     Figure(
-        name="psnr", better="higher", needs="Reconstructs", aside=True, format="{:.2f} dB",
+        name="psnr", better="higher", needs="Reconstructs", detail=True, format="{:.2f} dB",
         made_by=f"{_HELD_OUT}:peak_signal_to_noise",
         meaning="decibels between the val images and their reconstructions",
     ),
     Figure(
-        name="ssim", better="higher", needs="Reconstructs", aside=True, made_by=f"{_HELD_OUT}:structural_similarity",
+        name="ssim", better="higher", needs="Reconstructs", detail=True, made_by=f"{_HELD_OUT}:structural_similarity",
         meaning="structural similarity of the val images and their reconstructions",
     ),
     Figure(
