@@ -14,14 +14,14 @@ from torch import Tensor
 
 from benchmarks import plain
 from benchmarks.compare import Row, alternate, rate, settled
-from genmodel.cpu import use_cpu
 from genmodel.data import parquet
 from genmodel.data.block import Block, ledger_name, shard_header, shard_name, write_index
-from genmodel.data.loader import Loader
-from genmodel.data.prepare import prepare
-from genmodel.data.resize import decode, resize_all
-from genmodel.data.store import Place
-from genmodel.durable import digest_file
+from genmodel.data.making.make import prepare
+from genmodel.data.making.resize import decode, resize_all
+from genmodel.data.reading.loader import Loader
+from genmodel.data.reading.store import Place
+from genmodel.devices import use_cpu
+from genmodel.files.durable import digest_file
 
 CORES = os.cpu_count() or 1
 BATCHES = {64: 256, 256: 64}  # images a batch by size in pixels

@@ -12,17 +12,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from benchmarks.compare import Row, alternate, rate
-from genmodel import durable
-from genmodel.cli import choose_device
-from genmodel.cpu import use_cpu
 from genmodel.data.block import Block
-from genmodel.evaluation import extractors
-from genmodel.evaluation.bootstrap import intervals
-from genmodel.evaluation.classifier import Classifier
-from genmodel.evaluation.extractors import Inception
-from genmodel.evaluation.features import BATCH_SIZE, Extractor, Features, extract
-from genmodel.evaluation.figures import Compared
-from genmodel.evaluation.real import Real
+from genmodel.devices import choose_device, use_cpu
+from genmodel.evaluation.extractors.choice import Inception
+from genmodel.evaluation.extractors.choice import choice as extractors
+from genmodel.evaluation.extractors.classifier import Classifier
+from genmodel.evaluation.extractors.features import BATCH_SIZE, Extractor, Features, extract
+from genmodel.evaluation.figures.bootstrap import intervals
+from genmodel.evaluation.figures.of_features import Compared
+from genmodel.evaluation.figures.real import Real
+from genmodel.files import durable
 
 _SIZE, _HELD_OUT, _PAIRS = 64, 100, 1000
 

@@ -24,23 +24,23 @@ from pathlib import Path
 from typing import Any
 
 from flows import outcome
-from flows.current import read_report
-from flows.ledger import Ledger
-from flows.packaging import verify
-from flows.record import Mark, read_rows
-from flows.registry import CHAMPION, Registry
+from flows.registry.packaging import verify
+from flows.registry.promotions import Ledger
+from flows.registry.registry import CHAMPION, Registry
 from flows.settings import Settings
 from flows.tracking import Tracker, fetch
-from genmodel import durable
-from genmodel.config import read_params
+from flows.tracking.trainings import Mark, read_rows
+from flows.versioning.current import read_report
 from genmodel.data.block import Block
 from genmodel.errors import BlockError, GenmodelError
 from genmodel.evaluation.evaluate import evaluate
-from genmodel.evaluation.leaderboard import leaderboard, read_ranking
 from genmodel.evaluation.reference import Reference
-from genmodel.folder import check_files
-from genmodel.sampling import sample
-from genmodel.saved import load_model
+from genmodel.evaluation.telling.leaderboard import leaderboard, read_ranking
+from genmodel.files import durable
+from genmodel.files.model_folder import check_files
+from genmodel.sampling.draw import sample
+from genmodel.sampling.load import load_model
+from genmodel.settings.params import read_params
 from genmodel.training.checkpoint import Checkpoints
 
 Reader = Callable[[Path], Any]

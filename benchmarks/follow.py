@@ -9,12 +9,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from benchmarks.compare import Row, alternate
-from flows.follower import Follower
-from flows.record import DataVersion, Training
 from flows.settings import Settings
-from genmodel.cli import choose_device
-from genmodel.config import run_config
+from flows.tracking.follower import Follower
+from flows.tracking.trainings import DataVersion, Training
 from genmodel.data.block import Block
+from genmodel.devices import choose_device
+from genmodel.settings.params import run_config
 from genmodel.showing import display
 from genmodel.training import trainer
 from genmodel.training.identify import identify

@@ -19,16 +19,16 @@ from benchmarks import plain
 from benchmarks.data import CORES, enlarged
 from benchmarks.sources import unpacked
 from genmodel import pixels
-from genmodel.cli import user_errors
-from genmodel.config import run_config
 from genmodel.data.block import Block
-from genmodel.data.loader import Loader
-from genmodel.data.prepare import prepare
+from genmodel.data.making.make import prepare
+from genmodel.data.reading.loader import Loader
 from genmodel.errors import ConfigError
 from genmodel.models.contract import build_model
-from genmodel.sampling import sample
+from genmodel.output.user_errors import user_errors
+from genmodel.sampling.draw import sample
+from genmodel.settings.params import run_config
 from genmodel.showing.grids import save_grid
-from genmodel.training.engine import Engine, set_precision
+from genmodel.training.step.engine import Engine, set_precision
 
 SIZE = 64
 STEP_FLOP = 2.28e9  # of DCGAN-64's step, an image: width 64, the discriminator frozen in the generator's update

@@ -22,14 +22,14 @@ from benchmarks.data import CORES, measure_load, measure_prepare
 from benchmarks.evaluate import measure_evaluate
 from benchmarks.follow import measure_follow
 from benchmarks.sources import unpacked
-from genmodel.cli import choose_device, user_errors
-from genmodel.config import run_config
-from genmodel.cpu import use_cpu
 from genmodel.data.block import Block
-from genmodel.data.loader import Loader
-from genmodel.data.prepare import prepare
+from genmodel.data.making.make import prepare
+from genmodel.data.reading.loader import Loader
+from genmodel.devices import choose_device, use_cpu
 from genmodel.models.contract import build_model
-from genmodel.training.engine import Engine
+from genmodel.output.user_errors import user_errors
+from genmodel.settings.params import run_config
+from genmodel.training.step.engine import Engine
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 SIZE = 64

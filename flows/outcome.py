@@ -10,16 +10,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from flows import versioning
-from flows.record import git_commit
 from flows.settings import Settings
-from genmodel import durable
+from flows.tracking.trainings import git_commit
+from flows.versioning import dvc as versioning
 from genmodel.errors import GenmodelError
 from genmodel.evaluation import table
-from genmodel.evaluation.costs import with_taken
-from genmodel.folder import read_config
-from genmodel.masking import masked
-from genmodel.shown import markdown_code, markdown_text, printable
+from genmodel.evaluation.telling.costs import with_taken
+from genmodel.files import durable
+from genmodel.files.model_folder import read_config
+from genmodel.output.masking import masked
+from genmodel.output.printable import markdown_code, markdown_text, printable
 
 
 def leaderboard(root: Path) -> list[dict[str, Any]]:

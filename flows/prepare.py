@@ -15,16 +15,17 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import launch, versioning
-from flows.launch import one_line
-from flows.origin import ALLOWED_REJECTS, DEFAULT_SIZES, DIGITS, VAL_FRACTION, Origin, Step
-from flows.repo import data_held
+from flows.running import launch
+from flows.running.launch import one_line
 from flows.settings import Settings
-from genmodel import durable
-from genmodel.cli import user_errors
-from genmodel.data.pool import make_shards
-from genmodel.data.prepare import Maker
+from flows.versioning import dvc as versioning
+from flows.versioning.origin import ALLOWED_REJECTS, DEFAULT_SIZES, DIGITS, VAL_FRACTION, Origin, Step
+from flows.versioning.repo import data_held
+from genmodel.data.making.make import Maker
+from genmodel.data.making.pool import make_shards
 from genmodel.errors import ConfigError, SourceError, VersioningError
+from genmodel.files import durable
+from genmodel.output.user_errors import user_errors
 
 _NOTE = "data.update.json"  # of an update that is not versioned yet
 
@@ -106,7 +107,7 @@ def _maker(dask: bool) -> Maker:
     """What makes shards: processes of this machine, or the cluster that the flow runs on."""
     if not dask:
         return make_shards
-    from flows import cluster
+    from flows.running import cluster
 
     return cluster.make_shards
 
@@ -170,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run_on_cluster(dask: str, settings: Settings, parameters: dict[str, Any]) -> None:
     launch.apply(settings)
-    from flows import cluster
+    from flows.running import cluster
 
     cluster.check(dask)
     with launch.server(settings):  # one for the workers, too

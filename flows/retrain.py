@@ -1,4 +1,4 @@
-"""The command that retrains: it asks DVC what must run, and starts Prefect (flows/line.py) for that alone.
+"""The command that retrains: it asks DVC what must run, and starts Prefect (flows/running/line.py) for that alone.
 
 To import Prefect and start its server takes ten times as long as DVC's answer that nothing has changed.
 """
@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from flows import closures, outcome, versioning
-from flows.imports import leave, uncollected
+from flows import outcome
+from flows.running.imports import leave, uncollected
 from flows.settings import Settings
-from flows.versioning import Stage
-from genmodel.cli import user_errors
-from genmodel.config import check_names
+from flows.versioning import closures
+from flows.versioning import dvc as versioning
+from flows.versioning.dvc import Stage
 from genmodel.errors import GenmodelError, VersioningError
+from genmodel.output.user_errors import user_errors
+from genmodel.settings.params import check_names
 
 REGISTER = "python -m flows.stages register"  # as in dvc.yaml
 
@@ -58,7 +60,7 @@ def nothing_to_run(settings: Settings) -> list[Stage] | None:
 def _run_here(stage: Stage, settings: Settings) -> None:
     """Run a stage that always runs without Prefect; our own, which asks the registry, in this process."""
     if stage.command == REGISTER:
-        from flows.register import register
+        from flows.registry.register import register
 
         settings.apply()
         register(settings)
@@ -68,8 +70,8 @@ def _run_here(stage: Stage, settings: Settings) -> None:
 
 def _run(settings: Settings, force: bool, renew_extractor: bool) -> None:
     with uncollected():
-        from flows import launch
-        from flows.line import retrain
+        from flows.running import launch
+        from flows.running.line import retrain
 
     launch.run(retrain, settings, force=force, renew_extractor=renew_extractor)
 
@@ -78,7 +80,7 @@ def __getattr__(name: str) -> Any:
     """The flow `retrain`, under the entrypoint that prefect.yaml and deployments made with it name."""
     if name != "retrain":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from flows.line import retrain
+    from flows.running.line import retrain
 
     return retrain
 
@@ -88,8 +90,8 @@ def serve(settings: Settings) -> None:
     from cronsim import CronSim
     from prefect.schedules import Cron
 
-    from flows import launch, orphans, server
-    from flows.line import SERVED_BY, retrain
+    from flows.running import launch, orphans, server
+    from flows.running.line import SERVED_BY, retrain
 
     with server.serving(Path(settings.environment["PREFECT_HOME"])), launch.server(settings):
         orphans.close(settings.root, unclaimed=True)

@@ -8,19 +8,22 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows import closures, versioning
-from flows.current import current_fingerprint, current_model, identity_of, read_report
-from flows.guard import follow_guard
-from flows.imports import leave, uncollected
-from flows.inputs import unchanged_inputs
-from flows.record import DataVersion, Training
+from flows.running.guard import follow_guard
+from flows.running.imports import leave, uncollected
 from flows.settings import Settings
-from genmodel import durable
-from genmodel.cli import choose_device, user_errors, whole_block
-from genmodel.config import check_name, model_family, model_names, read_params
+from flows.tracking.trainings import DataVersion, Training
+from flows.versioning import closures
+from flows.versioning import dvc as versioning
+from flows.versioning.current import current_fingerprint, current_model, identity_of, read_report
+from flows.versioning.inputs import unchanged_inputs
+from genmodel.data.verify import whole_block
+from genmodel.devices import choose_device
 from genmodel.errors import ConfigError
-from genmodel.fits import check_fits
-from genmodel.folder import check_files
+from genmodel.files import durable
+from genmodel.files.model_folder import check_files
+from genmodel.output.user_errors import user_errors
+from genmodel.settings.fits import check_fits
+from genmodel.settings.params import check_name, model_family, model_names, read_params
 
 if TYPE_CHECKING:
     from genmodel.evaluation.report import Conditions
@@ -60,7 +63,7 @@ def reference(_: Settings) -> None:
 def train(settings: Settings, name: str) -> None:
     """One training: the loop writes its record, the follower tells MLflow."""
     with uncollected():
-        from flows.follower import Follower
+        from flows.tracking.follower import Follower
         from genmodel.data.block import Block
         from genmodel.showing import display
         from genmodel.training.trainer import run_folder
@@ -127,7 +130,7 @@ def compare(settings: Settings) -> None:
     """All reports in one table, best first: ranking.csv, and with costs and pictures leaderboard.csv, .md and .html."""
     with uncollected():
         from flows import outcome
-        from genmodel.evaluation import leaderboard, page
+        from genmodel.evaluation.telling import leaderboard, page
 
     names = model_names(PARAMS)
     for name in names:  # the page shows their pictures
@@ -145,7 +148,7 @@ def compare(settings: Settings) -> None:
 
 def register(settings: Settings) -> None:
     """The best model becomes a registered version; the gate says whether it is the new champion."""
-    from flows import register
+    from flows.registry import register
 
     register.register(settings)
 

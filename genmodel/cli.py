@@ -1,23 +1,14 @@
 """The command line: the same core that the stages call, usable on a bare GPU machine with torch alone."""
 
 import argparse
-import contextlib
-import os
-import re
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from genmodel.errors import BlockError, ConfigError, GenmodelError
-from genmodel.progress import say
-from genmodel.shown import printable
-
-if TYPE_CHECKING:
-    from genmodel.data.block import Block
-
-_SILENCE = 10  # seconds in which torchrun ends the other processes after the first has failed
+from genmodel.devices import choose_device
+from genmodel.errors import ConfigError
+from genmodel.output.printable import printable
+from genmodel.output.user_errors import is_main_process, user_errors
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,32 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def user_errors() -> Iterator[None]:
-    """Show a GenmodelError as one line and exit with 2; a Ctrl-C leaves quietly with 130. Others write nothing of ours.
-
-    Of torchrun's processes the first speaks: the others mostly meet the same error, and are ended before they say so.
-    """
-    os.umask(os.umask(0o022) | 0o022)  # whatever is written from here on, here or in a child, only the owner changes
-    try:
-        yield
-    except GenmodelError as error:
-        if not _is_main():
-            time.sleep(_SILENCE)
-        say(f"error: {error}")
-        raise SystemExit(2) from error
-    except KeyboardInterrupt as error:
-        if _is_main():
-            say("stopped; the same command goes on from here")
-        raise SystemExit(130) from error
-
-
-def _is_main() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
 def prepare(arguments: argparse.Namespace) -> None:
-    from genmodel.data.prepare import prepare
+    from genmodel.data.making.make import prepare
 
     if arguments.update:
         _update(arguments)
@@ -72,7 +39,7 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 
 def _update(arguments: argparse.Namespace) -> None:
-    from genmodel.data.update import update
+    from genmodel.data.making.update import update
 
     if arguments.sizes or arguments.val_fraction is not None:
         raise ConfigError("--update keeps the block's sizes and val fraction: leave out --sizes and --val-fraction")
@@ -81,21 +48,10 @@ def _update(arguments: argparse.Namespace) -> None:
 
 
 def verify(arguments: argparse.Namespace) -> None:
+    from genmodel.data.verify import whole_block
+
     block = whole_block(arguments.data)
     print(f"{arguments.data}: {len(block):,} images, all files as they were written")
-
-
-def whole_block(path: Path) -> "Block":
-    """Open a block and check every byte of it; prints each problem, and raises BlockError with the first."""
-    from genmodel.data.block import Block
-
-    block = Block.open(path)
-    problems = [printable(problem) for problem in block.verify()]
-    if problems:
-        print("\n".join(problems))
-        more = f" and {len(problems) - 1:,} other troubles" if len(problems) > 1 else ""
-        raise BlockError(f"{path}/{problems[0]}{more}; prepare the block again or pull it anew")
-    return block
 
 
 def census(arguments: argparse.Namespace) -> None:
@@ -106,8 +62,8 @@ def census(arguments: argparse.Namespace) -> None:
 
 
 def train(arguments: argparse.Namespace) -> None:
-    from genmodel.config import read_params, run_config
     from genmodel.data.block import Block
+    from genmodel.settings.params import read_params, run_config
     from genmodel.showing.display import train
     from genmodel.training.identify import identify
 
@@ -123,14 +79,14 @@ def train(arguments: argparse.Namespace) -> None:
     block = Block.open(arguments.data)
     identity = identify(arguments.model, config, block)
     train(identity, block, out, arguments.runs, device, arguments.fresh, arguments.profile)
-    if _is_main():
+    if is_main_process():
         print(f"{out}: weights.safetensors, config.json, history.csv, timeline.png, replay.gif, samples/")
 
 
 def batch(arguments: argparse.Namespace) -> None:
     from genmodel.data.block import Block
     from genmodel.showing.grids import save_grid
-    from genmodel.training.past import past_batch
+    from genmodel.training.past_batches import past_batch
 
     images, seen, order = past_batch(arguments.run_folder, Block.open(arguments.data), arguments.step)
     save_grid(arguments.out, images)
@@ -138,8 +94,8 @@ def batch(arguments: argparse.Namespace) -> None:
 
 
 def sample(arguments: argparse.Namespace) -> None:
-    from genmodel.sampling import sample, sample_classes
-    from genmodel.saved import load_model
+    from genmodel.sampling.draw import sample, sample_classes
+    from genmodel.sampling.load import load_model
     from genmodel.showing.grids import save_grid
     from genmodel.showing.samples import CLASSES, COLUMNS
 
@@ -168,7 +124,7 @@ def sample(arguments: argparse.Namespace) -> None:
 
 
 def _class(arguments: argparse.Namespace, names: list[str]) -> int:
-    from genmodel.requests import find_class
+    from genmodel.sampling.requests import find_class
 
     try:
         return find_class(names, arguments.label)
@@ -177,8 +133,8 @@ def _class(arguments: argparse.Namespace, names: list[str]) -> int:
 
 
 def export(arguments: argparse.Namespace) -> None:
-    from genmodel.export import export_onnx
-    from genmodel.saved import load_model
+    from genmodel.sampling.export import export_onnx
+    from genmodel.sampling.load import load_model
 
     export_onnx(load_model(arguments.model)[0], arguments.onnx)
     print(f"{arguments.onnx}: codes to images, for batches of any size")
@@ -187,12 +143,12 @@ def export(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     import json
 
-    from genmodel.config import read_params
     from genmodel.data.block import Block
     from genmodel.evaluation.evaluate import evaluate
     from genmodel.evaluation.reference import Reference, make_reference
-    from genmodel.saved import load_model
-    from genmodel.settings import EvaluationConfig
+    from genmodel.sampling.load import load_model
+    from genmodel.settings.config import EvaluationConfig
+    from genmodel.settings.params import read_params
 
     config = read_params(arguments.params).evaluation if arguments.params else EvaluationConfig()
     block = Block.open(arguments.data)
@@ -203,21 +159,6 @@ def evaluate(arguments: argparse.Namespace) -> None:
         arguments.model, block, Reference.open(arguments.reference), config, choose_device(arguments.device)
     )
     print(json.dumps(report.as_dict() | {"timing": timing.as_dict()}, indent=2))
-
-
-def choose_device(asked: str = "auto") -> str:
-    """The device asked for; "auto" is a GPU where torch sees one."""
-    import torch
-
-    if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", asked):
-        raise ConfigError(f"--device {asked}: write cpu, cuda, cuda:1, or auto")
-    if asked != "cpu" and not torch.cuda.is_available():
-        raise ConfigError(f"--device {asked}: torch sees no GPU here; use --device cpu")
-    if asked != "cpu" and int(asked.partition(":")[2] or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"--device {asked}: torch sees {torch.cuda.device_count()} here, counted from 0")
-    return asked
 
 
 def _sizes(text: str) -> list[int]:

@@ -27,8 +27,8 @@ from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
-from genmodel import durable
 from genmodel.errors import ConfigError
+from genmodel.files import durable
 
 TELLING = frozenset(f"genmodel.{name}" for name in ("durable", "errors", "masking", "progress", "shown"))
 _LEFT_OUT = {"ctx", "kind", "type_comment", "type_ignores"}

@@ -17,7 +17,7 @@
 A programmer's mistake is an assert, never one of these.
 """
 
-from genmodel.shown import printable
+from genmodel.output.printable import printable
 
 
 class GenmodelError(Exception):

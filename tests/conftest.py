@@ -19,11 +19,11 @@ import torch
 from PIL import Image
 
 from genmodel.cli import main
-from genmodel.config import run_config
 from genmodel.data.block import Block
-from genmodel.data.prepare import prepare
+from genmodel.data.making.make import prepare
 from genmodel.models.contract import Family, build_model
 from genmodel.models.families import FAMILIES, load_family
+from genmodel.settings.params import run_config
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 

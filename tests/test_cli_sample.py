@@ -8,9 +8,9 @@ import pytest
 
 from genmodel.cli import main
 from genmodel.data.block import Block
-from genmodel.requests import codes
-from genmodel.sampling import sample, sample_classes
-from genmodel.saved import load_model
+from genmodel.sampling.draw import sample, sample_classes
+from genmodel.sampling.load import load_model
+from genmodel.sampling.requests import codes
 from genmodel.showing.grids import save_grid
 
 pytestmark = pytest.mark.usefixtures("toys")

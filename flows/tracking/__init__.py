@@ -1,7 +1,7 @@
 """MLflow: the connection, the runs, and the package of a model. The only place that imports mlflow.
 
 Each training is one run, found by the tag genmodel.fingerprint; its steps are images seen. Every trouble with MLflow
-becomes a TrackingError of one line. The registry's rules are in flows/registry.py.
+becomes a TrackingError of one line. The registry's rules are in flows/registry/registry.py.
 """
 
 from flows.tracking.lease import Owner

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from flows.tracking.lease import LEASE, OWNER, Lease, Owner, is_abandoned
 from flows.tracking.runs import Tracker
-from genmodel.progress import say
+from genmodel.output.progress import say
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

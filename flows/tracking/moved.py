@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from genmodel.progress import say
+from genmodel.output.progress import say
 
 _COLUMNS = (
     ("experiments", "artifact_location"),

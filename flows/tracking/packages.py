@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.imports import uncollected
-from flows.scratch import scratch
+from flows.running.imports import uncollected
+from flows.running.scratch import scratch
 from flows.settings import Settings
-from genmodel import durable
 from genmodel.errors import ModelError
+from genmodel.files import durable
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from flows import locks, record
-from flows.record import DataVersion, Row, Training
 from flows.settings import Settings
+from flows.tracking import trainings as record
 from flows.tracking.lease import LEASE, OWNER, Lease, Owner, is_abandoned, last_sign
 from flows.tracking.store import connect, database_file, explain, load_client
-from genmodel import durable
+from flows.tracking.trainings import DataVersion, Row, Training
+from flows.versioning import locks
 from genmodel.errors import FollowedError, TrackingError
-from genmodel.masking import masked
-from genmodel.progress import say
-from genmodel.shown import printable
+from genmodel.files import durable
+from genmodel.output.masking import masked
+from genmodel.output.printable import printable
+from genmodel.output.progress import say
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

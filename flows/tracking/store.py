@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flows.imports import uncollected
+from flows.running.imports import uncollected
 from flows.settings import Settings
 from flows.tracking.moved import bring_here
-from genmodel import durable
 from genmodel.errors import TrackingError
-from genmodel.masking import masked
-from genmodel.shown import printable
+from genmodel.files import durable
+from genmodel.output.masking import masked
+from genmodel.output.printable import printable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

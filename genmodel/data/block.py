@@ -18,9 +18,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from genmodel import durable, progress
 from genmodel.data import parquet
 from genmodel.errors import BlockError
+from genmodel.files import durable
+from genmodel.output import progress
 
 FORMAT = 2
 HEADER = 128  # bytes before a shard's first row

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from genmodel.data.block import Block
-from genmodel.shown import printable
+from genmodel.output.printable import printable
 
 # what an extension promises; one that is not here promises nothing
 _PROMISED = {"jpg": "JPEG", "jpeg": "JPEG", "jpe": "JPEG", "jfif": "JPEG", "png": "PNG", "gif": "GIF", "bmp": "BMP"}

@@ -5,9 +5,9 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from genmodel import durable
 from genmodel.data.block import HEADER, Block, shard_header, shard_name
 from genmodel.errors import BlockError
+from genmodel.files import durable
 
 
 class ShardCheck:

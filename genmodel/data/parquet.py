@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genmodel import durable
 from genmodel.errors import BlockError
+from genmodel.files import durable
 
 Column = np.ndarray | list[str]
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 
 from genmodel.data.block import Block
+from genmodel.evaluation.figures.pairwise import nearest
 from genmodel.evaluation.judge import Seen, judge_model, networks
-from genmodel.evaluation.pairwise import nearest
 from genmodel.evaluation.reference import Reference
 from genmodel.evaluation.report import Report, Timing
-from genmodel.sampling import ImageSource
-from genmodel.saved import load_model
-from genmodel.settings import EvaluationConfig
+from genmodel.sampling.draw import ImageSource
+from genmodel.sampling.load import load_model
+from genmodel.settings.config import EvaluationConfig
 from genmodel.showing.grids import save_grid
 
 _SHOWN, _NEIGHBOURS = 16, 3  # samples on the picture, and training images beside each

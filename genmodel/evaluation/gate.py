@@ -9,8 +9,8 @@ from genmodel.errors import IncomparableError
 from genmodel.evaluation import table
 from genmodel.evaluation.as_json import AsJson
 from genmodel.evaluation.report import Judged, Report
-from genmodel.settings import GateConfig
-from genmodel.shown import printable
+from genmodel.output.printable import printable
+from genmodel.settings.config import GateConfig
 
 Outcome = Literal["promote", "reject", "inconclusive"]
 

@@ -9,23 +9,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from genmodel import durable
-from genmodel.cpu import use_cpu
 from genmodel.data.block import Block
 from genmodel.data.check import ShardCheck
+from genmodel.devices import use_cpu
 from genmodel.errors import IncomparableError
 from genmodel.evaluation import table
-from genmodel.evaluation.bootstrap import Estimate, intervals
-from genmodel.evaluation.figures import Compared
-from genmodel.evaluation.health import findings
-from genmodel.evaluation.held_out import abilities_measured
+from genmodel.evaluation.figures.bootstrap import Estimate, intervals
+from genmodel.evaluation.figures.health import findings
+from genmodel.evaluation.figures.held_out import abilities_measured
+from genmodel.evaluation.figures.of_features import Compared
 from genmodel.evaluation.reference import Reference
 from genmodel.evaluation.report import Conditions, ExtractorId, Judged, Memorisation, Report
 from genmodel.evaluation.samples import Pass, Samples, take
-from genmodel.folder import read_file
+from genmodel.files import durable
+from genmodel.files.model_folder import read_file
 from genmodel.models.contract import Family
-from genmodel.sampling import ImageSource, Networks
-from genmodel.settings import EvaluationConfig, TrainingConfig, chosen, defaults
+from genmodel.sampling.draw import ImageSource, Networks
+from genmodel.settings.config import EvaluationConfig, TrainingConfig, chosen, defaults
 
 
 class Seen(NamedTuple):

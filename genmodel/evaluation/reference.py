@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genmodel import durable, tensors
-from genmodel.cpu import use_cpu
 from genmodel.data.block import Block
 from genmodel.data.check import ShardCheck
+from genmodel.devices import use_cpu
 from genmodel.errors import EvaluationError, IncomparableError
-from genmodel.evaluation.extractors import EXTRACTORS
-from genmodel.evaluation.features import Extractor, extract, held_out_rows, image_batches, spread
-from genmodel.evaluation.health import Levels, Meter
-from genmodel.evaluation.pairwise import NEAREST
-from genmodel.evaluation.real import Real
-from genmodel.settings import EvaluationConfig
+from genmodel.evaluation.extractors.choice import EXTRACTORS
+from genmodel.evaluation.extractors.features import Extractor, extract, held_out_rows, image_batches, spread
+from genmodel.evaluation.figures.health import Levels, Meter
+from genmodel.evaluation.figures.pairwise import NEAREST
+from genmodel.evaluation.figures.real import Real
+from genmodel.files import durable, tensors
+from genmodel.settings.config import EvaluationConfig
 
 _SPLIT: Literal["train"] = "train"
 _DECIDE = ("extractor", "extractor_weights", "classifier_images", "seed")  # beside the size, a trained extractor

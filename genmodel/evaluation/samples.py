@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genmodel import code, durable, tensors
+from genmodel import code
 from genmodel.errors import ModelError
-from genmodel.evaluation.features import BATCH_SIZE, Extractor, Features
-from genmodel.evaluation.health import Levels, Meter
-from genmodel.evaluation.similarity import ms_ssim
-from genmodel.sampling import ImageSource
+from genmodel.evaluation.extractors.features import BATCH_SIZE, Extractor, Features
+from genmodel.evaluation.figures.health import Levels, Meter
+from genmodel.evaluation.figures.similarity import ms_ssim
+from genmodel.files import durable, tensors
+from genmodel.sampling.draw import ImageSource
 
 _PAIRS = 1000  # at most: the interval of their mean is narrow by then
 _KEPT = 32  # passes, the newest

@@ -2,7 +2,7 @@
 
 A new figure is one entry here and its function: reports, intervals, the leaderboard, the page, cards and the gate's
 guardrails follow it. docs/add-a-figure.md walks through one. Needs no torch: what works a figure out is loaded when it
-is used, and its code decides the stage `evaluate` as if it were imported (flows/closures.py).
+is used, and its code decides the stage `evaluate` as if it were imported (flows/versioning/closures.py).
 """
 
 import importlib
@@ -60,7 +60,7 @@ class Figure:
         return function
 
 
-_FEATURES, _HELD_OUT = "genmodel.evaluation.figures", "genmodel.evaluation.held_out"
+_FEATURES, _HELD_OUT = "genmodel.evaluation.figures.of_features", "genmodel.evaluation.figures.held_out"
 _BITS = "bits per colour value of the val images (8 says nothing)"
 
 FRECHET = Figure(  # the one that ranks models and decides about the champion

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from genmodel.noise import Space
-from genmodel.schedule import Scheduled
+from genmodel.models.noise import Space
+from genmodel.settings.schedule import Scheduled
 
 T = TypeVar("T")
 

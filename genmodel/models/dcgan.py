@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from genmodel.models.contract import Adam, Family, ImageSpec, Noise, Player, Step, Update
+from genmodel.models.noise import Space, uniform
 from genmodel.models.parts.augment import translate
 from genmodel.models.parts.convolution import Down, Up, doublings
 from genmodel.models.parts.losses import discriminator_loss, frozen, non_saturating_loss, r1_penalty, widened
-from genmodel.noise import Space, uniform
-from genmodel.settings import Count, Positive, Range, Share
+from genmodel.settings.config import Count, Positive, Range, Share
 
 
 @dataclass(frozen=True, kw_only=True)

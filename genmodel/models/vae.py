@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from genmodel.models.abilities import Bounds, Reconstructs, Weighted
 from genmodel.models.contract import Adam, Family, ImageSpec, Noise, Player, Step, Update
+from genmodel.models.noise import Space, normal
 from genmodel.models.parts.convolution import Down, Up, doublings
 from genmodel.models.parts.losses import bits_per_dim, discretised_logistic_nll, gaussian_kl, widened
-from genmodel.noise import Space, normal
 from genmodel.pixels import to_model
-from genmodel.settings import Count, Positive
+from genmodel.settings.config import Count, Positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from genmodel import durable
+from genmodel.files import durable
 
 GROUPS = {"loss": "losses", "score": "scores", "gradient": "gradient norms"}  # prefix of a metric -> a panel's title
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"]  # Okabe and Ito: also for the colour-blind

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import torch
 
-from genmodel import durable
 from genmodel.data.block import Block
+from genmodel.files import durable
 from genmodel.models.contract import Family
-from genmodel.settings import TrainingConfig
+from genmodel.settings.config import TrainingConfig
 from genmodel.showing.curves import write_curves
 from genmodel.showing.gauges import Gauges, PhaseClock
 from genmodel.showing.profiling import profiled

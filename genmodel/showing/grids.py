@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from genmodel import durable
+from genmodel.files import durable
 
 _GAP = 2  # pixels between the images of a grid
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from genmodel import durable, progress
+from genmodel.files import durable
+from genmodel.output import progress
 
 _SKIPPED = 10  # steps before it looks: kernels are chosen, memory is found
 _SEEN = 10

@@ -13,7 +13,7 @@ from typing import Literal
 
 from PIL import Image, ImageChops, ImageDraw
 
-from genmodel import durable
+from genmodel.files import durable
 
 Clock = Literal["log", "linear"]
 

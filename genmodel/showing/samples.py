@@ -7,9 +7,9 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from genmodel import durable
+from genmodel.files import durable
 from genmodel.models.contract import Family
-from genmodel.sampling import sample, sample_classes
+from genmodel.sampling.draw import sample, sample_classes
 from genmodel.showing.grids import save_grid, timeline
 
 COLUMNS, _ROWS = 8, 8  # of a grid

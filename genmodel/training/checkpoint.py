@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from genmodel import durable, tensors
 from genmodel.errors import CheckpointError, ModelError
+from genmodel.files import durable, tensors
 
 _KEPT = 2
 _STOPPED = "-stopped"  # ends the name of a checkpoint that a signal asked for

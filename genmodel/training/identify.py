@@ -2,7 +2,7 @@
 
 from genmodel import code
 from genmodel.data.block import Block
-from genmodel.settings import RunConfig
+from genmodel.settings.config import RunConfig
 from genmodel.training.identity import Identity
 
 LOOP = "genmodel.training.trainer"  # all families are trained by it: the code of a training is this and its family's

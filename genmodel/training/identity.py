@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, is_dataclass
 from typing import Any
 
-from genmodel import durable
-from genmodel.settings import RunConfig, beside_defaults, chosen, plain, same
+from genmodel.files import durable
+from genmodel.settings.config import RunConfig, beside_defaults, chosen, plain, same
 
 SHOWING = ("log_every", "checkpoint_every")  # of the settings in `training`: a checkpoint goes on under others
 _PARTS = ("network", "training")  # of a RunConfig

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from genmodel import durable, tensors
-from genmodel.folder import write_config
+from genmodel.files import durable, tensors
+from genmodel.files.model_folder import write_config
 from genmodel.models.contract import Family
 from genmodel.training.record import Record
 from genmodel.training.watcher import Watcher

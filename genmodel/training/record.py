@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from genmodel import durable
 from genmodel.errors import CheckpointError
+from genmodel.files import durable
 from genmodel.training import rows
 
 _TIMED = ("throughput/", "time/", "gpu/")  # metrics that differ from run to run: in the record, not in history.csv

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from genmodel import durable
+from genmodel.files import durable
 
 _KNOWN = {"step", "images_seen", "time_ms", "order", "metrics"}  # of a row written before rows had checksums
 

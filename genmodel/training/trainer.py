@@ -8,19 +8,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from genmodel import durable, pixels, progress
-from genmodel.cpu import use_cpu
+from genmodel import pixels
 from genmodel.data.block import Block
-from genmodel.data.loader import Loader
+from genmodel.data.reading.loader import Loader
+from genmodel.devices import use_cpu
 from genmodel.errors import CheckpointError, ConfigError, ModelError, SettingsChangedError, TrainingDivergedError
+from genmodel.files import durable
 from genmodel.models.contract import Batch, build_model
+from genmodel.output import progress
 from genmodel.training.checkpoint import Checkpoint, Checkpoints
-from genmodel.training.distributed import World, joined
-from genmodel.training.engine import Engine, set_precision
 from genmodel.training.identity import Identity, differences
 from genmodel.training.preemption import EXIT, Preemption
 from genmodel.training.publish import publish
 from genmodel.training.record import Record
+from genmodel.training.step.distributed import World, joined
+from genmodel.training.step.engine import Engine, set_precision
 from genmodel.training.unfinished import latest_unfinished
 from genmodel.training.watcher import Watcher
 

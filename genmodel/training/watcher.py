@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from genmodel.models.contract import Family
-from genmodel.settings import TrainingConfig
+from genmodel.settings.config import TrainingConfig
 
 
 class Watcher:

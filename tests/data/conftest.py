@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from genmodel.data.block import Block
-from genmodel.data.prepare import prepare
+from genmodel.data.making.make import prepare
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -136,5 +136,5 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of 8 images at 16 px, slices of 3, so that small sources have all that large ones have."""
-    monkeypatch.setattr("genmodel.data.prepare.SHARD_BYTES", 8 * 16 * 16 * 3)
-    monkeypatch.setattr("genmodel.data.pool.SLICE", 3)
+    monkeypatch.setattr("genmodel.data.making.make.SHARD_BYTES", 8 * 16 * 16 * 3)
+    monkeypatch.setattr("genmodel.data.making.pool.SLICE", 3)

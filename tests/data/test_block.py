@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from genmodel.data.block import Block, shard_header, shard_name
-from genmodel.data.prepare import prepare
-from genmodel.data.update import update
+from genmodel.data.making.make import prepare
+from genmodel.data.making.update import update
 from genmodel.errors import BlockError
 
 
@@ -24,7 +24,7 @@ def made(images: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> 
         (folder / "raw" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "raw" / name).write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("genmodel.data.prepare.SHARD_BYTES", 8 * 16 * 16 * 3)
+        patch.setattr("genmodel.data.making.make.SHARD_BYTES", 8 * 16 * 16 * 3)
         prepare(str(folder / "raw"), folder / "data", [8, 16], 1, val_fraction=0.3, max_reject_share=0.1)
     return folder / "data"
 
@@ -166,7 +166,7 @@ def test_verify_checks_the_ledger_against_the_shards(made: Path, tmp_path: Path)
     """A block whose digests are right but whose ledger is another's: as if written by a faulty program."""
     from genmodel.data import parquet
     from genmodel.data.block import write_index
-    from genmodel.durable import digest_file
+    from genmodel.files.durable import digest_file
 
     def altered(column: str, change: int) -> list[str]:
         shutil.rmtree(tmp_path / "data", ignore_errors=True)

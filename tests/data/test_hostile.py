@@ -27,9 +27,9 @@ SECONDS = 5
 SCRIPT = """
 import json, resource, sys, time
 from pathlib import Path
-from genmodel.data import shards
-from genmodel.data.prepare import prepare
-from genmodel.data.sources import open_source
+from genmodel.data.making import shards
+from genmodel.data.making.make import prepare
+from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError
 
 log = open("times", "a")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from genmodel.data import parquet
-from genmodel.data.sources import open_source
+from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError
 
 ROOT = Path(__file__).parents[2]
@@ -24,8 +24,8 @@ VALUE = MIB.to_bytes(4, "little") + bytes(MIB)  # a value of 1 MiB, PLAIN
 SCRIPT = """
 import json, resource, sys
 import pyarrow.parquet
-from genmodel.data.members import Reject
-from genmodel.data.sources import open_source
+from genmodel.data.sources.members import Reject
+from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError
 
 pages = int(open("/proc/self/statm").read().split()[0])

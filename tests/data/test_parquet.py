@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genmodel import durable
 from genmodel.data import parquet
 from genmodel.errors import BlockError
+from genmodel.files import durable
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from genmodel import durable
-from genmodel.data import shards
 from genmodel.data.block import Block
-from genmodel.data.members import Member
-from genmodel.data.pool import make_shards
+from genmodel.data.making import shards
+from genmodel.data.making.pool import make_shards
+from genmodel.data.sources.members import Member
+from genmodel.files import durable
 
 Files = dict[str, bytes]
 Make = Callable[..., Block]
@@ -31,7 +31,7 @@ SHARD = 8  # images
 def unsynced(monkeypatch: pytest.MonkeyPatch, small_shards: None) -> None:
     """Shards of 8 images in slices as long as they may be, on a disk that need not be waited for."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
-    monkeypatch.setattr("genmodel.data.pool.SLICE", shards.SLICE)
+    monkeypatch.setattr("genmodel.data.making.pool.SLICE", shards.SLICE)
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_only_rows_of_the_same_boot_are_built_upon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After a power cut what was not synced may be gone, or empty: the shard is made anew."""
-    monkeypatch.setattr("genmodel.data.pool.SLICE", 1)
+    monkeypatch.setattr("genmodel.data.making.pool.SLICE", 1)
     source, boot, out = packed("tar", files), tmp_path / "boot_id", tmp_path / "data"
     expected = tree(make(source, tmp_path / "whole").path)
     monkeypatch.setattr(shards, "_BOOT", boot)

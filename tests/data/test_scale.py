@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genmodel import durable
 from genmodel.data import parquet
 from genmodel.data.block import FORMAT, HEADER, Block, ledger_name, rejects_name, shard_header, shard_name, write_index
-from genmodel.data.loader import Loader
-from genmodel.data.prepare import shard_rows
+from genmodel.data.making.make import shard_rows
+from genmodel.data.reading.loader import Loader
+from genmodel.files import durable
 
 IMAGES, CLASSES, SIZE = 1_281_167, 1000, 256
 ROOT = Path(__file__).parents[2]

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from genmodel import tensors
-from genmodel.config import run_config
 from genmodel.data.block import Block
-from genmodel.data.prepare import prepare
-from genmodel.folder import write_config
+from genmodel.data.making.make import prepare
+from genmodel.files import tensors
+from genmodel.files.model_folder import write_config
 from genmodel.models.contract import build_model
+from genmodel.settings.params import run_config
 
 CLASSES = ["ash", "birch", "cedar"]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from genmodel.errors import EvaluationError, IncomparableError
 from genmodel.evaluation.gate import Brief, Champion, Decision, as_markdown, decide
 from genmodel.evaluation.report import Report
-from genmodel.settings import GateConfig
+from genmodel.settings.config import GateConfig
 from tests.reports import made_report
 
 GATE = GateConfig(margin=0.013, min_precision=0.05, min_recall=0.05)

@@ -7,10 +7,10 @@ import torch
 
 from genmodel.data.block import Block
 from genmodel.errors import EvaluationError, IncomparableError, ModelError
-from genmodel.evaluation.features import extract, image_batches, spread
-from genmodel.evaluation.real import Real
+from genmodel.evaluation.extractors.features import extract, image_batches, spread
+from genmodel.evaluation.figures.real import Real
 from genmodel.evaluation.reference import Reference, make_reference
-from genmodel.settings import EvaluationConfig
+from genmodel.settings.config import EvaluationConfig
 
 CLASSIFIER = EvaluationConfig(samples=50, classifier_images=640)
 PIXELS = EvaluationConfig(samples=50, extractor="pixels")

@@ -8,25 +8,25 @@ import pytest
 import torch
 from PIL import Image
 
-from genmodel.config import run_config
 from genmodel.data.block import Block
 from genmodel.errors import EvaluationError, IncomparableError
 from genmodel.evaluation import table
-from genmodel.evaluation.bootstrap import Estimate
-from genmodel.evaluation.distances import frechet_distance, kernel_distance
 from genmodel.evaluation.evaluate import evaluate
-from genmodel.evaluation.features import extract
-from genmodel.evaluation.inception_score import inception_score
+from genmodel.evaluation.extractors.features import extract
+from genmodel.evaluation.figures.bootstrap import Estimate
+from genmodel.evaluation.figures.distances import frechet_distance, kernel_distance
+from genmodel.evaluation.figures.inception_score import inception_score
+from genmodel.evaluation.figures.manifold import manifold
+from genmodel.evaluation.figures.pairwise import between, nearest, within
+from genmodel.evaluation.figures.similarity import ms_ssim, psnr, ssim
 from genmodel.evaluation.judge import _recipe, _told
-from genmodel.evaluation.manifold import manifold
-from genmodel.evaluation.pairwise import between, nearest, within
 from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.evaluation.report import Report, Timing
-from genmodel.evaluation.similarity import ms_ssim, psnr, ssim
 from genmodel.models.abilities import Bounds, Reconstructs, Weighted
-from genmodel.sampling import sample
-from genmodel.saved import load_model
-from genmodel.settings import EvaluationConfig
+from genmodel.sampling.draw import sample
+from genmodel.sampling.load import load_model
+from genmodel.settings.config import EvaluationConfig
+from genmodel.settings.params import run_config
 
 ZEROS = torch.zeros(4, dtype=torch.float64)
 CONFIG = EvaluationConfig(samples=40, seed=5, classifier_images=640)

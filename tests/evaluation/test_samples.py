@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from genmodel.evaluation import samples
-from genmodel.evaluation.extractors import Pixels
+from genmodel.evaluation.extractors.choice import Pixels
 from genmodel.evaluation.samples import Pass, Samples, take
 from genmodel.models.contract import Family
-from genmodel.noise import Space, uniform
-from genmodel.requests import BATCH
-from genmodel.sampling import Networks
-from genmodel.saved import load_model
+from genmodel.models.noise import Space, uniform
+from genmodel.sampling.draw import Networks
+from genmodel.sampling.load import load_model
+from genmodel.sampling.requests import BATCH
 
 
 @pytest.fixture

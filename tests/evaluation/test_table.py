@@ -10,17 +10,17 @@ import torch
 
 from genmodel.data.block import Block
 from genmodel.evaluation import table
-from genmodel.evaluation.bootstrap import Estimate, mean
-from genmodel.evaluation.card import model_card
 from genmodel.evaluation.evaluate import evaluate
-from genmodel.evaluation.figures import HAS, Compared
+from genmodel.evaluation.figures.bootstrap import Estimate, mean
+from genmodel.evaluation.figures.held_out import Shown
+from genmodel.evaluation.figures.of_features import HAS, Compared
 from genmodel.evaluation.gate import decide
-from genmodel.evaluation.held_out import Shown
-from genmodel.evaluation.leaderboard import leaderboard, markdown, seeds_table
-from genmodel.evaluation.page import write_page
 from genmodel.evaluation.reference import make_reference
+from genmodel.evaluation.telling.card import model_card
+from genmodel.evaluation.telling.leaderboard import leaderboard, markdown, seeds_table
+from genmodel.evaluation.telling.page import write_page
 from genmodel.models import abilities
-from genmodel.settings import EvaluationConfig, GateConfig
+from genmodel.settings.config import EvaluationConfig, GateConfig
 
 CONFIG = EvaluationConfig(samples=40, extractor="pixels")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from flows import tracking
-from flows.record import DataVersion, Training
 from flows.settings import Settings
+from flows.tracking.trainings import DataVersion, Training
 
 PARAMS = """
 models:

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from flows import versioning
-from flows.origin import Origin, Step
+from flows.versioning import dvc as versioning
+from flows.versioning.origin import Origin, Step
 
 from .conftest import environment
 from .test_prepare import prepare, sources, tree

@@ -12,13 +12,13 @@ import yaml
 from mlflow import MlflowClient
 from torch import nn
 
-from flows.packaging import digest
-from flows.registry import CHAMPION, Registry
+from flows.registry.packaging import digest
+from flows.registry.registry import CHAMPION, Registry
 from flows.settings import Settings
 from flows.tracking import Tracker
 from genmodel.models import vae
 from genmodel.models.families import FAMILIES
-from genmodel.saved import load_model
+from genmodel.sampling.load import load_model
 
 from .test_stages import change, decided, decision, fails, project, run
 

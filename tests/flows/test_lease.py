@@ -14,17 +14,17 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from flows.record import Training
 from flows.settings import Settings
 from flows.tracking import Owner, Tracker, lease
+from flows.tracking.trainings import Training
 from genmodel.errors import FollowedError
-from genmodel.folder import write_config
+from genmodel.files.model_folder import write_config
 
 # argv: project, boot ("" for this machine's own); it trains until it gets a line
 TRAINING = """
 import pickle, sys
 from pathlib import Path
-from flows.follower import Follower
+from flows.tracking.follower import Follower
 from flows.tracking import lease
 root, boot = Path(sys.argv[1]), sys.argv[2]
 if boot:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from flows.record import Training
 from flows.settings import Settings
 from flows.tracking import Tracker, remove_half_made
+from flows.tracking.trainings import Training
 
 # argv: project, how far: "pending", "ready", "version" or "made"; it goes on living
 REGISTERS = """

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from flows.record import Training
 from flows.settings import Settings
 from flows.tracking import Tracker, fetch
+from flows.tracking.trainings import Training
 from genmodel.errors import TrackingError
 
 

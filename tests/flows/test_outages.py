@@ -19,14 +19,14 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from flows import record
-from flows.follower import Follower
-from flows.record import DataVersion
 from flows.settings import Settings
 from flows.tracking import Owner, Tracker, lease
-from genmodel.config import run_config
+from flows.tracking import trainings as record
+from flows.tracking.follower import Follower
+from flows.tracking.trainings import DataVersion
 from genmodel.data.block import Block
 from genmodel.errors import FollowedError
+from genmodel.settings.params import run_config
 from genmodel.showing import display
 from genmodel.training import trainer
 from genmodel.training.identify import identify

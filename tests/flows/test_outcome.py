@@ -8,7 +8,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from flows import launch, outcome
+from flows import outcome
+from flows.running import launch
 from flows.settings import Settings
 from genmodel.errors import GenmodelError, TrackingError
 

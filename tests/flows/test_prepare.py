@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from flows import versioning
-from flows.origin import Origin, Step
 from flows.prepare import ensure, main
+from flows.versioning import dvc as versioning
+from flows.versioning.origin import Origin, Step
 from genmodel.data.block import Block
 from genmodel.errors import VersioningError
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from flows import versioning
 from flows.prepare import ensure
+from flows.versioning import dvc as versioning
 from genmodel.errors import VersioningError
 
 ORIGIN = {"source": "digits", "sizes": [16]}

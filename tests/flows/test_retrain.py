@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
-from flows import repro, versioning
-from flows.repo import LockConflictError
 from flows.settings import Settings
+from flows.versioning import dvc as versioning
+from flows.versioning import repro
+from flows.versioning.repo import LockConflictError
 
 ROOT = Path(__file__).parents[2]
 ALL = ["train@dcgan", "train@vae", "evaluate@dcgan", "evaluate@vae", "compare", "register"]
@@ -130,7 +131,7 @@ def test_a_failure_stops_what_depends_on_it_and_nothing_else(ready, flow, caplog
 
 def test_a_lock_conflict_is_tried_again(ready, flow, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process holds models/vae when the flow looks what to do, and again when it is to be trained."""
-    from flows import line
+    from flows.running import line
 
     lock = ready.root / ".dvc/tmp/rwlock"
     holders: list[subprocess.Popen[bytes]] = []
@@ -349,7 +350,7 @@ def test_whoever_starts_a_run_does_not_choose_its_folder() -> None:
     from prefect.exceptions import SignatureMismatchError
     from prefect.utilities.callables import parameters_to_args_kwargs
 
-    from flows.line import retrain
+    from flows.running.line import retrain
 
     assert set(retrain.parameters.properties) == {"force", "renew_extractor"}
     with pytest.raises(SignatureMismatchError, match="root"):

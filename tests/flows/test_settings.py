@@ -138,7 +138,7 @@ def test_a_profile_s_server_that_is_not_used_is_told(
     profile: str | None, chosen: str | None, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    from flows import launch
+    from flows.running import launch
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("PREFECT_PROFILE", raising=False)

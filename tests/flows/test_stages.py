@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from flows import outcome, stages
-from flows import registry as registry_command
-from flows.registry import CHAMPION, PREVIOUS, Registry
+from flows.registry import registry as registry_command
+from flows.registry.registry import CHAMPION, PREVIOUS, Registry
 from flows.settings import Settings
 from flows.tracking import Tracker
 from genmodel.data.block import Block
-from genmodel.data.prepare import prepare
+from genmodel.data.making.make import prepare
 
 DATA_DVC = "outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  path: data\n"
 PARAMS = """

@@ -16,11 +16,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
 
-from flows.record import Row, Training
 from flows.settings import Settings
 from flows.tracking import MEND, SystemReader, Tracker
+from flows.tracking.trainings import Row, Training
 from genmodel.errors import TrackingError
-from genmodel.folder import write_config
+from genmodel.files.model_folder import write_config
 
 BEGIN = """
 import pickle, sys

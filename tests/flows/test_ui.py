@@ -6,9 +6,9 @@ import pytest
 from mlflow import MlflowClient
 
 from flows import ui
-from flows.record import Row, Training
 from flows.settings import Settings
 from flows.tracking import Tracker
+from flows.tracking.trainings import Row, Training
 
 
 def saved(settings: Settings) -> dict[str, Any]:

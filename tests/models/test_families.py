@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 
-from genmodel.config import run_config
 from genmodel.errors import ConfigError
 from genmodel.models.abilities import Bounds, Reconstructs, Weighted
 from genmodel.models.contract import Adam, Batch, Family, ImageSpec, Noise, Step, build_model
@@ -12,7 +11,8 @@ from genmodel.models.families import FAMILIES, load_family
 from genmodel.models.parts.losses import discretised_logistic_nll
 from genmodel.models.vae import VAE
 from genmodel.pixels import to_model
-from genmodel.sampling import codes
+from genmodel.sampling.draw import codes
+from genmodel.settings.params import run_config
 
 SMALL = {"network": {"base_channels": 4, "latent_dim": 6}}
 

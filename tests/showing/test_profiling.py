@@ -1,8 +1,8 @@
 import json
 from pathlib import Path
 
-from genmodel.config import run_config
 from genmodel.data.block import Block
+from genmodel.settings.params import run_config
 from genmodel.showing.display import train
 from genmodel.training.identify import identify
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 
 from genmodel.models.contract import build_model
-from genmodel.sampling import sample_classes
+from genmodel.sampling.draw import sample_classes
 from genmodel.showing.samples import SampleGrids, grid_of, log_spaced, sample_moments
 from tests.training.telling import config
 

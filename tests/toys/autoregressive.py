@@ -8,8 +8,8 @@ from torch import Tensor
 
 from genmodel.models.abilities import Completes, Likelihood
 from genmodel.models.contract import Adam, ImageSpec, Player, Step, Update
+from genmodel.models.noise import Space, uniform
 from genmodel.models.parts.losses import bits_per_dim, discretised_logistic_nll
-from genmodel.noise import Space, uniform
 from genmodel.pixels import to_model
 from toys.layers import NoSettings, ToyFamily
 

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from genmodel.models.abilities import Bounds
 from genmodel.models.contract import Adam, Batch, ImageSpec, Noise, Player, Step, Update
+from genmodel.models.noise import Space, normal
 from genmodel.models.parts.losses import bits_per_dim, discretised_logistic_nll, gaussian_kl
-from genmodel.noise import Space, normal
 from genmodel.pixels import to_model
 from toys.layers import NoSettings, Pixels, Summary, ToyFamily
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genmodel.models.contract import Adam, ImageSpec, Player, Step, Update
+from genmodel.models.noise import Space, categorical, uniform
 from genmodel.models.parts.losses import discriminator_loss, frozen, non_saturating_loss
-from genmodel.noise import Space, categorical, uniform
 from toys.layers import NoSettings, Pixels, Summary, ToyFamily
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from genmodel.models.contract import Adam, ImageSpec, Player, Step, Update
-from genmodel.noise import Space, categorical, normal, uniform
+from genmodel.models.noise import Space, categorical, normal, uniform
 from toys.layers import NoSettings, Pixels, ToyFamily
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from genmodel.models.abilities import Classifies, Reconstructs
 from genmodel.models.contract import Adam, ImageSpec, Player, Step, Update
-from genmodel.noise import Space, normal
+from genmodel.models.noise import Space, normal
 from genmodel.pixels import to_model
 from toys.layers import NoSettings, Pixels, Summary, ToyFamily
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from genmodel.models.contract import Adam, ImageSpec, Player, Step, Update
+from genmodel.models.noise import Space, normal
 from genmodel.models.parts.losses import discriminator_loss, frozen, non_saturating_loss, r1_penalty
-from genmodel.noise import Space, normal
-from genmodel.schedule import Schedule, Scheduled
+from genmodel.settings.schedule import Schedule, Scheduled
 from toys.layers import Pixels, Summary, ToyFamily
 
 

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from genmodel.models.abilities import Inverts, Reconstructs
 from genmodel.models.contract import Adam, Adamax, ImageSpec, Player, Step, Update
+from genmodel.models.noise import Space, normal
 from genmodel.models.parts.losses import discriminator_loss, frozen, non_saturating_loss
-from genmodel.noise import Space, normal
 from genmodel.pixels import to_model
 from toys.layers import NoSettings, Pixels, Summary, ToyFamily
 

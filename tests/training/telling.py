@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from genmodel.data.block import Block
 from genmodel.models.contract import Adam, Adamax, Batch, Family, ImageSpec, Player, Step, Update
-from genmodel.noise import Space, normal
-from genmodel.schedule import Schedule, Scheduled
-from genmodel.settings import RunConfig, TrainingConfig
+from genmodel.models.noise import Space, normal
+from genmodel.settings.config import RunConfig, TrainingConfig
+from genmodel.settings.schedule import Schedule, Scheduled
 from genmodel.training.identity import Identity
 
 

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from genmodel import durable, tensors
 from genmodel.data.block import Block
 from genmodel.errors import CheckpointError
+from genmodel.files import durable, tensors
 from genmodel.models.contract import Step
 from genmodel.models.vae import VAE
 from genmodel.showing import display
 from genmodel.showing.display import Display, train
 from genmodel.training.checkpoint import Checkpoint, Checkpoints
-from genmodel.training.engine import Engine
 from genmodel.training.identity import Identity
+from genmodel.training.step.engine import Engine
 from genmodel.training.trainer import Training, run_folder
 
 Remains = Callable[[Path, Path], dict[str, object]]

@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from genmodel.data.block import Block
-from genmodel.data.loader import Loader
-from genmodel.data.order import labelled_places
+from genmodel.data.reading.loader import Loader
+from genmodel.data.reading.order import labelled_places
 from genmodel.models.contract import build_model
 from genmodel.pixels import to_model
-from genmodel.schedule import Schedule
+from genmodel.settings.schedule import Schedule
 from genmodel.showing.display import Display, train
-from genmodel.training.engine import Engine
+from genmodel.training.step.engine import Engine
 from genmodel.training.trainer import Training, run_folder
+from tests.training.step.test_distributed import assert_alike, processes, rows
 from tests.training.telling import SETTINGS, Toy, config, identity
-from tests.training.test_distributed import assert_alike, processes, rows
 
 Remains = Callable[[Path, Path], dict[str, object]]
 

@@ -19,8 +19,8 @@ from genmodel.models.dcgan import DCGAN
 from genmodel.showing import display
 from genmodel.showing.display import Display, train
 from genmodel.training.checkpoint import Checkpoints
-from genmodel.training.engine import Engine
 from genmodel.training.identity import Identity
+from genmodel.training.step.engine import Engine
 from genmodel.training.trainer import Training, run_folder
 
 Remains = Callable[[Path, Path], dict[str, object]]

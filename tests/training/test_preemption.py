@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from genmodel import durable
 from genmodel.data.block import Block
 from genmodel.errors import StorageError
+from genmodel.files import durable
 from genmodel.showing import display
 from genmodel.showing.display import train
 from genmodel.training.checkpoint import Checkpoints
-from genmodel.training.engine import Engine
 from genmodel.training.identity import Identity
+from genmodel.training.step.engine import Engine
 from genmodel.training.trainer import run_folder
 
 Remains = Callable[[Path, Path], dict[str, object]]

@@ -12,21 +12,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from genmodel import tensors
-from genmodel.config import run_config
 from genmodel.data.block import Block
+from genmodel.files import tensors
 from genmodel.models.abilities import Classifies, Completes
 from genmodel.models.contract import build_model
-from genmodel.noise import image_seeds
+from genmodel.models.noise import image_seeds
 from genmodel.pixels import to_uint8
-from genmodel.sampling import sample
-from genmodel.saved import load_model
+from genmodel.sampling.draw import sample
+from genmodel.sampling.load import load_model
+from genmodel.settings.params import run_config
 from genmodel.showing import display
 from genmodel.showing.display import train
-from genmodel.training.engine import Engine
 from genmodel.training.identify import identify
 from genmodel.training.identity import Identity
 from genmodel.training.record import _TIMED
+from genmodel.training.step.engine import Engine
 from genmodel.training.trainer import run_folder
 
 pytestmark = pytest.mark.usefixtures("toys")

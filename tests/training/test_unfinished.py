@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from genmodel import durable
 from genmodel.data.block import Block
 from genmodel.errors import CheckpointError, StorageError
+from genmodel.files import durable
 from genmodel.showing.display import Display, train
 from genmodel.training.identity import Identity
 from genmodel.training.trainer import Training, run_folder

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from flows.champion import Promotions
-from flows.ledger import Ledger
-from flows.registry import Registry, Version
+from flows.registry.champion import Promotions
+from flows.registry.promotions import Ledger
+from flows.registry.registry import Registry, Version
 from flows.settings import Settings
 from flows.tracking import Tracker
 from genmodel.errors import ModelError
 from genmodel.evaluation.gate import Champion, Decision, decide
 from genmodel.evaluation.report import Report
-from genmodel.settings import GateConfig
+from genmodel.settings.config import GateConfig
 from tests.reports import made_report
 
 FORK = multiprocessing.get_context("fork")

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from flows.champion import Promotions
-from flows.locks import held
-from flows.registry import CANDIDATE, CHAMPION, PREVIOUS, Version
+from flows.registry.champion import Promotions
+from flows.registry.registry import CANDIDATE, CHAMPION, PREVIOUS, Version
+from flows.versioning.locks import held
 from genmodel.errors import TrackingError
 from genmodel.evaluation.gate import Decision
 

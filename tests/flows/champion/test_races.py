@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from flows import register
-from flows.registry import CHAMPION, PREVIOUS, Version
+from flows.registry.registry import CHAMPION, PREVIOUS, Version, register
 
 ALWAYS, WHEN_PROMOTED = 18, 24  # three a write: candidate, ledger, three tags, [previous, champion,] ledger
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from flows.champion import ROLLED_BACK
-from flows.console import row
-from flows.registry import CANDIDATE, CHAMPION, PREVIOUS
+from flows.registry.champion import ROLLED_BACK
+from flows.registry.console import row
+from flows.registry.registry import CANDIDATE, CHAMPION, PREVIOUS
 from genmodel.errors import ModelError, TrackingError
 
 

@@ -1,0 +1,41 @@
+"""`python -m flows.registry`: who is champion, since when and why; rollback, retirement, verification."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from flows.registry import console
+from flows.settings import Settings
+from genmodel.output.user_errors import user_errors
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    with user_errors():
+        settings = Settings.read(os.environ, Path.cwd())
+        settings.apply()
+        console.run(arguments, settings)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m flows.registry", description="Who is champion, since when, why.")
+    commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
+    rollback = commands.add_parser("rollback", help="put the previous champion back, if it loads and generates")
+    rollback.add_argument("--reason", default="no reason given", help="for the ledger")
+    history = commands.add_parser("history", help="who was champion when and why")
+    history.add_argument("--all", action="store_true", help="decisions that changed nothing, too")
+    retire = commands.add_parser("retire", help="take the champion away: the next sound model begins a new line")
+    retire.add_argument("--reason", default="no reason given", help="for the ledger")
+    lineage = commands.add_parser("lineage", help="what a version was made of, and the commands that restore it")
+    verify = commands.add_parser("verify", help="whether a version's package is what was registered")
+    files = commands.add_parser("files", help="write the settings, dvc.lock and data.dvc that a version was made with")
+    for command in (lineage, verify, files):
+        command.add_argument("version", help="its number, or an alias as champion")
+    files.add_argument("folder", type=Path, help="where to; files of these names there are replaced")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

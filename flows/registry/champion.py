@@ -1,0 +1,223 @@
+"""Who is champion: decisions that are carried out whole, whatever is killed on the way.
+
+MLflow moves an alias without looking at what it was. So whatever moves one here holds one lock, reads the champion
+again before it acts, writes to the ledger what it is about to do (`decided`), acts, and writes that it has (`done`).
+A process that is killed in between leaves a decision without `done`: the next command carries that out first.
+"""
+
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from flows.registry.promotions import Ledger
+from flows.registry.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry, Version
+from genmodel.errors import EvaluationError, ModelError, TrackingError
+from genmodel.evaluation.gate import Check, Decision
+from genmodel.files import durable
+
+ROLLED_BACK = "genmodel.rolled_back"  # a version's tag: why it is not to become champion again
+
+
+class Promotions:
+    """The decisions about a registry's champion, and their ledger."""
+
+    def __init__(self, registry: Registry, ledger: Ledger) -> None:
+        self._registry = registry
+        self._ledger = ledger
+
+    def standing(self, request: Mapping[str, Any], weights: str) -> Decision | None:
+        """The last decision, if it answers `request` about the model of these weights and still holds; else None."""
+        with self._registry.promotion():
+            self._finish()
+            return self._answered(durable.digest_json(request), weights)
+
+    def settle(
+        self, candidate: Version, request: Mapping[str, Any], judge: Callable[[Version | None], Decision]
+    ) -> Decision:
+        """Decide about `candidate`, carry it out, and return the decision.
+
+        `judge` weighs it against the champion of the moment; that takes long, so nobody has to wait for it: if another
+        command has moved the champion meanwhile, it is asked again. `request` is all that the candidate brings to it:
+        the same request once more, while nothing has been decided since, is answered as before.
+        """
+        digest, weights = durable.digest_json(request), candidate.tags["genmodel.weights"]
+        while True:
+            with self._registry.promotion():
+                self._finish()
+                if (answered := self._answered(digest, weights)) is not None:
+                    return answered
+                candidate, champion = self._fresh(candidate), self._registry.version(CHAMPION)
+            decision = self._judged(candidate, champion, judge)
+            with self._registry.promotion():
+                self._finish()
+                if (answered := self._answered(digest, weights)) is not None:  # another process was asked the same
+                    return answered
+                as_judged = (champion and _brief(champion), candidate.tags.get(ROLLED_BACK))
+                if (self._brief(CHAMPION), self._fresh(candidate).tags.get(ROLLED_BACK)) != as_judged:
+                    continue
+                return self._decide(candidate, champion, digest, decision)
+
+    def roll_back(self, reason: str) -> tuple[Version, Version | None]:
+        """Put the previous champion back, once it has shown that it loads and generates; the two change places.
+
+        The version that gives way is not promoted again, until a rollback puts it back in its turn; after `retire`
+        there is none. Returns the champion of now and the one that gave way.
+        """
+        while True:
+            with self._registry.promotion():
+                self._finish()
+                champion, previous = self._registry.version(CHAMPION), self._registry.version(PREVIOUS)
+            if previous is None:
+                raise TrackingError("there is no previous champion to put back: nothing was changed")
+            self._registry.try_out(previous)
+            before, back = champion and _brief(champion), _brief(previous)
+            with self._registry.promotion():
+                self._finish()
+                if (self._brief(CHAMPION), self._brief(PREVIOUS)) != (before, back):
+                    continue
+                after = {"champion": back, "previous": before}
+                self._carry_out(kind="rollback", version=previous.number, before=before, after=after, reason=reason)
+                return previous, champion
+
+    def retire(self, reason: str) -> Version:
+        """Take the champion's alias away: the next candidate that is sound begins a new line. Returns who it was."""
+        with self._registry.promotion():
+            self._finish()
+            champion = self._registry.version(CHAMPION)
+            if champion is None:
+                raise TrackingError("there is no champion to retire: nothing was changed")
+            before = _brief(champion)
+            after = {"champion": None, "previous": before}
+            self._carry_out(kind="retirement", version=champion.number, before=before, after=after, reason=reason)
+            return champion
+
+    def history(self) -> list[dict[str, Any]]:
+        """Every decision that was carried out, the oldest first; what was left open is carried out before."""
+        with self._registry.promotion():
+            self._finish()
+            events = self._ledger.events()
+        done = {event["id"] for event in events if event["event"] == "done"}
+        return [event for event in events if event["event"] == "decided" and event["id"] in done]
+
+    def _fresh(self, version: Version) -> Version:
+        """The version with its tags of now."""
+        return self._registry.numbered(version.number) or version
+
+    def _judged(
+        self, candidate: Version, champion: Version | None, judge: Callable[[Version | None], Decision]
+    ) -> Decision:
+        decision = judge(champion)
+        if reason := candidate.tags.get(ROLLED_BACK):
+            says = f"Version {candidate.number} was champion and was rolled back: {reason}"
+            decision = decision.held_to(Check(name="rolled back", passed=False, says=says))
+        if decision.outcome == "promote":
+            decision = decision.held_to(self._loads(candidate))
+        return decision
+
+    def _decide(self, candidate: Version, champion: Version | None, request: str, decision: Decision) -> Decision:
+        before = champion and _brief(champion)
+        after = {"champion": before, "previous": self._brief(PREVIOUS)}
+        if decision.outcome == "promote" and before != _brief(candidate):
+            after = {"champion": _brief(candidate), "previous": before}
+        self._registry.set_alias(CANDIDATE, candidate.number)
+        self._carry_out(
+            kind="promotion",
+            request=request,
+            version=candidate.number,
+            before=before,
+            after=after,
+            decision=decision.as_dict(),
+        )
+        return decision
+
+    def _loads(self, candidate: Version) -> Check:
+        try:
+            return Check(name="loads", passed=True, says=self._registry.try_out(candidate))
+        except ModelError as error:
+            return Check(name="loads", passed=False, says=f"{error}.")
+
+    def _answered(self, request: str, weights: str) -> Decision | None:
+        """The last decision, if it was about the same request and this registry is still as it left it.
+
+        One that an older version of this code wrote in other words answers nothing: it is made anew.
+        """
+        last = next((event for event in reversed(self._ledger.events()) if event["event"] == "decided"), None)
+        if last is None or last.get("request") != request or last["after"]["champion"] != self._brief(CHAMPION):
+            return None
+        about = self._registry.numbered(last["version"])
+        if about is None or about.tags.get("genmodel.weights") != weights:
+            return None
+        if about.tags.get("genmodel.decided") != last["time"]:  # a version of another registry
+            return None
+        try:
+            decision = Decision.from_dict(last["decision"], "the ledger's last decision")
+        except EvaluationError:
+            return None
+        if self._brief(CANDIDATE) != _brief(about):
+            self._registry.set_alias(CANDIDATE, about.number)
+        return decision
+
+    def _carry_out(self, **decided: Any) -> None:
+        event = {"id": uuid.uuid4().hex, "event": "decided", "time": _now(), **decided}
+        self._ledger.append(event)
+        self._apply(event)
+        self._ledger.append({"id": event["id"], "event": "done", "time": _now()})
+
+    def _finish(self) -> None:
+        """Carry out what a killed process has decided and not done; only the last decision can be open.
+
+        Where the registry is another one by now, or someone moved the alias by hand, it is void.
+        """
+        last = next(reversed(self._ledger.events()), None)
+        if last is None or last["event"] != "decided":
+            return
+        if why := self._obstacle(last):
+            self._ledger.append({"id": last["id"], "event": "void", "time": _now(), "reason": why})
+            return
+        self._apply(last)
+        self._ledger.append({"id": last["id"], "event": "done", "time": _now()})
+
+    def _obstacle(self, event: Mapping[str, Any]) -> str:
+        """Why a decision cannot be carried out any more; empty if it can."""
+        for brief in filter(None, [event["after"]["champion"], event["after"]["previous"]]):
+            found = self._registry.numbered(brief["version"])
+            if found is None or _brief(found) != brief:
+                return f"version {brief['version']} is not in this registry"
+        if self._brief(CHAMPION) not in (event["before"], event["after"]["champion"]):
+            return "the alias was moved by hand"
+        return ""
+
+    def _apply(self, event: Mapping[str, Any]) -> None:
+        """Bring tags and aliases to what was decided; once more changes nothing. The champion's alias moves last."""
+        after, moves = event["after"], event["after"]["champion"] != event["before"]
+        if event["kind"] == "promotion":
+            told = event["decision"]
+            tags = {"genmodel.decision": told["outcome"], "genmodel.reasons": " ".join(told["reasons"])}
+            self._registry.tag(event["version"], {**tags, "genmodel.decided": event["time"]})
+        if event["kind"] == "rollback":
+            if after["previous"]:
+                why = f"{event['time'][:10]}, {event['reason']}"
+                self._registry.tag(after["previous"]["version"], {ROLLED_BACK: why})
+            self._registry.tag(after["champion"]["version"], {ROLLED_BACK: None})
+        if moves:
+            self._point(PREVIOUS, after["previous"])
+            self._point(CHAMPION, after["champion"])
+
+    def _point(self, alias: str, brief: Mapping[str, str] | None) -> None:
+        if brief:
+            self._registry.set_alias(alias, brief["version"])
+        elif self._registry.version(alias):
+            self._registry.drop_alias(alias)
+
+    def _brief(self, alias: str) -> dict[str, str] | None:
+        version = self._registry.version(alias)
+        return None if version is None else _brief(version)
+
+
+def _brief(version: Version) -> dict[str, str]:
+    return {"version": version.number, "weights": version.tags.get("genmodel.weights", "")}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,74 @@
+"""What `python -m flows.registry` does and prints."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flows.registry.champion import Promotions
+from flows.registry.lineage import restore_files, trace
+from flows.registry.promotions import Ledger
+from flows.registry.registry import Registry
+from flows.settings import Settings
+from flows.tracking import Tracker
+from genmodel.output.printable import printable
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> None:
+    registry = Registry(Tracker(settings))
+    promotions = Promotions(registry, Ledger(settings.root))
+    if arguments.command == "rollback":
+        champion, gone = promotions.roll_back(arguments.reason)
+        print(f"version {champion.number} is champion again" + (f"; version {gone.number} is previous" if gone else ""))
+    elif arguments.command == "retire":
+        retired = promotions.retire(arguments.reason)
+        print(f"version {retired.number} is champion no more; the next sound model of a run begins a new line")
+    elif arguments.command == "verify":
+        print(_verified(registry, arguments.version))
+    elif arguments.command == "files":
+        written = restore_files(registry, arguments.version, arguments.folder)
+        print(printable(f"{arguments.folder}: {', '.join(written)}"))
+    elif arguments.command == "history":
+        _show(promotions.history(), arguments.all)
+    else:
+        print("\n".join(printable(line) for line in trace(registry, settings.root, arguments.version).lines()))
+
+
+def _verified(registry: Registry, number_or_alias: str) -> str:
+    version = registry.find(number_or_alias)
+    if registry.verify(version):
+        return f"version {version.number} is whole: its package is the one that was registered"
+    return f"version {version.number}: its weights are whole; it was registered before packages had digests"
+
+
+def _show(events: Iterable[Mapping[str, Any]], every: bool) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Champions, the oldest first", title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    for name in ("since", "what", "version", "model", "champion", "why"):
+        table.add_column(name, overflow="fold", no_wrap=name == "since")
+    for event in events:
+        if every or event["after"]["champion"] != event["before"]:
+            table.add_row(*row(event))
+    console = Console(width=None if sys.stdout.isatty() else 160, markup=False)
+    if table.row_count:
+        console.print(table, highlight=False)
+    else:
+        console.print("Nobody was champion yet: python -m flows.retrain, or dvc repro")
+
+
+def row(event: Mapping[str, Any]) -> list[str]:
+    """When, what, the version it was about and its model, the champion after it, and why."""
+    champion = event["after"]["champion"]
+    decision = event.get("decision")
+    told = [
+        event["time"].replace("T", " ").removesuffix("+00:00"),
+        decision["outcome"] if decision else event["kind"],
+        event["version"],
+        decision["candidate"]["name"] if decision else "",
+        champion["version"] if champion else "",
+        " ".join(decision["reasons"]) if decision else event["reason"],
+    ]
+    return [printable(text) for text in told]

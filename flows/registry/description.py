@@ -1,0 +1,48 @@
+"""The card of a registered version: a file in its package and in its run, and its description in MLflow's UI."""
+
+import base64
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from genmodel.evaluation.report import Report
+from genmodel.evaluation.telling.card import model_card
+from genmodel.files import durable
+
+_LONGEST = 5000  # characters that MLflow's database holds of a description
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """All that the card of a version is made of; see genmodel/evaluation/telling/card.py."""
+
+    about: Mapping[str, Any]  # config.json
+    report: Report
+    data: Mapping[str, Any]
+    cost: Mapping[str, Any]
+    licence: str | None = None
+    grid: Path | None = None  # a picture of samples
+    tags: Mapping[str, str] = field(default_factory=dict)  # of the version, beside those of every version
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write card.md, whole with its picture, and samples.png where there is one."""
+        picture = None
+        if self.grid is not None:
+            picture = f"data:image/png;base64,{base64.b64encode(self.grid.read_bytes()).decode()}"
+        durable.write_text(folder / "card.md", self._text(picture))
+        if self.grid is not None:
+            shutil.copyfile(self.grid, folder / "samples.png")
+        return sorted(folder.iterdir())
+
+    def described(self, run_id: str) -> str:
+        """The card for MLflow's UI: the picture is fetched from the run, where it lies under card/."""
+        link = f"get-artifact?path=card%2Fsamples.png&run_uuid={run_id}" if self.grid is not None else None
+        text = self._text(link)
+        return text if len(text) <= _LONGEST else text[: _LONGEST - 30] + "\n\n... the rest is in card.md"
+
+    def _text(self, picture: str | None) -> str:
+        return model_card(
+            self.about, self.report, data=self.data, cost=self.cost, licence=self.licence, picture=picture
+        )

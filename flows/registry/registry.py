@@ -1,0 +1,253 @@
+"""The registry of models: equal weights are one version; aliases say which one is champion, candidate, previous.
+
+python -m flows.registry history | rollback | retire | lineage VERSION | files VERSION DIR | verify VERSION
+"""
+
+import contextlib
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.registry.description import Card
+from flows.registry.packaging import CURE, PACKAGE, digest, exported, package, try_out, verify
+from flows.running.scratch import scratch
+from flows.tracking import Tracker, fetch, made, making_tags, remove_half_made
+from genmodel.errors import ModelError, TrackingError
+from genmodel.files import durable
+from genmodel.files.model_folder import read_config
+
+if TYPE_CHECKING:
+    from genmodel.models.contract import Family
+    from genmodel.sampling.draw import ExportedGraph
+
+CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
+_ALL_RUNS = 3  # mlflow.entities.ViewType.ALL: deleted ones, too, until `mlflow gc`
+_DESCRIPTION = """Draws images. A version is one trained model; `champion` is the one in use.
+
+```python
+import mlflow
+
+model = mlflow.pyfunc.load_model("models:/{name}@champion")
+images = model.predict({{"n": 16, "seed": 3}})  # uint8, NHWC; image i of a seed is the same for any n
+images = model.predict({{"n": 16, "seed": 3, "class": "7"}})  # of a conditional model, by name or number
+model.model_config["classes"]  # that can be asked for; none where the model is not conditional
+```
+
+`mlflow models serve -m models:/{name}@champion --env-manager local` answers
+`{{"inputs": {{"n": 16, "seed": 3}}}}` at `/invocations`. Codes of your own, `{{"inputs": [[...], ...]}}`, are rows of
+what `model.model_config["space"]` says, and for a conditional model the number of the class as the last one.
+It needs no pickle: set `MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false`. The weights lie beside it as safetensors.
+"""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of the registered model."""
+
+    number: str
+    run_id: str
+    tags: Mapping[str, str]  # genmodel.fingerprint, .weights, .family, .data; eval.* figures
+
+
+class Registry:
+    """The versions of the project's registered model in the tracker's MLflow."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self._name = tracker.settings.registered_name
+
+    def register(
+        self,
+        folder: Path,
+        report: Mapping[str, Any],
+        model: "Family",
+        card: Card,
+        kept: Sequence[Path] = (),
+    ) -> Version:
+        """Register the finished model in `folder`, once for equal weights. Its training must have a run.
+
+        `model` is what lies in the folder; beside its graph lie weights.safetensors, config.json, report.json, card.md
+        and the files `kept`. The card is shown as the version's description. ModelError, and nothing registered, where
+        the model cannot be exported.
+        """
+        described = read_config(folder)
+        weights = folder / "weights.safetensors"
+        with self.tracker.talking() as (client, experiment_id), self.tracker.locked("registry"):
+            remove_half_made(self.tracker)
+            if known := self._only(client, described["weights"]):
+                return known
+            run = self.tracker.run(described["fingerprint"])
+            needed = 5 * weights.stat().st_size + (4 << 20)  # graph and weights, here and in the artifacts
+            with scratch(self.tracker.settings.root, needed) as place:
+                told, packed = place / "report.json", place / "model"
+                durable.write_json(told, report)
+                files = card.write(place / "card")
+                named = zip(described["classes"], described["class_counts"], strict=True) if model.classes else ()
+                beside = [weights, folder / "config.json", told, *files, *kept]
+                package(packed, model, described["name"], dict(named), self.tracker.settings, beside)
+                tags = {**_tags(described, report, run.data.tags), **card.tags, PACKAGE: digest(packed)}
+                marked = {**tags, **making_tags()}
+                logged = client.create_logged_model(experiment_id, described["name"], run.info.run_id, marked)
+                client.log_model_artifacts(logged.model_id, str(packed))
+                client.log_artifacts(run.info.run_id, str(place / "card"), "card")
+            client.finalize_logged_model(logged.model_id, "READY")
+            if not client.search_registered_models(f"name = '{self._name}'"):
+                client.create_registered_model(self._name, description=_DESCRIPTION.format(name=self._name))
+            source, shown = f"models:/{logged.model_id}", card.described(run.info.run_id)
+            version = client.create_model_version(
+                self._name, source, run.info.run_id, tags, description=shown, model_id=logged.model_id
+            )
+            made(client, logged.model_id)
+            return self._only(client, described["weights"]) or _version(version)
+
+    def _only(self, client: Any, weights: str) -> Version | None:
+        """The version of these weights, the oldest; twins that nobody points to are removed.
+
+        Two machines that share a server may both find none and both make one: the lock is a project's.
+        """
+        found = client.search_model_versions(f"name = '{self._name}' and tags.`genmodel.weights` = '{weights}'")
+        if not found:
+            return None
+        oldest, *twins = sorted(found, key=lambda version: int(version.version))
+        used = set(client.search_registered_models(f"name = '{self._name}'")[0].aliases.values()) if twins else set()
+        for twin in (twin for twin in twins if str(twin.version) not in {str(number) for number in used}):
+            with contextlib.suppress(TrackingError), self.tracker.talking():  # its own maker may have been quicker
+                client.delete_model_version(self._name, twin.version)
+                client.delete_logged_model(twin.model_id)
+        return _version(oldest)
+
+    def version(self, alias: str) -> Version | None:
+        """The version with an alias (CHAMPION, CANDIDATE, PREVIOUS), or None."""
+        with self.tracker.talking() as (client, _):
+            found = client.search_registered_models(f"name = '{self._name}'")
+            if not found or alias not in found[0].aliases:
+                return None
+            return _version(client.get_model_version_by_alias(self._name, alias))
+
+    def numbered(self, number: str) -> Version | None:
+        """The version with a number, or None."""
+        if not number.isdecimal():
+            return None
+        with self.tracker.talking() as (client, _):
+            found = client.search_model_versions(f"name = '{self._name}' and version_number = {number}")
+            return _version(found[0]) if found else None
+
+    def find(self, number_or_alias: str) -> Version:
+        """The version that a person means; TrackingError if there is none."""
+        version = self.numbered(number_or_alias) or self.version(number_or_alias)
+        if version is None:
+            raise TrackingError(
+                f"{self._name} has no version {number_or_alias}: give a number, or an alias as champion"
+            )
+        return version
+
+    @contextlib.contextmanager
+    def package(self, version: Version) -> Iterator[Path]:
+        """The package of a version in a folder for the time; ModelError if it is gone or not what was registered.
+
+        Nothing of it has run by then. TrackingError where MLflow does not give it, which says nothing about the model.
+        """
+        with scratch(self.tracker.settings.root) as folder:
+            with self.tracker.talking() as (client, _):
+                source = client.get_model_version_download_uri(self._name, version.number)
+                try:
+                    fetch(source, folder, self.tracker.settings)
+                except ModelError as error:
+                    raise ModelError(f"{self._called(version)} is gone: {error}; {CURE}") from error
+            self._verify(folder, version)
+            yield folder
+
+    def verify(self, version: Version) -> bool:
+        """ModelError if a version's package is damaged; False if it is so old that only its weights are verified."""
+        with self.package(version) as folder:
+            return self._verify(folder, version)
+
+    def _verify(self, folder: Path, version: Version) -> bool:
+        return verify(folder, version.tags, self._called(version))
+
+    def _called(self, version: Version) -> str:
+        return f"version {version.number} of {self._name}"
+
+    def download(self, version: Version, folder: Path) -> None:
+        """Fetch weights.safetensors, config.json, report.json, the card and what else is kept of a version."""
+        with self.package(version) as package:
+            shutil.copytree(package / "extra_files", folder, dirs_exist_ok=True)
+
+    def try_out(self, version: Version) -> str:
+        """Fetch a version, load it as anyone would and draw images with it; returns what it did in words.
+
+        ModelError if that fails, or if its package is gone or not what was registered; TrackingError where MLflow does
+        not give it, which says nothing about the model.
+        """
+        with self.package(version) as folder:
+            return try_out(folder, self._called(version), self.tracker.settings)
+
+    @contextlib.contextmanager
+    def exported(self, version: Version, device: str) -> Iterator["ExportedGraph"]:
+        """What draws the images of a version, whatever has become of its family's code; errors as of `try_out`."""
+        with self.package(version) as folder:
+            family = version.tags.get("genmodel.family", "")
+            yield exported(folder, family, self._called(version), self.tracker.settings, device)
+
+    def run_tags(self, version: Version) -> dict[str, str]:
+        """The tags of the run that a version comes from: commit, data, training; none if the run is gone."""
+        with self.tracker.talking() as (client, experiment_id):
+            query = f"attributes.run_id = '{version.run_id}'"
+            found = client.search_runs([experiment_id], query, _ALL_RUNS)
+            return dict(found[0].data.tags) if found else {}
+
+    def has_runs(self, fingerprints: Iterable[str]) -> bool:
+        """Whether each of these trainings has a whole run here, whose outcome was told."""
+        with self.tracker.talking() as (client, experiment_id):
+            told = "attributes.status = 'FINISHED' and tags.`genmodel.outcome` != 'trained'"
+            queries = [f"{told} and tags.`genmodel.fingerprint` = '{each}'" for each in fingerprints]
+            return all(client.search_runs([experiment_id], query, max_results=1) for query in queries)
+
+    def set_alias(self, alias: str, number: str) -> None:
+        with self.tracker.talking() as (client, _):
+            client.set_registered_model_alias(self._name, alias, number)
+
+    def drop_alias(self, alias: str) -> None:
+        with self.tracker.talking() as (client, _):
+            client.delete_registered_model_alias(self._name, alias)
+
+    def tag(self, number: str, tags: Mapping[str, str | None]) -> None:
+        """Set tags of a version; None takes one away."""
+        with self.tracker.talking() as (client, _):
+            for key, value in tags.items():
+                if value is None:
+                    client.delete_model_version_tag(self._name, number, key)
+                else:
+                    client.set_model_version_tag(self._name, number, key, value)
+
+    @contextlib.contextmanager
+    def promotion(self) -> Iterator[None]:
+        """Hold the right to decide who is champion (flows/registry/champion.py). MLflow has no such lock."""
+        with self.tracker.locked("promotion"):
+            yield
+
+
+def _version(found: Any) -> Version:
+    """Of MLflow's ModelVersion."""
+    return Version(str(found.version), found.run_id, dict(found.tags))
+
+
+def _tags(described: Mapping[str, Any], report: Mapping[str, Any], run: Mapping[str, str]) -> dict[str, str]:
+    """Of a version: what it is and where it comes from, so that its run is not needed for that, and its figures."""
+    origin = {
+        "genmodel.commit": run.get("mlflow.source.git.commit"),
+        "genmodel.git_changed": run.get("genmodel.git_changed"),
+        "genmodel.git": run.get("genmodel.git"),
+    }
+    figures = {f"eval.{name}": f"{float(value):.6g}" for name, value in report["figures"].items() if value is not None}
+    return {
+        "genmodel.name": described["name"],
+        "genmodel.fingerprint": described["fingerprint"],
+        "genmodel.weights": described["weights"],
+        "genmodel.family": described["config"]["family"],
+        "genmodel.data": run["genmodel.data"],
+        **{key: value for key, value in origin.items() if value is not None},
+        **figures,
+    }

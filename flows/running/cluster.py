@@ -1,0 +1,133 @@
+"""Shards made on a Dask cluster, each a task of the flow that runs on Prefect's Dask task runner.
+
+All machines see the source and the project's folder under the same paths. A worker writes into a scratch folder of its
+own alone; what it has finished is put into the block by the flow, the one process that holds the block's lock. So a
+worker that a killed flow has left behind, or that Dask has given up too early, can do no harm.
+"""
+
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, cast
+
+from distributed import CancelledError, Client, KilledWorker, wait
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+from prefect.task_runners import TaskRunner
+from prefect_dask import DaskTaskRunner
+from prefect_dask.task_runners import PrefectDaskFuture
+
+from flows.running.launch import one_line
+from genmodel.data.making.resize import versions
+from genmodel.data.making.shards import Job, Outcome, Part, Slice, install, make_shard
+from genmodel.data.sources.members import Member
+from genmodel.errors import ConfigError, SourceError, StorageError
+
+LOCAL = "local"
+_ADDRESS = re.compile(r"(?:tcp|tls)://(?P<host>[^/]+):\d+")
+_HERE = "127.0.0.1", "localhost"
+_PATIENCE = 5  # seconds that a scheduler may take to answer
+_AHEAD = 2  # shards a worker's thread has waiting
+
+
+def check(address: str) -> None:
+    """ConfigError unless `address` is "local", or that of a Dask scheduler with workers."""
+    if address == LOCAL:
+        return
+    match = _ADDRESS.fullmatch(address)
+    if not match:
+        raise ConfigError(f"--dask {address}: write tcp://HOST:8786, the address of a Dask scheduler, or: local")
+    if match["host"] not in _HERE and not os.environ.get("PREFECT_API_URL"):
+        raise ConfigError(f"--dask {address}: set PREFECT_API_URL to a Prefect server that all its machines can reach")
+    try:
+        with Client(address, timeout=_PATIENCE, set_as_default=False) as client:
+            workers = client.nthreads()
+    except OSError as error:
+        what = str(error).partition("\n")[0]
+        raise ConfigError(f"--dask {address}: no Dask scheduler answers there ({what})") from error
+    if not workers:
+        raise ConfigError(
+            f"--dask {address}: the scheduler has no workers: run `dask worker {address}` on the machines"
+        )
+
+
+def runner(address: str, workers: int) -> TaskRunner[Any]:
+    """The task runner of the cluster at `address`, or of `workers` processes of this machine (0: one a core)."""
+    if address != LOCAL:
+        return DaskTaskRunner(address=address, client_kwargs={"timeout": _PATIENCE})
+    one_each = {"n_workers": workers or os.cpu_count(), "threads_per_worker": 1, "dashboard_address": None}
+    return DaskTaskRunner(cluster_kwargs=one_each)
+
+
+class _Order:
+    """What a worker is told. No dataclass, whose members Prefect and Dask would look through one by one."""
+
+    def __init__(self, job: Job, shard: int, members: Sequence[Member]) -> None:
+        self.job, self.shard, self.members, self.decoders = job, shard, members, versions()
+
+
+@task(name="shard", task_run_name="shard {order.shard}", cache_policy=NO_CACHE)
+@one_line
+def _make_one(order: _Order) -> Part:
+    job, host = order.job, socket.gethostname()
+    for path in (job.place / "parts", *job.source.files):
+        if not path.exists():
+            raise StorageError(
+                f"the worker on {host} does not see {path}: the source and the project must lie on a file system "
+                "that all machines share, under the same paths"
+            )
+    if versions() != order.decoders:
+        raise ConfigError(
+            f"the worker on {host} would make other pixels: it has {_text(versions())}, the flow "
+            f"{_text(order.decoders)}; install requirements.lock on both"
+        )
+    try:
+        return make_shard(job, order.shard, order.members)
+    except SourceError as error:
+        raise SourceError(f"{error} (on {host})") from error
+
+
+def _text(decoders: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in decoders.items())
+
+
+def make_shards(
+    job: Job, members: Sequence[Member], rows: int, shards: Sequence[int], workers: int
+) -> Iterator[tuple[Slice, list[Outcome]]]:
+    """As genmodel.data.making.pool.make_shards, on the cluster of the flow that this is called in; yields whole shards.
+
+    The cluster's own threads are what counts, not `workers`.
+    """
+    context = FlowRunContext.get()
+    assert context is not None and isinstance(context.task_runner, DaskTaskRunner)
+    client, submit = context.task_runner.client, cast(Any, _make_one).submit
+    waiting = iter(shards)
+    pending: dict[Any, tuple[PrefectDaskFuture[Part], Slice]] = {}
+    try:
+        while True:
+            threads = sum(client.nthreads().values())
+            for shard in islice(waiting, max(0, _AHEAD * max(1, threads) - len(pending))):
+                piece = Slice(shard, 0, members[shard * rows : (shard + 1) * rows])
+                future = submit(_Order(job, shard, piece.members))
+                pending[future.wrapped_future] = future, piece
+            if not pending:
+                return
+            with client.as_current():
+                ready = wait(list(pending), return_when="FIRST_COMPLETED").done
+            for ended in ready:
+                future, piece = pending.pop(ended)
+                part = future.result()
+                if not (job.folder(piece.shard).parent / part["scratch"]).exists():
+                    raise StorageError(f"a worker made shard {piece.shard} in another {job.place} than this machine's")
+                install(job.place, piece.shard, part)
+                yield piece, part["outcomes"]
+    except KilledWorker as error:
+        mend = "run the same command again, with fewer workers a machine if memory was short"
+        raise StorageError(f"several workers died of one shard: {mend}") from error
+    except CancelledError as error:
+        raise StorageError("the Dask cluster is gone: start it and run the same command again") from error
+    finally:
+        client.cancel(list(pending))

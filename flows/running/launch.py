@@ -1,0 +1,158 @@
+"""How a flow is started from the command line, and how it ends: a GenmodelError is one line, never a traceback."""
+
+import contextlib
+import functools
+import logging
+import os
+import sys
+import threading
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast
+
+import httpx
+from prefect import Flow, tags
+from prefect.context import refresh_global_settings_context
+from prefect.exceptions import FailedRun
+from prefect.logging.handlers import APILogHandler
+from prefect.states import Failed
+
+from flows.running import orphans
+from flows.running import server as own_server
+from flows.settings import Settings
+from flows.versioning.repo import LockConflictError
+from genmodel.errors import GenmodelError
+from genmodel.output.masking import masked
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LOCK_CONFLICT = "LockConflict"  # the name of a failed state: the one that is worth another try
+
+
+def one_line(step: Callable[P, R]) -> Callable[P, R]:
+    """Make a task or flow end Failed with a GenmodelError's line; raised, it would fill the log with its traceback.
+
+    Prefect takes a state that is returned for the end state. A flow calls such a task with `return_state=True` and asks
+    for the `result()`, which raises FailedRun.
+    """
+
+    @functools.wraps(step)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return step(*args, **kwargs)
+        except LockConflictError as error:
+            return cast(R, Failed(name=LOCK_CONFLICT, message=masked(str(error))))
+        except (GenmodelError, FailedRun) as error:
+            return cast(R, Failed(message=masked(str(error))))
+
+    return wrapped
+
+
+def run(flow: Flow[..., Any], settings: Settings, **parameters: Any) -> None:
+    """Run a flow here, on the server of PREFECT_API_URL or on one of its own; GenmodelError when it fails."""
+    with server(settings, ephemeral=True):
+        orphans.close(settings.root)
+        try:
+            with tags(*orphans.marks(settings.root)):
+                state: Any = flow(**parameters, return_state=True)
+        except (httpx.HTTPError, RuntimeError, OSError) as error:
+            raise GenmodelError(_lost(error)) from error
+    if not state.is_completed():
+        raise GenmodelError(state.message or f"the flow ended {state.name}")
+
+
+def _lost(error: Exception) -> str:
+    what = masked(str(error).partition("\n")[0]) or type(error).__name__
+    return f"Prefect's server at {masked(os.environ['PREFECT_API_URL'])} was lost ({what}): run again to go on"
+
+
+def apply(settings: Settings) -> None:
+    """Make the line's environment this process's own; Prefect has read it before, at its import."""
+    settings.apply()
+    refresh_global_settings_context()
+    warn_in_one_line()
+
+
+def warn_in_one_line() -> None:
+    """Keep tracebacks out of Prefect's warnings in this process: a lost connection says what it is in one line."""
+    for handler in logging.getLogger().handlers:
+        if _without_traceback not in handler.filters:
+            handler.addFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    if record.levelno == logging.WARNING and record.name.startswith("prefect."):
+        record.exc_info = record.exc_text = None
+    return True
+
+
+@contextlib.contextmanager
+def server(settings: Settings, ephemeral: bool = False) -> Iterator[None]:
+    """Prefect's server for as long as the block lasts: that of PREFECT_API_URL, or one of this process's own.
+
+    `ephemeral`: for one flow, without a scheduler. GenmodelError in one line if there is none.
+    """
+    apply(settings)
+    if os.environ.get("PREFECT_API_URL"):
+        _check(os.environ["PREFECT_API_URL"])
+        yield
+        return
+    _tell_neglect(settings)
+    with own_server.running(settings, ephemeral) as address:
+        refresh_global_settings_context()
+        if not ephemeral:
+            home = settings.environment["PREFECT_HOME"]
+            print(f"Prefect's pages: {address}    (they ask for the line in {home}/auth)", flush=True)
+        try:
+            yield
+        finally:
+            APILogHandler().flush()  # or else it is tried for a minute when there is no server any more
+            del os.environ["PREFECT_API_URL"]
+
+
+def _check(url: str) -> None:
+    """GenmodelError unless a server answers at PREFECT_API_URL, within 15 s, and lets us in."""
+    answers: list[int | Exception] = []
+
+    def ask() -> None:
+        try:
+            answers.append(httpx.get(f"{url.rstrip('/')}/admin/version", auth=_auth(), timeout=5).status_code)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            answers.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)  # a name server may take longer than any timeout of httpx
+    thread.start()
+    thread.join(12)
+    answer = answers[0] if answers else "no answer within 12 s"
+    if answer in (401, 403) and not os.environ.get("PREFECT_API_KEY"):
+        raise GenmodelError(
+            f"Prefect's server at {masked(url)} lets nobody in without credentials: set PREFECT_API_AUTH_STRING"
+        )
+    if not isinstance(answer, int) or answer >= 500:
+        what = masked(str(answer).partition("\n")[0]) or type(answer).__name__
+        raise GenmodelError(
+            f"no Prefect server answers at PREFECT_API_URL={masked(url)} ({what}): start it, or unset PREFECT_API_URL "
+            "for one that this command starts itself"
+        )
+
+
+def _auth() -> tuple[str, str] | None:
+    """Of PREFECT_API_AUTH_STRING, `user:password`; without one, PREFECT_API_KEY is none of this check's business."""
+    user, colon, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    return (user, password) if colon else None
+
+
+def _tell_neglect(settings: Settings) -> None:
+    """A person's own Prefect profile names a server, which is not used: the project has a home of its own."""
+    profiles = Path.home() / ".prefect" / "profiles.toml"
+    if profiles.parent == Path(settings.environment["PREFECT_HOME"]):
+        return
+    try:
+        content = tomllib.loads(profiles.read_text())
+        chosen = content["profiles"][os.environ.get("PREFECT_PROFILE") or content["active"]]
+        url = str(chosen["PREFECT_API_URL"])
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+        return
+    print(f"note: PREFECT_API_URL={masked(url)} of {profiles} is not used; export it to use it", file=sys.stderr)

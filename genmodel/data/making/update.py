@@ -1,0 +1,139 @@
+"""New images for a block: they come in shards and ledgers of their own, a generation; nothing that is there changes.
+
+New is what has bytes (by sha256) that the block has not. First all of the source is read for its digests, then what is
+new is converted as in a preparation, both resumable. The new files are moved into the block and block.json is
+replaced last: a kill at any time leaves the old block good, and the same command goes on.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from genmodel.data.block import Block
+from genmodel.data.making.finish import write_generation
+from genmodel.data.making.make import Maker, check_settings, convert, outcomes_of, plan, scan, shard_rows, workplace
+from genmodel.data.making.pool import make_shards
+from genmodel.data.making.resize import RECIPE
+from genmodel.data.making.shards import Job
+from genmodel.data.sources.checksums import checking
+from genmodel.data.sources.members import Member
+from genmodel.data.sources.opening import open_source
+from genmodel.errors import BlockError
+from genmodel.files import durable
+
+_READ_ROWS = 1 << 13  # members whose digests are kept in one file
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A source compared with a block."""
+
+    new: list[Member]
+    known: int  # members whose bytes the block has, or has rejected
+    elsewhere: int  # of these, images that the block has under another class
+    changed: int  # new members whose name the block has with other bytes
+    absent: int  # images of the block whose bytes are not in the source
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an update did."""
+
+    block: Block
+    findings: Findings
+    added: int
+    rejected: int
+    new_files: dict[str, int]  # bytes by name, block.json among them; nothing if nothing was new
+
+    def lines(self) -> list[str]:
+        """It in words, a line each."""
+        found = self.findings
+        lines = [f"{self.added:,} new images, {self.rejected:,} rejected, {found.known:,} were there already"]
+        if found.elsewhere:
+            lines.append(f"{found.elsewhere:,} of the source are in the block under another class: left as they are")
+        if found.changed:
+            lines.append(f"{found.changed:,} have new bytes under a name that the block has: both stay")
+        if found.absent:
+            lines.append(f"{found.absent:,} of the block are not in the source: they stay")
+        if not self.new_files:
+            return [*lines, "a push has nothing to send"]
+        size = sum(self.new_files.values())
+        lines.append(f"a push sends {len(self.new_files):,} new files, {size:,} bytes, and the list of the folder:")
+        return lines + [f"  {name}  {size:,}" for name, size in self.new_files.items()]
+
+
+def update(
+    source: str,
+    out: Path,
+    workers: int = 0,
+    max_reject_share: float = 0.01,
+    devkit: Path | None = None,
+    make: Maker = make_shards,
+) -> Update:
+    """Add to the block `out` what is new in `source`, at the block's own sizes and val fraction.
+
+    Errors are those of `prepare`; more than `max_reject_share` of the source being new and of no use is one.
+    """
+    base = Block.open(out)
+    if base.resize != RECIPE:
+        raise BlockError(f"{out} was resized by {base.resize}, not {RECIPE}: prepare it anew")
+    check_settings(base.facts["val_fraction"], max_reject_share, base.sizes)
+    origin, rows = open_source(source, devkit), shard_rows(max(base.sizes))
+    with checking(origin.files) as finish_checking:
+        listing = scan(origin, source)
+        with workplace(out, plan(source, origin, listing, base.sizes, rows, base.digest)) as place:
+            digests: dict[Member, str] = {}
+            reading = Job(origin, place / "seen", sizes=())
+            for members, outcomes in outcomes_of(reading, listing.members, _READ_ROWS, workers, make, "compare"):
+                digests |= {member: str(outcome[0]) for member, outcome in zip(members, outcomes, strict=True)}
+            found = _compare(base, listing.members, digests)
+            job = Job(origin, place, base.sizes, base.shard_count())
+            if found.new and not (place / "block/block.json").exists():  # or else only the moving was cut short
+                convert(job, found.new, rows, workers, max_reject_share * len(listing.members), make)
+                finish_checking()
+                write_generation(job, found.new, rows, base.facts["val_fraction"], listing.ignored, base)
+            if found.new:
+                _move(place / "block", out)
+    block = Block.open(out)
+    names = [name for name in block.facts["files"] if name not in base.facts["files"]]
+    new_files = {name: (out / name).stat().st_size for name in [*names, "block.json"] if names}
+    added, rejected = len(block) - len(base), block.facts["rejected"] - base.facts["rejected"]
+    return Update(block, found, added, rejected, new_files)
+
+
+def _compare(base: Block, members: list[Member], digests: dict[Member, str]) -> Findings:
+    ledger, rejects = base.ledger(["name", "class", "sha256"]), base.rejects()
+    classes: dict[str, set[str]] = {}
+    for digest, class_name in zip(ledger["sha256"], ledger["class"], strict=True):
+        classes.setdefault(digest, set()).add(class_name)
+    names, refused = set(ledger["name"]), set(rejects["sha256"]) - {""}
+    unread = {name for name, digest in zip(rejects["name"], rejects["sha256"], strict=True) if not digest}
+
+    def is_known(member: Member) -> bool:
+        digest = digests[member]
+        return digest in classes or digest in refused or (not digest and member.name in unread)
+
+    new = [member for member in members if not is_known(member)]
+    there = set(digests.values())
+    return Findings(
+        new,
+        known=len(members) - len(new),
+        elsewhere=sum(m.class_name not in classes.get(digests[m], [m.class_name]) for m in members),
+        changed=sum(member.name in names for member in new),
+        absent=sum(digest not in there for digest in ledger["sha256"]),
+    )
+
+
+def _move(made: Path, out: Path) -> None:
+    """Move the new files into the block, block.json last; what an earlier try has moved is there already."""
+    with durable.storage_errors(out):
+        for path in sorted(made.rglob("*")):
+            target = out / path.relative_to(made)
+            if path.is_dir():
+                target.mkdir(exist_ok=True)
+            elif path.name != "block.json":
+                path.replace(target)
+        for folder in (path for path in out.iterdir() if path.is_dir()):
+            durable.sync_folder(folder)
+        durable.sync_folder(out)
+        (made / "block.json").replace(out / "block.json")
+        durable.sync_folder(out)

@@ -1,0 +1,143 @@
+"""Batches of a block: the same ones whether they come from the device's memory, the host's, or the memory map."""
+
+import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genmodel.data.block import Block, Split
+from genmodel.data.reading.order import flips, labelled_places, order
+from genmodel.data.reading.store import Place, Store, best_place
+from genmodel.errors import ConfigError
+
+_AHEAD = 1 << 13  # positions whose order is worked out at once
+_CACHED = 256 << 10  # bytes mirrored at once
+_BATCHES = 2  # that are read before they are asked for, where that takes the host's time
+_THREADS = 2  # that read ahead, a batch each: one core cannot use all of the memory's speed
+
+
+class Loader:
+    """A split of a block at one size, in an order that is a function of (seed, images_seen) alone.
+
+    `place` is where the images live: in the memory of `device` where half of what is free there holds them, else in
+    the (pinned) memory of the host, else in the memory map. What is not on the device is read ahead by a thread. With
+    `flip`, half of the images are mirrored, anew every epoch. Of each class `labelled` images keep their label, chosen
+    by the seed; the others' is -1. Of `world_size` processes each takes its share of every batch, in the order of their
+    ranks. What is compared with block.json, and when, see `Store`.
+    """
+
+    def __init__(
+        self,
+        block: Block,
+        image_size: int,
+        split: Split,
+        seed: int,
+        device: str | torch.device = "cpu",
+        flip: bool = False,
+        labelled: int | None = None,
+        place: Place | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        assert 0 <= rank < world_size
+        block.shards(image_size)  # a size that the block has not is an error now, not at the first batch
+        self.block, self.image_size, self.seed, self.flip = block, image_size, seed, flip
+        self.device = torch.device(device)
+        self.rank, self.world_size = rank, world_size
+        self._rows = block.rows(split)
+        self._labels = block.labels[self._rows].astype(np.int64)
+        if labelled is not None:
+            self._labels[~labelled_places(self._labels, labelled, seed)] = -1
+        self.place: Place = place or best_place(len(self) * image_size * image_size * 3, self.device)
+        self._store = Store(block, image_size, self._rows, self.device, self.place)
+        self._threads = None if self.place == "device" else ThreadPoolExecutor(_THREADS, "read-ahead")
+        self._coming: dict[tuple[int, int], tuple[Future[Tensor], np.ndarray]] = {}  # (first, count) -> batch, places
+        self._first, self._order = 0, np.empty(0, np.int64)
+        self._digest, self._digested = hashlib.sha256(), 0
+
+    def __len__(self) -> int:
+        """Images in the split."""
+        return len(self._rows)
+
+    def batch(self, images_seen: int, batch_size: int) -> tuple[Tensor, Tensor]:
+        """The batch after `images_seen` images: uint8 [B, S, S, 3] and labels int64 [B], on the device.
+
+        B is batch_size / world_size; ConfigError if that is no whole number; BlockError once a shard is found damaged.
+        A batch may straddle two epochs.
+        """
+        share, rest = divmod(batch_size, self.world_size)
+        if rest:
+            raise ConfigError(f"training.batch_size: {batch_size} cannot be shared by {self.world_size} processes")
+        images, places = self._expected(images_seen + self.rank * share, share, batch_size)
+        images = images.to(self.device, non_blocking=True)
+        if self.flip:
+            first = images_seen + self.rank * share
+            self._mirror(images, np.flatnonzero(flips(np.arange(first, first + share), self.seed)))
+        return images, self._labels_at(places)
+
+    def first(self, count: int) -> tuple[Tensor, Tensor]:
+        """The first `count` images of the order and their labels, not mirrored, whole in every process."""
+        places = order(np.arange(count), len(self), self.seed)
+        return self._store.take(places).to(self.device), self._labels_at(places)
+
+    def class_counts(self) -> list[int]:
+        """How many images of the split each class has."""
+        labels = self.block.labels[self._rows]
+        return np.bincount(labels, minlength=len(self.block.classes)).tolist()
+
+    def order_digest(self, images_seen: int) -> str:
+        """sha256 over the rows of the block that were shown before `images_seen`, in their order, as int64 (-1 - row
+        where mirrored), little-endian: the same for any batch size, world size and place. It goes on from the last
+        call's."""
+        if images_seen < self._digested:
+            self._digest, self._digested = hashlib.sha256(), 0
+        for start in range(self._digested, images_seen, _AHEAD):
+            positions = np.arange(start, min(start + _AHEAD, images_seen))
+            rows = self._rows[order(positions, len(self), self.seed)].astype("<i8")
+            mirrored = flips(positions, self.seed) if self.flip else np.zeros(len(rows), bool)
+            self._digest.update(np.where(mirrored, ~rows, rows))
+        self._digested = images_seen
+        return self._digest.hexdigest()
+
+    def check(self) -> None:
+        """Wait until every shard in use is compared with its digest; BlockError names one that is damaged."""
+        self._store.check.wait()
+
+    def _expected(self, first: int, count: int, stride: int) -> tuple[Tensor, np.ndarray]:
+        """The images at positions first, first + 1, ... and their places; the batches after it are begun."""
+        if self._threads is None:
+            places = self._places(first, count)
+            return self._store.take(places), places
+        wanted = [(first + i * stride, count) for i in range(1 + _BATCHES)]
+        for old in self._coming.keys() - set(wanted):  # the order of batches was broken
+            self._coming.pop(old)[0].cancel()
+        for batch in wanted:
+            if batch not in self._coming:
+                places = self._places(*batch)
+                self._coming[batch] = self._threads.submit(self._store.take, places), places
+        coming, places = self._coming.pop(wanted[0])
+        return coming.result(), places
+
+    def _places(self, first: int, count: int) -> np.ndarray:
+        start = first - self._first
+        if start < 0 or start + count > len(self._order):
+            positions = np.arange(first, first + max(count, _AHEAD))
+            self._first, self._order, start = first, order(positions, len(self), self.seed), 0
+        return self._order[start : start + count]
+
+    def _labels_at(self, places: np.ndarray) -> Tensor:
+        return torch.from_numpy(self._labels[places]).to(self.device, non_blocking=True)
+
+    def _mirror(self, images: Tensor, chosen: np.ndarray) -> None:
+        """Mirror the images at `chosen` in place; on the host a few at a time, which stay in the processor's cache."""
+        if self.device.type == "cpu":
+            pixels = images.numpy()  # numpy copies whole images, where torch goes by bytes
+            step = max(1, _CACHED // pixels[0].nbytes)
+            for start in range(0, len(chosen), step):
+                some = chosen[start : start + step]
+                pixels[some] = torch.from_numpy(pixels[some]).flip(2).numpy()
+        else:
+            index = torch.from_numpy(chosen).to(self.device, non_blocking=True)
+            images.index_copy_(0, index, images.index_select(0, index).flip(2))

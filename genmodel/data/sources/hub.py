@@ -1,0 +1,205 @@
+"""Parquet files with a column of images, as the Hugging Face hub stores data sets. Read in place, by pyarrow.
+
+The images are a struct of `bytes` and `path`, or plain bytes; the label is a whole number or a name. Whole numbers are
+the classes' names: the hub's own need not be unique (ImageNet has two cranes).
+"""
+
+import contextlib
+import mmap
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from genmodel.data import parquet
+from genmodel.data.sources.archives import stamp_of
+from genmodel.data.sources.members import (
+    FLAT_CLASS,
+    MAX_PATH,
+    Listing,
+    Member,
+    Reject,
+    Source,
+    hostile,
+    listing,
+    too_large,
+)
+from genmodel.data.sources.webdataset import class_name
+from genmodel.errors import SourceError
+from genmodel.output.printable import printable
+
+_IMAGES = "image", "img", "jpg", "png"
+_LABELS = "label", "labels", "cls", "class", "fine_label"
+_GROUPS = 2  # row groups whose images are kept in memory
+_ROOM = 256 << 20  # bytes that a row group may unpack to, however small its file is
+_MOST = 4  # times its file's bytes that it may, where that is more: images are compressed already
+_ROWS = 1 << 18  # rows that a file may have, however small it is
+_BYTES_A_ROW = 64  # that a file with more rows must have; the smallest PNG has 67
+_BY_DICTIONARY = 2, 8  # parquet.thrift: enum Encoding
+_BY_PREFIX = 7
+
+Locator = tuple[int, int, int]  # file, row group, row
+
+
+class Hub(Source):
+    """Parquet files. An image's name is CLASS/PATH, or CLASS/FILE-ROW where the path is missing or comes twice.
+
+    A row group is unpacked whole to read one of its images: rows sorted by class are read much faster than shuffled.
+    """
+
+    def __init__(self, paths: Sequence[Path], name: str) -> None:
+        self._paths = sorted(paths)
+        self.name, self.stamp, self.files = name, stamp_of(self._paths), self._paths
+        self._groups: dict[tuple[int, int], Any] = {}  # the images of those read last
+
+    def scan(self) -> Listing:
+        rows: list[tuple[str, str, str, Locator]] = []  # class, path, the name it gets without one, where it is
+        for file, path in enumerate(self._paths):
+            rows += [(label, inside, name, (file, *at)) for label, inside, name, at in _rows(path)]
+        counts = Counter(inside for _, inside, _, _ in rows if inside)
+        named = ((label, inside if counts[inside] == 1 else name, at) for label, inside, name, at in rows)
+        return listing((_member(*row) for row in named), 0)
+
+    def read(self, member: Member) -> bytes:
+        file, group, row = map(int, member.locator)
+        if (file, group) not in self._groups:
+            if len(self._groups) == _GROUPS:
+                self._groups.pop(next(iter(self._groups)))
+            self._groups[file, group] = _images(self._paths[file], group)
+        content: bytes | None = self._groups[file, group][row].as_py()
+        if content is None:
+            raise Reject("no image in the row")
+        if refused := too_large(len(content)):
+            raise Reject(refused)
+        return content
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str, str, tuple[int, int]]]:
+    """Every row's class (or nothing), path in the table, name after its place, row group, row; no image is read."""
+    with _reading(path) as table:
+        _, inside, label = _columns(table, path)
+        columns = [column for column in (inside, label) if column]
+        number = 0
+        counts = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
+        if min(counts, default=0) < 0 or sum(counts) > max(_ROWS, path.stat().st_size // _BYTES_A_ROW):
+            raise SourceError(f"{path} claims {sum(counts):,} rows, too many for its size: fetch it again")
+        for group, count in enumerate(counts):
+            part = _read(table, path, group, columns) if columns else None
+            paths = _values(part[inside]) if part and inside else [None] * count
+            labels = _values(part[label]) if part and label else [FLAT_CLASS] * count
+            for row, (path_in_table, name) in enumerate(zip(paths, labels, strict=True)):
+                inside_it = (path_in_table or "")[: MAX_PATH + 1]  # one longer is refused and need not be kept
+                yield class_name(name), inside_it, f"{path.stem}-{number:06d}", (group, row)
+                number += 1
+
+
+def _images(path: Path, group: int) -> Any:
+    """The bytes of a row group's images, as pyarrow has them."""
+    with _reading(path) as table:
+        image = _columns(table, path)[0]
+        return _read(table, path, group, [image])[image]
+
+
+def _read(table: Any, path: Path, group: int, columns: list[str]) -> Any:
+    """A row group's columns; SourceError if they would take more memory than a file of that size accounts for."""
+    import pyarrow.parquet as pq
+
+    repeating = _repeating(table, path, group, columns)
+    if repeating:
+        table = pq.ParquetFile(path, metadata=table.metadata, read_dictionary=repeating, pre_buffer=False)
+    return table.read_row_group(group, columns=columns, use_threads=False).flatten()
+
+
+def _repeating(table: Any, path: Path, group: int, columns: Sequence[str]) -> list[str]:
+    """Those of a row group's columns that must stay the dictionaries that they are stored as, or they may be too large.
+
+    The pages' own headers are asked: pyarrow allocates by them, and the footer may say less.
+    """
+    facts = table.metadata.row_group(group)
+    size = path.stat().st_size
+    room, unpacked, repeating = max(_ROOM, _MOST * size), 0, []
+    with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for chunk in map(facts.column, range(facts.num_columns)):
+            name = chunk.path_in_schema
+            if name not in columns:
+                continue
+            dictionary = by_dictionary = by_prefix = 0
+            for page in parquet.pages(content, *_place(chunk), chunk.num_values):
+                unpacked += page.unpacked
+                dictionary += page.unpacked if page.is_dictionary else 0
+                by_dictionary += page.values if page.encoding in _BY_DICTIONARY else 0
+                by_prefix += page.values * page.unpacked if page.encoding == _BY_PREFIX else 0
+            rows = max(facts.num_rows, chunk.num_values)
+            if max(unpacked, by_prefix) > room or rows > facts.num_rows or chunk.physical_type.startswith("FIXED"):
+                raise SourceError(
+                    f"{path}: row group {group} may unpack to more than {room:,} bytes ({name}: {unpacked:,} bytes, "
+                    f"{rows:,} values): write it again in smaller row groups, or fetch it again"
+                )
+            if dictionary * by_dictionary > room and chunk.physical_type == "BYTE_ARRAY":
+                repeating.append(name)
+    return repeating
+
+
+def _place(chunk: Any) -> tuple[int, int]:
+    """Where a column chunk's pages begin and end in the file."""
+    start = chunk.data_page_offset
+    if chunk.dictionary_page_offset and 0 < chunk.dictionary_page_offset < start:
+        start = chunk.dictionary_page_offset
+    return start, start + chunk.total_compressed_size
+
+
+def _values(column: Any) -> list[Any]:
+    """A column's values as Python has them, those of a dictionary made once."""
+    values: list[Any] = []
+    for part in column.chunks:
+        if hasattr(part, "dictionary"):
+            known = part.dictionary.to_pylist()
+            values += [None if place is None else known[place] for place in part.indices.to_pylist()]
+        else:
+            values += part.to_pylist()
+    return values
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise SourceError(f"{path} is read by pyarrow: pip install pyarrow") from error
+    try:
+        with pq.ParquetFile(path, pre_buffer=False) as table:
+            yield table
+    except FileNotFoundError as error:
+        raise SourceError(f"{path} is gone: fetch it again") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SourceError(f"{path} is no whole Parquet file ({_one_line(error)}): fetch it again") from error
+
+
+def _columns(table: Any, path: Path) -> tuple[str, str, str]:
+    """The columns of the images' bytes, of their paths and of their labels, the last two empty where there are none."""
+    import pyarrow as pa
+
+    schema = table.schema_arrow
+    label = next((name for name in _LABELS if name in schema.names), "")
+    if label and pa.types.is_nested(schema.field(label).type):
+        raise SourceError(f"{path}: its column {label} holds {schema.field(label).type}, no whole numbers or names")
+    for name in [*(name for name in _IMAGES if name in schema.names), *schema.names]:
+        kind = schema.field(name).type
+        inside = (
+            {field.name for field in kind if not pa.types.is_nested(field.type)} if pa.types.is_struct(kind) else ()
+        )
+        if "bytes" in inside:
+            return f"{name}.bytes", f"{name}.path" if "path" in inside else "", label
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            return name, "", label
+    raise SourceError(f"{path} has no column of images (bytes, or a struct with bytes), only {', '.join(schema.names)}")
+
+
+def _member(known: str, name: str, at: Locator) -> Member:
+    refused = hostile(name) or ("" if known else "has no label")
+    return Member("" if refused else known, printable(name) if refused else f"{known}/{name}", at, refused)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,1 @@
+"""What turns images into the features that figures are worked out from."""

@@ -1,0 +1,87 @@
+"""Extractors: from images to the features and class logits that figures are made of.
+
+An extractor is known by its name and its fingerprint: figures of different fingerprints are never compared.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from genmodel.data.block import SPLITS, Block
+from genmodel.settings.config import EvaluationConfig
+
+BATCH_SIZE = 256  # the same everywhere, so that the last bits of features do not depend on who asks
+
+
+class Features(NamedTuple):
+    """Of N images: features float32 [N, dim], and logits float32 [N, classes] where the extractor classifies."""
+
+    values: Tensor
+    logits: Tensor | None
+
+
+class Extractor(nn.Module, ABC):
+    """A frozen network that judges images; each image's features do not depend on the others in the batch."""
+
+    name: ClassVar[str]
+    dim: int
+    classes: Sequence[str] = ()  # what its logits tell, where that is a block's classes, by their names
+
+    @classmethod
+    @abstractmethod
+    def make(cls, block: Block, image_size: int, config: EvaluationConfig, device: str) -> Self:
+        """The extractor for a block's images; EvaluationError if it cannot be had."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, about: Mapping[str, Any], config: EvaluationConfig) -> Self:
+        """The extractor that made the reference in `folder`, whose reference.json is `about`."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """sha256 over the architecture's version and the weights."""
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features and logits of uint8 [N, S, S, 3] images."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """What the reference's folder must keep of it to load it again."""
+        return {}
+
+    def about(self) -> dict[str, Any]:
+        """Its entry in reference.json."""
+        return {"name": self.name, "fingerprint": self.fingerprint, "dim": self.dim}
+
+
+@torch.inference_mode()
+def extract(extractor: Extractor, batches: Iterable[Tensor], device: str = "cpu") -> Features:
+    """Features and logits, on the CPU, of all images in batches of uint8 [B, S, S, 3]."""
+    parts = [extractor(images.to(device)) for images in batches]
+    values = torch.cat([values.float().cpu() for values, _ in parts])
+    logits = [logits.float().cpu() for _, logits in parts if logits is not None]
+    return Features(values, torch.cat(logits) if logits else None)
+
+
+def spread(rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """At most `n` of `rows`, evenly spaced: rows lie by class, so every class keeps its share."""
+    n = min(n, len(rows))
+    return rows[np.arange(n) * len(rows) // max(n, 1)]
+
+
+def held_out_rows(block: Block, n: int) -> NDArray[np.int64]:
+    """At most `n` rows of the val split, which no model is trained on; none where the block holds nothing out."""
+    return spread(np.flatnonzero(block.splits == SPLITS["val"]), n)
+
+
+def image_batches(block: Block, image_size: int, rows: NDArray[np.int64]) -> Iterator[Tensor]:
+    """The block's images of `rows`, in their order, as uint8 [B, S, S, 3] batches."""
+    for start in range(0, len(rows), BATCH_SIZE):
+        yield torch.from_numpy(block.gather(image_size, rows[start : start + BATCH_SIZE]))

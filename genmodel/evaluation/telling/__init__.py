@@ -1,0 +1,1 @@
+"""Reports for people: leaderboard, page, card, charts."""

@@ -1,0 +1,81 @@
+"""The model card: what a registered model is for, what it was made of, and what is known of it. Pure: words out.
+
+After Mitchell et al. 2019, Model Cards for Model Reporting.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from genmodel.evaluation import table
+from genmodel.evaluation.report import Report
+from genmodel.output.printable import markdown_code, markdown_text
+
+_NOT_STATED = "not stated"
+_NOT_MEASURED = "Not measured: no images were held out to compare with."
+_INTENDED = (
+    "Draws images like those of its data, for research into image generators and for comparison with other models of"
+    " the same line. Its samples are no photographs and say nothing true about anyone or anything; what the data lack"
+    " or overdo, the samples do, too."
+)
+
+
+def model_card(
+    about: Mapping[str, Any],
+    report: Report,
+    *,
+    data: Mapping[str, Any],
+    cost: Mapping[str, Any],
+    licence: str | None = None,
+    picture: str | None = None,
+) -> str:
+    """Markdown of a finished model's config.json `about` and its report.
+
+    `data` and `cost` are named facts, listed as they are; `picture` is an address of a sample grid, or a data: URI.
+    """
+    config, conditions, extractor = about["config"], report.conditions, report.conditions.extractor
+    size = config["image_size"]
+    judged = f"{conditions.n_samples} samples against {conditions.n_real} real images"
+    parts = [
+        f"# {markdown_text(about['name'])}: a {config['family']} of {size} px",
+        f"Weights `{about['weights'][:16]}`, training `{about['fingerprint'][:16]}`.",
+        "## Intended use",
+        _INTENDED,
+        "## Data",
+        _facts({**data, "licence": licence or _NOT_STATED}),
+        "## Figures",
+        _figures(report),
+        f"{judged}, extractor {extractor.name} `{extractor.fingerprint[:8]}`.",
+        "## Samples",
+        f"![samples]({picture})" if picture else "No sample grid was kept.",
+        "## Memorisation",
+        report.memorisation.verdict if report.memorisation else _NOT_MEASURED,
+        *(["## Health", "\n".join(f"- {finding}" for finding in report.health)] if report.health else []),
+        "## Cost",
+        _facts(cost) if cost else "Not known: the record of its training is on another machine.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    """Words from outside (a source's name, a licence) are shown as they are; a digest is code."""
+    return "\n".join(
+        f"- {name}: {markdown_code(str(value)) if name == 'digest' else markdown_text(_word(value))}"
+        for name, value in facts.items()
+    )
+
+
+def _figures(report: Report) -> str:
+    """A row a figure: value, the interval where one is known, which direction is better."""
+    rows = ["| figure | value | interval | better |", "| --- | ---: | --- | --- |"]
+    for name, figure in table.in_order([report.conditions.extractor.name]).items():
+        if name in report.figures:
+            value, ends = report.figures[name], report.intervals.get(name)
+            span = f"[{', '.join(map(figure.show, ends))}]" if ends else "n/a"
+            rows.append(f"| {name} | {'n/a' if value is None else figure.show(value)} | {span} | {figure.better} |")
+    return "\n".join(rows)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -1,0 +1,152 @@
+"""The leaderboard as one self-contained HTML page: figures, costs, samples, replays; sortable, light and dark."""
+
+import base64
+import importlib.resources
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from PIL import Image, ImageSequence
+
+from genmodel.evaluation import table
+from genmodel.evaluation.telling import chart
+from genmodel.evaluation.telling.costs import COSTS, NOT_APPLICABLE
+from genmodel.evaluation.telling.leaderboard import Reports, figures_of, leaderboard, split_by_conditions, with_costs
+from genmodel.files import durable
+
+_SHOWN = 10  # models with pictures: 500 of them would be half a gigabyte
+_SIDE, _MOVING_SIDE = 640, 360  # pixels, of a grid and of a replay
+_STILL = 80  # WebP quality of grids that were made smaller
+_QUALITY = 50  # of the replays' WebP: a third of the GIF's bytes, and nothing to be seen
+
+
+def write_page(
+    reports: Reports,
+    models: Path,
+    out: Path,
+    costs: Mapping[str, Mapping[str, Any]] | None = None,
+    made_from: str = "",
+    cache: Path | None = None,
+) -> None:
+    """Write the page of all `reports`, with the last sample grid and the replay of the best ten from models/NAME, where
+    kept, and links to those of the others. `cache`, a folder, keeps what was made smaller, by the weights.
+
+    `costs` are as in leaderboard.with_costs; `made_from` is a sentence on the state of the project. Equal arguments
+    and pictures give equal bytes.
+    """
+    from jinja2 import Environment  # torch brings it
+
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        importlib.resources.files(__package__).joinpath("page.html.j2").read_text("utf-8")
+    )
+    groups = [_group(group, costs or {}) for group in split_by_conditions(reports)]
+    ranked = sorted((row["rank"], row["model"]) for group in groups for row in group["rows"])
+    names = [name for _, name in ranked if _grid(models / name)]
+    weights = {report.name: report.weights for report in reports}
+    pictures = [_picture(models / name, weights[name], cache) for name in names[:_SHOWN]]
+    links = [_links(models / name, out.parent) for name in names[_SHOWN:]]
+    words = {"made_from": made_from, "show": table.show, "count": lambda value: f"{value:,}"}
+    durable.write_text(out, template.render(groups=groups, pictures=pictures, links=links, **words))
+
+
+def _group(reports: Reports, costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What the template needs of reports with equal conditions."""
+    figures = {name: _explained(figure) for name, figure in figures_of(reports).items()}
+    frame = with_costs(leaderboard(reports), costs)
+    rows = [dict(zip(map(str, frame), values, strict=True)) for values in frame.itertuples(index=False)]
+    return {
+        "conditions": reports[0].conditions,
+        "figures": figures,
+        "columns": ["rank", "model", "family", *figures],
+        "cost_columns": ["rank", "model", "family", *COSTS, "data", "code"],
+        "rows": rows,
+        "chart": _chart(rows, reports[0].ranks_by),
+    }
+
+
+def _explained(figure: table.Figure) -> str:
+    """Meaning, direction and where it applies, as one sentence without its end."""
+    parts = [figure.meaning, *([] if figure.better == "neither" else [f"{figure.better} is better"])]
+    if figure.needs in table.ABILITIES:
+        parts.append(f"of models with the ability {figure.needs}")
+    elif figure.needs != "samples":
+        parts.append(f"where there are {figure.needs}")
+    return "; ".join(parts)
+
+
+def _chart(rows: list[dict[str, Any]], distance: str) -> dict[str, Any] | None:
+    """Distance against the seconds of training, or, where not all are known, against the number of parameters."""
+    timed = all(row["seconds"] != NOT_APPLICABLE for row in rows)
+    cost, words = ("seconds", "seconds of training") if timed else ("parameters", "parameters")
+    points = []
+    for row in rows:
+        value, low, high = (row[f"{distance}{end}"] for end in ("", "_low", "_high"))
+        if isinstance(value, float) and value > 0:
+            ends = (low, high) if isinstance(low, float) and 0 < low <= high else (value, value)
+            points.append(chart.Point(row["model"], row["family"], float(row[cost]), value, *ends))
+    left_out = [row["model"] for row in rows if row["model"] not in {point.name for point in points}]
+    if not points:
+        return None
+    return {"svg": chart.draw(points, words, distance), "cost": words, "distance": distance, "left_out": left_out}
+
+
+def _grid(model: Path) -> Path | None:
+    """The last sample grid."""
+    return max((model / "samples").glob("*.png"), default=None)
+
+
+def _picture(model: Path, weights: str, cache: Path | None) -> dict[str, str]:
+    grid, replay = _grid(model), model / "replay.gif"
+    assert grid is not None
+    return {
+        "name": model.name,
+        "images_seen": f"{int(grid.stem):,}",
+        "grid": base64.b64encode(_kept(grid, weights, cache)).decode(),
+        "replay": base64.b64encode(_kept(replay, weights, cache)).decode() if replay.exists() else "",
+    }
+
+
+def _links(model: Path, page: Path) -> dict[str, str]:
+    """Addresses relative to the page, which moves with its project."""
+    grid, replay = _grid(model), model / "replay.gif"
+    assert grid is not None
+    place = {"grid": grid, **({"replay": replay} if replay.exists() else {})}
+    return {"name": model.name} | {kind: quote(os.path.relpath(path, page)) for kind, path in place.items()}
+
+
+def _kept(path: Path, weights: str, cache: Path | None) -> bytes:
+    """A picture of a model as the page shows it: from the cache if it is there."""
+    kept = cache / f"{weights[:32]}-{path.stem}.webp" if cache else None
+    if kept and kept.exists():
+        return kept.read_bytes()
+    made = _smaller(path)
+    if kept:
+        durable.write_bytes(kept, made)
+    return made
+
+
+def _smaller(path: Path) -> bytes:
+    """A PNG or GIF as WebP of at most _SIDE (_MOVING_SIDE) pixels a side; a GIF's frames keep their times."""
+    with Image.open(path) as picture:
+        frames = [(frame.convert("RGB"), frame.info.get("duration", 0)) for frame in ImageSequence.Iterator(picture)]
+    side = _SIDE if len(frames) == 1 else _MOVING_SIDE
+    for frame, _ in frames:
+        frame.thumbnail((side, side))
+    (first, _), *rest = frames
+    buffer = io.BytesIO()
+    if not rest:
+        first.save(buffer, format="WEBP", lossless=max(first.size) < _SIDE, quality=_STILL)
+        return buffer.getvalue()
+    first.save(
+        buffer,
+        format="WEBP",
+        save_all=True,
+        append_images=[frame for frame, _ in rest],
+        duration=[lasting for _, lasting in frames],
+        loop=0,
+        quality=_QUALITY,
+    )
+    return buffer.getvalue()

@@ -1,0 +1,65 @@
+"""A progress bar with rate and time left: tqdm where it is installed, silence where it is not or nobody looks."""
+
+import sys
+from typing import Protocol
+
+from genmodel.output.masking import masked
+from genmodel.output.printable import printable
+
+_LOG_LINE = "{desc}: {percentage:.0f}% of {total_fmt}, {rate_fmt}, {remaining} left{postfix}"
+
+
+class Bar(Protocol):
+    def update(self, n: int) -> object: ...
+    def set_postfix_str(self, s: str, refresh: bool) -> object: ...
+    def close(self) -> object: ...
+
+
+class _Silent:
+    def update(self, n: int) -> None: ...
+    def set_postfix_str(self, s: str, refresh: bool) -> None: ...
+    def close(self) -> None: ...
+
+
+def bar(total: int, done: int, what: str, unit: str = " images", shown: bool = True) -> Bar:
+    """A bar for `total` units of work of which `done` are behind us.
+
+    On a terminal it redraws in place; in a log (a Prefect task's, say) it prints a line every ten seconds.
+    Not `shown`, it is silent.
+    """
+    if not shown:
+        return _Silent()
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return _Silent()
+    watched = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        initial=done,
+        desc=what,
+        unit=unit,
+        unit_scale=True,
+        mininterval=0.2 if watched else 10,
+        maxinterval=10,
+        delay=0 if watched else 5,
+        ncols=100 if watched else None,
+        bar_format=None if watched else _LOG_LINE,
+        file=sys.stderr if watched else _Lines(),
+    )
+
+
+def say(line: str) -> None:
+    """A line to the person at the terminal or in the log, beside what the program is asked for (stdout); masked."""
+    print(printable(masked(line)), file=sys.stderr, flush=True)
+
+
+class _Lines:
+    """tqdm redraws with carriage returns; a log wants lines."""
+
+    def write(self, text: str) -> None:
+        line = text.replace("\r", "").strip()
+        if line:
+            say(line)
+
+    def flush(self) -> None: ...

@@ -1,0 +1,33 @@
+"""A finished model's folder (config.json, weights.safetensors), read and put to use."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genmodel.errors import ModelError
+from genmodel.files import tensors
+from genmodel.files.model_folder import read_config
+from genmodel.models.contract import Family, ImageSpec
+from genmodel.settings.params import run_config
+
+
+def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[Family, dict[str, Any]]:
+    """The model in `folder`, in eval mode on `device`, and its config.json.
+
+    ModelError for a folder that is missing or damaged, or whose weights fit another network or are no numbers.
+    """
+    about = read_config(folder)
+    config = run_config(about["config"], f"{folder / 'config.json'}: config")
+    weights, _ = tensors.load(folder / "weights.safetensors", about["weights"])
+    if not all(torch.isfinite(weight).all() for weight in weights.values()):
+        raise ModelError(f"{folder / 'weights.safetensors'} holds weights that are no numbers: train the model again")
+    model: Family = config.model(config.network, ImageSpec(config.image_size, len(about["classes"])))
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{folder / 'weights.safetensors'} does not fit the {config.family} that config.json describes:"
+            f" train it again ({' '.join(str(error).split())[:200]})"
+        ) from error
+    return model.to(device).eval().requires_grad_(False), about

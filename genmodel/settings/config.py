@@ -1,0 +1,151 @@
+"""The settings as frozen dataclasses, each with its range and its default. genmodel/settings/params.py reads them.
+
+A setting that is read somewhere is a part of what the code there is known by (genmodel/code.py); of the other settings
+nothing is.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass
+from typing import Annotated, Any, Literal
+
+from genmodel.settings.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number, both included."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def __contains__(self, value: float) -> bool:
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high is None:
+            return f"at least {self.low:g}"
+        if self.low is None:
+            return f"at most {self.high:g}"
+        return f"between {self.low:g} and {self.high:g}"
+
+
+Count = Annotated[int, Range(1)]
+Positive = Annotated[float, Range(1e-12)]
+Share = Annotated[float, Range(0, 1)]
+ImageSize = Annotated[int, Range(8, 1024)]  # pixels a side
+
+
+def plain(value: Any) -> Any:
+    """Settings as JSON gives them back: mappings, lists, numbers, texts."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values of JSON are one setting: 1 and 1.0 are, 1 and true are not."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def default(field: "dataclasses.Field[Any]", whole: Any = None) -> Any:
+    """The default of a setting, MISSING without one.
+
+    Of a ...Config inside another one it is what `whole`, the default of that ...Config, has there: who writes a part of
+    it keeps the rest. Any other dataclass, like a Schedule, is one value and stands for itself.
+    """
+    if type(whole).__name__.endswith("Config") and hasattr(whole, field.name):
+        return getattr(whole, field.name)
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def defaults(kind: Any) -> dict[str, Any]:
+    """The defaults of a dataclass of settings, or of an instance, by name, as JSON; without those that have none."""
+    found = {field.name: default(field) for field in dataclasses.fields(kind)}
+    return {name: plain(value) for name, value in found.items() if value is not MISSING}
+
+
+def beside_defaults(settings: Any, whole: Any = None) -> Iterator[tuple[str, Any, Any]]:
+    """Name, value and default (see there) of each setting of a dataclass."""
+    for field in dataclasses.fields(settings):
+        yield field.name, getattr(settings, field.name), default(field, whole)
+
+
+def chosen(value: Any, whole: Any = None) -> Any:
+    """`plain`, without what is at its default, at any depth, in the dataclasses of it."""
+    if dataclasses.is_dataclass(value):
+        return {
+            name: chosen(each, usual)
+            for name, each, usual in beside_defaults(value, whole)
+            if usual is MISSING or not same(plain(each), plain(usual))
+        }
+    if isinstance(value, Mapping):
+        return {key: chosen(each) for key, each in value.items()}
+    return [chosen(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How a model is trained; the same for every family."""
+
+    images: Count = 2_000_000  # the budget: images seen, not epochs and not seconds
+    batch_size: Count = 64
+    seed: Annotated[int, Range(0, 2**31 - 1)] = 0
+    flip: bool = True  # mirror half of the images; not for digits or letters
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # tf32 is a GPU's; on a CPU it is fp32
+    schedule: Literal["constant", "linear", "cosine"] = "constant"  # of the learning rates, from full to 0 at the end
+    warmup: Annotated[int, Range(0)] = 0  # images over which the learning rates rise to the full ones
+    clip_norm: Annotated[float, Range(0)] = 0.0  # gradients longer than this are shortened to it; 0 leaves them
+    accumulate: Count = 1  # parts that a batch goes through the networks in, for want of memory
+    deterministic: bool = False  # equal bytes from run to run on a GPU, too, at some speed; a CPU gives them anyway
+    threads: Annotated[int, Range(0)] = 0  # of the CPU; 0 takes all cores. Another number may change the last bits
+    ema_half_life: Annotated[float | Schedule, Range(0)] = 10_000  # images; 0 switches the average off
+    labelled: Annotated[int, Range(1)] | None = None  # a class, chosen by the seed; the others are withheld; None: all
+    log_every: Count = 5_000  # images between two rows of the record
+    checkpoint_every: Count = 200_000  # images
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How every model is judged: the same for all, or their figures could not stand side by side."""
+
+    image_size: ImageSize = 64  # the one size at which all models are compared
+    samples: Annotated[int, Range(16)] = 10_000
+    seed: Annotated[int, Range(0, 2**31 - 1)] = 0
+    extractor: Literal["classifier", "inception", "dinov2", "pixels"] = "classifier"
+    extractor_weights: str = ""  # path of those of inception or dinov2; download: fetch inception's
+    classifier_images: Count = 100_000  # the classifier's training budget, images seen
+    importance_samples: Count = 64  # of z for each val image, where a model has a likelihood
+    threads: Annotated[int, Range(0)] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateConfig:
+    """When a candidate takes the champion's place (DESIGN, Judgement)."""
+
+    margin: Annotated[float, Range(0.013, 1)] = 0.013  # a smaller relative difference is noise (arXiv 2606.20536)
+    intervals: bool = True  # figures whose intervals overlap are not told apart, where both reports have intervals
+    min_precision: Share = 0.01  # floors: a model below has collapsed, or paints what is no image
+    min_recall: Share = 0.01
+    max_copied: Share = 0.05  # share of samples that are copies of training images
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One model of the line: its family, its network, its training."""
+
+    family: str
+    image_size: ImageSize
+    network: Any  # the family's own dataclass
+    training: TrainingConfig
+    model: Any  # the family's class; found by whoever reads the settings, so that nothing else must know all families
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings alone, for JSON."""
+        return {name: plain(getattr(self, name)) for name in ("family", "image_size", "network", "training")}

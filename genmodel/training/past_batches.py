@@ -1,0 +1,38 @@
+"""Any batch of any past training: its order is a function of the seed, so that the block and the run's settings do."""
+
+import json
+from pathlib import Path
+
+from torch import Tensor
+
+from genmodel.data.block import Block
+from genmodel.data.reading.loader import Loader
+from genmodel.errors import BlockError, ConfigError
+from genmodel.models.contract import ImageSpec
+from genmodel.settings.params import run_config
+
+
+def past_batch(run: Path, block: Block, step: int) -> tuple[Tensor, int, str]:
+    """The images of a step, counted from 1, of the training whose record lies in the folder `run`.
+
+    Returns uint8 [N, S, S, 3], mirrored as they were; the images seen before; and the digest of their order, which the
+    record's row of that moment holds, too. ConfigError for a run that cannot be read or a step that it has not;
+    BlockError for another block than the run's.
+    """
+    path = run / "identity.json"
+    try:
+        identity = json.loads(path.read_text())
+        config, digest = run_config(identity["config"], str(path)), identity["block"]
+    except (OSError, RecursionError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"--run {run}: identity.json is missing or damaged") from error
+    if digest != block.digest:
+        raise BlockError(f"{block.path} is another block ({block.digest[:16]}) than the run's ({digest[:16]})")
+    training = config.training
+    model = config.model(config.network, ImageSpec(config.image_size, len(block.classes)))
+    per_step = training.batch_size * model.batches_per_step
+    last = -(-training.images // per_step)
+    if not 1 <= step <= last:
+        raise ConfigError(f"--step {step}: the run's steps are from 1 to {last:,}")
+    loader = Loader(block, config.image_size, "train", training.seed, flip=training.flip, place="map")
+    seen = (step - 1) * per_step
+    return loader.batch(seen, per_step)[0], seen, loader.order_digest(seen)

@@ -1,0 +1,142 @@
+"""WebDataset shards: a folder or a pattern of them, labels from .cls or .json, the same whatever their order."""
+
+import gzip
+import json
+import pickle
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from genmodel.data.block import Block
+from genmodel.data.sources.opening import open_source
+from genmodel.data.sources.webdataset import WebDataset, class_name
+from genmodel.errors import SourceError
+
+TarBytes = Callable[..., bytes]
+Samples = list[list[tuple[str, bytes]]]
+
+
+def samples(images: dict[str, bytes], labels: str = "cls") -> Samples:
+    """The 42 images as samples of key.jpg (or png), its label, and a caption."""
+    result: Samples = []
+    for i, (name, content) in enumerate(images.items()):
+        label = ["ape", "bee", "cat"].index(name[:3]) * 5
+        facts = f"{label}\n".encode() if labels == "cls" else json.dumps({"label": label, "w": 3}).encode()
+        extension = name.rpartition(".")[2]
+        result.append([(f"{i:05d}.{extension}", content), (f"{i:05d}.{labels}", facts), (f"{i:05d}.txt", b"a cat")])
+    return result
+
+
+def write(folder: Path, parts: Samples, tar_bytes: TarBytes, shards: int = 4, packed: str = "tar") -> Path:
+    folder.mkdir(parents=True)
+    for shard in range(shards):
+        content = tar_bytes(member for sample in parts[shard::shards] for member in sample)
+        content = gzip.compress(content) if packed == "tar.gz" else content
+        (folder / f"train-{shard:04d}.{packed}").write_bytes(content)
+    return folder
+
+
+def names(images: dict[str, bytes]) -> dict[str, bytes]:
+    found = {}
+    for i, (name, content) in enumerate(images.items()):
+        found[f"{['ape', 'bee', 'cat'].index(name[:3]) * 5}/{i:05d}.{name.rpartition('.')[2]}"] = content
+    return found
+
+
+@pytest.mark.parametrize("labels", ["cls", "json"])
+@pytest.mark.parametrize("packed", ["tar", "tar.gz"])
+def test_folder_pattern_and_single_shard(
+    labels: str, packed: str, images: dict[str, bytes], tar_bytes: TarBytes, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "set", samples(images, labels), tar_bytes, packed=packed)
+    one = write(tmp_path / "one", samples(images, labels), tar_bytes, 1, packed)
+    places = [f"{folder}", f"{folder}/train-{{0000..0003}}.{packed}", f"{folder}/train-*.{packed}"]
+    for place in [*places, f"{one}/train-0000.{packed}"]:
+        source = open_source(place)
+        assert isinstance(source, WebDataset)
+        found = source.scan()
+        assert {member.name: source.read(member) for member in found.members} == names(images)
+        assert found.ignored == 42 and not any(member.refused for member in found.members)
+        copy = pickle.loads(pickle.dumps(source))
+        assert copy.read(found.members[9]) == source.read(found.members[9])
+
+
+def test_shuffled_shards_give_the_same_block(
+    images: dict[str, bytes],
+    tar_bytes: TarBytes,
+    make: Callable[..., Block],
+    tree: Callable[[Path], dict[str, bytes]],
+    tmp_path: Path,
+    small_shards: None,
+) -> None:
+    parts = samples(images)
+    first = make(str(write(tmp_path / "a/set", parts, tar_bytes)), tmp_path / "x")
+    random.Random(3).shuffle(parts)
+    second = make(str(write(tmp_path / "b/set", parts, tar_bytes, 3)), tmp_path / "y")
+    assert first.classes == ["0", "5", "10"]  # the label grows with the number
+    assert tree(first.path) == tree(second.path)
+
+
+def test_keys_that_start_anew_in_each_shard(tar_bytes: TarBytes, tmp_path: Path) -> None:
+    for shard in ("a", "b"):
+        (tmp_path / f"{shard}.tar").write_bytes(tar_bytes([("0.jpg", shard.encode()), ("0.cls", b"7")]))
+    source = open_source(str(tmp_path))
+    assert {m.name: source.read(m) for m in source.scan().members} == {"7/a/0.jpg": b"a", "7/b/0.jpg": b"b"}
+
+
+def test_hostile_names_missing_labels_and_doubles(tar_bytes: TarBytes, tmp_path: Path) -> None:
+    files = [("1.jpg", b"x"), ("1.cls", b"3"), ("2.jpg", b"x"), ("../3.jpg", b"x"), ("3.cls", b"1"), ("4.jpg", b"x")]
+    files += [("4.cls", b"-1"), ("5.jpg", b"x"), ("5.cls", b"\xff"), ("1.jpg", b"y"), ("6.jpg", b"x"), ("6.json", b"[")]
+    (tmp_path / "s.tar").write_bytes(tar_bytes(files))
+    reasons = {m.name: m.refused for m in open_source(str(tmp_path / "s.tar")).scan().members}
+    assert reasons == {
+        "3/s/1.jpg": "a name that occurs 2 times",
+        "s/2.jpg": "has no label (.cls) beside it",
+        "../3.jpg": "a name with ..",
+        "s/4.jpg": "has no label (.cls) beside it",
+        "s/5.jpg": "has no label (.cls) beside it",
+        "s/6.jpg": "has no label (.cls) beside it",
+    }
+
+
+def test_keys_and_labels_that_forge_lines_are_refused_and_shown_escaped(tar_bytes: TarBytes, tmp_path: Path) -> None:
+    files = [("0.jpg", b"x"), ("0.cls", b"7"), ("\x1b[2J.jpg", b"x"), ("\x1b[2J.cls", b"1"), ("2.jpg", b"x")]
+    files += [("2.cls", b"a\x1b[2J"), ("3.jpg", b"x"), ("3.json", json.dumps({"label": "a\u202eb"}).encode())]
+    (tmp_path / "s.tar").write_bytes(tar_bytes(files))
+    reasons = {m.name: m.refused for m in open_source(str(tmp_path / "s.tar")).scan().members}
+    assert reasons == {
+        "7/0.jpg": "",
+        "\\x1b[2J.jpg": "a name with control or hidden characters",
+        "\\x1b[2J.cls": "a name with control or hidden characters",
+        "2.jpg": "has no label (.cls) beside it",
+        "3.jpg": "has no label (.cls) beside it",
+    }
+
+
+def test_missing_and_mixed_shards_are_told(images: dict[str, bytes], tar_bytes: TarBytes, tmp_path: Path) -> None:
+    folder = write(tmp_path / "set", samples(images), tar_bytes)
+    with pytest.raises(SourceError, match=r"2 of 6 files are not there, such as .*train-0004\.tar"):
+        open_source(f"{folder}/train-{{0000..0005}}.tar")
+    (folder / "train-0004.zip").write_bytes(b"")
+    with pytest.raises(SourceError, match="only one kind"):
+        open_source(f"{folder}/train-*")
+    with pytest.raises(SourceError, match="there is no source at"):
+        open_source(f"{folder}/nothing-*.tar")
+    with pytest.raises(SourceError, match="names more than"):
+        open_source(f"{folder}/{{0..99999}}{{0..99999}}.tar")
+    (folder / "train-0002.tar").write_bytes((folder / "train-0002.tar").read_bytes()[:700])
+    with pytest.raises(SourceError, match=r"train-0002\.tar .*fetch it again"):
+        open_source(f"{folder}/train-{{0000..0003}}.tar").scan()
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        *[(3, "3"), ("007", "7"), ("cat, tabby", "cat, tabby"), ("a/b", "a_b"), (-1, ""), ("..", ""), (True, "")],
+        *[(2.5, ""), ("a\x1b[2Jb", ""), ("a\u202eb", ""), ("a\x9bb", ""), ("a\nb", "a b")],
+    ],
+)
+def test_class_names(label: object, expected: str) -> None:
+    assert class_name(label) == expected

@@ -1,0 +1,358 @@
+"""Registered models: exported without pickle, loaded by anyone's MLflow, once for equal weights."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from PIL import Image
+from torch import Tensor, nn
+
+from flows.registry.description import Card
+from flows.registry.packaging import package, try_out
+from flows.registry.registry import CHAMPION, PREVIOUS, Registry
+from flows.settings import Settings
+from flows.tracking import Owner, Tracker
+from flows.tracking.lease import LEASE, OWNER, Lease
+from flows.tracking.trainings import Training
+from genmodel.errors import ModelError, StorageError, TrackingError
+from genmodel.files import tensors
+from genmodel.files.model_folder import write_config
+from genmodel.models.contract import Family, ImageSpec, Player, Update
+from genmodel.models.noise import Space, normal
+from genmodel.sampling.draw import Sampler
+from tests.reports import made_report
+
+LOAD = """
+import sys
+import mlflow, numpy as np
+model = mlflow.pyfunc.load_model("models:/genmodel@champion")
+codes = np.load(sys.argv[1])
+(part,) = model.model_config["space"]["parts"]
+assert part["kind"] == "normal" and part["shape"] == [4] and model.model_config["classes"] == []
+images = [model.predict(codes[:n]) for n in (1, 3, 5)]
+assert all(type(batch) is np.ndarray and batch.dtype == np.uint8 for batch in images)
+assert [batch.shape for batch in images] == [(1, 8, 8, 3), (3, 8, 8, 3), (5, 8, 8, 3)]
+np.save(sys.argv[2], images[-1])
+try:
+    model.predict(np.zeros((2, 7), np.float32))
+except mlflow.exceptions.MlflowException:
+    print("refuses codes of another size")
+"""
+
+
+class Painter(Family):
+    """Noise float32 [N, 4] to images of 8 px."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(None, ImageSpec(8))
+        self.space = Space((normal(4),))
+        torch.manual_seed(seed)
+        self.layer = nn.Linear(4, 8 * 8 * 3)
+
+    def initialise(self, rng: torch.Generator) -> None: ...
+
+    def players(self) -> list[Player]:
+        return []
+
+    def updates(self) -> list[Update]:
+        return []
+
+    def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.layer(noise).tanh().view(-1, 3, 8, 8)
+
+
+class Blank(Painter):
+    """Images of one value."""
+
+    def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        return super().sample(noise) * 0 + 7 / 127.5 - 1
+
+
+class Choosy(Painter):
+    """No graph can look at numbers and choose."""
+
+    def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        return super().sample(noise if noise.sum() > 0 else -noise)
+
+
+class Broken(Painter):
+    """Its graph would take one number of images alone, and not the one in which images are drawn."""
+
+    def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        return super().sample(noise[:5])
+
+
+def card(folder: Path, report: dict[str, Any]) -> Card:
+    """With a picture that is drawn here."""
+    grid = folder.parent / "0000000064.png"
+    Image.new("RGB", (8, 8), (9, 99, 199)).save(grid)
+    about = json.loads((folder / "config.json").read_text())
+    made = made_report(report["name"], report["figures"], weights=report["weights"], health=report.get("health", []))
+    return Card(about=about, report=made, data={"source": "digits"}, cost={"seconds": 3}, grid=grid)
+
+
+def finished(training: Training, folder: Path, seed: int) -> tuple[Path, dict[str, Any], Painter]:
+    """A model's folder, its report and its sampler."""
+    painter = Painter(seed).eval()
+    folder.mkdir()
+    weights = tensors.save(folder / "weights.safetensors", painter.state_dict())
+    described = {"name": "small-vae", "fingerprint": training.fingerprint, "config": training.config}
+    described |= {"classes": ["circle", "square"], "class_counts": [30, 28]}
+    write_config(folder, {**described, "weights": weights})
+    figures = {"fd_classifier": 12.3456789 + seed, "kd_classifier": "nan", "bits_per_dim": None}
+    return folder, {"name": "small-vae", "weights": weights, "conditions": {}, "figures": figures}, painter
+
+
+def test_anyones_mlflow_loads_the_champion_without_pickle(
+    settings: Settings, training: Training, tmp_path: Path
+) -> None:
+    tracker = Tracker(settings)
+    registry = Registry(tracker)
+    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    with pytest.raises(TrackingError, match="no run of the training"):
+        registry.register(folder, report, painter, card(folder, report))
+    run_id = tracker.begin(training, 1000).run_id
+    version = registry.register(folder, report, painter, card(folder, report))
+    again = Registry(Tracker(settings)).register(folder, report, painter, card(folder, report))
+    assert again == version == registry.find("1") == registry.numbered("1")
+    assert (version.number, version.run_id) == ("1", run_id)
+    tags = dict(version.tags)
+    assert len(tags.pop("genmodel.package")) == 64 and "git repository" in tags.pop("genmodel.git")
+    assert tags == {
+        "genmodel.name": "small-vae",
+        "genmodel.fingerprint": training.fingerprint,
+        "genmodel.weights": report["weights"],
+        "genmodel.family": "vae",
+        "genmodel.data": training.data.digest,
+        "eval.fd_classifier": "12.3457",
+        "eval.kd_classifier": "nan",
+    }
+    registry.set_alias(CHAMPION, version.number)
+    assert registry.version(CHAMPION) == registry.find("champion") == version
+    assert registry.version(PREVIOUS) is None and registry.numbered("2") is None
+    for absent in ("2", "previous", "x' or 'a' = 'a"):
+        with pytest.raises(TrackingError, match="has no version"):
+            registry.find(absent)
+
+    codes = np.random.default_rng(1).standard_normal((5, 4), dtype=np.float32)
+    np.save(tmp_path / "codes.npy", codes)
+    environment = {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    command = [sys.executable, "-c", LOAD, str(tmp_path / "codes.npy"), str(tmp_path / "images.npy")]
+    told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (told.returncode, told.stdout.strip()) == (0, "refuses codes of another size"), told.stderr
+    with torch.no_grad():
+        expected = Sampler(painter)(torch.from_numpy(codes)).numpy()
+    assert np.array_equal(np.load(tmp_path / "images.npy"), expected)
+
+    registry.download(version, tmp_path / "fetched")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "fetched").iterdir()}.keys() == {
+        "weights.safetensors",
+        "config.json",
+        "report.json",
+        "card.md",
+        "samples.png",
+    }
+    for name in ("weights.safetensors", "config.json"):
+        assert (tmp_path / "fetched" / name).read_bytes() == (folder / name).read_bytes()
+    assert json.loads((tmp_path / "fetched" / "report.json").read_text()) == report
+    packages = list((settings.root / "mlartifacts" / "models").glob("*/artifacts"))
+    assert len(packages) == 1
+    needed = (packages[0] / "requirements.txt").read_text().split()
+    assert [line.partition("==")[0] for line in needed] == ["mlflow", "numpy", "torch"]
+    assert not any("+" in line for line in needed)  # a build that no index has
+    assert not [path for path in packages[0].rglob("*") if path.suffix in {".pkl", ".pickle", ".pth", ".pt"}]
+
+
+def test_the_card_is_a_file_a_part_of_the_run_and_the_version_s_description(
+    settings: Settings, training: Training, tmp_path: Path
+) -> None:
+    tracker = Tracker(settings)
+    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    run_id = tracker.begin(training, 1000).run_id
+    version = Registry(tracker).register(folder, report, painter, card(folder, report))
+    client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
+    shown = client.get_model_version("genmodel", version.number).description
+    assert "# small-vae: a vae of 8 px" in shown and "fd_classifier | 12.35" in shown
+    assert f"![samples](get-artifact?path=card%2Fsamples.png&run_uuid={run_id})" in shown
+    assert {file.path for file in client.list_artifacts(run_id, "card")} == {"card/card.md", "card/samples.png"}
+    Registry(tracker).download(version, tmp_path / "fetched")
+    text = (tmp_path / "fetched/card.md").read_text()
+    assert "![samples](data:image/png;base64," in text and "get-artifact" not in text
+    long = card(folder, {**report, "health": ["a finding " * 900]}).described(run_id)
+    assert len(long) <= 5000 and long.endswith("... the rest is in card.md")
+    assert "data:image" not in shown and shown.startswith("# small-vae")
+    without = replace(card(folder, report), grid=None)
+    assert "No sample grid was kept." in without.described(run_id)
+    assert [path.name for path in without.write(tmp_path / "plain")] == ["card.md"]
+
+
+def test_a_version_that_does_not_generate_is_told_from_one_that_does(
+    settings: Settings, training: Training, tmp_path: Path
+) -> None:
+    tracker = Tracker(settings)
+    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    tracker.begin(training, 1000)
+    registry = Registry(tracker)
+    version = registry.register(folder, report, painter, card(folder, report))
+    assert registry.try_out(version) == "It loads from the registry and generates 8 px images."
+    (program,) = (settings.root / "mlartifacts").rglob("model.pt2")
+    whole = program.read_bytes()
+    program.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="version 1 of genmodel is damaged: its package is not the one") as caught:
+        registry.try_out(version)
+    assert "\n" not in str(caught.value)
+    program.unlink()
+    with pytest.raises((ModelError, TrackingError)):
+        registry.try_out(version)
+    program.write_bytes(whole)
+    registry.try_out(version)
+
+
+def test_a_model_that_paints_one_value_does_not_generate(settings: Settings, tmp_path: Path) -> None:
+    package(tmp_path / "blank", Blank().eval(), "it", {}, settings, [])
+    with pytest.raises(ModelError, match="it generates blank images: all their values are 7"):
+        try_out(tmp_path / "blank", "it", settings)
+
+
+@pytest.mark.parametrize("kind", [Choosy, Broken])
+def test_a_model_that_cannot_be_exported_leaves_the_registry_as_it_was(
+    kind: type[Painter], settings: Settings, training: Training, tmp_path: Path
+) -> None:
+    tracker = Tracker(settings)
+    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    run_id = tracker.begin(training, 1000).run_id
+    with pytest.raises(ModelError, match=r"^small-vae cannot be registered: ") as caught:
+        Registry(tracker).register(folder, report, kind().eval(), card(folder, report))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+    client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
+    assert not client.search_registered_models() and not client.list_artifacts(run_id, "card")
+    assert not client.search_logged_models([run.info.experiment_id for run in [client.get_run(run_id)]])
+    assert not list(settings.root.glob("mlflow.db.scratch-*"))
+    assert Registry(tracker).register(folder, report, painter, card(folder, report)).number == "1"
+
+
+def test_the_package_is_checked_before_anything_of_it_runs(
+    settings: Settings, training: Training, tmp_path: Path
+) -> None:
+    """A flipped graph, replaced code, and weights exchanged together with the config that names them."""
+    tracker = Tracker(settings)
+    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    tracker.begin(training, 1000)
+    registry = Registry(tracker)
+    version = registry.register(folder, report, painter, card(folder, report))
+    (program,) = (settings.root / "mlartifacts").rglob("model.pt2")
+    package = program.parent.parent
+    other, _, _ = finished(training, tmp_path / "other", seed=1)
+    ran = tmp_path / "ran"
+    changes: list[dict[Path, bytes]] = [
+        {program: _flipped(program)},
+        {package / "served.py": f"open({str(ran)!r}, 'w')\n".encode()},
+        {package / "extra_files" / n: (other / n).read_bytes() for n in ("weights.safetensors", "config.json")},
+        {package / "extra_files/report.json": b"{}"},
+        {package / "more.py": b""},
+    ]
+    for change in changes:
+        whole = {path: path.read_bytes() if path.exists() else None for path in change}
+        for path, content in change.items():
+            path.write_bytes(content)
+        for look in (registry.try_out, registry.verify, lambda it: registry.download(it, tmp_path / "fetched")):
+            with pytest.raises(ModelError, match="version 1 of genmodel is damaged: its package is not the one"):
+                look(version)
+        assert not ran.exists() and not (tmp_path / "fetched").exists()
+        for path, before in whole.items():
+            path.unlink() if before is None else path.write_bytes(before)
+    assert registry.verify(version)
+    assert not list(settings.root.glob("mlflow.db.scratch-*"))
+
+    registry.tag("1", {"genmodel.package": None})  # as of before: the weights alone are known
+    old = registry.find("1")
+    assert not registry.verify(old)
+    weights = package / "extra_files/weights.safetensors"
+    weights.write_bytes(_flipped(weights))
+    with pytest.raises(ModelError, match="its weights are not those that were registered"):
+        registry.verify(old)
+
+
+def _flipped(path: Path) -> bytes:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    return bytes(content)
+
+
+def test_twins_of_another_machine_and_half_made_models_are_removed(
+    settings: Settings, training: Training, tmp_path: Path
+) -> None:
+    tracker = Tracker(settings)
+    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    run_id = tracker.begin(training, 1000).run_id
+    registry = Registry(tracker)
+    dead = replace(Owner.here(), start=0)  # of this machine, and no process of it
+    with tracker.talking() as (client, experiment):
+        half_made = client.create_logged_model(experiment, "half made", run_id, Lease(dead).tags())
+        theirs = client.create_logged_model(experiment, "theirs", run_id, {"genmodel.name": "theirs"})
+    original, twin = client.create_model_version, []
+
+    def slow(*arguments: Any, **named: Any) -> Any:  # another machine is quicker, between our search and our creation
+        other = client.create_logged_model(experiment, "other", run_id, dict(arguments[3]))
+        twin.append(original("genmodel", "file:///nowhere", run_id, arguments[3], model_id=other.model_id))
+        return original(*arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "create_model_version", slow)
+        version = registry.register(folder, report, painter, card(folder, report))
+    assert version.number == str(twin[0].version) == "1"
+    assert [str(found.version) for found in client.search_model_versions("name = 'genmodel'")] == ["1"]
+    left = {model.model_id: model for model in client.search_logged_models([experiment])}
+    assert half_made.model_id not in left and theirs.model_id in left
+    assert not any(key in model.tags for model in left.values() for key in (OWNER, LEASE)), "nothing is being made"
+
+
+def test_a_full_tmpdir_is_not_in_the_way(
+    disk: Callable[[str], None], in_child: Callable[..., int], settings: Settings, training: Training, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """In a child: torch's archive writer aborts its process on a full disk."""
+    Path("full").write_bytes(bytes(200_000))
+    monkeypatch.setenv("TMPDIR", str(Path.cwd()))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    described = card(folder, report)
+
+    def register() -> None:
+        tracker = Tracker(settings)
+        tracker.begin(training, 1000)
+        version = Registry(tracker).register(folder, report, painter, described)
+        assert Registry(tracker).try_out(version) == "It loads from the registry and generates 8 px images."
+
+    assert in_child(register) == 0
+
+
+def test_a_disk_without_room_for_a_package_is_one_line(
+    disk: Callable[[str], None], in_child: Callable[..., int], settings: Settings, training: Training, tmp_path: Path
+) -> None:
+    disk("3m")
+    shutil.copy(settings.root / "mlflow.db", "mlflow.db")
+    small = Settings.read({}, Path.cwd())
+    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    described = card(folder, report)
+
+    def register() -> None:
+        tracker = Tracker(small)
+        tracker.begin(training, 1000)
+        with pytest.raises(StorageError, match=r"no space left to write a model in .* MiB are needed"):
+            Registry(tracker).register(folder, report, painter, described)
+        with tracker.talking() as (client, experiment):
+            assert client.search_logged_models([experiment]) == []
+
+    assert in_child(register) == 0

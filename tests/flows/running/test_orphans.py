@@ -1,0 +1,319 @@
+"""Nothing outlives its starter by more than 10 s, whatever is killed: real flows and servers over a toy project.
+
+One kill of each kind; GENMODEL_KILLS=40 makes it forty.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.running import orphans
+from flows.versioning import dvc as versioning
+
+ROOT = Path(__file__).parents[3]
+KILLS = int(os.environ.get("GENMODEL_KILLS", "1"))
+SLOW = "import time; pathlib.Path('training.pid').write_text(str(os.getpid())); time.sleep({})"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for survivors in /proc"),
+]
+
+
+def read(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def lives(pid: int) -> bool:
+    return read(pid, "stat").rpartition(")")[2].split()[:1] not in ([], ["Z"], ["X"])
+
+
+def parent(pid: int) -> int:
+    return int(read(pid, "stat").rpartition(")")[2].split()[1])
+
+
+def below(pid: int) -> dict[int, str]:
+    """The command lines of a process's descendants, by their pids."""
+    parents = {int(path.name): read(int(path.name), "stat") for path in Path("/proc").glob("[0-9]*")}
+    found: dict[int, str] = {}
+    ahead = [pid]
+    while ahead:
+        above = ahead.pop()
+        for child, stat in parents.items():
+            if stat and int(stat.rpartition(")")[2].split()[1]) == above:
+                found[child] = read(child, "cmdline").replace("\0", " ")
+                ahead.append(child)
+    return found
+
+
+def wait_for(condition: Callable[[], object], seconds: float) -> float:
+    """The seconds that it took; AssertionError after `seconds`."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, "waited in vain"
+        time.sleep(0.1)
+    return time.monotonic() - started
+
+
+class Line:
+    """`python -m flows.retrain`, as a person starts it, in a project whose training takes its time."""
+
+    def __init__(self, toy: Any, seconds: float = 250) -> None:
+        versioning.add(toy.root, {"source": "digits", "sizes": [16]})
+        toy.write("trick-train-dcgan.py", SLOW.format(seconds))
+        self.root = toy.root
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "GENMODEL_"))}
+        self.environ = {**kept, "PYTHONPATH": str(ROOT), "SHELL": "/bin/sh", "GENMODEL_CRON": "0 0 1 1 *"}
+        self.processes: dict[int, str] = {}
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        self.log = (self.root / "flow.log").open("a+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "flows.retrain", *arguments],
+            cwd=self.root, env=self.environ, stdout=self.log, stderr=self.log, text=True,
+        )  # fmt: skip
+        return self.process
+
+    def told(self) -> str:
+        return (self.root / "flow.log").read_text()
+
+    def wait_for_training(self) -> None:
+        pid = self.root / "training.pid"
+        wait_for(lambda: (pid.exists() and pid.read_text()) or self.process.poll() is not None, 120)
+        assert self.process.poll() is None, self.told()
+        self.processes = {**below(self.process.pid), self.process.pid: "flow"}
+
+    def serve(self) -> tuple[str, str]:
+        """`--serve`; returns the deployment's name, and the server's address."""
+        self.start("--serve")
+        wait_for(lambda: "being served" in self.told() or self.process.poll() is not None, 120)
+        assert self.process.poll() is None, self.told()
+        told = self.root / ".prefect/server.json"
+        url = json.loads(told.read_text())["url"] if told.exists() else ""
+        return next(word for word in self.told().replace("'", " ").split() if word.startswith("retrain/")), url
+
+    def start_by_schedule(self) -> None:
+        """`--serve`, and a run of its deployment, as its pages start one."""
+        name, url = self.serve()
+        code = f"from prefect.deployments import run_deployment; run_deployment({name!r}, timeout=0)"
+        environ = {
+            **self.environ,
+            "PREFECT_API_URL": f"{url}/api",
+            "PREFECT_API_AUTH_STRING": (self.root / ".prefect/auth").read_text().strip(),
+        }
+        subprocess.run([sys.executable, "-c", code], env=environ, check=True, cwd=self.root)
+        self.wait_for_training()
+
+    def find(self, *words: str) -> list[int]:
+        found = [pid for pid, command in self.processes.items() if all(word in command for word in words)]
+        assert found, (words, self.processes)
+        return found
+
+    def parts(self, name: str) -> list[int]:
+        guards = [pid for pid in self.find("guard.py") if "repro" in self.processes[pid]]
+        return {
+            "flow": lambda: [self.process.pid],
+            "serve": lambda: [self.process.pid],
+            "run": lambda: self.find("multiprocessing.spawn"),
+            "guard": lambda: [
+                pid for pid in guards if int(read(pid, "stat").rpartition(")")[2].split()[1]) not in guards
+            ],
+            "guards": lambda: self.find("guard.py"),
+            "dvc": lambda: [pid for pid in self.find("repro") if "guard.py" not in self.processes[pid]],
+            "server": lambda: [pid for pid in self.find("api_server") if "guard.py" not in self.processes[pid]],
+        }[name]()
+
+    def kill(self, *names: str) -> None:
+        for pid in [pid for name in names for pid in self.parts(name)]:
+            os.kill(pid, signal.SIGKILL)
+        self.killed = time.monotonic()
+
+    def survivors(self, *, flow_may_live: bool) -> dict[int, str]:
+        """What is alive 10 s after the kill at the latest."""
+
+        def left() -> dict[int, str]:
+            own = set() if not flow_may_live else {self.process.pid, *self.find("api_server")}
+            return {pid: command for pid, command in self.processes.items() if pid not in own and lives(pid)}
+
+        while left() and time.monotonic() < self.killed + 10:
+            time.sleep(0.1)
+        return left()
+
+    def ended_after(self, seconds: float) -> int | None:
+        """The exit status; None where the process still runs `seconds` after the kill."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(self.killed + seconds - time.monotonic())
+        print(f"{time.monotonic() - self.killed:.1f} s after the kill: exit status {self.process.returncode}")
+        return self.process.returncode
+
+    def end(self) -> None:
+        for pid in self.processes or [self.process.pid]:
+            if lives(pid):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def line(toy: Any) -> Iterator[Line]:
+    made = Line(toy)
+    yield made
+    made.end()
+
+
+@pytest.mark.parametrize("time_of", range(KILLS))
+@pytest.mark.parametrize(
+    "killed", [("flow",), ("guard",), ("dvc",), ("flow", "guard"), ("guard", "dvc"), ("flow", "server")], ids="+".join
+)
+def test_nothing_outlives_a_kill(line: Line, killed: tuple[str, ...], time_of: int) -> None:
+    line.start()
+    line.wait_for_training()
+    line.kill(*killed)
+    left = line.survivors(flow_may_live="flow" not in killed)
+    assert not left
+    if "flow" not in killed:
+        assert line.ended_after(60) == 2, line.told()
+        assert "Traceback" not in line.told()
+
+
+@pytest.mark.parametrize("time_of", range(KILLS))
+@pytest.mark.parametrize("killed", [("serve",), ("serve", "guard"), ("serve", "run")], ids="+".join)
+def test_nothing_outlives_a_killed_schedule(line: Line, killed: tuple[str, ...], time_of: int) -> None:
+    line.start_by_schedule()
+    line.kill(*killed)
+    assert not line.survivors(flow_may_live=False)
+
+
+@pytest.mark.parametrize("time_of", range(KILLS))
+@pytest.mark.parametrize("served", [False, True])
+def test_a_flow_whose_server_is_killed_ends_with_its_stages(line: Line, served: bool, time_of: int) -> None:
+    if served:
+        line.start_by_schedule()
+    else:
+        line.start()
+        line.wait_for_training()
+    line.kill("server")
+    assert not line.survivors(flow_may_live=False)
+    assert line.process.wait(10) == 2, line.told()
+    assert line.told().splitlines()[-1].startswith("error: Prefect's server of this process was killed"), line.told()
+    assert "Traceback" not in line.told()
+
+
+def test_a_killed_run_is_closed_by_the_next_start(line: Line) -> None:
+    line.start()
+    line.wait_for_training()
+    line.kill("flow")
+    assert not line.survivors(flow_may_live=False)
+    (line.root / "trick-train-dcgan.py").unlink()
+    database = f"file:{line.root}/.prefect/prefect.db?mode=ro"
+    query = "import sqlite3, sys; base = sqlite3.connect(sys.argv[1], uri=True)\n"
+    query += "print(base.execute('select state_type from flow_run').fetchall())"
+    ask = [sys.executable, "-c", query, database]
+    assert "RUNNING" in subprocess.run(ask, capture_output=True, text=True, check=True).stdout
+    assert line.start().wait(120) == 0, line.told()
+    states = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
+    assert "CRASHED" in states and "COMPLETED" in states and "RUNNING" not in states
+
+
+def deployments(line: Line, url: str) -> dict[str, Any]:
+    """What a line's server knows of each deployment, but for what changes by itself."""
+    known = base64.b64encode((line.root / ".prefect/auth").read_text().strip().encode()).decode()
+    ask = urllib.request.Request(f"{url}/api/deployments/count", b"{}", {"Authorization": f"Basic {known}"})
+    token = urllib.request.Request(f"{url}/api/csrf-token?client=test", headers={"Authorization": f"Basic {known}"})
+    with urllib.request.urlopen(token, timeout=30) as answer:
+        csrf = json.load(answer)["token"]
+    ask = urllib.request.Request(
+        f"{url}/api/deployments/filter",
+        b"{}",
+        {
+            "Authorization": f"Basic {known}", "Content-Type": "application/json", "Prefect-Csrf-Token": csrf,
+            "Prefect-Csrf-Client": "test",
+        },
+    )  # fmt: skip
+    kept = ("id", "name", "path", "entrypoint", "tags", "schedules", "parameters", "created")
+    with urllib.request.urlopen(ask, timeout=30) as answer:
+        return {each["name"]: {key: each[key] for key in kept} for each in json.load(answer)}
+
+
+def test_two_served_projects_leave_each_other_s_schedule_alone(line: Line, tmp_path: Path) -> None:
+    """Two folders of one name: each has a server of its own; and on a server that they share, a name of its own."""
+    others = []
+    for place in ("b", "c"):
+        shutil.copytree(line.root, tmp_path / place / "project")
+        others.append(object.__new__(Line))
+        others[-1].__dict__ |= line.__dict__ | {"root": tmp_path / place / "project", "processes": {}}
+    second, sharing = others
+    try:
+        name, url = line.serve()
+        before = deployments(line, url)
+        assert [f"retrain/{known}" for known in before] == [name]
+
+        other_name, other_url = second.serve()
+        assert other_name != name and other_url != url
+        assert [f"retrain/{known}" for known in deployments(second, other_url)] == [other_name]
+        assert deployments(line, url) == before
+
+        sharing.environ = {
+            **line.environ,
+            "PREFECT_API_URL": f"{url}/api",
+            "PREFECT_API_AUTH_STRING": (line.root / ".prefect/auth").read_text().strip(),
+        }
+        third_name, _ = sharing.serve()
+        both = deployments(line, url)
+        assert [f"retrain/{known}" for known in both] == [name, third_name] or third_name != name
+        assert {known: facts for known, facts in both.items() if known in before} == before and len(both) == 2
+    finally:
+        for each in others:
+            if "process" in each.__dict__ and each.process is not line.__dict__.get("process"):
+                each.process.terminate()
+                each.process.wait(60)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_closing_of_dead_runs_leaves_all_others_as_they_are(tmp_path: Path) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Running
+
+    from flows.running.line import retrain
+
+    ours, theirs, dead = tmp_path / "ours" / "project", tmp_path / "theirs" / "project", 2**22 + 1
+    with subprocess.Popen(["sleep", "60"]) as living:
+        reused = orphans.marks(ours, living.pid)[1].rpartition(":")[0] + ":1"
+        marks = {
+            "killed": orphans.marks(ours, dead),
+            "killed, its number given again": [orphans.project(ours), reused],
+            "living": orphans.marks(ours, living.pid),
+            "not claimed yet": [orphans.project(ours)],
+            "another project's": orphans.marks(theirs, dead),
+            "another tool's": ["nightly"],
+            "without tags": [],
+        }
+        with get_client(sync_client=True) as client:
+            runs = {name: client.create_flow_run(retrain, tags=tags, state=Running()) for name, tags in marks.items()}
+
+            def running() -> set[str]:
+                return {name for name, run in runs.items() if client.read_flow_run(run.id).state.is_running()}
+
+            assert running() == set(marks)
+            assert orphans.close(ours) == 2
+            assert set(marks) - running() == {"killed", "killed, its number given again"}
+            assert orphans.close(ours, unclaimed=True) == 1
+            assert "not claimed yet" not in running() and len(running()) == 4
+            living.kill()
+            living.wait()
+            assert orphans.close(ours) == 1
+            assert running() == {"another project's", "another tool's", "without tags"}
