@@ -21,7 +21,8 @@ from genmodel.evaluation.bootstrap import intervals
 from genmodel.evaluation.classifier import Classifier
 from genmodel.evaluation.extractors import Inception
 from genmodel.evaluation.features import BATCH_SIZE, Extractor, Features, extract
-from genmodel.evaluation.figures import Real, judge
+from genmodel.evaluation.figures import Compared
+from genmodel.evaluation.real import Real
 
 _SIZE, _HELD_OUT, _PAIRS = 64, 100, 1000
 
@@ -92,8 +93,8 @@ def _share(extractor: Extractor, real: Tensor, fake: Tensor, device: str, repeat
 
 
 def _figures(real: Real, features: Features, extractor: str) -> None:
-    judged = judge(real, features, torch.zeros(_PAIRS, dtype=torch.float64), extractor)
-    intervals(judged.estimates, seed=0)
+    compared = Compared(real, features, torch.zeros(_PAIRS, dtype=torch.float64))
+    intervals(compared.estimates(extractor), seed=0)
 
 
 def _noise(count: int, seed: int) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 from genmodel import durable
 from genmodel.evaluation.card import model_card
+from genmodel.evaluation.report import Report
 
 _LONGEST = 5000  # characters that MLflow's database holds of a description
 
@@ -18,7 +19,7 @@ class Card:
     """All that the card of a version is made of; see genmodel/evaluation/card.py."""
 
     about: Mapping[str, Any]  # config.json
-    report: Mapping[str, Any]
+    report: Report
     data: Mapping[str, Any]
     cost: Mapping[str, Any]
     licence: str | None = None

@@ -5,7 +5,6 @@ again before it acts, writes to the ledger what it is about to do (`decided`), a
 A process that is killed in between leaves a decision without `done`: the next command carries that out first.
 """
 
-import json
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from typing import Any
 from flows.ledger import Ledger
 from flows.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry, Version
 from genmodel import durable
-from genmodel.errors import ModelError, TrackingError
+from genmodel.errors import EvaluationError, ModelError, TrackingError
 from genmodel.evaluation.gate import Check, Decision
 
 ROLLED_BACK = "genmodel.rolled_back"  # a version's tag: why it is not to become champion again
@@ -27,7 +26,7 @@ class Promotions:
         self._registry = registry
         self._ledger = ledger
 
-    def standing(self, request: Mapping[str, Any], weights: str) -> dict[str, Any] | None:
+    def standing(self, request: Mapping[str, Any], weights: str) -> Decision | None:
         """The last decision, if it answers `request` about the model of these weights and still holds; else None."""
         with self._registry.promotion():
             self._finish()
@@ -35,8 +34,8 @@ class Promotions:
 
     def settle(
         self, candidate: Version, request: Mapping[str, Any], judge: Callable[[Version | None], Decision]
-    ) -> dict[str, Any]:
-        """Decide about `candidate`, carry it out, and return the decision (Decision.as_dict, its keys sorted).
+    ) -> Decision:
+        """Decide about `candidate`, carry it out, and return the decision.
 
         `judge` weighs it against the champion of the moment; that takes long, so nobody has to wait for it: if another
         command has moved the champion meanwhile, it is asked again. `request` is all that the candidate brings to it:
@@ -116,17 +115,21 @@ class Promotions:
             decision = decision.held_to(self._loads(candidate))
         return decision
 
-    def _decide(self, candidate: Version, champion: Version | None, request: str, decision: Decision) -> dict[str, Any]:
+    def _decide(self, candidate: Version, champion: Version | None, request: str, decision: Decision) -> Decision:
         before = champion and _brief(champion)
         after = {"champion": before, "previous": self._brief(PREVIOUS)}
         if decision.outcome == "promote" and before != _brief(candidate):
             after = {"champion": _brief(candidate), "previous": before}
-        told: dict[str, Any] = json.loads(json.dumps(decision.as_dict(), sort_keys=True))  # as the ledger gives it back
         self._registry.set_alias(CANDIDATE, candidate.number)
         self._carry_out(
-            kind="promotion", request=request, version=candidate.number, before=before, after=after, decision=told
+            kind="promotion",
+            request=request,
+            version=candidate.number,
+            before=before,
+            after=after,
+            decision=decision.as_dict(),
         )
-        return told
+        return decision
 
     def _loads(self, candidate: Version) -> Check:
         try:
@@ -134,8 +137,11 @@ class Promotions:
         except ModelError as error:
             return Check(name="loads", passed=False, says=f"{error}.")
 
-    def _answered(self, request: str, weights: str) -> dict[str, Any] | None:
-        """The last decision, if it was about the same request and this registry is still as it left it."""
+    def _answered(self, request: str, weights: str) -> Decision | None:
+        """The last decision, if it was about the same request and this registry is still as it left it.
+
+        One that an older version of this code wrote in other words answers nothing: it is made anew.
+        """
         last = next((event for event in reversed(self._ledger.events()) if event["event"] == "decided"), None)
         if last is None or last.get("request") != request or last["after"]["champion"] != self._brief(CHAMPION):
             return None
@@ -144,10 +150,13 @@ class Promotions:
             return None
         if about.tags.get("genmodel.decided") != last["time"]:  # a version of another registry
             return None
+        try:
+            decision = Decision.from_dict(last["decision"], "the ledger's last decision")
+        except EvaluationError:
+            return None
         if self._brief(CANDIDATE) != _brief(about):
             self._registry.set_alias(CANDIDATE, about.number)
-        told: dict[str, Any] = last["decision"]
-        return told
+        return decision
 
     def _carry_out(self, **decided: Any) -> None:
         event = {"id": uuid.uuid4().hex, "event": "decided", "time": _now(), **decided}

@@ -16,6 +16,7 @@ from flows import repro, versioning
 from flows.repo import LockConflictError
 from genmodel import code, durable
 from genmodel.errors import VersioningError
+from genmodel.evaluation import table
 from genmodel.models.families import FAMILIES, module_of
 from genmodel.training.identify import LOOP
 
@@ -27,7 +28,7 @@ _ROOTS: Mapping[str, tuple[str, ...]] = {
 }
 _OF_FAMILY: Mapping[str, tuple[str, ...]] = {  # beside the family's own file
     "train": (LOOP,),
-    "evaluate": ("genmodel.evaluation.report",),
+    "evaluate": ("genmodel.evaluation.judge", *table.modules()),
 }
 
 

@@ -1,12 +1,12 @@
 """Whether a finished model is the one that today's recipe, data and code would train."""
 
 from pathlib import Path
-from typing import Any
 
 from genmodel import durable
 from genmodel.config import Params, model_family, read_params, read_yaml
 from genmodel.data.block import Block
 from genmodel.errors import ConfigError, EvaluationError, ModelError
+from genmodel.evaluation.report import Report
 from genmodel.folder import read_config
 from genmodel.models.families import module_of
 from genmodel.training.identify import code_of, identify
@@ -52,16 +52,20 @@ def current_fingerprint(name: str, root: Path = Path()) -> str:
     return current_model(name, read_params(params), root).fingerprint
 
 
-def read_report(name: str, fingerprint: str | None = None, root: Path = Path()) -> dict[str, Any]:
+def read_report(name: str, fingerprint: str | None = None, root: Path = Path()) -> Report:
     """The report of models/NAME as `evaluate` wrote it, of the training `fingerprint` where one is named.
 
-    EvaluationError if it is missing, damaged or another model's.
+    EvaluationError if it is missing, damaged, of another version of this code, or another model's.
     """
     path, model = root / _REPORTS / f"{name}.json", root / _MODELS / name
     fix = f"run `dvc repro -f -s evaluate@{name}` first"
-    report = durable.read_sealed(path, EvaluationError, fix)
-    if (report["name"], report["weights"]) != (name, read_config(model)["weights"]):
+    told = durable.read_sealed(path, EvaluationError, fix)
+    try:
+        report = Report.from_dict(told, str(path))
+    except EvaluationError as error:
+        raise EvaluationError(f"{error}: {fix}") from error
+    if (report.name, report.weights) != (name, read_config(model)["weights"]):
         raise EvaluationError(f"{path} is of another model than {model}: {fix}")
-    if fingerprint is not None and report.get("fingerprint") != fingerprint:
+    if fingerprint is not None and report.fingerprint != fingerprint:
         raise EvaluationError(f"{path} is of another training than {model}: {fix}")
     return report

@@ -15,6 +15,7 @@ from flows.record import git_commit
 from flows.settings import Settings
 from genmodel import durable
 from genmodel.errors import GenmodelError
+from genmodel.evaluation import table
 from genmodel.evaluation.costs import with_taken
 from genmodel.folder import read_config
 from genmodel.masking import masked
@@ -124,9 +125,9 @@ def show(settings: Settings) -> None:
 
 
 def _cell(name: str, value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.0f}" if name == "seconds" else f"{value:.4g}"
-    return printable(str(value))
+    if name == "seconds" and isinstance(value, float):
+        return f"{value:.0f}"
+    return printable(table.show(name, value))
 
 
 def made_from(root: Path) -> str:
@@ -138,14 +139,15 @@ def made_from(root: Path) -> str:
 
 def narrow(columns: Iterable[str]) -> list[str]:
     """The columns for a terminal; all of them, and the intervals, stand in the leaderboard's files."""
-    return [name for name in columns if name not in {*_CONDITIONS, *_ELSEWHERE} and not name.endswith(_ENDS)]
+    return [name for name in columns if name not in {*_CONDITIONS, *_ELSEWHERE} and not _is_detail(name)]
 
 
-_ELSEWHERE = (
-    "density", "coverage", "pair_ms_ssim", "bits_per_dim_iw", "psnr", "ssim",
-    "gpu_hours", "kwh", "parameters", "bytes", "device", "data", "code",
-)  # fmt: skip
-_ENDS = ("_low", "_high", "_infinity")
+def _is_detail(column: str) -> bool:
+    figure = table.of_column(column)
+    return column.endswith(("_low", "_high")) or (figure is not None and figure.detail)
+
+
+_ELSEWHERE = ("gpu_hours", "kwh", "parameters", "bytes", "device", "data", "code")
 _CONDITIONS = ("n_samples", "n_real", "extractor", "image_size")
 
 

@@ -7,7 +7,7 @@ from the ledger and the registry, without torch.
 import csv
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ from genmodel.shown import printable
 if TYPE_CHECKING:
     from flows.card import Card
     from flows.champion import Promotions
+    from genmodel.evaluation.gate import Champion, Decision
+    from genmodel.evaluation.report import Judged, Report
     from genmodel.models.contract import Family
 
 DATA, MODELS, RUNS, REFERENCE, REPORTS = Path("data"), Path("models"), Path("runs"), Path("reference"), Path("reports")
@@ -52,10 +54,10 @@ def register(settings: Settings) -> None:
     best = reports[0]
     registry = Registry(Tracker(settings))
     promotions = Promotions(registry, Ledger(settings.root))
-    request = {"report": best, "rule": asdict(gate), "ranking": durable.digest_file(RANKING)}
+    request = {"report": best.as_dict(), "rule": asdict(gate), "ranking": durable.digest_file(RANKING)}
     before = registry.version(CHAMPION)
-    decision = promotions.standing(request, best["weights"])
-    decided = decision is None or not registry.has_runs([report["fingerprint"] for report in reports])
+    decision = promotions.standing(request, best.weights)
+    decided = decision is None or not registry.has_runs([report.fingerprint for report in reports])
     if decided:
         decision = _decide(settings, registry, promotions, request)
     assert decision is not None
@@ -70,19 +72,19 @@ def _decide(
     registry: Registry,
     promotions: "Promotions",
     request: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> "Decision":
     """Everything checked, the best model registered, and the gate's word carried out."""
     with uncollected():
-        from genmodel.evaluation.gate import decide
+        from genmodel.evaluation.gate import Decision, decide
         from genmodel.evaluation.leaderboard import read_ranking
         from genmodel.saved import load_model
 
     params = read_params(PARAMS)
     reports = [read_report(name, current_model(name, params).fingerprint) for name in params.models]
     names = [str(name) for name in read_ranking(RANKING, reports)["model"]]
-    reports = [next(report for report in reports if report["name"] == name) for name in names]
+    reports = [next(report for report in reports if report.name == name) for name in names]
     best = reports[0]
-    folder = MODELS / best["name"]
+    folder = MODELS / best.name
     model, about = load_model(folder)
     tracker, data = registry.tracker, DataVersion.read(DATA, versioning.digest(settings.root))
     for name in names:
@@ -92,72 +94,76 @@ def _decide(
         print(printable(f"warning: no commit is kept with the version: {trouble}"), file=sys.stderr)
     kept = [settings.root / name for name in FILES if (settings.root / name).exists()]
     card = _card(settings, model, about, best, data, kept)
-    version = registry.register(folder, best, model, card, kept)
+    version = registry.register(folder, best.as_dict(), model, card, kept)
 
-    def judge(champion: Version | None) -> Any:
-        report, obstacle = _champion(registry, champion, best, params)
-        return decide(best, report, params.gate, obstacle)
+    def judge(version: Version | None) -> Decision:
+        champion, obstacle = _champion(registry, version, best, params)
+        return decide(best, champion, params.gate, obstacle)
 
     decision = promotions.settle(version, request, judge)
-    verdict = "rejected" if decision["outcome"] == "reject" else decision["outcome"]
+    verdict = "rejected" if decision.outcome == "reject" else decision.outcome
     _tell_outcomes(registry, reports, verdict)
     return decision
 
 
 def _champion(
-    registry: Registry, champion: Version | None, candidate: dict[str, Any], params: Params
-) -> tuple[dict[str, Any] | None, str]:
-    """The champion's report under today's conditions, and what keeps it from being judged, a sentence; or nothing."""
-    if champion is None:
+    registry: Registry, version: Version | None, candidate: "Report", params: Params
+) -> tuple["Champion | None", str]:
+    """The champion, judged under today's conditions, and what keeps it from being judged, a sentence; or nothing."""
+    from genmodel.evaluation.gate import Champion
+
+    if version is None:
         return None, ""
-    known = {"name": champion.tags.get("genmodel.name", "?"), "weights": champion.tags.get("genmodel.weights", "")}
-    if known["weights"] == candidate["weights"]:
-        return {**candidate, **known}, ""
-    if why := dataset.unlike(champion.tags.get(dataset.TAG), dataset.tag(DATA)):
-        return {**known, "figures": {}}, _obstacle(champion, f"{why}.")
+    champion = Champion(
+        name=version.tags.get("genmodel.name", "?"), weights=version.tags.get("genmodel.weights", ""), judged=None
+    )
+    if champion.weights == candidate.weights:
+        return replace(champion, judged=candidate), ""
+    if why := dataset.unlike(version.tags.get(dataset.TAG), dataset.tag(DATA)):
+        return champion, _obstacle(version, f"{why}.")
     try:
-        return {**known, **_judged(registry, champion, params)}, ""
+        return replace(champion, judged=_judged(registry, version, params)), ""
     except (ModelError, _UnlikeError) as error:
-        return {**known, "figures": {}}, _obstacle(champion, f"{error}.")
+        return champion, _obstacle(version, f"{error}.")
 
 
 class _UnlikeError(IncomparableError):
     """The champion's images are of another size than today's models'."""
 
 
-def _judged(registry: Registry, champion: Version, params: Params) -> dict[str, Any]:
+def _judged(registry: Registry, champion: Version, params: Params) -> "Judged":
     """The champion judged again, by the images that its own package draws: its figures of old may have been made under
     other conditions, and the code of its family may be another by now, or gone."""
     from genmodel.cli import choose_device
     from genmodel.data.block import Block
+    from genmodel.evaluation.judge import judge_images
     from genmodel.evaluation.reference import Reference
-    from genmodel.evaluation.report import as_judged, judge_images
 
     block, real, size = Block.open(DATA), Reference.open(REFERENCE), params.evaluation.image_size
     with registry.exported(champion, choose_device()) as source:
         if source.image_size != size:
             raise _UnlikeError(f"it makes images of {source.image_size} px, and today's models of {size} px")
-        return as_judged(judge_images(source, block, real, params.evaluation, FEATURES), real, params.evaluation)
+        return judge_images(source, block, real, params.evaluation, FEATURES).judged()
 
 
 def _obstacle(champion: Version, why: str) -> str:
     return f"The champion, version {champion.number}, cannot be judged and stays: {why} {_NEW_LINE}"
 
 
-def _tell_outcomes(registry: Registry, reports: list[dict[str, Any]], verdict: str) -> None:
+def _tell_outcomes(registry: Registry, reports: list["Report"], verdict: str) -> None:
     """Tag each run of the leaderboard, best first, with what became of its model; the champion was promoted."""
     champion = registry.version(CHAMPION)
     for place, report in enumerate(reports):
-        is_champion = champion is not None and champion.tags.get("genmodel.weights") == report["weights"]
+        is_champion = champion is not None and champion.tags.get("genmodel.weights") == report.weights
         outcome = "promoted" if is_champion else verdict if place == 0 else "outranked"
-        registry.tracker.set_outcome(report["fingerprint"], outcome)
+        registry.tracker.set_outcome(report.fingerprint, outcome)
 
 
 def _card(
     settings: Settings,
     model: "Family",
     about: dict[str, Any],
-    report: dict[str, Any],
+    report: "Report",
     data: DataVersion,
     kept: list[Path],
 ) -> "Card":
@@ -186,31 +192,31 @@ def _card(
     )
 
 
-def _write(decision: dict[str, Any]) -> None:
+def _write(decision: "Decision") -> None:
     """decision.json and .md, whose bytes depend on the decision alone."""
     from genmodel.evaluation.gate import as_markdown
 
     durable.write_text(DECISION.with_suffix(".md"), as_markdown(decision))
-    durable.write_json(DECISION, decision)
+    durable.write_json(DECISION, decision.as_dict())
 
 
-def _state(decision: dict[str, Any], champion: Version | None, before: Version | None, decided: bool) -> str:
+def _state(decision: "Decision", champion: Version | None, before: Version | None, decided: bool) -> str:
     """Who is champion now, whether this run changed that, and what was decided in it."""
-    said = f"{decision['outcome']}: {' '.join(decision['reasons'])}"
+    said = f"{decision.outcome}: {' '.join(decision.reasons)}"
     if champion is None:
         return f"nobody; {said}"
-    weights, figure = champion.tags.get("genmodel.weights"), decision["figure"]
-    briefs = [brief for brief in (decision["candidate"], decision["champion"]) if brief and brief["weights"] == weights]
-    value = briefs[0]["value"] if briefs else champion.tags.get(f"eval.{figure}")
+    weights, figure = champion.tags.get("genmodel.weights"), decision.figure
+    briefs = [brief for brief in (decision.candidate, decision.champion) if brief and brief.weights == weights]
+    value = briefs[0].value if briefs else champion.tags.get(f"eval.{figure}")
     who = f"version {champion.number}, {champion.tags.get('genmodel.name', '?')}, {figure} {value}"
     if before is None or before.number != champion.number:
         return f"{who}, is the new champion ({said})"
-    if decided or decision["outcome"] != "promote":
+    if decided or decision.outcome != "promote":
         return f"unchanged: {who}, is still champion ({said})"
     return f"unchanged: {who}, is still champion"
 
 
-def _reports() -> list[dict[str, Any]]:
+def _reports() -> list["Report"]:
     """The reports of the models in the ranking, best first."""
     if not RANKING.exists():
         raise EvaluationError(f"{RANKING} is missing: run `dvc repro compare` first")

@@ -6,7 +6,7 @@ python -m flows.stages code | reference | train MODEL | evaluate MODEL | compare
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows import closures, versioning
 from flows.current import current_fingerprint, current_model, identity_of, read_report
@@ -21,6 +21,9 @@ from genmodel.config import check_name, model_family, model_names, read_params
 from genmodel.errors import ConfigError
 from genmodel.fits import check_fits
 from genmodel.folder import check_files
+
+if TYPE_CHECKING:
+    from genmodel.evaluation.report import Conditions
 
 DATA, MODELS, RUNS, REFERENCE = Path("data"), Path("models"), Path("runs"), Path("reference")
 REPORTS, FIGURES = Path("reports"), Path("figures")
@@ -103,21 +106,20 @@ def evaluate(settings: Settings, name: str) -> None:
     told = report.as_dict()
     durable.write_sealed(REPORTS / f"{name}.json", told)
     figures = {key: value for key, value in told["figures"].items() if value is not None}
-    durable.write_json(FIGURES / f"{name}.json", figures | _short(told["conditions"]))
+    durable.write_json(FIGURES / f"{name}.json", figures | _short(report.conditions))
     tracker = Tracker(settings)
     tracker.restore(MODELS / name, _data_version(settings), RUNS)
     tracker.log_evaluation(report.fingerprint, told, timing.as_dict(), [picture])
-    print(f"{name}: {', '.join(f'{key} {value}' for key, value in told['figures'].items() if value is not None)}")
+    print(f"{name}: {', '.join(f'{key} {value}' for key, value in figures.items())}")
 
 
-def _short(conditions: dict[str, Any]) -> dict[str, Any]:
+def _short(conditions: "Conditions") -> dict[str, Any]:
     """What `dvc metrics diff` shows beside figures that were made under other conditions."""
-    extractor = conditions["extractor"]
     return {
-        "extractor": f"{extractor['name']} {extractor['fingerprint'][:8]}",
-        "data": conditions["block"][:8],
-        "n_samples": conditions["n_samples"],
-        "image_size": conditions["image_size"],
+        "extractor": f"{conditions.extractor.name} {conditions.extractor.fingerprint[:8]}",
+        "data": conditions.block[:8],
+        "n_samples": conditions.n_samples,
+        "image_size": conditions.image_size,
     }
 
 

@@ -12,6 +12,9 @@ error says. The tree is dumped by rules of our own: those of ast.dump differ bet
 fields. Left out are positions, doc strings, what is absent or empty, and what follows from the rest (ctx) or is a way
 of writing (kind).
 
+Of an entry of the table of figures (genmodel/evaluation/table.py: a call of Figure) those arguments count that
+something in the closure reads: what a figure means is a word for people.
+
 Settings count by what is read of them: of a dataclass called ...Config the fields that the closure names, and the class
 itself only where a file of the closure names it, or a setting that is read is of that type. So a new setting with a
 default changes nothing as long as no code that is there reads it, and another default of one that is read does.
@@ -198,6 +201,13 @@ def _described(node: Any, names: Set[str] | None) -> Any:
     fields = {name: value for name, value in ast.iter_fields(node) if name not in _LEFT_OUT and value not in (None, [])}
     if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
         fields["body"] = node.body[1:]
+    if (
+        names is not None
+        and isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "Figure"
+    ):
+        fields["keywords"] = [each for each in node.keywords if each.arg in names]
     if names is not None and isinstance(node, ast.Module | ast.ClassDef):
         body = fields.get("body", [])
         fields["body"] = [_as_read(each, node) for each in body if _is_read(each, node, names)]

@@ -288,7 +288,7 @@ def imported(tree: ast.Module) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("root", [LOOP, "genmodel.evaluation.report", "genmodel.evaluation.samples"])
+@pytest.mark.parametrize("root", [LOOP, "genmodel.evaluation.judge", "genmodel.evaluation.samples"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_done_with_a_family_knows_no_other_nor_what_shows(family: str, root: str) -> None:
     """A training, a report, the key of kept features."""
@@ -307,7 +307,7 @@ def test_a_family_brings_the_parts_that_it_uses() -> None:
 
 @pytest.mark.parametrize(
     "roots",
-    [[LOOP, module_of("dcgan")], ["genmodel.evaluation.report", module_of("vae")], ["genmodel.evaluation.reference"]],
+    [[LOOP, module_of("dcgan")], ["genmodel.evaluation.judge", module_of("vae")], ["genmodel.evaluation.reference"]],
     ids=lambda roots: roots[0],
 )
 def test_the_closure_is_what_runs_and_all_of_it_is_loaded_at_the_start(roots: list[str]) -> None:
@@ -319,3 +319,45 @@ def test_the_closure_is_what_runs_and_all_of_it_is_loaded_at_the_start(roots: li
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = {name for name in done.stdout.split() if code.file_of(name).name != "__init__.py"} - code.TELLING  # type: ignore[union-attr]
     assert loaded == {name for name in code.digests(*roots) if not name.endswith(" on import")}
+
+
+TABLE = """
+from dataclasses import dataclass
+
+
+@dataclass
+class Figure:
+    name: str
+    better: str
+    meaning: str
+
+
+FIGURES = [Figure(name="recall", better="higher", meaning="share of the images")]
+names = [figure.name for figure in FIGURES]
+"""
+
+
+def test_of_a_table_of_figures_counts_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another sentence for people makes no report anew, but the page that shows it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / f"shed{tmp_path.name[-1]}x"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "judge.py").write_text(f"from {package.name}.table import names\n")
+    (package / "page.py").write_text(f"from {package.name} import table\nprint(table.FIGURES[0].meaning)\n")
+
+    def digests(**change: str) -> list[str]:
+        text = TABLE
+        for old, new in change.items():
+            text = text.replace(old, new)
+        (package / "table.py").write_text(text)
+        return [code.digest(f"{package.name}.{root}") for root in ("judge", "page")]
+
+    (judge, page), other, renamed = digests(), digests(share="part"), digests(recall="recalled")
+    assert other[0] == judge and other[1] != page
+    assert renamed[0] != judge and renamed[1] != page
+
+
+def test_a_sentence_in_the_table_of_figures_decides_no_report() -> None:
+    names = {name for tree in code.closure("genmodel.evaluation.judge").values() for name in code._names(tree)}
+    assert not names & {"meaning", "detail"} and {"made_by", "needs"} <= names

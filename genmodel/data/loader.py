@@ -1,7 +1,6 @@
 """Batches of a block: the same ones whether they come from the device's memory, the host's, or the memory map."""
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -87,12 +86,6 @@ class Loader:
         """How many images of the split each class has."""
         labels = self.block.labels[self._rows]
         return np.bincount(labels, minlength=len(self.block.classes)).tolist()
-
-    def sequential(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The whole split once, in canonical order and never mirrored; the last batch may be smaller."""
-        for start in range(0, len(self), batch_size):
-            places = np.arange(start, min(start + batch_size, len(self)))
-            yield self._store.take(places).to(self.device), self._labels_at(places)
 
     def order_digest(self, images_seen: int) -> str:
         """sha256 over the rows of the block that were shown before `images_seen`, in their order, as int64 (-1 - row

@@ -6,9 +6,12 @@ After Mitchell et al. 2019, Model Cards for Model Reporting.
 from collections.abc import Mapping
 from typing import Any
 
+from genmodel.evaluation import table
+from genmodel.evaluation.report import Report
 from genmodel.shown import markdown_code, markdown_text
 
 _NOT_STATED = "not stated"
+_NOT_MEASURED = "Not measured: no images were held out to compare with."
 _INTENDED = (
     "Draws images like those of its data, for research into image generators and for comparison with other models of"
     " the same line. Its samples are no photographs and say nothing true about anyone or anything; what the data lack"
@@ -18,21 +21,20 @@ _INTENDED = (
 
 def model_card(
     about: Mapping[str, Any],
-    report: Mapping[str, Any],
+    report: Report,
     *,
     data: Mapping[str, Any],
     cost: Mapping[str, Any],
     licence: str | None = None,
     picture: str | None = None,
 ) -> str:
-    """Markdown of a finished model's config.json `about` and its report (Report.as_dict, with intervals or without).
+    """Markdown of a finished model's config.json `about` and its report.
 
     `data` and `cost` are named facts, listed as they are; `picture` is an address of a sample grid, or a data: URI.
     """
-    config, conditions = about["config"], report["conditions"]
+    config, conditions, extractor = about["config"], report.conditions, report.conditions.extractor
     size = config["image_size"]
-    judged = f"{conditions.get('n_samples')} samples against {conditions.get('n_real')} real images"
-    extractor = conditions.get("extractor", {})
+    judged = f"{conditions.n_samples} samples against {conditions.n_real} real images"
     parts = [
         f"# {markdown_text(about['name'])}: a {config['family']} of {size} px",
         f"Weights `{about['weights'][:16]}`, training `{about['fingerprint'][:16]}`.",
@@ -42,13 +44,12 @@ def model_card(
         _facts({**data, "licence": licence or _NOT_STATED}),
         "## Figures",
         _figures(report),
-        f"{judged}, extractor {extractor.get('name')} `{str(extractor.get('fingerprint'))[:8]}`. Distances and"
-        " bits per dim: lower is better.",
+        f"{judged}, extractor {extractor.name} `{extractor.fingerprint[:8]}`.",
         "## Samples",
         f"![samples]({picture})" if picture else "No sample grid was kept.",
         "## Memorisation",
-        _memorisation(report.get("memorisation")),
-        *(["## Health", "\n".join(f"- {finding}" for finding in report["health"])] if report.get("health") else []),
+        report.memorisation.verdict if report.memorisation else _NOT_MEASURED,
+        *(["## Health", "\n".join(f"- {finding}" for finding in report.health)] if report.health else []),
         "## Cost",
         _facts(cost) if cost else "Not known: the record of its training is on another machine.",
     ]
@@ -63,18 +64,15 @@ def _facts(facts: Mapping[str, Any]) -> str:
     )
 
 
-def _figures(report: Mapping[str, Any]) -> str:
-    """A row a figure: value, and the interval where one is known."""
-    intervals = report.get("intervals") or {}
-    rows = ["| figure | value | interval |", "| --- | ---: | --- |"]
-    for name, value in report["figures"].items():
-        span = ", ".join(_word(bound) for bound in intervals.get(name) or [])
-        rows.append(f"| {name} | {'n/a' if value is None else _word(value)} | {f'[{span}]' if span else 'n/a'} |")
+def _figures(report: Report) -> str:
+    """A row a figure: value, the interval where one is known, which direction is better."""
+    rows = ["| figure | value | interval | better |", "| --- | ---: | --- | --- |"]
+    for name, figure in table.in_order([report.conditions.extractor.name]).items():
+        if name in report.figures:
+            value, ends = report.figures[name], report.intervals.get(name)
+            span = f"[{', '.join(map(figure.show, ends))}]" if ends else "n/a"
+            rows.append(f"| {name} | {'n/a' if value is None else figure.show(value)} | {span} | {figure.better} |")
     return "\n".join(rows)
-
-
-def _memorisation(found: Mapping[str, Any] | None) -> str:
-    return str(found["verdict"]) if found else "Not measured: no images were held out to compare with."
 
 
 def _word(value: Any) -> str:

@@ -1,7 +1,7 @@
 """The offline extractor: a small convnet that learned the block's labels; its penultimate layer is the features."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,9 +31,9 @@ class Classifier(Extractor):
     name = "classifier"
     dim = 64
 
-    def __init__(self, image_size: int, classes: int) -> None:
+    def __init__(self, image_size: int, classes: int, names: Sequence[str] = ()) -> None:
         super().__init__()
-        self.classes = classes
+        self.classes = names
         self.val_accuracy = math.nan
         stride = max(1, image_size // 32)  # a wide first step keeps large images affordable
         layers: list[nn.Module] = _block(3, 32, kernel=2 * stride + 1, stride=stride)
@@ -55,7 +55,7 @@ class Classifier(Extractor):
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            classifier = cls(image_size, len(block.classes))
+            classifier = cls(image_size, len(block.classes), block.classes)
         classifier.to(device)
         _train(classifier, Loader(block, image_size, "train", config.seed), config.classifier_images, device)
         classifier.eval().requires_grad_(False)
@@ -64,10 +64,12 @@ class Classifier(Extractor):
 
     @classmethod
     def load(cls, folder: Path, about: Mapping[str, Any], config: EvaluationConfig) -> Self:
-        classifier = cls(about["image_size"], about["extractor"]["classes"])
+        entry = about["extractor"]
+        names = entry.get("class_names", [])  # none are known of a classifier of an older version
+        classifier = cls(about["image_size"], entry["classes"], names)
         weights, _ = tensors.load(folder / "extractor.safetensors", about["files"]["extractor.safetensors"])
         classifier.load_state_dict(weights)
-        classifier.val_accuracy = about["extractor"]["val_accuracy"]
+        classifier.val_accuracy = entry["val_accuracy"]
         return classifier.eval().requires_grad_(False)
 
     @property
@@ -82,7 +84,12 @@ class Classifier(Extractor):
         return self.state_dict()
 
     def about(self) -> dict[str, Any]:
-        return {**super().about(), "classes": self.classes, "val_accuracy": self.val_accuracy}
+        return {
+            **super().about(),
+            "classes": self.head.out_features,
+            "class_names": list(self.classes),
+            "val_accuracy": self.val_accuracy,
+        }
 
 
 def _block(before: int, after: int, kernel: int, stride: int) -> list[nn.Module]:

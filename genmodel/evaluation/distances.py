@@ -70,7 +70,8 @@ def _carried(across: Tensor) -> Tensor:
     """
     squares, vectors = torch.linalg.eigh(across.T @ across)
     kept = squares > squares[-1] * _NOTHING
-    return (len(across) - 1) * ((across @ vectors[:, kept]).square() @ squares[kept].rsqrt())
+    carried: Tensor = (len(across) - 1) * ((across @ vectors[:, kept]).square() @ squares[kept].rsqrt())
+    return carried
 
 
 def frechet_at_infinity(mean: Tensor, root: Tensor, features: Tensor, whole: Estimate) -> Estimate:

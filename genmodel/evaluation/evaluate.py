@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 
 from genmodel.data.block import Block
+from genmodel.evaluation.judge import Seen, judge_model, networks
 from genmodel.evaluation.pairwise import nearest
 from genmodel.evaluation.reference import Reference
-from genmodel.evaluation.report import Report, Seen, Timing, judge_model
-from genmodel.sampling import ImageSource, Networks
+from genmodel.evaluation.report import Report, Timing
+from genmodel.sampling import ImageSource
 from genmodel.saved import load_model
 from genmodel.settings import EvaluationConfig
 from genmodel.showing.grids import save_grid
@@ -28,7 +29,7 @@ def evaluate(
     cache: Path | None = None,
     picture: Path | None = None,
 ) -> tuple[Report, Timing]:
-    """Judge the model in `model_dir` by `config.samples` samples, and by the val split where it has a likelihood.
+    """Judge the model in `model_dir` by `config.samples` samples, and by the val split in what else it can do.
 
     Features of samples are kept in the folder `cache`. `picture` is a PNG of samples beside the training images next
     to them. IncomparableError if the reference fits neither block, settings nor the model's image size.
@@ -38,7 +39,7 @@ def evaluate(
     model, about = load_model(model_dir, device)
     report, seen = judge_model(model, about, model_dir, block, reference, config, cache)
     if picture is not None:
-        draw_neighbours(picture, Networks(model, about["weights"], str(model_dir)), block, reference, seen, config)
+        draw_neighbours(picture, networks(model, about, model_dir), block, reference, seen, config)
     return report, Timing(seconds=time.perf_counter() - start, **asdict(seen.took))
 
 
@@ -48,8 +49,8 @@ def draw_neighbours(
 ) -> None:
     """Samples, each with its 3 nearest training images to its right; the most suspicious first, then any."""
     order = list(range(config.samples))
-    if seen.judged.memorisation is not None:
-        suspicious = seen.judged.memorisation.ratios.argsort(stable=True)[: _SHOWN // 2].tolist()
+    if (copies := seen.compared.copies) is not None:
+        suspicious = copies.ratios.argsort(stable=True)[: _SHOWN // 2].tolist()
         order = [*suspicious, *(row for row in order if row not in suspicious)]
     chosen = torch.tensor(order[:_SHOWN])
     images = source.draw(source.codes(config.samples, config.seed)[chosen])[0].cpu()

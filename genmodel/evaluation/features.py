@@ -4,7 +4,7 @@ An extractor is known by its name and its fingerprint: figures of different fing
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -31,6 +31,7 @@ class Extractor(nn.Module, ABC):
 
     name: ClassVar[str]
     dim: int
+    classes: Sequence[str] = ()  # what its logits tell, where that is a block's classes, by their names
 
     @classmethod
     @abstractmethod

@@ -1,79 +1,131 @@
-"""All figures that features give, of one set of samples against one set of real images; pure, with no files."""
+"""The figures that features give, of one set of samples beside one set of real images; pure, with no files.
 
-from typing import NamedTuple, Self
+Each is a function that the table (table.py) names; what several need is worked out once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from genmodel.evaluation import distances, table
 from genmodel.evaluation.bootstrap import Estimate, mean
-from genmodel.evaluation.classes import inception_score
-from genmodel.evaluation.distances import (
-    frechet_at_infinity,
-    frechet_distance,
-    kernel_distance,
-    moments,
-    square_root,
-)
 from genmodel.evaluation.features import Features
-from genmodel.evaluation.manifold import manifold
-from genmodel.evaluation.memorisation import Memorisation, memorisation
-from genmodel.evaluation.names import figure_names
-from genmodel.evaluation.pairwise import between, to_nearest, within
+from genmodel.evaluation.inception_score import inception_score
+from genmodel.evaluation.manifold import Manifold, manifold
+from genmodel.evaluation.memorisation import Copies, copies
+from genmodel.evaluation.pairwise import Between, Within, between, to_nearest, within
+from genmodel.evaluation.real import Real
 
 
-class Real(NamedTuple):
-    """What is worked out once of the real images: N of the train split, and M held out (the val split; 0 if none)."""
+@dataclass(frozen=True)
+class Compared:
+    """Samples beside real images."""
 
-    features: Tensor  # float32 [N, d]
-    mean: Tensor  # float64 [d]
-    covariance: Tensor  # float64 [d, d]
-    root: Tensor  # float64 [d, d], the covariance's
-    kernel: Tensor  # float64 [], mean over all pairs
-    neighbours: Tensor  # float64 [N, 5], squared distances to the nearest others
-    held_out: Tensor  # float32 [M, d]
-    to_held_out: Tensor  # float64 [N], squared distance to the nearest held-out image
+    real: Real
+    samples: Features
+    pairs: Tensor  # float64 [P], similarities of pairs of samples
+    asked: Tensor | None = None  # int64 [N], the classes asked for, as the logits count them; None where they do not
+    searched: float = 1.0  # share of the training images that are in `real`
 
-    @classmethod
-    def of(cls, features: Tensor, held_out: Tensor) -> Self:
-        (mean, covariance), own = moments(features), within(features)
-        return cls(
-            features=features,
-            mean=mean,
-            covariance=covariance,
-            root=square_root(covariance),
-            kernel=own.kernel.mean(),
-            neighbours=own.neighbours,
-            held_out=held_out,
-            to_held_out=to_nearest(features, held_out) if len(held_out) else torch.zeros(0, dtype=torch.float64),
-        )
+    @cached_property
+    def within(self) -> Within:
+        return within(self.samples.values)
+
+    @cached_property
+    def between(self) -> Between:
+        return between(self.real.features, self.real.neighbours, self.samples.values, self.within.neighbours)
+
+    @cached_property
+    def frechet(self) -> Estimate:
+        return distances.frechet_distance(self.real.mean, self.real.root, self.samples.values)
+
+    @cached_property
+    def manifold(self) -> Manifold:
+        return manifold(self.between)
+
+    @cached_property
+    def copies(self) -> Copies | None:
+        """None where nothing was held out to compare with."""
+        if not len(self.real.held_out):
+            return None
+        ours = (self.between.nearest, to_nearest(self.samples.values, self.real.held_out))
+        return copies((self.real.neighbours[:, 0], self.real.to_held_out), ours, self.searched)
+
+    @property
+    def apart(self) -> float:
+        """Median squared distance of a sample to its nearest other over that of the real images."""
+        return float(self.within.neighbours[:, 0].median() / self.real.neighbours[:, 0].median())
+
+    def has(self, need: str) -> bool:
+        """Whether figures apply that need this (table.Figure.needs), as far as images alone can tell."""
+        return need in HAS and HAS[need](self)
+
+    def estimates(self, extractor: str) -> dict[str, Estimate]:
+        """The figures that apply, by their names, in the order of the table."""
+        found = [figure for figure in table.FIGURES if self.has(figure.needs)]
+        return {figure.called(extractor): figure.function()(self) for figure in found}
 
 
-class Judged(NamedTuple):
-    """Figures by name, in the order of the table; memorisation only where some images were held out."""
+HAS: dict[str, Callable[[Compared], bool]] = {
+    "samples": lambda compared: True,
+    "class logits": lambda compared: compared.samples.logits is not None,
+    "held-out images": lambda compared: compared.copies is not None,
+    "asked classes": lambda compared: compared.asked is not None,
+}
 
-    estimates: dict[str, Estimate]
-    memorisation: Memorisation | None
-    samples_apart: float  # median squared distance of a sample to its nearest other over that of the real images
+
+def frechet(compared: Compared) -> Estimate:
+    return compared.frechet
 
 
-def judge(real: Real, samples: Features, pairs: Tensor, extractor: str, searched: float = 1.0) -> Judged:
-    """The figures of samples; `pairs` are similarities of pairs of them, `searched` as in memorisation()."""
-    names, values = figure_names(extractor), samples.values
-    frechet = frechet_distance(real.mean, real.root, values)
-    own = within(values)
-    across = between(real.features, real.neighbours, values, own.neighbours)
-    estimates = {
-        names.frechet: frechet,
-        names.frechet_at_infinity: frechet_at_infinity(real.mean, real.root, values, frechet),
-        names.kernel: kernel_distance(float(real.kernel), across.kernel, own.kernel),
-        **({} if samples.logits is None else {names.inception_score: inception_score(samples.logits)}),
-        **manifold(across)._asdict(),
-        "pair_ms_ssim": mean(pairs),
-    }
-    copies = None
-    if len(real.held_out):
-        ours, theirs = (across.nearest, to_nearest(values, real.held_out)), (real.neighbours[:, 0], real.to_held_out)
-        copies = memorisation(theirs, ours, searched)
-        estimates["copied"] = copies.copied
-    apart = float(own.neighbours[:, 0].median() / real.neighbours[:, 0].median())
-    return Judged(estimates, copies, apart)
+def frechet_infinity(compared: Compared) -> Estimate:
+    real = compared.real
+    return distances.frechet_at_infinity(real.mean, real.root, compared.samples.values, compared.frechet)
+
+
+def kernel(compared: Compared) -> Estimate:
+    return distances.kernel_distance(float(compared.real.kernel), compared.between.kernel, compared.within.kernel)
+
+
+def inception(compared: Compared) -> Estimate:
+    assert compared.samples.logits is not None
+    return inception_score(compared.samples.logits)
+
+
+def precision(compared: Compared) -> Estimate:
+    return compared.manifold.precision
+
+
+def recall(compared: Compared) -> Estimate:
+    return compared.manifold.recall
+
+
+def density(compared: Compared) -> Estimate:
+    return compared.manifold.density
+
+
+def coverage(compared: Compared) -> Estimate:
+    return compared.manifold.coverage
+
+
+def pair_similarity(compared: Compared) -> Estimate:
+    return mean(compared.pairs)
+
+
+def copied(compared: Compared) -> Estimate:
+    assert compared.copies is not None
+    return compared.copies.copied
+
+
+def conditional_accuracy(compared: Compared) -> Estimate:
+    """How often the extractor's largest logit is the class that was asked for (Shmelkov et al. 2018's GAN-test).
+
+    NaN where a logit is no number.
+    """
+    logits = compared.samples.logits
+    assert logits is not None and compared.asked is not None
+    seen = (logits.argmax(dim=1) == compared.asked).double()
+    return mean(seen.masked_fill(~torch.isfinite(logits).all(dim=1), torch.nan))

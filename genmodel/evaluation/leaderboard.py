@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +10,21 @@ import pandas as pd
 
 from genmodel import durable
 from genmodel.errors import EvaluationError, IncomparableError
+from genmodel.evaluation import table
 from genmodel.evaluation.costs import NOT_APPLICABLE, with_taken
-from genmodel.evaluation.names import figure_names
+from genmodel.evaluation.report import Report
 from genmodel.shown import markdown_text
 
-# besides the extractor's own (figure_names): what they mean under an extractor, its name among the conditions tells
-FIGURES = (
-    "precision", "recall", "density", "coverage", "pair_ms_ssim", "copied",
-    "bits_per_dim", "bits_per_dim_iw", "psnr", "ssim",
-)  # fmt: skip
-Reports = list[dict[str, Any]]  # of Report.as_dict
+Reports = list[Report]
+_ENDS = ("", "_low", "_high", "_mean", "_spread")  # of a figure's columns
 
 
 def leaderboard(reports: Reports, *, one_ranking: bool = False) -> pd.DataFrame:
     """A row a report, the lowest Frechet distance first; figures are floats, or "n/a" where they do not apply.
 
-    A figure stands before the ends of its 95% interval, NAME_low and NAME_high. Models that differ in their seed alone
-    are told by `seeds`, how many they are, and by mean and spread (standard deviation) of their Frechet distances.
+    A figure that applies to none of them has no column; one that does stands before the ends of its 95% interval,
+    NAME_low and NAME_high. Models that differ in their seed alone are told by `seeds`, how many they are, and by mean
+    and spread (standard deviation) of their Frechet distances.
     Reports of unlike conditions form groups, ranked each by itself and told apart by a `group` column.
     With `one_ranking` such reports raise IncomparableError instead.
     """
@@ -34,20 +32,27 @@ def leaderboard(reports: Reports, *, one_ranking: bool = False) -> pd.DataFrame:
         raise EvaluationError("there are no reports to compare: evaluate a model first")
     groups = split_by_conditions(reports)
     if one_ranking and len(groups) > 1:
-        names = ", ".join(sorted(report["name"] for report in reports))
+        names = ", ".join(sorted(report.name for report in reports))
         raise IncomparableError(f"{names} were judged under {len(groups)} different conditions: evaluate them again")
-    rows = []
+    rows, figures = [], figures_of([report for group in groups for report in group])
     for number, group in enumerate(groups, start=1):
         families = _families(group)
         for rank, report in enumerate(sorted(group, key=_order), start=1):
             first = {**({"group": number} if len(groups) > 1 else {}), "rank": rank}
-            rows.append({**first, **_row(report, families[report["recipe"]])})
+            rows.append({**first, **_row(report, families[report.recipe], figures)})
     frame = pd.DataFrame(rows)
     trailing = ["parameters", "bytes", "n_samples", "n_real", "extractor", "image_size", "data", "code"]
-    figures = [name for name in _figure_columns(frame) if name in frame]
-    leading = [name for name in frame if name not in {*trailing, *figures}]
-    frame = frame[leading + figures + trailing]
+    columns = [f"{name}{end}" for name in figures for end in _ENDS if f"{name}{end}" in frame]
+    leading = [name for name in frame if name not in {*trailing, *columns}]
+    frame = frame[leading + columns + trailing]
     return frame.astype(object).where(frame.notna(), NOT_APPLICABLE)
+
+
+def figures_of(reports: Reports) -> dict[str, table.Figure]:
+    """The figures that apply to any of the reports, by their names, in the order of their columns."""
+    known = table.in_order(report.conditions.extractor.name for report in reports)
+    applied = {name for report in reports for name, value in report.figures.items() if value is not None}
+    return {name: figure for name, figure in known.items() if name in applied}
 
 
 def seeds_table(reports: Reports) -> pd.DataFrame | None:
@@ -56,11 +61,12 @@ def seeds_table(reports: Reports) -> pd.DataFrame | None:
     for group in split_by_conditions(reports):
         for members in _families(group).values():
             if len(members) > 1:
-                models = ", ".join(sorted(report["name"] for report in members))
+                models = ", ".join(sorted(report.name for report in members))
                 row: dict[str, Any] = {"models": models, "seeds": len(members)}
-                for name in members[0]["figures"]:
+                for name, figure in figures_of(members).items():
                     mean, spread = _over_seeds(members, name)
-                    row[name] = f"{show(mean)} \u00b1 {show(spread)}" if mean is not None else NOT_APPLICABLE
+                    if mean is not None and spread is not None:
+                        row[name] = f"{figure.show(mean)} \u00b1 {figure.show(spread)}"
                 rows.append(row)
     rows.sort(key=lambda row: str(row["models"]))
     return pd.DataFrame(rows).fillna(NOT_APPLICABLE) if rows else None
@@ -68,14 +74,14 @@ def seeds_table(reports: Reports) -> pd.DataFrame | None:
 
 def _families(reports: Reports) -> dict[str, Reports]:
     """Reports by recipe: those of one differ in their training's seed alone. Equal weights count once."""
-    families: dict[str, dict[str, dict[str, Any]]] = {}
-    for report in sorted(reports, key=lambda report: str(report["name"])):
-        families.setdefault(report["recipe"], {}).setdefault(report["weights"], report)
+    families: dict[str, dict[str, Report]] = {}
+    for report in sorted(reports, key=lambda report: report.name):
+        families.setdefault(report.recipe, {}).setdefault(report.weights, report)
     return {recipe: list(members.values()) for recipe, members in families.items()}
 
 
 def _over_seeds(members: Reports, name: str) -> tuple[float | None, float | None]:
-    values = [float(report["figures"][name]) for report in members if report["figures"].get(name) is not None]
+    values = [value for report in members if (value := report.figures.get(name)) is not None]
     if len(values) < 2:
         return None, None
     if not all(map(math.isfinite, values)):
@@ -83,48 +89,38 @@ def _over_seeds(members: Reports, name: str) -> tuple[float | None, float | None
     return statistics.fmean(values), statistics.stdev(values)
 
 
-def _figure_columns(frame: pd.DataFrame) -> list[str]:
-    """All figures' columns: an extractor's own, in the order of the reports, then those of one name everywhere."""
-    own = [name for name in map(str, frame) if name.split("_")[0] in {"fd", "kd", "is", "fid", "kid", "inception"}]
-    return own + [f"{name}{end}" for name in FIGURES for end in ("", "_low", "_high")]
-
-
 def split_by_conditions(reports: Reports) -> list[Reports]:
     """The reports in groups that may be compared within; which group comes first depends on their contents alone."""
     groups: dict[str, Reports] = {}
     for report in reports:
-        groups.setdefault(durable.digest_json(report["conditions"]), []).append(report)
+        groups.setdefault(durable.digest_json(report.conditions.as_dict()), []).append(report)
     return [groups[digest] for digest in sorted(groups)]
 
 
-def _order(report: dict[str, Any]) -> tuple[bool, float, str]:
-    names = figure_names(report["conditions"]["extractor"]["name"])
-    distance = float(report["figures"][names.frechet])
-    return math.isnan(distance), distance, report["name"]  # a distance that is NaN comes last
+def _order(report: Report) -> tuple[bool, float, str]:
+    return math.isnan(report.distance), report.distance, report.name  # a distance that is NaN comes last
 
 
-def _row(report: dict[str, Any], members: Reports) -> dict[str, Any]:
-    conditions, figures = report["conditions"], report["figures"]
-    names = figure_names(conditions["extractor"]["name"])
-    row: dict[str, Any] = {"model": report["name"], "family": report["family"]}
+def _row(report: Report, members: Reports, figures: Iterable[str]) -> dict[str, Any]:
+    conditions = report.conditions
+    row: dict[str, Any] = {"model": report.name, "family": report.family}
     if len(members) > 1:
         row["seeds"] = len(members)
-    for name in (*names, *FIGURES):
-        if name in figures:
-            low, high = report["intervals"].get(name, (None, None))
-            row |= {name: figures[name], f"{name}_low": low, f"{name}_high": high}
-            if name == names.frechet and len(members) > 1:
-                row[f"{name}_mean"], row[f"{name}_spread"] = _over_seeds(members, name)
+    for name in figures:
+        low, high = report.intervals.get(name, (None, None))
+        row |= {name: report.figures.get(name), f"{name}_low": low, f"{name}_high": high}
+        if name == report.ranks_by and len(members) > 1:
+            row[f"{name}_mean"], row[f"{name}_spread"] = _over_seeds(members, name)
     return {
         **row,
-        "parameters": report["parameters"],
-        "bytes": report["size"],
-        "n_samples": conditions["n_samples"],
-        "n_real": conditions["n_real"],
-        "extractor": f"{conditions['extractor']['name']} {conditions['extractor']['fingerprint'][:8]}",
-        "image_size": conditions["image_size"],
-        "data": conditions["block"][:8],
-        "code": report["code"][:8],
+        "parameters": report.parameters,
+        "bytes": report.size,
+        "n_samples": conditions.n_samples,
+        "n_real": conditions.n_real,
+        "extractor": f"{conditions.extractor.name} {conditions.extractor.fingerprint[:8]}",
+        "image_size": conditions.image_size,
+        "data": conditions.block[:8],
+        "code": report.code[:8],
     }
 
 
@@ -165,7 +161,7 @@ def read_ranking(path: Path, reports: Reports) -> pd.DataFrame:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """The table with figures of 4 significant digits, columns aligned, numbers to the right.
+    """The table with figures in their formats for people, columns aligned, numbers to the right.
 
     An interval stands behind its figure: 4.892 [4.701, 5.103].
     """
@@ -182,24 +178,18 @@ def _ends(frame: pd.DataFrame, name: str) -> list[str]:
     if f"{name}_low" not in frame:
         return [""] * len(frame)
     pairs = zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
-    return ["" if low == NOT_APPLICABLE else f" [{show(low)}, {show(high)}]" for low, high in pairs]
+    ends = [(low == NOT_APPLICABLE, table.show(name, low), table.show(name, high)) for low, high in pairs]
+    return ["" if unknown else f" [{low}, {high}]" for unknown, low, high in ends]
 
 
 def _column(name: str, values: list[Any], ends: list[str]) -> list[str]:
     """Name, rule and cells, all of one width."""
-    cells = [name, *(_text(value) + end for value, end in zip(values, ends, strict=True))]
+    cells = [name, *(_text(name, value) + end for value, end in zip(values, ends, strict=True))]
     width = max(3, *map(len, cells))
     if any(isinstance(value, int | float) for value in values):
         return [cells[0].rjust(width), "-" * (width - 1) + ":", *(cell.rjust(width) for cell in cells[1:])]
     return [cells[0].ljust(width), "-" * width, *(cell.ljust(width) for cell in cells[1:])]
 
 
-def _text(value: Any) -> str:
-    return markdown_text(value) if isinstance(value, str) else show(value)
-
-
-def show(value: Any) -> str:
-    """A cell for people: figures with 4 significant digits."""
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:#.4g}"
+def _text(name: str, value: Any) -> str:
+    return markdown_text(value) if isinstance(value, str) else table.show(name, value)

@@ -18,7 +18,7 @@ _BY_CHANCE = 0.002  # share of the real images that count as copies: it sets the
 _SURE = 2.326  # standard deviations: 1% on one side
 
 
-class Memorisation(NamedTuple):
+class Copies(NamedTuple):
     """copied: share of the samples that copy a training image, after taking away what chance explains, 0 to 1;
     visible: the smallest share that would be seen; threshold: the ratio below which a sample counts as a copy;
     ratios: float64 [N] of the samples."""
@@ -34,7 +34,7 @@ class Memorisation(NamedTuple):
         return self.copied.value > self.visible / 2
 
 
-def memorisation(real: tuple[Tensor, Tensor], samples: tuple[Tensor, Tensor], searched: float = 1.0) -> Memorisation:
+def copies(real: tuple[Tensor, Tensor], samples: tuple[Tensor, Tensor], searched: float = 1.0) -> Copies:
     """From squared distances to the nearest training image and to the nearest held-out image, [N] each.
 
     `real` are those of training images, to the nearest other one; `searched` is the share of the training images that
@@ -50,7 +50,7 @@ def memorisation(real: tuple[Tensor, Tensor], samples: tuple[Tensor, Tensor], se
     hits = mean((ratios <= threshold).double().masked_fill(ratios.isnan(), math.nan))
     copied = min(1.0, max(0.0, (hits.value - expected) / scale)) if math.isfinite(hits.value) else math.nan
     visible = min(1.0, 2 * _SURE * noise / scale)
-    return Memorisation(Estimate(copied, hits.influence / scale, low=0, high=1), visible, threshold, ratios)
+    return Copies(Estimate(copied, hits.influence / scale, low=0, high=1), visible, threshold, ratios)
 
 
 def _ratios(to_training: Tensor, to_held_out: Tensor) -> Tensor:

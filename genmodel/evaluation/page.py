@@ -12,24 +12,10 @@ from urllib.parse import quote
 from PIL import Image, ImageSequence
 
 from genmodel import durable
-from genmodel.evaluation import chart
+from genmodel.evaluation import chart, table
 from genmodel.evaluation.costs import COSTS, NOT_APPLICABLE
-from genmodel.evaluation.leaderboard import Reports, leaderboard, show, split_by_conditions, with_costs
-from genmodel.evaluation.names import figure_names
+from genmodel.evaluation.leaderboard import Reports, figures_of, leaderboard, split_by_conditions, with_costs
 
-_BITS = "bits per colour value of the val images, an upper bound: lower is better; 8 says nothing, n/a for GANs"
-_MEANINGS = {
-    "precision": "share of the samples among the real images: higher is better",
-    "recall": "share of the real images among the samples: higher is better",
-    "density": "how deep samples lie among the real images, about 1 if equal",
-    "coverage": "share of the real images with a sample next to them: higher is better",
-    "pair_ms_ssim": "MS-SSIM within pairs of samples: high where samples are alike",
-    "copied": "share of the samples that copy a training image",
-    "bits_per_dim": f"{_BITS}; from one sample of z",
-    "bits_per_dim_iw": f"{_BITS}; importance-weighted, not to be set beside the former",
-    "psnr": "decibels between the val images and their reconstructions: higher is better",
-    "ssim": "structural similarity of the val images and their reconstructions: higher is better",
-}
 _SHOWN = 10  # models with pictures: 500 of them would be half a gigabyte
 _SIDE, _MOVING_SIDE = 640, 360  # pixels, of a grid and of a replay
 _STILL = 80  # WebP quality of grids that were made smaller
@@ -58,35 +44,36 @@ def write_page(
     groups = [_group(group, costs or {}) for group in split_by_conditions(reports)]
     ranked = sorted((row["rank"], row["model"]) for group in groups for row in group["rows"])
     names = [name for _, name in ranked if _grid(models / name)]
-    weights = {report["name"]: report["weights"] for report in reports}
+    weights = {report.name: report.weights for report in reports}
     pictures = [_picture(models / name, weights[name], cache) for name in names[:_SHOWN]]
     links = [_links(models / name, out.parent) for name in names[_SHOWN:]]
-    words = {"made_from": made_from, "show": show, "count": lambda value: f"{value:,}"}
+    words = {"made_from": made_from, "show": table.show, "count": lambda value: f"{value:,}"}
     durable.write_text(out, template.render(groups=groups, pictures=pictures, links=links, **words))
 
 
 def _group(reports: Reports, costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What the template needs of reports with equal conditions."""
-    conditions = reports[0]["conditions"]
-    names = figure_names(conditions["extractor"]["name"])
-    figures = {
-        names.frechet: "Fréchet distance between the features of samples and real images: lower is better, 0 if equal",
-        names.frechet_at_infinity: "the same, extrapolated to infinitely many samples",
-        names.kernel: "kernel distance (unbiased MMD²) between the same features: lower is better, about 0 if equal",
-        names.inception_score: "Inception score of the extractor's classes, sure and varied: higher is better",
-        **_MEANINGS,
-    }
+    figures = {name: _explained(figure) for name, figure in figures_of(reports).items()}
     frame = with_costs(leaderboard(reports), costs)
     rows = [dict(zip(map(str, frame), values, strict=True)) for values in frame.itertuples(index=False)]
-    figures = {name: meaning for name, meaning in figures.items() if name in frame}
     return {
-        "conditions": conditions,
+        "conditions": reports[0].conditions,
         "figures": figures,
         "columns": ["rank", "model", "family", *figures],
         "cost_columns": ["rank", "model", "family", *COSTS, "data", "code"],
         "rows": rows,
-        "chart": _chart(rows, names.frechet),
+        "chart": _chart(rows, reports[0].ranks_by),
     }
+
+
+def _explained(figure: table.Figure) -> str:
+    """Meaning, direction and where it applies, as one sentence without its end."""
+    parts = [figure.meaning, *([] if figure.better == "neither" else [f"{figure.better} is better"])]
+    if figure.needs in table.ABILITIES:
+        parts.append(f"of models with the ability {figure.needs}")
+    elif figure.needs != "samples":
+        parts.append(f"where there are {figure.needs}")
+    return "; ".join(parts)
 
 
 def _chart(rows: list[dict[str, Any]], distance: str) -> dict[str, Any] | None:

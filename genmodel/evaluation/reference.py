@@ -17,9 +17,9 @@ from genmodel.data.check import ShardCheck
 from genmodel.errors import EvaluationError, IncomparableError
 from genmodel.evaluation.extractors import EXTRACTORS
 from genmodel.evaluation.features import Extractor, extract, held_out_rows, image_batches, spread
-from genmodel.evaluation.figures import Real
 from genmodel.evaluation.health import Levels, Meter
 from genmodel.evaluation.pairwise import NEAREST
+from genmodel.evaluation.real import Real
 from genmodel.settings import EvaluationConfig
 
 _SPLIT: Literal["train"] = "train"

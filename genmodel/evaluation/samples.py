@@ -1,4 +1,8 @@
-"""One pass over samples: all that figures need of them, kept by (what draws them, codes, extractor)."""
+"""One pass over samples: all that figures need of them, kept by (what draws them, codes, extractor).
+
+Codes are those of images 0 .. n - 1 of a seed: what they consist of (the Space), and how often each class is drawn,
+decide them beside the two.
+"""
 
 import time
 from dataclasses import asdict, dataclass
@@ -20,11 +24,12 @@ _KEPT = 32  # passes, the newest
 
 
 class Samples(NamedTuple):
-    """Of N samples: features, MS-SSIM of pairs of them (float64 [P]), levels."""
+    """Of N samples: features, MS-SSIM of pairs of them (float64 [P]), levels, the classes asked for."""
 
     features: Features
     pairs: Tensor
     levels: Levels
+    asked: Tensor | None = None  # int64 [N]; None of a model without classes
 
 
 @dataclass(frozen=True)
@@ -45,27 +50,35 @@ def take(
     """
     about = {
         "source": source.key,
-        "codes": {"n": n, "seed": seed, "batch": BATCH_SIZE},
+        "codes": {
+            "n": n,
+            "seed": seed,
+            "batch": BATCH_SIZE,
+            "space": source.space.as_dict(),
+            "shares": [float(share) for share in source.shares],
+        },
         "extractor": extractor.fingerprint,
         "code": code.digest(__name__, *source.modules),
         "by": {"torch": torch.__version__, "device": source.device.type},
     }
     place = None if cache is None else cache / f"{durable.digest_json(about)[:32]}.safetensors"
+    codes = source.codes(n, seed)
+    asked = codes[:, -1].long() if len(source.shares) else None
     if place is not None and (kept := _read(place)) is not None:
-        return kept, Pass()
-    samples, took = _make(source, n, seed, extractor)
+        return kept._replace(asked=asked), Pass()
+    samples, took = _make(source, codes, extractor)
     if place is not None:
         _keep(place, about, samples)
-    return samples, took
+    return samples._replace(asked=asked), took
 
 
 @torch.no_grad()
-def _make(source: ImageSource, n: int, seed: int, extractor: Extractor) -> tuple[Samples, Pass]:
+def _make(source: ImageSource, drawn: Tensor, extractor: Extractor) -> tuple[Samples, Pass]:
     meter, parts = Meter(), []
     pairs: list[Tensor] = []
     seconds = {"sampling": 0.0, "features": 0.0}
     start = time.perf_counter()
-    for codes in source.codes(n, seed).split(BATCH_SIZE):
+    for codes in drawn.split(BATCH_SIZE):
         images, broken = source.draw(codes)
         meter.add(images, broken)
         middle = time.perf_counter()
@@ -80,7 +93,7 @@ def _make(source: ImageSource, n: int, seed: int, extractor: Extractor) -> tuple
         start = time.perf_counter()
     told = [logits for _, logits in parts if logits is not None]
     features = Features(torch.cat([values for values, _ in parts]), torch.cat(told) if told else None)
-    took = Pass(n / seconds["sampling"], n / seconds["features"])
+    took = Pass(len(drawn) / seconds["sampling"], len(drawn) / seconds["features"])
     return Samples(features, torch.cat(pairs)[:_PAIRS], meter.levels()), took
 
 

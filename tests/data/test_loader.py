@@ -43,7 +43,7 @@ def block(images: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) ->
 
 def numbers(loader: Loader, images: torch.Tensor) -> list[int]:
     """Which image of the split each is."""
-    known = {image.numpy().tobytes(): i for i, image in enumerate(torch.cat([b for b, _ in loader.sequential(7)]))}
+    known = {image.numpy().tobytes(): i for i, image in enumerate(loader._store.take(np.arange(len(loader))))}
     return [known[image.numpy().tobytes()] for image in images]
 
 
@@ -51,15 +51,6 @@ def test_shapes_and_types(block: Block) -> None:
     images, labels = Loader(block, 16, "train", 0).batch(0, 12)
     assert images.shape == (12, 16, 16, 3) and images.dtype == torch.uint8
     assert labels.shape == (12,) and labels.dtype == torch.int64
-
-
-def test_sequential_is_the_split_in_canonical_order(block: Block) -> None:
-    loader = Loader(block, 16, "val", 0, flip=True)
-    batches = list(loader.sequential(4))
-    rows = block.rows("val")
-    assert len(loader) == len(rows) and [len(labels) for _, labels in batches[:-1]] == [4] * (len(batches) - 1)
-    np.testing.assert_array_equal(torch.cat([images for images, _ in batches]), block.gather(16, rows))
-    np.testing.assert_array_equal(torch.cat([labels for _, labels in batches]), block.labels[rows])
 
 
 def test_every_epoch_shows_every_image_once_and_batches_straddle(block: Block) -> None:
@@ -85,8 +76,6 @@ def test_every_place_gives_the_same(block: Block, flip: bool, place: Place) -> N
     for start in (0, 9, 18, 27, 7, 1000, 3, 12, 10**9):  # in order, which is read ahead, and not
         for a, b in zip(one.batch(start, 9), other.batch(start, 9), strict=True):
             assert torch.equal(a, b)
-    for x, y in zip(one.sequential(10), other.sequential(10), strict=True):
-        assert torch.equal(x[0], y[0]) and torch.equal(x[1], y[1])
 
 
 def test_batches_are_read_ahead(block: Block) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from genmodel.models.base import build_model
 from PIL import Image
 
 from genmodel import tensors
@@ -13,6 +12,9 @@ from genmodel.config import run_config
 from genmodel.data.block import Block
 from genmodel.data.prepare import prepare
 from genmodel.folder import write_config
+from genmodel.models.contract import build_model
+
+CLASSES = ["ash", "birch", "cedar"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,7 +36,7 @@ def make_block(folder: Path, classes: list[str], seed: int) -> Block:
 
 @pytest.fixture(scope="session")
 def block(tmp_path_factory: pytest.TempPathFactory) -> Block:
-    return make_block(tmp_path_factory.mktemp("block"), ["ash", "birch", "cedar"], seed=0)
+    return make_block(tmp_path_factory.mktemp("block"), CLASSES, seed=0)
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +48,7 @@ def save_model(folder: Path, family: str) -> Path:
     """A finished model's folder as training leaves it, with the first weights of a tiny network."""
     values = {"family": family, "image_size": 16, "network": {"latent_dim": 8, "base_channels": 8}}
     config = run_config(values, "test")
-    digest = tensors.save(folder / "weights.safetensors", build_model(config).state_dict())
+    digest = tensors.save(folder / "weights.safetensors", build_model(config, 3).state_dict())
     about = {
         "name": f"small-{family}",
         "fingerprint": "f" * 64,
@@ -54,6 +56,8 @@ def save_model(folder: Path, family: str) -> Path:
         "code": "c" * 64,
         "config": config.as_dict(),
         "weights": digest,
+        "classes": CLASSES,
+        "class_counts": [40, 40, 40],
     }
     write_config(folder, about)
     return folder

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from genmodel.evaluation.bootstrap import Estimate, intervals, mean
-from genmodel.evaluation.classes import inception_score
 from genmodel.evaluation.distances import frechet_distance, kernel_distance
+from genmodel.evaluation.inception_score import inception_score
 from genmodel.evaluation.pairwise import between, within
 
 

@@ -1,10 +1,9 @@
 """The model card: every fact that it was given, and a word where one is missing."""
 
-from typing import Any
-
 import pytest
 
 from genmodel.evaluation.card import model_card
+from tests.reports import made_report
 
 ABOUT = {
     "name": "small",
@@ -12,13 +11,16 @@ ABOUT = {
     "weights": "a" * 64,
     "config": {"family": "vae", "image_size": 16},
 }
-REPORT: dict[str, Any] = {
-    "conditions": {"extractor": {"name": "classifier", "fingerprint": "e" * 64}, "n_samples": 2000, "n_real": 1600},
-    "figures": {"fd_classifier": 8.1174, "copied": 0.0125, "bits_per_dim": None},
-    "memorisation": {"verdict": "1.25% of the samples copy training images."},
-    "intervals": {"fd_classifier": [7.9, 8.3211]},
-    "health": ["The variance of the samples is a tenth of the data's."],
-}
+REPORT = made_report(
+    "small",
+    {"fd_classifier": 8.1174, "copied": 0.0125, "bits_per_dim": None},
+    intervals={"fd_classifier": [7.9, 8.3211]},
+    conditions={"n_samples": 2000},
+    memorisation={
+        "copied": 0.0125, "visible": 0.001, "seen": True, "verdict": "1.25% of the samples copy training images.",
+    },
+    health=["The variance of the samples is a tenth of the data's."],
+)  # fmt: skip
 DATA = {"source": "digits", "images": 1797, "digest": "0123.dir"}
 
 
@@ -37,8 +39,8 @@ def test_a_card_with_everything() -> None:
         "- digest: `0123.dir`",
         "- licence: CC0-1.0",
     ]
-    assert "| fd_classifier | 8.117 | [7.9, 8.321] |" in section(text, "Figures")
-    assert "| bits_per_dim | n/a | n/a |" in section(text, "Figures")
+    assert "| fd_classifier | 8.117 | [7.900, 8.321] | lower |" in section(text, "Figures")
+    assert "| bits_per_dim | n/a | n/a | lower |" in section(text, "Figures")
     assert "2000 samples against 1600 real images, extractor classifier `eeeeeeee`" in section(text, "Figures")
     assert section(text, "Samples") == "![samples](grid.png)"
     assert "1.25% of the samples copy" in section(text, "Memorisation")
@@ -47,10 +49,10 @@ def test_a_card_with_everything() -> None:
 
 
 def test_what_is_not_known_is_said() -> None:
-    bare = {"conditions": REPORT["conditions"], "figures": {"fd_classifier": "nan"}}
+    bare = made_report("small", {"fd_classifier": "nan"})
     text = model_card(ABOUT, bare, data=DATA, cost={})
     assert "- licence: not stated" in section(text, "Data")
-    assert "| fd_classifier | nan | n/a |" in section(text, "Figures")
+    assert "| fd_classifier | nan | n/a | lower |" in section(text, "Figures")
     assert section(text, "Samples") == "No sample grid was kept."
     assert section(text, "Memorisation") == "Not measured: no images were held out to compare with."
     assert "## Health" not in text

@@ -9,7 +9,6 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 
 from genmodel.evaluation.bootstrap import Estimate
-from genmodel.evaluation.classes import inception_score
 from genmodel.evaluation.distances import (
     _shuffled,
     frechet_at_infinity,
@@ -18,6 +17,7 @@ from genmodel.evaluation.distances import (
     moments,
     square_root,
 )
+from genmodel.evaluation.inception_score import inception_score
 from genmodel.evaluation.pairwise import between, within
 
 

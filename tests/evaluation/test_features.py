@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from genmodel import durable
 from genmodel.data.block import Block
 from genmodel.errors import EvaluationError
-from genmodel.evaluation import extractors
+from genmodel.evaluation import extractors, table
 from genmodel.evaluation.classifier import Classifier
 from genmodel.evaluation.extractors import EXTRACTORS, Inception, Pixels
 from genmodel.evaluation.features import Extractor, extract, image_batches, spread
-from genmodel.evaluation.names import figure_names
 from genmodel.settings import EvaluationConfig
 
 CONFIG = EvaluationConfig(samples=100, classifier_images=1280)
@@ -39,9 +38,11 @@ def test_the_table_and_the_settings_know_the_same_extractors() -> None:
 
 
 def test_only_inception_gives_figures_their_published_names() -> None:
-    assert figure_names("inception") == ("fid", "fid_infinity", "kid", "inception_score")
-    names = ("fd_classifier", "fd_classifier_infinity", "kd_classifier", "is_classifier")
-    assert figure_names("classifier") == names
+    def names(extractor: str) -> list[str]:
+        return [figure.called(extractor) for figure in table.FIGURES if figure.is_own]
+
+    assert names("inception") == ["fid", "fid_infinity", "kid", "inception_score"]
+    assert names("classifier") == ["fd_classifier", "fd_classifier_infinity", "kd_classifier", "is_classifier"]
 
 
 @given(st.integers(0, 50), st.integers(1, 60))
@@ -71,6 +72,7 @@ def test_pixels_are_mean_colours_in_model_range() -> None:
 def test_the_classifier_learns_the_labels_and_says_how_well(block: Block, classifier: Classifier) -> None:
     assert classifier.val_accuracy > 0.9
     about = classifier.about()
+    assert about["class_names"] == block.classes == list(classifier.classes)
     assert about["classes"] == 3 and about["dim"] == 64 and about["val_accuracy"] == classifier.val_accuracy
     values, logits = extract(classifier, [noise(3, 16)])
     assert values.shape == (3, 64) and logits is not None and logits.shape == (3, 3)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from genmodel.models.base import GenerativeModel
 from PIL import Image
 from torch import Tensor, nn
 
@@ -21,7 +20,9 @@ from genmodel.evaluation.gate import Decision, decide
 from genmodel.evaluation.health import Levels, Meter, findings
 from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.folder import write_config
+from genmodel.models.contract import Family, ImageSpec
 from genmodel.models.families import FAMILIES
+from genmodel.noise import Space, normal
 from genmodel.settings import EvaluationConfig, GateConfig
 
 CONFIG = EvaluationConfig(samples=120, extractor="pixels", image_size=16)
@@ -33,29 +34,24 @@ class ToyConfig:
     latent_dim: int = CODES
 
 
-class Toy(GenerativeModel):
+class Toy(Family):
     """A generator that holds images and shows one of them, as its code says, times a gain."""
 
     Config = ToyConfig
-    has_likelihood = False
 
-    def __init__(self, config: ToyConfig, image_size: int) -> None:
-        super().__init__(config, image_size)
-        self.table = nn.Parameter(torch.zeros(IMAGES, 3, image_size, image_size))
+    def __init__(self, config: ToyConfig, spec: ImageSpec) -> None:
+        super().__init__(config, spec)
+        self.space = Space((normal(config.latent_dim),))
+        self.table = nn.Parameter(torch.zeros(IMAGES, 3, spec.size, spec.size))
         self.gain = nn.Parameter(torch.ones(()))
 
-    def generate(self, z: Tensor) -> Tensor:
-        images: Tensor = self.table[(z.sum(dim=1) * 1e4).long() % IMAGES] * self.gain
+    def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        images: Tensor = self.table[(noise.sum(dim=1) * 1e4).long() % IMAGES] * self.gain
         return (images - images * 0).clamp(-1, 1)  # inf * 0: no number
 
-    def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
-        return torch.randn(n, self.latent_dim, generator=rng)
-
     def initialise(self, rng: torch.Generator) -> None: ...
-    def optimizers(self) -> dict: ...
-    def phases(self) -> list: ...
-    @property
-    def averaged(self) -> nn.Module: ...
+    def players(self) -> list: ...
+    def updates(self) -> list: ...
 
 
 def truth(n: int, seed: int, dark: bool = False) -> np.ndarray:
@@ -99,7 +95,7 @@ def judge(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judg
     def run(table: Tensor, gain: float = 1.0, history: str = "", dark: bool = False) -> Decision:
         """A finished toy's whole evaluation, and the gate's word on it."""
         config = run_config({"family": "toy", "image_size": 16, "network": {}}, "test")
-        model = Toy(ToyConfig(), 16)
+        model = Toy(ToyConfig(), ImageSpec(16))
         model.table.data, model.gain.data = table, torch.tensor(gain)
         digest = tensors.save(tmp_path / "weights.safetensors", model.state_dict())
         about = {
@@ -108,11 +104,12 @@ def judge(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judg
             "code": "c" * 64,
             "config": config.as_dict(),
             "weights": digest,
+            "classes": ["raw"],
         }
         (tmp_path / "history.csv").write_text(history or scores(0.7, 0.3))
         write_config(tmp_path, about)
         report, _ = evaluate(tmp_path, *bench[dark], CONFIG)
-        return decide(report.as_dict(), None, GateConfig())
+        return decide(report, None, GateConfig())
 
     return run
 

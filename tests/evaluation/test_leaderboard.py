@@ -2,6 +2,7 @@ import base64
 import io
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,39 +14,30 @@ from PIL import Image
 
 from genmodel.errors import EvaluationError, IncomparableError
 from genmodel.evaluation.costs import COSTS
-from genmodel.evaluation.leaderboard import leaderboard, markdown, seeds_table, show, with_costs, write
+from genmodel.evaluation.leaderboard import leaderboard, markdown, seeds_table, with_costs, write
 from genmodel.evaluation.page import write_page
+from genmodel.evaluation.report import Report
+from genmodel.evaluation.table import show
 from genmodel.showing.grids import save_grid
 from genmodel.showing.replay import write_replay
+from tests.reports import made_report
 
 
 def report(
     name: str, distance: float | str, bits: float | None = None, extractor: str = "classifier", recipe: str = ""
-) -> dict:
+) -> Report:
     figures = {f"fd_{extractor}": distance, f"kd_{extractor}": 0.0123456, "bits_per_dim": bits}
     if extractor == "classifier":
         figures["is_classifier"] = 8.76543
-    return {
-        "name": name,
-        "family": "dcgan" if bits is None else "vae",
-        "weights": name.ljust(64, "0"),
-        "recipe": recipe or name,
-        "seed": 0,
-        "code": "c" * 64,
-        "parameters": 1234567,
-        "size": 4938268,
-        "intervals": {f"fd_{extractor}": (0.5, 99.0)},
-        "conditions": {
-            "extractor": {"name": extractor, "fingerprint": "e" * 64},
-            "block": "b" * 64,
-            "image_size": 16,
-            "resize": "adm-1",
-            "n_real": 1600,
-            "n_samples": 1000,
-            "seed": 0,
-        },
-        "figures": figures,
-    }
+    return made_report(
+        name,
+        figures,
+        intervals={f"fd_{extractor}": [0.5, 99.0]},
+        extractor=extractor,
+        family="dcgan" if bits is None else "vae",
+        weights=name.ljust(64, "0"),
+        recipe=recipe or name,
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -102,7 +94,7 @@ def test_csv_keeps_all_digits_and_markdown_lines_up(tmp_path: Path) -> None:
 
 
 def test_intervals_stand_beside_their_figures() -> None:
-    row = leaderboard([report("gan", 12.3456)]).to_dict("records")[0]
+    row = leaderboard([report("gan", 12.3456), report("vae", 99.0, bits=4.5)]).to_dict("records")[0]
     names = list(row)
     assert names[names.index("fd_classifier") + 1 :][:2] == ["fd_classifier_low", "fd_classifier_high"]
     assert (row["fd_classifier_low"], row["fd_classifier_high"]) == (0.5, 99.0)
@@ -131,12 +123,12 @@ def test_models_that_differ_in_their_seed_alone_are_told_with_mean_and_spread(tm
 def test_one_seed_alone_has_no_spread() -> None:
     assert seeds_table([report("a", 1.0), report("b", 2.0)]) is None
     assert "seeds" not in leaderboard([report("a", 1.0), report("b", 2.0)])
-    twin = {**report("a", 1.0), "name": "b"}  # the same weights under another name are no other seed
+    twin = replace(report("a", 1.0), name="b")  # the same weights under another name are no other seed
     assert seeds_table([report("a", 1.0), twin]) is None
 
 
 def test_cells_for_people() -> None:
-    assert [show(value) for value in (0.0, 0.0123456, 12.3456, 12345.6, 3, "n/a")] == [
+    assert [show("fd_pixels", value) for value in (0.0, 0.0123456, 12.3456, 12345.6, 3, "n/a")] == [
         "0.000", "0.01235", "12.35", "12346", "3", "n/a",
     ]  # fmt: skip
 
@@ -163,7 +155,7 @@ COST = {"seconds": 7200.0, "processes": 4, "device": "NVIDIA H200", "energy_kwh"
 
 
 def test_costs_stand_beside_the_figures() -> None:
-    reports = [report("gpu", 1.0), report("cpu", 2.0), report("elsewhere", 3.0)]
+    reports = [report("gpu", 1.0), report("cpu", 2.0), report("elsewhere", 3.0, bits=4.5)]
     frame = leaderboard(reports)
     cpu = {"seconds": 60.0, "processes": 2, "device": "cpu"}
     told = with_costs(frame, {"gpu": COST, "cpu": cpu}).set_index("model")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genmodel.evaluation.memorisation import Memorisation, memorisation
+from genmodel.evaluation.memorisation import Copies, copies
 from genmodel.evaluation.pairwise import to_nearest, within
 
 D = 8
@@ -15,9 +15,9 @@ RNG = torch.Generator().manual_seed(0)
 TRAIN, HELD_OUT = torch.randn(2000, D, generator=RNG), torch.randn(300, D, generator=RNG)
 
 
-def judge(samples: Tensor, searched: float = 1.0, train: Tensor = TRAIN) -> Memorisation:
+def judge(samples: Tensor, searched: float = 1.0, train: Tensor = TRAIN) -> Copies:
     real = within(train).neighbours[:, 0], to_nearest(train, HELD_OUT)
-    return memorisation(real, (to_nearest(samples, train), to_nearest(samples, HELD_OUT)), searched)
+    return copies(real, (to_nearest(samples, train), to_nearest(samples, HELD_OUT)), searched)
 
 
 def generate(n: int, copied: float, seed: int, noise: float = 0.0) -> Tensor:

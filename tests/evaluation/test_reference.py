@@ -8,7 +8,7 @@ import torch
 from genmodel.data.block import Block
 from genmodel.errors import EvaluationError, IncomparableError, ModelError
 from genmodel.evaluation.features import extract, image_batches, spread
-from genmodel.evaluation.figures import Real
+from genmodel.evaluation.real import Real
 from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.settings import EvaluationConfig
 

@@ -1,20 +1,23 @@
 """The pass over a model's samples is made once for (weights, codes, extractor), and only a whole one is used again."""
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
-from genmodel.models.base import GenerativeModel
 
 from genmodel.evaluation import samples
 from genmodel.evaluation.extractors import Pixels
 from genmodel.evaluation.samples import Pass, Samples, take
+from genmodel.models.contract import Family
+from genmodel.noise import Space, uniform
+from genmodel.requests import BATCH
 from genmodel.sampling import Networks
 from genmodel.saved import load_model
 
 
 @pytest.fixture
-def model(vae_folder: Path) -> GenerativeModel:
+def model(vae_folder: Path) -> Family:
     return load_model(vae_folder)[0]
 
 
@@ -32,7 +35,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
-def drawn_by(model: GenerativeModel, weights: str = "w") -> Networks:
+def drawn_by(model: Family, weights: str = "w") -> Networks:
     return Networks(model, weights, "toy")
 
 
@@ -44,7 +47,7 @@ def equal(a: Samples, b: Samples) -> bool:
     )  # fmt: skip
 
 
-def test_a_second_evaluation_makes_no_pass(model: GenerativeModel, passes: list[int], tmp_path: Path) -> None:
+def test_a_second_evaluation_makes_no_pass(model: Family, passes: list[int], tmp_path: Path) -> None:
     first, took = take(drawn_by(model), 300, 1, Pixels(), tmp_path)
     assert passes == [256, 44] and took.features_images_per_second is not None
     again, kept = take(drawn_by(model), 300, 1, Pixels(), tmp_path)
@@ -52,15 +55,17 @@ def test_a_second_evaluation_makes_no_pass(model: GenerativeModel, passes: list[
     assert equal(first, again) and equal(first, take(drawn_by(model), 300, 1, Pixels())[0])
 
 
-@pytest.mark.parametrize("change", ["weights", "n", "seed", "extractor", "code"])
+@pytest.mark.parametrize("change", ["weights", "n", "seed", "extractor", "code", "space"])
 def test_what_differs_is_made_anew(
-    change: str, model: GenerativeModel, passes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: str, model: Family, passes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take(drawn_by(model), 20, 1, Pixels(), tmp_path)
     if change == "extractor":
         monkeypatch.setattr(Pixels, "fingerprint", "another")
     if change == "code":
         monkeypatch.setattr(samples.code, "digest", lambda *_: "another")
+    if change == "space":
+        monkeypatch.setattr(model, "space", Space((uniform(model.space.width),)))
     n, seed, weights = 21 if change == "n" else 20, 2 if change == "seed" else 1, "v" if change == "weights" else "w"
     take(drawn_by(model, weights), n, seed, Pixels(), tmp_path)
     assert len(passes) == 2
@@ -69,7 +74,7 @@ def test_what_differs_is_made_anew(
 @pytest.mark.parametrize("suffix", [".safetensors", ".json"])
 @pytest.mark.parametrize("harm", ["cut", "flipped", "gone"])
 def test_what_is_damaged_is_made_again(
-    suffix: str, harm: str, model: GenerativeModel, passes: list[int], tmp_path: Path
+    suffix: str, harm: str, model: Family, passes: list[int], tmp_path: Path
 ) -> None:
     first, _ = take(drawn_by(model), 20, 1, Pixels(), tmp_path)
     (path,) = tmp_path.glob(f"*{suffix}")
@@ -84,20 +89,20 @@ def test_what_is_damaged_is_made_again(
     assert len(passes) == 2
 
 
-def test_only_the_newest_are_kept(model: GenerativeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_newest_are_kept(model: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "_KEPT", 3)
     for seed in range(5):
         take(drawn_by(model), 20, seed, Pixels(), tmp_path)
     assert len(list(tmp_path.iterdir())) == 6
 
 
-def test_images_that_are_no_numbers_are_counted(model: GenerativeModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = type(model).generate
+def test_images_that_are_no_numbers_are_counted(model: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = type(model).sample
 
-    def broken(self: GenerativeModel, z: torch.Tensor) -> torch.Tensor:
-        images = whole(self, z).clone()
+    def broken(self: Family, noise: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        images = whole(self, noise, labels).clone()
         images[3, 0, 0, 0] = torch.nan
         return images
 
-    monkeypatch.setattr(type(model), "generate", broken)
-    assert take(drawn_by(model), 300, 1, Pixels())[0].levels.broken == 2  # one a batch
+    monkeypatch.setattr(type(model), "sample", broken)
+    assert take(drawn_by(model), 300, 1, Pixels())[0].levels.broken == math.ceil(300 / BATCH)  # one a batch

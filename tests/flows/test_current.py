@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from flows.current import read_report
 from flows.settings import Settings, experiment
 from flows.stages import main
 from genmodel import durable
 from genmodel.errors import EvaluationError
+from genmodel.folder import write_config
+from tests.reports import made_report
 
 from .test_stages import change, fails, project, run
 
@@ -43,6 +46,19 @@ def test_a_report_of_another_training_is_not_compared(project: Path, fails) -> N
     told = durable.read_sealed(report, EvaluationError, "")
     durable.write_sealed(report, told | {"fingerprint": "0" * 64})
     assert fails("compare").startswith("reports/small.json is of another training than models/small")
+
+
+def test_a_report_of_an_older_version_is_told_in_a_line(tmp_path: Path) -> None:
+    told = made_report("vae", {"fd_classifier": 1.5}).as_dict()
+    facts = {"name": "vae", "fingerprint": told["fingerprint"], "config": {}, "weights": told["weights"], "classes": []}
+    write_config(tmp_path / "models/vae", facts)
+    durable.write_sealed(tmp_path / "reports/vae.json", told)
+    assert read_report("vae", root=tmp_path).figures == {"fd_classifier": 1.5}
+    durable.write_sealed(tmp_path / "reports/vae.json", {key: told[key] for key in told if key != "recipe"})
+    with pytest.raises(EvaluationError) as error:
+        read_report("vae", root=tmp_path)
+    fix = "run `dvc repro -f -s evaluate@vae` first"
+    assert str(error.value) == f"{tmp_path}/reports/vae.json: recipe is missing: {fix}"
 
 
 def test_a_temporary_copy_of_an_experiment_tells_the_project_s_own_mlflow(tmp_path: Path) -> None:

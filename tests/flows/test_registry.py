@@ -31,6 +31,7 @@ from genmodel.folder import write_config
 from genmodel.models.contract import Family, ImageSpec, Player, Update
 from genmodel.noise import Space, normal
 from genmodel.sampling import Sampler
+from tests.reports import made_report
 
 LOAD = """
 import sys
@@ -97,7 +98,8 @@ def card(folder: Path, report: dict[str, Any]) -> Card:
     grid = folder.parent / "0000000064.png"
     Image.new("RGB", (8, 8), (9, 99, 199)).save(grid)
     about = json.loads((folder / "config.json").read_text())
-    return Card(about=about, report=report, data={"source": "digits"}, cost={"seconds": 3}, grid=grid)
+    made = made_report(report["name"], report["figures"], weights=report["weights"], health=report.get("health", []))
+    return Card(about=about, report=made, data={"source": "digits"}, cost={"seconds": 3}, grid=grid)
 
 
 def finished(training: Training, folder: Path, seed: int) -> tuple[Path, dict[str, Any], Painter]:

@@ -30,10 +30,10 @@ from genmodel.folder import write_config
 from genmodel.models.contract import Family
 from genmodel.requests import codes
 from genmodel.sampling import sample, sample_classes
+from tests.reports import made_report
 
 Build = Callable[..., Family]
 SMALL = {"latent_dim": 4, "base_channels": 4}
-
 
 CLASSES = {"circle": 30, "square": 10, "0": 20}
 
@@ -50,7 +50,8 @@ def champion(
     write_config(folder, about)
     report = {"conditions": {}, "figures": {"fd_classifier": 1.0}}
     tracker.begin(training, 1000)
-    registry, card = Registry(tracker), Card(about=about, report=report, data={}, cost={})
+    registry = Registry(tracker)
+    card = Card(about=about, report=made_report("small", report["figures"]), data={}, cost={})
     version = registry.register(folder, report, model, card)
     registry.set_alias(CHAMPION, version.number)
     return model

@@ -54,7 +54,7 @@ def step(
     for update in model.updates():
         optimizer = moved_by[update.player]
         optimizer.zero_grad()
-        loss, measured = update.loss(Step(Batch(real.clone(), labels), Noise(rng), shared=shared))
+        loss, measured = update.loss(Step(Batch(real.clone(), labels), Noise(rng), kept=shared))
         loss.backward(inputs=players[update.player].parameters())
         optimizer.step()
         metrics |= measured

@@ -16,8 +16,8 @@ from genmodel.schedule import Schedule
 from genmodel.showing.display import Display, train
 from genmodel.training.engine import Engine
 from genmodel.training.trainer import Training, run_folder
-from tests.training.test_distributed import assert_alike, processes, rows
 from tests.training.telling import SETTINGS, Toy, config, identity
+from tests.training.test_distributed import assert_alike, processes, rows
 
 Remains = Callable[[Path, Path], dict[str, object]]
 
@@ -108,7 +108,7 @@ from pathlib import Path
 from genmodel.data.block import Block
 from genmodel.showing.display import Display, train
 sys.path.insert(0, sys.argv[3])
-from toys import SETTINGS, identity
+from telling import SETTINGS, identity
 data, folder = Path(sys.argv[1]), Path(sys.argv[2])
 block = Block.open(data)
 train(identity(block, accumulate=2, **SETTINGS), block, folder / "model", folder / "runs")

@@ -45,7 +45,7 @@ def made(model: Family, batch: Tensor, autocast: bool) -> dict[str, Tensor]:
     players = {player.name: player.parameters() for player in model.players()}
     for number, update in enumerate(model.updates()):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            loss, _ = update.loss(Step(Batch(batch.clone(), labels()), Noise(seeded(number)), shared=shared))
+            loss, _ = update.loss(Step(Batch(batch.clone(), labels()), Noise(seeded(number)), kept=shared))
         gradients = torch.autograd.grad(loss, players[update.player], retain_graph=True)
         found[f"{update.player} loss"] = loss.detach().double()
         found[f"{update.player} gradient"] = torch.cat([gradient.double().flatten() for gradient in gradients])

@@ -20,12 +20,13 @@ from flows.registry import Registry, Version
 from flows.settings import Settings
 from flows.tracking import Tracker
 from genmodel.errors import ModelError
-from genmodel.evaluation.gate import Decision, decide
+from genmodel.evaluation.gate import Champion, Decision, decide
+from genmodel.evaluation.report import Report
 from genmodel.settings import GateConfig
+from tests.reports import made_report
 
 FORK = multiprocessing.get_context("fork")
 GATE = GateConfig(margin=0.013)
-CONDITIONS = {"extractor": {"name": "classifier", "fingerprint": "e" * 64}}
 
 
 class Weightless(Registry):
@@ -69,18 +70,19 @@ class Scene:
             self.distances[str(n)] = distance
         return [Version(str(n), "", {"genmodel.weights": f"{n:064}"}) for n in numbers]
 
-    def settle(self, candidate: Version) -> dict[str, Any]:
+    def settle(self, candidate: Version) -> Decision:
         """What the stage `register` does about a candidate."""
         report = self._report(candidate.number)
-        return self.promotions.settle(candidate, {"report": report}, lambda best: self.judge(candidate, best))
+        return self.promotions.settle(candidate, {"report": report.as_dict()}, lambda best: self.judge(candidate, best))
 
     def judge(self, candidate: Version, against: Version | None) -> Decision:
         best = None if against is None else self._report(against.number)
-        return decide(self._report(candidate.number), best, GATE)
+        champion = best and Champion(name=best.name, weights=best.weights, judged=best)
+        return decide(self._report(candidate.number), champion, GATE)
 
-    def _report(self, number: str) -> dict[str, Any]:
+    def _report(self, number: str) -> Report:
         weights, figures = f"{int(number):064}", {"fd_classifier": self.distances[number]}
-        return {"name": f"model-{number}", "weights": weights, "conditions": CONDITIONS, "figures": figures}
+        return made_report(f"model-{number}", figures, weights=weights)
 
     def aliases(self) -> dict[str, str]:
         """As the database has them, without a connection through MLflow."""

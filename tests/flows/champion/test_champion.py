@@ -21,7 +21,7 @@ from genmodel.evaluation.gate import Decision
 
 def test_each_outcome_is_tagged_and_in_the_ledger(scene: Any) -> None:
     versions = scene.versions(10.0, 20.0, 10.05, 5.0)
-    outcomes = [scene.settle(version)["outcome"] for version in versions]
+    outcomes = [scene.settle(version).outcome for version in versions]
     assert outcomes == ["promote", "reject", "inconclusive", "promote"]
     assert scene.aliases() == {CANDIDATE: "4", CHAMPION: "4", PREVIOUS: "1"}
     events = scene.ledger.events()
@@ -39,11 +39,11 @@ def test_the_same_request_is_answered_as_before_and_changes_nothing(scene: Any) 
     scene.settle(first)
     told = scene.settle(second)
     before = (scene.root / "promotions.jsonl").read_bytes()
-    assert scene.settle(second) == told and told["outcome"] == "promote"
+    assert scene.settle(second) == told and told.outcome == "promote"
     assert (scene.root / "promotions.jsonl").read_bytes() == before
     scene.distances["2"] = 4.0
     again = scene.settle(second)
-    assert again["outcome"] == "inconclusive" and "Unchanged" in again["reasons"][0], "other figures, another request"
+    assert again.outcome == "inconclusive" and "Unchanged" in again.reasons[0], "other figures, another request"
 
 
 def test_a_better_model_that_does_not_load_is_rejected(scene: Any) -> None:
@@ -51,7 +51,7 @@ def test_a_better_model_that_does_not_load_is_rejected(scene: Any) -> None:
     scene.settle(first)
     scene.registry.broken = frozenset("2")
     decision = scene.settle(second)
-    assert decision["outcome"] == "reject" and "version 2 of genmodel does not load" in decision["reasons"][-1]
+    assert decision.outcome == "reject" and "version 2 of genmodel does not load" in decision.reasons[-1]
     assert scene.aliases()[CHAMPION] == "1"
 
 
@@ -66,7 +66,7 @@ def test_a_registry_that_cannot_be_reached_rejects_nobody(scene: Any, monkeypatc
         with pytest.raises(TrackingError, match="cannot reach"):
             scene.settle(first)
     assert scene.ledger.events() == []
-    assert scene.settle(first)["outcome"] == "promote"
+    assert scene.settle(first).outcome == "promote"
 
 
 def test_an_alias_that_is_moved_by_hand_while_the_gate_judges_is_noticed(scene: Any) -> None:
@@ -82,7 +82,7 @@ def test_an_alias_that_is_moved_by_hand_while_the_gate_judges_is_noticed(scene: 
         return judged
 
     decision = scene.promotions.settle(second, {"report": 2}, judge)
-    assert (asked, decision["outcome"]) == (["1", "3"], "reject")
+    assert (asked, decision.outcome) == (["1", "3"], "reject")
     assert scene.aliases()[CHAMPION] == "3"
 
 
@@ -94,7 +94,7 @@ def test_a_decision_that_cannot_be_carried_out_any_more_is_void(scene: Any, monk
         with pytest.raises(KeyboardInterrupt):
             scene.settle(second)
     scene.registry.set_alias(CHAMPION, "3")
-    assert scene.settle(second)["outcome"] == "promote", "against the third, anew"
+    assert scene.settle(second).outcome == "promote", "against the third, anew"
     events = scene.ledger.events()
     assert [event["event"] for event in events] == ["decided", "done", "decided", "void", "decided", "done"]
     assert events[3]["reason"] == "the alias was moved by hand"
@@ -106,7 +106,7 @@ def test_a_decision_about_another_registry_is_void(scene: Any) -> None:
     event = {"id": "x", "event": "decided", "time": "t", "kind": "promotion", "version": "9", "before": None}
     scene.ledger.append({**event, "after": {"champion": open_one, "previous": None}, "decision": {}})
     (first,) = scene.versions(10.0)
-    assert scene.settle(first)["outcome"] == "promote"
+    assert scene.settle(first).outcome == "promote"
     assert scene.ledger.events()[1]["reason"] == "version 9 is not in this registry"
 
 
@@ -116,13 +116,13 @@ def test_a_retired_champion_makes_way_for_a_new_line(scene: Any) -> None:
         scene.promotions.retire("why not")
     scene.settle(old)
     scene.settle(second)
-    assert scene.settle(new)["outcome"] == "reject"
+    assert scene.settle(new).outcome == "reject"
     assert scene.promotions.retire("photos of another size").number == "2"
     assert scene.aliases() == {CANDIDATE: "3", PREVIOUS: "2"}, "the version itself is kept"
     now, gone = scene.promotions.roll_back("it was a mistake")
     assert (now.number, gone, scene.aliases()) == ("2", None, {CANDIDATE: "3", CHAMPION: "2"})
     scene.promotions.retire("photos of another size")
-    assert scene.settle(new)["outcome"] == "promote", "the same request is not answered from before"
+    assert scene.settle(new).outcome == "promote", "the same request is not answered from before"
     assert scene.aliases() == {CANDIDATE: "3", CHAMPION: "3"}, "and no rollback mixes the two lines"
     kinds = [event["kind"] for event in scene.promotions.history()]
     assert kinds == ["promotion"] * 3 + ["retirement", "rollback", "retirement", "promotion"]
@@ -132,7 +132,7 @@ def test_an_answer_holds_in_its_own_registry_alone(scene: Any, empty_database: P
     """mlflow.db is lost, or MLFLOW_TRACKING_URI is another: a version of the same number and weights is a new one."""
     (first,) = scene.versions(10.0)
     told = scene.settle(first)
-    request = {"report": scene._report("1")}
+    request = {"report": scene._report("1").as_dict()}
     assert scene.promotions.standing(request, first.tags["genmodel.weights"]) == told
     assert scene.promotions.standing(request, "other weights") is None
     shutil.copy(empty_database, scene.root / "mlflow.db")
@@ -140,7 +140,7 @@ def test_an_answer_holds_in_its_own_registry_alone(scene: Any, empty_database: P
     assert fresh.promotions.standing(request, first.tags["genmodel.weights"]) is None
     fresh.versions(10.0)
     assert fresh.promotions.standing(request, first.tags["genmodel.weights"]) is None
-    assert fresh.settle(first)["outcome"] == "promote" and fresh.aliases() == {CANDIDATE: "1", CHAMPION: "1"}
+    assert fresh.settle(first).outcome == "promote" and fresh.aliases() == {CANDIDATE: "1", CHAMPION: "1"}
 
 
 def test_a_refusal_holds_in_its_own_registry_alone(scene: Any, empty_database: Path) -> None:
@@ -148,14 +148,14 @@ def test_a_refusal_holds_in_its_own_registry_alone(scene: Any, empty_database: P
     (first,) = scene.versions(10.0)
     scene.registry.broken = frozenset({"1"})
     told = scene.settle(first)
-    assert told["outcome"] == "reject"
-    request = {"report": scene._report("1")}
+    assert told.outcome == "reject"
+    request = {"report": scene._report("1").as_dict()}
     assert scene.promotions.standing(request, first.tags["genmodel.weights"]) == told
     shutil.copy(empty_database, scene.root / "mlflow.db")
     fresh = type(scene)(scene.settings)
     fresh.versions(10.0)
     assert fresh.promotions.standing(request, first.tags["genmodel.weights"]) is None
-    assert fresh.settle(first)["outcome"] == "promote"
+    assert fresh.settle(first).outcome == "promote"
 
 
 def test_nobody_waits_while_a_champion_is_judged(scene: Any) -> None:
@@ -195,3 +195,18 @@ def test_who_waits_for_a_lock_says_for_whom_and_not_for_ever(tmp_path: Path, cap
     assert holder.wait(30) == 0
     with held(path):
         assert str(os.getpid()) in path.read_text()
+
+
+def test_a_decision_that_an_older_version_wrote_in_other_words_is_made_anew(scene: Any) -> None:
+    (first,) = scene.versions(10.0)
+    told = scene.settle(first)
+    path = scene.root / "promotions.jsonl"
+    request = {"report": scene._report("1").as_dict()}
+    assert scene.promotions.standing(request, first.tags["genmodel.weights"]) == told
+    events = [{key: value for key, value in event.items() if key != "chain"} for event in scene.ledger.events()]
+    events[0]["decision"] = {"outcome": "promote", "reasons": []}
+    path.unlink()
+    for event in events:
+        scene.ledger.append(event)
+    assert scene.promotions.standing(request, first.tags["genmodel.weights"]) is None
+    assert scene.settle(first).outcome == "inconclusive"

@@ -32,8 +32,8 @@ def test_rollback_puts_the_previous_one_back_and_keeps_the_other_out(scene: Any)
     assert scene.tags("2")[ROLLED_BACK].endswith("it paints noise")
 
     decision = scene.settle(versions[1])
-    assert decision["outcome"] == "reject" and "was rolled back" in decision["reasons"][-1]
-    assert scene.settle(versions[2])["outcome"] == "promote", "another model may"
+    assert decision.outcome == "reject" and "was rolled back" in decision.reasons[-1]
+    assert scene.settle(versions[2]).outcome == "promote", "another model may"
 
     promotions.roll_back("back to the first")
     promotions.roll_back("no, the third after all")

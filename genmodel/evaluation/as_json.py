@@ -1,0 +1,77 @@
+"""Dataclasses that are written as readable JSON and read back as what they were, checked by their annotations."""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from genmodel.errors import EvaluationError
+
+_WORDS = {"nan", "inf", "-inf"}  # JSON has no such numbers
+
+
+class AsJson:
+    """For frozen dataclasses of texts, numbers, lists, tuples, mappings and others of their kind."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; an optional field is left out where it holds nothing, and numbers that are none are text."""
+        told: dict[str, Any] = {}
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if value is not None or field.default is not None:
+                told[field.name] = _plain(value)
+        return told
+
+    @classmethod
+    def from_dict(cls, told: Any, where: str) -> Self:
+        """What `as_dict` gave. `where` names its place in the EvaluationError, one line, for what does not fit."""
+        if not isinstance(told, Mapping):
+            raise EvaluationError(f"{where} must hold keys and values, not {told!r:.80}")
+        hints = typing.get_type_hints(cls)
+        fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        for key in told:
+            if key not in fields:
+                raise EvaluationError(f"{where}: {key!r} is not a part of it")
+        for name, field in fields.items():
+            if name not in told and field.default is dataclasses.MISSING:
+                raise EvaluationError(f"{where}: {name} is missing")
+        return cls(**{key: _read(hints[key], value, f"{where}: {key}") for key, value in told.items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, AsJson):
+        return value.as_dict()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):  # of something and None
+        return None if value is None else _read(next(part for part in parts if part is not type(None)), value, where)
+    if origin is Literal and isinstance(value, str) and value in parts:
+        return value
+    if origin is list and isinstance(value, list):
+        return [_read(parts[0], each, where) for each in value]
+    if origin is tuple and isinstance(value, list | tuple) and len(value) == len(parts):
+        return tuple(_read(part, each, where) for part, each in zip(parts, value, strict=True))
+    if origin is dict and isinstance(value, Mapping):
+        return {str(key): _read(parts[1], each, f"{where}.{key}") for key, each in value.items()}
+    if isinstance(kind, type) and issubclass(kind, AsJson):
+        return kind.from_dict(value, where)
+    if kind is float and (type(value) in (int, float) or (isinstance(value, str) and value in _WORDS)):
+        return float(value)
+    if kind is Any or (origin is None and type(value) is kind):
+        return value
+    raise EvaluationError(f"{where} must be {_NOUNS.get(origin or kind, kind)}, not {value!r:.80}")
+
+
+_NOUNS = {
+    int: "a whole number", float: "a number", str: "text", bool: "true or false", list: "a list", tuple: "two numbers",
+    dict: "keys and values",
+}  # fmt: skip

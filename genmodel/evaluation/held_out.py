@@ -1,0 +1,95 @@
+"""Figures of what a model can do beside sampling, over the val split, which no model is trained on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from genmodel.data.block import Block
+from genmodel.evaluation import table
+from genmodel.evaluation.bootstrap import Estimate, mean
+from genmodel.evaluation.features import BATCH_SIZE, held_out_rows, image_batches
+from genmodel.evaluation.similarity import psnr, ssim
+from genmodel.models import abilities
+from genmodel.models.contract import Family
+from genmodel.settings import EvaluationConfig
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A model and a batch of val images that it is shown."""
+
+    model: Family
+    images: Tensor  # uint8 [N, S, S, 3]
+    labels: Tensor  # int64 [N], as the model counts classes; -1 for one that it does not know
+    importance_samples: int
+
+    @cached_property
+    def levels(self) -> Tensor:
+        """float64 [N, 3, S, S] in [0, 255]."""
+        return self.images.permute(0, 3, 1, 2).double()
+
+    @cached_property
+    def rebuilt(self) -> Tensor:
+        """The reconstructions, float64 [N, 3, S, S] in [0, 255], not rounded."""
+        assert isinstance(self.model, abilities.Reconstructs)
+        return (self.model.reconstruct(self.images, self.labels).double() + 1) * 127.5
+
+
+@torch.inference_mode()
+def abilities_measured(
+    model: Family, classes: list[str], block: Block, config: EvaluationConfig, device: torch.device
+) -> Mapping[str, Estimate]:
+    """The figures that apply to a model, means over the val split (at most `config.samples` images of it).
+
+    `classes` are the names of the classes that it was trained with. Each image weighs the same, and each figure has
+    random numbers of its own, so that another figure moves none.
+    """
+    rows = held_out_rows(block, config.samples)
+    figures = [figure for figure in table.FIGURES if figure.needs in table.ABILITIES and _can(model, figure.needs)]
+    if not figures or not len(rows):
+        return {}
+    known = torch.tensor([classes.index(name) if name in classes else -1 for name in block.classes])
+    labels = known[torch.as_tensor(block.labels[rows], dtype=torch.int64)]
+    rngs = {figure.name: torch.Generator(device).manual_seed(config.seed) for figure in figures}
+    found: dict[str, list[Tensor]] = {figure.name: [] for figure in figures}
+    for images, told in zip(image_batches(block, model.image_size, rows), labels.split(BATCH_SIZE), strict=True):
+        shown = Shown(model, images.to(device), told.to(device), config.importance_samples)
+        for figure in figures:
+            found[figure.name].append(figure.function()(shown, rngs[figure.name]))
+    return {name: mean(torch.cat(values).cpu()) for name, values in found.items()}
+
+
+def _can(model: Family, ability: str) -> bool:
+    return isinstance(model, getattr(abilities, ability))
+
+
+def bits_per_dim(shown: Shown, rng: torch.Generator) -> Tensor:
+    assert isinstance(shown.model, abilities.Bounds)
+    return shown.model.bound(shown.images, shown.labels, rng)
+
+
+def bits_per_dim_iw(shown: Shown, rng: torch.Generator) -> Tensor:
+    """By `importance_samples` samples an image (Burda et al. 2016, eq. 8)."""
+    assert isinstance(shown.model, abilities.Weighted)
+    return shown.model.weighted_bound(shown.images, shown.labels, rng, shown.importance_samples)
+
+
+def bits_per_dim_exact(shown: Shown, rng: torch.Generator) -> Tensor:
+    assert isinstance(shown.model, abilities.Likelihood)
+    return shown.model.bits(shown.images, shown.labels)
+
+
+def peak_signal_to_noise(shown: Shown, rng: torch.Generator) -> Tensor:
+    return psnr(shown.levels, shown.rebuilt)
+
+
+def structural_similarity(shown: Shown, rng: torch.Generator) -> Tensor:
+    return ssim(shown.levels, shown.rebuilt)
+
+
+def accuracy(shown: Shown, rng: torch.Generator) -> Tensor:
+    assert isinstance(shown.model, abilities.Classifies)
+    return (shown.model.classify(shown.images).argmax(dim=1) == shown.labels).double()

@@ -1,0 +1,179 @@
+"""Judging: samples -> features -> figures, with the conditions that they were made under.
+
+Images are judged whatever draws them; what needs the networks is added where they are here.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from genmodel import durable
+from genmodel.cpu import use_cpu
+from genmodel.data.block import Block
+from genmodel.data.check import ShardCheck
+from genmodel.errors import IncomparableError
+from genmodel.evaluation import table
+from genmodel.evaluation.bootstrap import Estimate, intervals
+from genmodel.evaluation.figures import Compared
+from genmodel.evaluation.health import findings
+from genmodel.evaluation.held_out import abilities_measured
+from genmodel.evaluation.reference import Reference
+from genmodel.evaluation.report import Conditions, ExtractorId, Judged, Memorisation, Report
+from genmodel.evaluation.samples import Pass, Samples, take
+from genmodel.folder import read_file
+from genmodel.models.contract import Family
+from genmodel.sampling import ImageSource, Networks
+from genmodel.settings import EvaluationConfig, TrainingConfig, chosen, defaults
+
+
+class Seen(NamedTuple):
+    """What was found out about images by looking at them alone."""
+
+    samples: Samples
+    compared: Compared
+    estimates: dict[str, Estimate]
+    conditions: Conditions
+    took: Pass
+
+    def judged(self) -> Judged:
+        return Judged(conditions=self.conditions, **_told(self.estimates, self.conditions))
+
+
+def judge_images(
+    source: ImageSource,
+    block: Block,
+    reference: Reference,
+    config: EvaluationConfig,
+    cache: Path | None = None,
+    classes: Sequence[str] | None = None,
+) -> Seen:
+    """Judge `config.samples` images of whatever draws them; their features are kept in the folder `cache`.
+
+    `classes` are the names of those that the source counts, the block's by default.
+    IncomparableError if the reference fits neither block, settings nor the images' size.
+    """
+    use_cpu(config.threads)
+    reference.check(block, config)
+    image_size = reference.about["image_size"]
+    if source.image_size != image_size:
+        raise IncomparableError(
+            f"{source.name} makes images of {source.image_size} px, but {reference.path} was made at {image_size} px:"
+            " make a reference of the model's size"
+        )
+    extractor = reference.extractor(config).to(source.device)
+    samples, took = take(source, config.samples, config.seed, extractor, cache)
+    names = list(block.classes if classes is None else classes)
+    told = list(extractor.classes) == names and len(source.shares) == len(names)
+    compared = Compared(
+        reference.real,
+        samples.features,
+        samples.pairs,
+        asked=samples.asked if told else None,
+        searched=reference.about["n"] / reference.about["of"],
+    )
+    return Seen(samples, compared, compared.estimates(extractor.name), _conditions(reference, config), took)
+
+
+def judge_model(
+    model: Family,
+    about: Mapping[str, Any],
+    folder: Path,
+    block: Block,
+    reference: Reference,
+    config: EvaluationConfig,
+    cache: Path | None = None,
+) -> tuple[Report, Seen]:
+    """Judge the model in `folder` (`about`: its config.json) by its samples and, by what else it can do, on the val
+    split."""
+    source = networks(model, about, folder)
+    seen = judge_images(source, block, reference, config, cache, about["classes"])
+    ShardCheck(block, model.image_size, range(block.shard_count())).now()  # the val images
+    measured = abilities_measured(model, about["classes"], block, config, source.device)
+    report = Report(
+        name=about["name"],
+        family=about["config"]["family"],
+        fingerprint=about["fingerprint"],
+        weights=about["weights"],
+        recipe=_recipe(about["config"], model.config),
+        seed=about["config"]["training"]["seed"],
+        code=about["code"],
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        size=(folder / "weights.safetensors").stat().st_size,
+        conditions=seen.conditions,
+        **_told({**seen.estimates, **measured}, seen.conditions),
+        memorisation=_memorisation(seen.compared, reference),
+        health=findings(reference.levels, seen.samples.levels, seen.compared.apart, _history(folder, about)),
+    )
+    return report, seen
+
+
+def networks(model: Family, about: Mapping[str, Any], folder: Path) -> Networks:
+    """What draws the images that a model is judged by: of its classes as often as it saw them in training."""
+    return Networks(model, about["weights"], str(folder), about.get("class_counts", ()))
+
+
+def _told(estimates: Mapping[str, Estimate], conditions: Conditions) -> dict[str, Any]:
+    """`figures`, all of the table, and `intervals` of a Judged."""
+    values = {name: estimate.value for name, estimate in estimates.items()}
+    ends = intervals(estimates, conditions.seed)
+    return {
+        "figures": {name: _rounded(values.get(name)) for name in _names(conditions.extractor.name)},
+        "intervals": {name: (float(f"{low:.6g}"), float(f"{high:.6g}")) for name, (low, high) in ends.items()},
+    }
+
+
+def _names(extractor: str) -> list[str]:
+    return [figure.called(extractor) for figure in table.FIGURES]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
+
+
+def _conditions(reference: Reference, config: EvaluationConfig) -> Conditions:
+    about = reference.about
+    known = about["extractor"]
+    return Conditions(
+        extractor=ExtractorId(name=known["name"], fingerprint=known["fingerprint"], weights=known.get("weights")),
+        block=about["block"],
+        split=about["split"],
+        image_size=about["image_size"],
+        resize=about["resize"],
+        n_real=about["n"],
+        n_held_out=about["n_held_out"],
+        n_samples=config.samples,
+        importance_samples=config.importance_samples,
+        seed=config.seed,
+    )
+
+
+def _recipe(config: Mapping[str, Any], network: Any) -> str:
+    """`network` are the family's settings. What is at its default is left out, so that older models lack nothing."""
+    usual = {**defaults(TrainingConfig), "seed": config["training"]["seed"]}
+    training = {key: value for key, value in config["training"].items() if value != usual.get(key)}
+    return durable.digest_json({**config, "network": chosen(network), "training": training})
+
+
+def _memorisation(compared: Compared, reference: Reference) -> Memorisation | None:
+    """The share, the smallest that could be seen, and both in words."""
+    if (found := compared.copies) is None:
+        return None
+    about, copied = reference.about, found.copied.value
+    verdict = f"{copied:.2%} of the samples copy training images" if found.seen else "No copies seen"
+    searched = f"{about['n']:,} of {about['of']:,} training images searched"
+    return Memorisation(
+        copied=float(f"{copied:.6g}"),
+        visible=float(f"{found.visible:.6g}"),
+        seen=found.seen,
+        verdict=f"{verdict}; the smallest share that can be seen is {found.visible:.2%} ({searched}).",
+    )
+
+
+def _history(model_dir: Path, about: Mapping[str, Any]) -> list[dict[str, float]]:
+    """The rows of the training's record; none where it does not lie beside the weights, as in the registry."""
+    if not (model_dir / "history.csv").exists():
+        return []
+    text = read_file(model_dir, about, "history.csv").decode()
+    return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(io.StringIO(text))]

@@ -1,0 +1,174 @@
+"""The table of figures: what each is called and means, which direction is better, where it applies, what works it out.
+
+A new figure is one entry here and its function: reports, intervals, the leaderboard, the page, cards and the gate's
+guardrails follow it. docs/add-a-figure.md walks through one. Needs no torch: what works a figure out is loaded when it
+is used, and its code decides the stage `evaluate` as if it were imported (flows/closures.py).
+"""
+
+import importlib
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+ABILITIES = ("Bounds", "Weighted", "Likelihood", "Reconstructs", "Classifies")  # of genmodel/models/abilities.py
+_DIGITS = "{:#.4g}"
+_ENDS = ("_low", "_high", "_mean", "_spread")  # of a figure's columns beside its own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """An entry.
+
+    Of samples it is worked out by a function of figures.Compared that gives an Estimate; of a model with an ability by
+    one of held_out.Shown and a generator, which gives values [N] whose mean is the figure.
+    """
+
+    name: str  # with {extractor} where it belongs to one
+    published: str = ""  # its name by the reference Inception weights, which alone earn it
+    better: Literal["lower", "higher", "neither"]
+    needs: str = "samples"  # a key of figures.HAS, or an ability: where it applies
+    made_by: str  # module:function
+    meaning: str  # a sentence for people, without its end; no part of what decides a report (genmodel/code.py)
+    format: str = _DIGITS  # for people
+    guardrail: str = ""  # the setting of the gate that bounds it: a floor where higher is better, else a ceiling
+    detail: bool = False  # in files and on the page, but not in a terminal's table
+
+    def called(self, extractor: str) -> str:
+        return self.published if self.published and extractor == "inception" else self.name.format(extractor=extractor)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it carries its extractor's name."""
+        return "{" in self.name
+
+    def is_called(self, name: str) -> bool:
+        """Whether `name` is its name under some extractor."""
+        start, own, end = self.name.partition("{extractor}")
+        if not own:
+            return name == start
+        middle = name[len(start) : len(name) - len(end)]
+        return name == self.published or (bool(middle) and "_" not in middle and name == f"{start}{middle}{end}")
+
+    def show(self, value: float) -> str:
+        usual = self.format == _DIGITS or not math.isfinite(value)
+        return show_number(value) if usual else self.format.format(value)
+
+    def function(self) -> Callable[..., Any]:
+        module, _, name = self.made_by.partition(":")
+        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        return function
+
+
+_FEATURES, _HELD_OUT = "genmodel.evaluation.figures", "genmodel.evaluation.held_out"
+_BITS = "bits per colour value of the val images (8 says nothing)"
+
+FRECHET = Figure(  # the one that ranks models and decides about the champion
+    name="fd_{extractor}", published="fid", better="lower", made_by=f"{_FEATURES}:frechet",
+    meaning="Fréchet distance between the features of samples and real images, 0 if equal",
+)  # fmt: skip
+FIGURES: tuple[Figure, ...] = (
+    FRECHET,
+    Figure(
+        name="fd_{extractor}_infinity", published="fid_infinity", better="lower", detail=True,
+        made_by=f"{_FEATURES}:frechet_infinity",
+        meaning="the Fréchet distance, extrapolated to infinitely many samples",
+    ),
+    Figure(
+        name="kd_{extractor}", published="kid", better="lower", made_by=f"{_FEATURES}:kernel",
+        meaning="kernel distance (unbiased MMD²) between the same features, about 0 if equal",
+    ),
+    Figure(
+        name="is_{extractor}", published="inception_score", better="higher", needs="class logits",
+        made_by=f"{_FEATURES}:inception",
+        meaning="Inception score of the extractor's classes: how sure and varied they are",
+    ),
+    Figure(
+        name="precision", better="higher", guardrail="min_precision", made_by=f"{_FEATURES}:precision",
+        meaning="share of the samples among the real images",
+    ),
+    Figure(
+        name="recall", better="higher", guardrail="min_recall", made_by=f"{_FEATURES}:recall",
+        meaning="share of the real images among the samples",
+    ),
+    Figure(
+        name="density", better="neither", detail=True, made_by=f"{_FEATURES}:density",
+        meaning="how deep samples lie among the real images, about 1 if equal",
+    ),
+    Figure(
+        name="coverage", better="higher", detail=True, made_by=f"{_FEATURES}:coverage",
+        meaning="share of the real images with a sample next to them",
+    ),
+    Figure(
+        name="pair_ms_ssim", better="neither", detail=True, made_by=f"{_FEATURES}:pair_similarity",
+        meaning="MS-SSIM within pairs of samples, high where samples are alike",
+    ),
+    Figure(
+        name="copied", better="lower", needs="held-out images", guardrail="max_copied", made_by=f"{_FEATURES}:copied",
+        meaning="share of the samples that copy a training image",
+    ),
+    Figure(
+        name="conditional_accuracy", better="higher", needs="asked classes", format="{:.1%}",
+        made_by=f"{_FEATURES}:conditional_accuracy",
+        meaning="share of the samples in which the extractor, which never saw the model, sees the class asked for",
+    ),
+    Figure(
+        name="bits_per_dim", better="lower", needs="Bounds", made_by=f"{_HELD_OUT}:bits_per_dim",
+        meaning=f"{_BITS}, an upper bound by one sample of what is hidden",
+    ),
+    Figure(
+        name="bits_per_dim_iw", better="lower", needs="Weighted", detail=True, made_by=f"{_HELD_OUT}:bits_per_dim_iw",
+        meaning=f"{_BITS}, an importance-weighted upper bound: not to be set beside bits_per_dim",
+    ),
+    Figure(
+        name="bits_per_dim_exact", better="lower", needs="Likelihood", made_by=f"{_HELD_OUT}:bits_per_dim_exact",
+        meaning=f"{_BITS}, no bound: not to be set beside the bounds",
+    ),
+    Figure(
+        name="psnr", better="higher", needs="Reconstructs", detail=True, format="{:.2f} dB",
+        made_by=f"{_HELD_OUT}:peak_signal_to_noise",
+        meaning="decibels between the val images and their reconstructions",
+    ),
+    Figure(
+        name="ssim", better="higher", needs="Reconstructs", detail=True, made_by=f"{_HELD_OUT}:structural_similarity",
+        meaning="structural similarity of the val images and their reconstructions",
+    ),
+    Figure(
+        name="accuracy", better="higher", needs="Classifies", format="{:.1%}", made_by=f"{_HELD_OUT}:accuracy",
+        meaning="share of the val images whose class the model tells",
+    ),
+)  # fmt: skip
+
+
+def modules() -> list[str]:
+    """The modules that figures are worked out in."""
+    return sorted({figure.made_by.partition(":")[0] for figure in FIGURES})
+
+
+def of_column(column: str) -> Figure | None:
+    """The figure whose value, end of an interval, mean or spread a column of the leaderboard holds."""
+    for name in (column, *(column.removesuffix(end) for end in _ENDS if column.endswith(end))):
+        for figure in FIGURES:
+            if figure.is_called(name):
+                return figure
+    return None
+
+
+def in_order(extractors: Iterable[str]) -> dict[str, Figure]:
+    """The figures by their names under these extractors: first those that carry one's name, then the others."""
+    own = {figure.called(extractor): figure for extractor in extractors for figure in FIGURES if figure.is_own}
+    return own | {figure.name: figure for figure in FIGURES if not figure.is_own}
+
+
+def show(column: str, value: Any) -> str:
+    """A cell for people: a figure in its own format, any other number with 4 significant digits."""
+    if not isinstance(value, float):
+        return str(value)
+    figure = of_column(column)
+    return show_number(value) if figure is None else figure.show(value)
+
+
+def show_number(value: float) -> str:
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 1000 else _DIGITS.format(value)
