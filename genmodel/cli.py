@@ -94,42 +94,17 @@ def batch(arguments: argparse.Namespace) -> None:
 
 
 def sample(arguments: argparse.Namespace) -> None:
-    from genmodel.sampling.draw import sample, sample_classes
-    from genmodel.sampling.load import load_model
-    from genmodel.showing.grids import save_grid
-    from genmodel.showing.samples import CLASSES, COLUMNS
+    from genmodel.showing.pictures import classes_of, save_samples
 
     if arguments.n is not None and arguments.n < 1:
         raise ConfigError(f"-n: must be at least 1, not {arguments.n}")
     if not 0 <= arguments.seed < 2**63:
         raise ConfigError(f"--seed: must be between 0 and 2**63 - 1, not {arguments.seed}")
-    model, about = load_model(arguments.model, choose_device(arguments.device))
-    names = [str(name) for name in about["classes"]] if model.classes else []
+    model, device = arguments.model, choose_device(arguments.device)
     if arguments.classes:
-        if not names:
-            raise ConfigError(f"--classes: {arguments.model}: it is not conditional: no class can be asked of it")
-        print("\n".join(f"{number} {printable(name)}" for number, name in enumerate(names)))
-        return
-    what = ""
-    if arguments.label is not None:
-        images, columns = sample_classes(model, arguments.n or 64, arguments.seed, [_class(arguments, names)]), None
-    elif names:
-        shown, columns = names[:CLASSES], arguments.n or COLUMNS
-        images = sample_classes(model, columns, arguments.seed, range(len(shown)))
-        what = f": a row a class, {', '.join(shown)}" + (f" of {len(names):,}" if len(names) > len(shown) else "")
+        print("\n".join(f"{number} {printable(name)}" for number, name in enumerate(classes_of(model))))
     else:
-        images, columns = sample(model, arguments.n or 64, arguments.seed), None
-    save_grid(arguments.out, images, columns)
-    print(printable(f"{arguments.out}{what}"))
-
-
-def _class(arguments: argparse.Namespace, names: list[str]) -> int:
-    from genmodel.sampling.requests import find_class
-
-    try:
-        return find_class(names, arguments.label)
-    except ValueError as error:
-        raise ConfigError(f"--class: {arguments.model}: {error}") from error
+        print(printable(save_samples(model, arguments.out, arguments.n, arguments.seed, arguments.label, device)))
 
 
 def export(arguments: argparse.Namespace) -> None:
