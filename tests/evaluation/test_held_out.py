@@ -13,6 +13,7 @@ from genmodel.config import run_config
 from genmodel.data.block import Block
 from genmodel.evaluation.evaluate import evaluate
 from genmodel.evaluation.extractors import Pixels
+from genmodel.evaluation.judge import judge_model
 from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.evaluation.report import Report
 from genmodel.evaluation.samples import take
@@ -23,6 +24,7 @@ from genmodel.models.families import FAMILIES
 from genmodel.noise import Space, draw_labels, image_seeds, normal
 from genmodel.pixels import to_model
 from genmodel.sampling import Networks
+from genmodel.saved import load_model
 from genmodel.settings import EvaluationConfig
 
 CONFIG = EvaluationConfig(samples=60, seed=5, classifier_images=6400)
@@ -143,6 +145,16 @@ def test_samples_have_classes_as_often_as_the_train_split(block: Block) -> None:
     assert asked is not None and torch.equal(asked, torch.from_numpy(draw_labels(image_seeds(1, 3000), COUNTS)))
     shares = torch.bincount(asked).double() / 3000
     assert (shares - torch.tensor(COUNTS) / sum(COUNTS)).abs().max() < 4 * math.sqrt(0.25 / 3000)
+
+
+def test_a_finished_model_is_judged_by_classes_as_often_as_it_was_trained_with(
+    block: Block, reference: Reference, tmp_path: Path
+) -> None:
+    judged(block, reference, tmp_path)
+    model, about = load_model(tmp_path)
+    _, seen = judge_model(model, about, tmp_path, block, reference, CONFIG)
+    assert seen.samples.asked is not None
+    assert seen.samples.asked.tolist() == draw_labels(image_seeds(CONFIG.seed, CONFIG.samples), COUNTS).tolist()
 
 
 def test_kept_features_are_of_the_classes_that_were_asked_for(block: Block, tmp_path: Path) -> None:
