@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from genmodel.data.block import Block
 from genmodel.evaluation.evaluate import evaluate
+<<<<<<< HEAD:tests/evaluation/figures/test_held_out.py
 from genmodel.evaluation.extractors.choice import Pixels
+=======
+from genmodel.evaluation.extractors.choice import Pixels
+from genmodel.evaluation.judge import judge_model
+>>>>>>> 0b7d88d7e79fe99600219e561d193b85b57b5cd0:tests/evaluation/test_held_out.py
 from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.evaluation.report import Report
 from genmodel.evaluation.samples import take
@@ -21,9 +26,15 @@ from genmodel.models.contract import Family, ImageSpec
 from genmodel.models.families import FAMILIES
 from genmodel.models.noise import Space, draw_labels, image_seeds, normal
 from genmodel.pixels import to_model
+<<<<<<< HEAD:tests/evaluation/figures/test_held_out.py
 from genmodel.sampling.draw import Networks
 from genmodel.settings.config import EvaluationConfig
 from genmodel.settings.params import run_config
+=======
+from genmodel.sampling.draw import Networks
+from genmodel.sampling.load import load_model
+from genmodel.settings.config import EvaluationConfig
+>>>>>>> 0b7d88d7e79fe99600219e561d193b85b57b5cd0:tests/evaluation/test_held_out.py
 
 CONFIG = EvaluationConfig(samples=60, seed=5, classifier_images=6400)
 COUNTS = [40, 20, 60]
@@ -143,6 +154,16 @@ def test_samples_have_classes_as_often_as_the_train_split(block: Block) -> None:
     assert asked is not None and torch.equal(asked, torch.from_numpy(draw_labels(image_seeds(1, 3000), COUNTS)))
     shares = torch.bincount(asked).double() / 3000
     assert (shares - torch.tensor(COUNTS) / sum(COUNTS)).abs().max() < 4 * math.sqrt(0.25 / 3000)
+
+
+def test_a_finished_model_is_judged_by_classes_as_often_as_it_was_trained_with(
+    block: Block, reference: Reference, tmp_path: Path
+) -> None:
+    judged(block, reference, tmp_path)
+    model, about = load_model(tmp_path)
+    _, seen = judge_model(model, about, tmp_path, block, reference, CONFIG)
+    assert seen.samples.asked is not None
+    assert seen.samples.asked.tolist() == draw_labels(image_seeds(CONFIG.seed, CONFIG.samples), COUNTS).tolist()
 
 
 def test_kept_features_are_of_the_classes_that_were_asked_for(block: Block, tmp_path: Path) -> None:

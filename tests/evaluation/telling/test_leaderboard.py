@@ -62,6 +62,11 @@ def test_figures_that_do_not_apply_say_so() -> None:
     assert "group" not in frame
 
 
+def test_a_figure_that_applies_to_none_has_no_column() -> None:
+    assert "bits_per_dim" not in leaderboard([report("gan", 3.0), report("other", 9.0)])
+    assert "bits_per_dim_low" in leaderboard([report("gan", 3.0), report("vae", 9.0, bits=4.5)])
+
+
 def test_unlike_conditions_are_ranked_apart_and_never_together() -> None:
     reports = [report("a", 3.0), report("b", 2.0), report("c", 0.5, extractor="pixels")]
     frame = leaderboard(reports)
