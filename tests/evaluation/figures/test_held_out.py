@@ -10,12 +10,8 @@ from torch import Tensor, nn
 
 from genmodel.data.block import Block
 from genmodel.evaluation.evaluate import evaluate
-<<<<<<< HEAD:tests/evaluation/figures/test_held_out.py
-from genmodel.evaluation.extractors.choice import Pixels
-=======
 from genmodel.evaluation.extractors.choice import Pixels
 from genmodel.evaluation.judge import judge_model
->>>>>>> 0b7d88d7e79fe99600219e561d193b85b57b5cd0:tests/evaluation/test_held_out.py
 from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.evaluation.report import Report
 from genmodel.evaluation.samples import take
@@ -26,15 +22,9 @@ from genmodel.models.contract import Family, ImageSpec
 from genmodel.models.families import FAMILIES
 from genmodel.models.noise import Space, draw_labels, image_seeds, normal
 from genmodel.pixels import to_model
-<<<<<<< HEAD:tests/evaluation/figures/test_held_out.py
-from genmodel.sampling.draw import Networks
-from genmodel.settings.config import EvaluationConfig
-from genmodel.settings.params import run_config
-=======
 from genmodel.sampling.draw import Networks
 from genmodel.sampling.load import load_model
 from genmodel.settings.config import EvaluationConfig
->>>>>>> 0b7d88d7e79fe99600219e561d193b85b57b5cd0:tests/evaluation/test_held_out.py
 
 CONFIG = EvaluationConfig(samples=60, seed=5, classifier_images=6400)
 COUNTS = [40, 20, 60]
