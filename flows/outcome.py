@@ -92,8 +92,8 @@ def costs(root: Path) -> dict[str, dict[str, Any]]:
     for config in root.glob("models/*/config.json"):
         path = root / "runs" / read_config(config.parent)["fingerprint"][:16] / "cost.json"
         if path.exists():
-            mend = f"delete it; `dvc repro -f -s train@{config.parent.name}` writes it again"
-            told[config.parent.name] = durable.read_sealed(path, GenmodelError, mend)
+            fix = f"delete it; `dvc repro -f -s train@{config.parent.name}` writes it again"
+            told[config.parent.name] = durable.read_sealed(path, GenmodelError, fix)
     return told
 
 

@@ -77,7 +77,7 @@ def make_block(root: Path, origin: Origin, workers: int, dask: bool) -> None:
 def update_block(root: Path, origin: Origin, workers: int, dask: bool, remote: str | None) -> bool:
     """Add the last of the origin's updates to data/ and say what a push will send; False if it holds nothing new.
 
-    A note remembers which data were to be updated: an update whose versioning was cut short is no foreign change.
+    A note remembers which data were to be updated: an update whose versioning was cut short is not a foreign change.
     """
     note, asked = root / _NOTE, {"data.dvc": versioning.digest(root), "origin": origin.as_dict()}
     resumed = _noted(note) == asked
@@ -245,7 +245,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--source", str, "a tar of tars, tar.gz or zip of class folders, a folder, or: digits", DIGITS)
     add("--sizes", _sizes, "side lengths in pixels, as 64,256", _sizes_text(DEFAULT_SIZES))
     add("--val-fraction", float, "share of the images held out for validation", str(VAL_FRACTION))
-    add("--allow-rejects", float, "share of unreadable images that is no error", str(ALLOWED_REJECTS))
+    add("--allow-rejects", float, "share of unreadable images that is not an error", str(ALLOWED_REJECTS))
     add("--devkit", str, "ILSVRC2012_devkit_t12.tar.gz, for ImageNet's val tar", "it lies beside that")
     add("--licence", str, "the images' licence, for the models' cards", "not stated")
     parser.add_argument(

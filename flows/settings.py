@@ -135,7 +135,8 @@ def _cron(text: str) -> str:
         next(CronSim(text, datetime(2024, 1, 1)))
     except (CronSimError, StopIteration) as error:
         raise ConfigError(
-            f"GENMODEL_CRON={text!r} is no schedule ({error or 'it never comes'}): write five fields, as in '0 3 * * *'"
+            f"GENMODEL_CRON={text!r} is not a schedule ({error or 'it never comes'}): "
+            "write five fields, as in '0 3 * * *'"
         ) from error
     return text
 

@@ -181,7 +181,9 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--sizes", type=_sizes, help="side lengths in pixels, separated by commas (default: 64)")
     add.add_argument("--workers", type=int, default=0, help="processes; 0 is one more than cores")
     add.add_argument("--val-fraction", type=float, help="share of the images held out for validation (default: 0.1)")
-    add.add_argument("--allow-rejects", type=float, default=0.01, help="share of unreadable images that is no error")
+    add.add_argument(
+        "--allow-rejects", type=float, default=0.01, help="share of unreadable images that is not an error"
+    )
     add.add_argument("--update", action="store_true", help="add what is new in the source to the block that is there")
     add.add_argument("--devkit", type=Path, help="ILSVRC2012_devkit_t12.tar.gz (default: the one beside the val tar)")
 

@@ -30,7 +30,9 @@ from typing import Any
 from genmodel.errors import ConfigError
 from genmodel.files import durable
 
-TELLING = frozenset(f"genmodel.{name}" for name in ("durable", "errors", "masking", "progress", "shown"))
+TELLING = frozenset(
+    f"genmodel.{name}" for name in ("errors", "files.durable", "output.masking", "output.printable", "output.progress")
+)
 _LEFT_OUT = {"ctx", "kind", "type_comment", "type_ignores"}
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

@@ -1,13 +1,13 @@
 """Every error that a user can cause or must act on.
 
-    GenmodelError                 one line: what is wrong, where, and the mend; the command line exits with 2
+    GenmodelError                 one line: what is wrong, where, and the fix; the command line exits with 2
     |-- ConfigError               params.yaml or --set: unknown key, wrong type, out of range
     |-- SourceError               raw images: missing, empty, unreadable, too many rejects
     |-- BlockError                the block: missing, damaged, of another version, without a size or a split
     |-- ModelError                a trained model's folder: missing, damaged, of another family
     |-- CheckpointError           a checkpoint that cannot be read
     |   `-- SettingsChangedError  a resume under other settings
-    |-- TrainingDivergedError     losses that are no numbers any more
+    |-- TrainingDivergedError     losses that are not numbers any more
     |-- EvaluationError           features or figures that cannot be made
     |   `-- IncomparableError     figures made under different conditions
     |-- StorageError              no space left, no permission

@@ -87,7 +87,7 @@ def test_more_than_a_percent_is_an_error_unless_allowed(raw: Path, block: Block,
         (["--val-fraction", "2"], ["--val-fraction", "between 0 and 1"]),
         (["--allow-rejects", "-1"], ["--allow-rejects", "between 0 and 1"]),
         (["--workers", "-2"], ["--workers", "-2"]),
-        (["--out", "raw"], ["raw is there and is no block"]),
+        (["--out", "raw"], ["raw is there and is not a block"]),
     ],
 )
 def test_mistakes_in_preparing(words: list[str], expected: list[str], raw: Path, place: Path, mistake: Mistake) -> None:

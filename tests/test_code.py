@@ -282,9 +282,8 @@ def imported(tree: ast.Module) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found |= (
-                {f"genmodel.{alias.name}" for alias in node.names} if node.module == "genmodel" else {str(node.module)}
-            )
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name for name in inner if code.file_of(name)} or {str(node.module)}
     return found
 
 

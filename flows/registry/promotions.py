@@ -3,7 +3,7 @@
 Each line carries a digest of itself and of all lines before it (`chain`): whoever reads notices one that was changed,
 exchanged or taken out. Lines of before this was so come first, without; the first chained line vouches for them.
 
-Whoever reads or appends holds Registry.promotion(): the file itself knows no lock. It is no out of DVC, which would
+Whoever reads or appends holds Registry.promotion(): the file itself knows no lock. It is not an out of DVC, which would
 delete it before a stage runs, and not in git, whose branches would make several of it.
 """
 

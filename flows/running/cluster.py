@@ -125,8 +125,8 @@ def make_shards(
                 install(job.place, piece.shard, part)
                 yield piece, part["outcomes"]
     except KilledWorker as error:
-        mend = "run the same command again, with fewer workers a machine if memory was short"
-        raise StorageError(f"several workers died of one shard: {mend}") from error
+        fix = "run the same command again, with fewer workers a machine if memory was short"
+        raise StorageError(f"several workers died of one shard: {fix}") from error
     except CancelledError as error:
         raise StorageError("the Dask cluster is gone: start it and run the same command again") from error
     finally:

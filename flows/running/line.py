@@ -40,8 +40,8 @@ _PATIENCE = [5.0, 15.0, 60.0, 300.0, 900.0]  # seconds to wait for another DVC p
 def retrain(force: bool = False, renew_extractor: bool = False) -> None:
     """Bring the project in the working folder up to date. force: run all stages, changed or not.
 
-    renew_extractor: train the extractor anew, and judge all models and the champion by it. The folder is no parameter:
-    who may start runs on a server must not choose whose dvc.yaml they execute.
+    renew_extractor: train the extractor anew, and judge all models and the champion by it. The folder is not a
+    parameter: who may start runs on a server must not choose whose dvc.yaml they execute.
     """
     settings = Settings.read(os.environ, Path.cwd())
     if os.environ.get(SERVED_BY):
@@ -150,8 +150,8 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 def _trouble(stage: Stage, status: int, output: list[str], deadline: float) -> GenmodelError:
     if status == DEADLINE:
-        mend = "raise its meta.deadline_minutes in dvc.yaml, or run again to go on where it was stopped"
-        return GenmodelError(f"{stage.name} took more than {deadline / 60:g} minutes: {mend}")
+        fix = "raise its meta.deadline_minutes in dvc.yaml, or run again to go on where it was stopped"
+        return GenmodelError(f"{stage.name} took more than {deadline / 60:g} minutes: {fix}")
     if status == STOPPED:
         return GenmodelError(f"{stage.name} was stopped: run again to go on")
     if repro.is_lock_conflict(output):

@@ -8,11 +8,11 @@ from flows.tracking.lease import Owner
 from flows.tracking.making import made, making_tags, remove_half_made
 from flows.tracking.packages import fetch, load, open_graph, save_package
 from flows.tracking.runs import Sent, Status, Tracker
-from flows.tracking.store import MEND, make_database
+from flows.tracking.store import FIX, make_database
 from flows.tracking.system import SystemReader
 
 __all__ = [
-    "MEND",
+    "FIX",
     "Owner",
     "Sent",
     "Status",

@@ -30,7 +30,7 @@ from typing import Any
 
 from flows.running.imports import leave
 from flows.settings import Settings
-from flows.tracking import MEND, Owner, Sent, Status, SystemReader, Tracker
+from flows.tracking import FIX, Owner, Sent, Status, SystemReader, Tracker
 from flows.tracking import trainings as record
 from flows.tracking.trainings import Mark, Row, Training
 from genmodel.errors import FollowedError, GenmodelError, TrainingDivergedError
@@ -140,7 +140,7 @@ class Sender:
             return False
         except (GenmodelError, OSError) as error:
             if not self._warned:
-                said = str(error).removesuffix(f": {MEND}")
+                said = str(error).removesuffix(f": {FIX}")
                 say(f"warning: {said}; the training does not wait for it, its record follows later")
             self._warned, self._followed = True, False
             return False

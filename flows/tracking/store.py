@@ -21,7 +21,7 @@ from genmodel.output.printable import printable
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-MEND = "start it, or unset MLFLOW_TRACKING_URI, and run the same command again"
+FIX = "start it, or unset MLFLOW_TRACKING_URI, and run the same command again"
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # or the UI asks what this experiment is
 _PATIENCE = 10.0  # seconds for a connection; a host that drops packets would take minutes
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -90,7 +90,7 @@ def _check_reachable(settings: Settings) -> None:
         socket.create_connection((parts.hostname, port), timeout=_PATIENCE).close()
     except OSError as error:
         what = "server" if settings.served else "database"
-        raise TrackingError(f"cannot reach the tracking {what} at {masked(uri)}: {MEND}") from error
+        raise TrackingError(f"cannot reach the tracking {what} at {masked(uri)}: {FIX}") from error
     if not settings.served:
         _log_in(uri)
 
@@ -135,7 +135,7 @@ def explain(error: Exception, settings: Settings) -> str:
     uri = masked(settings.tracking_uri)
     cause: Any = error.__cause__ or error.__context__ or error
     if isinstance(cause, requests.ConnectionError | requests.Timeout):
-        return f"cannot reach the tracking server at {uri}: {MEND}"
+        return f"cannot reach the tracking server at {uri}: {FIX}"
     text = str(error)
     if found := re.search(r"found version (\w+)", text):
         return _of_other_schema(found[1], uri)

@@ -28,7 +28,7 @@ class InputsChangedError(VersioningError):
 def unchanged_inputs(stage: str, root: Path) -> Iterator[None]:
     """InputsChangedError at the end of a block in which an input of `stage` changed; then none of its outs is left.
 
-    Checkpoints and records are no outs, and stay. A project without a dvc.yaml declares no inputs.
+    Checkpoints and records are not outs, and stay. A project without a dvc.yaml declares no inputs.
     """
     told = versioning.declared(root, stage) if (root / "dvc.yaml").exists() else {}
     before = _inputs(told, root)

@@ -33,7 +33,7 @@ class Step:
     """A source and how it is read. Paths are absolute or relative to the project."""
 
     source: str  # "digits", a path, or a pattern of paths
-    allow_rejects: float = ALLOWED_REJECTS  # share of unreadable images that is no error
+    allow_rejects: float = ALLOWED_REJECTS  # share of unreadable images that is not an error
     devkit: str | None = None  # of ImageNet's val tar, where it does not lie beside that
     licence: str | None = None  # of the images; it decides no byte, and stands on the models' cards
 
@@ -118,7 +118,7 @@ class Origin(Step):
         if not self.updates:
             return self._prepare(root, data, workers, maker)
         if durable.is_foreign(data, "block.json"):
-            raise BlockError(f"{data} is there and is no block: move it away")
+            raise BlockError(f"{data} is there and is not a block: move it away")
         for step in self.steps:  # all of them, before the first has taken its time
             step.check(root)
         place = root / f"{versioning.DATA}.steps-{durable.digest_json(self.as_dict())[:12]}"

@@ -40,7 +40,7 @@ def opened(root: Path) -> Iterator["Repo"]:
     except VersioningError:
         raise
     except NotDvcRepoError as error:
-        raise VersioningError(f"{root} is no DVC project: go to the project's folder, or run `dvc init`") from error
+        raise VersioningError(f"{root} is not a DVC project: go to the project's folder, or run `dvc init`") from error
     except LockError as error:
         raise LockConflictError(f"another DVC process is at work in {root}: wait for it, then run again") from error
     except SCMError as error:

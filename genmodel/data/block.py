@@ -79,8 +79,8 @@ class Block:
         try:
             content = index.read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
-            mend = f"make it with `genmodel prepare SOURCE --out {path} --sizes 64`, or pull it"
-            raise BlockError(f"there is no block at {path}: {mend}") from error
+            fix = f"make it with `genmodel prepare SOURCE --out {path} --sizes 64`, or pull it"
+            raise BlockError(f"there is no block at {path}: {fix}") from error
         try:
             facts = json.loads(content)
             version = facts["format"]

@@ -116,8 +116,8 @@ def read(path: Path, columns: Sequence[str] | None = None, digest: str | None = 
     except FileNotFoundError as error:
         raise BlockError(f"{path} is missing: pull or prepare the block anew") from error
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-        mend = "it is damaged or of another tool; pull or prepare the block anew"
-        raise BlockError(f"{path} is no ledger that genmodel wrote ({error}): {mend}") from error
+        fix = "it is damaged or of another tool; pull or prepare the block anew"
+        raise BlockError(f"{path} is not a ledger that genmodel wrote ({error}): {fix}") from error
 
 
 def _table(content: mmap.mmap, columns: Sequence[str] | None) -> dict[str, Any]:

@@ -66,11 +66,11 @@ class Decision(AsJson):
 def decide(candidate: Report, champion: Champion | None, config: GateConfig, obstacle: str = "") -> Decision:
     """Weigh two models by their Frechet distance, where less is better.
 
-    A candidate with a figure that is no number, with a finding of health, or beyond a guardrail, is rejected. Else, in
-    this order: an `obstacle`, which says why the champion cannot be judged beside it, is inconclusive; without a
+    A candidate with a figure that is not a number, with a finding of health, or beyond a guardrail, is rejected. Else,
+    in this order: an `obstacle`, which says why the champion cannot be judged beside it, is inconclusive; without a
     champion it is promoted; the champion's own weights are inconclusive ("unchanged"), whatever the conditions; figures
-    of unlike conditions raise IncomparableError; a champion whose figure is no number gives way; a relative difference
-    up to `config.margin`, or intervals that overlap, are inconclusive; beyond, the lower distance wins.
+    of unlike conditions raise IncomparableError; a champion whose figure is not a number gives way; a relative
+    difference up to `config.margin`, or intervals that overlap, are inconclusive; beyond, the lower distance wins.
     """
     figure = candidate.ranks_by
     outcome, reason = _weigh(candidate, champion, figure, config, obstacle)
@@ -134,7 +134,7 @@ def _span(interval: tuple[float, float]) -> str:
 
 
 def _interval(judged: Judged, figure: str) -> tuple[float, float] | None:
-    """(low, high) of a figure; None where it has none, or with bounds that are no numbers."""
+    """(low, high) of a figure; None where it has none, or with bounds that are not numbers."""
     found = judged.intervals.get(figure)
     return found if found is not None and all(map(math.isfinite, found)) else None
 

@@ -24,7 +24,7 @@ from genmodel.settings.config import EvaluationConfig
 
 _SPLIT: Literal["train"] = "train"
 _DECIDE = ("extractor", "extractor_weights", "classifier_images", "seed")  # beside the size, a trained extractor
-_MEND = "bring it back (dvc checkout reference), or delete its folder and make it again with a new extractor"
+_FIX = "bring it back (dvc checkout reference), or delete its folder and make it again with a new extractor"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Reference:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Read a reference folder; EvaluationError if it is missing, ModelError if a file of it is damaged."""
-        about = durable.read_sealed(path / "reference.json", EvaluationError, _MEND)
+        about = durable.read_sealed(path / "reference.json", EvaluationError, _FIX)
         parts, _ = tensors.load(path / "statistics.safetensors", about["files"]["statistics.safetensors"])
         if parts.keys() != set(Real._fields):
             raise EvaluationError(f"{path} was made by another version of this code: make the reference again")

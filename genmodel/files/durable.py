@@ -96,22 +96,22 @@ def seal(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, "checksum": digest_json(content)}
 
 
-def unseal(text: str | bytes, where: object, error: type[GenmodelError], mend: str) -> dict[str, Any]:
+def unseal(text: str | bytes, where: object, error: type[GenmodelError], fix: str) -> dict[str, Any]:
     """The content of a JSON object that `seal` made, without its checksum.
 
     `error` if the text is cut, not JSON, holds another content than was sealed, or was written without a checksum:
-    "`where` is damaged: `mend`".
+    "`where` is damaged: `fix`".
     """
     try:
         content = json.loads(text)
         checksum = content.pop("checksum", None)
         told = digest_json(content)
     except (ValueError, TypeError, AttributeError, RecursionError) as cause:
-        raise error(f"{where} is damaged: {mend}") from cause
+        raise error(f"{where} is damaged: {fix}") from cause
     if checksum is None:
-        raise error(f"{where} has no checksum, it is damaged or of an older version: {mend}")
+        raise error(f"{where} has no checksum, it is damaged or of an older version: {fix}")
     if checksum != told:
-        raise error(f"{where} is damaged, its checksum does not fit: {mend}")
+        raise error(f"{where} is damaged, its checksum does not fit: {fix}")
     return dict(content)
 
 
@@ -120,15 +120,15 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     write_json(path, seal(content))
 
 
-def read_sealed(path: Path, error: type[GenmodelError], mend: str) -> dict[str, Any]:
-    """What `write_sealed` wrote; `error` with the cure `mend` if the file is missing or is not what was written."""
+def read_sealed(path: Path, error: type[GenmodelError], fix: str) -> dict[str, Any]:
+    """What `write_sealed` wrote; `error` with the cure `fix` if the file is missing or is not what was written."""
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as cause:
-        raise error(f"{path} is missing: {mend}") from cause
+        raise error(f"{path} is missing: {fix}") from cause
     except OSError as cause:
-        raise error(f"{path} cannot be read ({cause.strerror}): {mend}") from cause
-    return unseal(content, path, error, mend)
+        raise error(f"{path} cannot be read ({cause.strerror}): {fix}") from cause
+    return unseal(content, path, error, fix)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 from genmodel.errors import ModelError
 from genmodel.files import durable
 
-_MEND = "train the model again, or pull it anew (dvc pull)"
+_FIX = "train the model again, or pull it anew (dvc pull)"
 
 
 def write_config(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -20,10 +20,10 @@ def write_config(folder: Path, facts: Mapping[str, Any]) -> None:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a finished model; ModelError if it is missing, damaged, or says too little."""
-    about = durable.read_sealed(folder / "config.json", ModelError, _MEND)
+    about = durable.read_sealed(folder / "config.json", ModelError, _FIX)
     absent = [key for key in ("name", "fingerprint", "config", "weights", "classes") if key not in about]
     if absent:
-        raise ModelError(f"{folder / 'config.json'} says nothing of {absent[0]}: {_MEND}")
+        raise ModelError(f"{folder / 'config.json'} says nothing of {absent[0]}: {_FIX}")
     return about
 
 
@@ -33,9 +33,9 @@ def read_file(folder: Path, about: Mapping[str, Any], name: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ModelError(f"{path} is missing: {_MEND}") from error
+        raise ModelError(f"{path} is missing: {_FIX}") from error
     if durable.digest_bytes(content) != about.get("files", {}).get(name):
-        raise ModelError(f"{path} is damaged, its sha256 is not that of config.json: {_MEND}")
+        raise ModelError(f"{path} is damaged, its sha256 is not that of config.json: {_FIX}")
     return content
 
 
@@ -43,7 +43,7 @@ def check_files(folder: Path, name: str) -> dict[str, Any]:
     """config.json of the model `name`, once all that lies beside it but the weights is what was published."""
     about = read_config(folder)
     if about["name"] != name:
-        raise ModelError(f"{folder} holds the model {about['name']}, not {name}: {_MEND}")
+        raise ModelError(f"{folder} holds the model {about['name']}, not {name}: {_FIX}")
     for file in about.get("files", {}):
         read_file(folder, about, file)
     return about

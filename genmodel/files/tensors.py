@@ -64,7 +64,7 @@ def unpack(content: bytes, origin: str) -> tuple[dict[str, Tensor], dict[str, st
             raise ValueError("its tensors are larger than the file")
         tensors = {name: _tensor(entry, body) for name, entry in header.items()}
     except (RecursionError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise ModelError(f"{origin} is no whole safetensors file ({error}): make it again") from error
+        raise ModelError(f"{origin} is not a whole safetensors file ({error}): make it again") from error
     return tensors, metadata
 
 

@@ -32,7 +32,7 @@ class ImageSource(ABC):
 
     @abstractmethod
     def draw(self, codes: Tensor) -> tuple[Tensor, int]:
-        """Images uint8 [N, S, S, 3], on the device, of codes; and how many of them held values that were no numbers."""
+        """Images uint8 [N, S, S, 3], on the device, of codes; and how many of them held values that were not finite."""
 
 
 class Networks(ImageSource):
@@ -71,7 +71,7 @@ class ExportedGraph(ImageSource):
 
     @torch.no_grad()  # an exported graph may refuse inference mode
     def draw(self, codes: Tensor) -> tuple[Tensor, int]:
-        return in_batches(self.graph, codes.to(self.device)), 0  # what was no number has been rounded to one
+        return in_batches(self.graph, codes.to(self.device)), 0  # what was not a number has been rounded to one
 
 
 class Sampler(nn.Module):

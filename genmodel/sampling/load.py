@@ -15,13 +15,13 @@ from genmodel.settings.params import run_config
 def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[Family, dict[str, Any]]:
     """The model in `folder`, in eval mode on `device`, and its config.json.
 
-    ModelError for a folder that is missing or damaged, or whose weights fit another network or are no numbers.
+    ModelError for a folder that is missing or damaged, or whose weights fit another network or are not numbers.
     """
     about = read_config(folder)
     config = run_config(about["config"], f"{folder / 'config.json'}: config")
     weights, _ = tensors.load(folder / "weights.safetensors", about["weights"])
     if not all(torch.isfinite(weight).all() for weight in weights.values()):
-        raise ModelError(f"{folder / 'weights.safetensors'} holds weights that are no numbers: train the model again")
+        raise ModelError(f"{folder / 'weights.safetensors'} holds weights that are not numbers: train the model again")
     model: Family = config.model(config.network, ImageSpec(config.image_size, len(about["classes"])))
     try:
         model.load_state_dict(weights)

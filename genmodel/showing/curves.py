@@ -10,7 +10,7 @@ from genmodel.files import durable
 
 GROUPS = {"loss": "losses", "score": "scores", "gradient": "gradient norms"}  # prefix of a metric -> a panel's title
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"]  # Okabe and Ito: also for the colour-blind
-BROKEN = "#b00020"  # where a value is no number any more
+BROKEN = "#b00020"  # where a value is not a number any more
 _WILD = 100  # a value that is so many times the median makes the axis logarithmic
 
 Points = list[tuple[int, float]]  # images seen, value

@@ -27,7 +27,7 @@ def images_on_disk(folder: Path) -> int:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`tensors` by dotted name; `facts`: what is no tensor (images_seen, ...); `stopped`: a signal asked for it."""
+    """`tensors` by dotted name; `facts`: what is not a tensor (images_seen, ...); `stopped`: a signal asked for it."""
 
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
@@ -97,7 +97,7 @@ class Checkpoints:
             content = json.loads(manifest.read_bytes())
             loaded, strings = tensors.load(path, content["sha256"])
             return Checkpoint(loaded, json.loads(strings["facts"]))
-        except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
+        except (OSError, RecursionError, ValueError, KeyError, TypeError, ModelError) as error:
             raise CheckpointError(f"checkpoint {path.name} is damaged: {error}") from error
 
     def _finished(self, regular: bool = False) -> list[Path]:

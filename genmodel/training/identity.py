@@ -5,10 +5,13 @@ checkpoint is written), and those that are at their default. The defaults that c
 known by (genmodel/code.py): a new setting with a default makes no training another one, another default does.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, is_dataclass
+from pathlib import Path
 from typing import Any
 
+from genmodel.errors import CheckpointError, SettingsChangedError
 from genmodel.files import durable
 from genmodel.settings.config import RunConfig, beside_defaults, chosen, plain, same
 
@@ -81,6 +84,26 @@ def _gives(written: Any, whole: Any, chosen: Any) -> bool:
         _gives(value, whole[key], chosen[key]) if key in chosen else same(value, whole[key])
         for key, value in written.items()
     )
+
+
+def claim(folder: Path, identity: Identity, write: bool = True) -> None:
+    """Make a run's folder, named by a part of the fingerprint, that of `identity`, which is kept inside as a whole.
+
+    SettingsChangedError where it belongs to another training, CheckpointError where this cannot be read.
+    """
+    path, mine = folder / "identity.json", identity.as_dict()
+    try:
+        theirs = json.loads(path.read_bytes()) if path.exists() else mine
+        is_other = theirs["fingerprint"] != mine["fingerprint"]
+        changes = "; ".join(differences(theirs, identity))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: remove it and run the same command again") from error
+    if is_other:
+        raise SettingsChangedError(
+            f"{folder} belongs to another training ({changes or 'fingerprint'}): move it away and run again"
+        )
+    if write:
+        durable.write_json(path, mine)
 
 
 def differences(old: Mapping[str, Any], new: Identity) -> list[str]:

@@ -58,7 +58,7 @@ class Record:
             found = [rows.from_line(line) for line in self.metrics.read_bytes().splitlines()]
             if all(isinstance(row["metrics"], dict) and row["images_seen"] >= 0 for row in found):
                 return found
-        except (ValueError, KeyError, TypeError) as error:
+        except (RecursionError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(self._damaged()) from error
         raise CheckpointError(self._damaged())
 

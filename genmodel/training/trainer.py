@@ -1,6 +1,5 @@
 """The loop: one for every family. Its clock is images_seen, and the same command continues what was cut short."""
 
-import json
 import math
 import time
 from pathlib import Path
@@ -12,12 +11,12 @@ from genmodel import pixels
 from genmodel.data.block import Block
 from genmodel.data.reading.loader import Loader
 from genmodel.devices import use_cpu
-from genmodel.errors import CheckpointError, ConfigError, ModelError, SettingsChangedError, TrainingDivergedError
+from genmodel.errors import ConfigError, ModelError, TrainingDivergedError
 from genmodel.files import durable
 from genmodel.models.contract import Batch, build_model
 from genmodel.output import progress
 from genmodel.training.checkpoint import Checkpoint, Checkpoints
-from genmodel.training.identity import Identity, differences
+from genmodel.training.identity import Identity, claim
 from genmodel.training.preemption import EXIT, Preemption
 from genmodel.training.publish import publish
 from genmodel.training.record import Record
@@ -47,7 +46,7 @@ def train(
     torchrun all its processes call this and train as one.
     """
     if durable.is_foreign(out, "config.json"):
-        raise ModelError(f"{out} is there and is no model: move it away or choose another --out")
+        raise ModelError(f"{out} is there and is not a model: move it away or choose another --out")
     folder = run_folder(identity, runs)
     with Preemption() as preemption, joined(device) as (world, device), world.alone_in(folder):
         training = Training(identity, block, folder, device, fresh, world, watcher)
@@ -113,7 +112,7 @@ class Training:
                 durable.remove_folder(folder)
             self.record = Record(folder)
             self.checkpoints = Checkpoints(folder / "checkpoints")
-            self._refuse_other_settings()
+            claim(folder, identity, write=world.is_main)
         self.watcher.begin(folder, self.device, config, per_step, model.clock)
         resumed = self._resume()
         self.bar = progress.bar(self.budget, self.images_seen, f"train {identity.name}", shown=world.is_main)
@@ -265,23 +264,6 @@ class Training:
         self.engine.summed, self.engine.lowered = facts["summed"], facts["lowered"]
         self.images_seen, self.seconds = facts["images_seen"], facts["seconds"]
         self.watcher.restore(facts)
-
-    def _refuse_other_settings(self) -> None:
-        """The run's folder is named by the fingerprint; the whole of it is kept inside and must agree."""
-        path = self.folder / "identity.json"
-        mine = self.identity.as_dict()
-        try:
-            theirs = json.loads(path.read_bytes()) if path.exists() else mine
-            is_other = theirs["fingerprint"] != mine["fingerprint"]
-            changes = "; ".join(differences(theirs, self.identity))
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path} is damaged: remove it and run the same command again") from error
-        if is_other:
-            raise SettingsChangedError(
-                f"{self.folder} belongs to another training ({changes or 'fingerprint'}): move it away and run again"
-            )
-        if self.world.is_main:
-            durable.write_json(path, mine)
 
     def finish(self, out: Path) -> None:
         """Publish the model, once all that it was made of is on disk and found sound."""

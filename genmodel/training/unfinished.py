@@ -40,7 +40,7 @@ def _unfinished(path: Path, mine: Identity) -> Unfinished | None:
             return None
         budget = int(theirs["config"]["training"]["images"])
         changes = differences(theirs, mine)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, RecursionError, ValueError, KeyError, TypeError, AttributeError):
         return None
     seen = images_on_disk(folder / "checkpoints")
     return Unfinished(folder, seen, budget, changes) if 0 < seen < budget else None

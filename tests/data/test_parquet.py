@@ -65,7 +65,7 @@ def test_bytes_depend_on_the_content_alone(tmp_path: Path) -> None:
 def test_only_the_asked_columns_are_read(tmp_path: Path) -> None:
     parquet.write(tmp_path / "t", small())
     assert list(parquet.read(tmp_path / "t", ["row"])) == ["row"]
-    with pytest.raises(BlockError, match="t is no ledger"):
+    with pytest.raises(BlockError, match="t is not a ledger"):
         parquet.read(tmp_path / "t", ["none"])
 
 

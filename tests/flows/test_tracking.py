@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from PIL import Image
 
 from flows.settings import Settings
-from flows.tracking import MEND, SystemReader, Tracker
+from flows.tracking import FIX, SystemReader, Tracker
 from flows.tracking.trainings import Row, Training
 from genmodel.errors import TrackingError
 from genmodel.files.model_folder import write_config
@@ -265,7 +265,7 @@ def test_a_server_that_is_down_is_told_fast_and_in_one_line(settings: Settings, 
         start = time.monotonic()
         with pytest.raises(TrackingError) as caught:
             Tracker(replace(settings, tracking_uri=uri)).begin(training, 1000)
-    assert str(caught.value) == f"cannot reach the tracking server at {uri}: {MEND}"
+    assert str(caught.value) == f"cannot reach the tracking server at {uri}: {FIX}"
     assert time.monotonic() - start < 10
 
 

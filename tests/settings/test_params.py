@@ -62,7 +62,7 @@ def test_reads_what_is_written_and_fills_in_the_rest(tmp_path: Path) -> None:
         ("family: dcgan", "family: [", r"params.yaml is not valid YAML"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_one_line_that_names_the_mend(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_a_mistake_is_one_line_that_names_the_fix(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in GOOD
     with pytest.raises(ConfigError, match=message) as caught:
         read(tmp_path, GOOD.replace(old, new))

@@ -34,7 +34,7 @@ FIRST = {
 
 
 def set_trouble(patch: pytest.MonkeyPatch) -> None:
-    """Few pictures, and a loss that is no number from step 12 on, as long as the learning rate is the full one."""
+    """Few pictures, and a loss that is not a number from step 12 on, as long as the learning rate is the full one."""
     real, prepare = VAE._loss, Engine._prepare
     full = True
 
@@ -288,7 +288,7 @@ def test_without_the_digest_check_flipped_bits_go_unnoticed(tmp_path: Path, monk
     assert unnoticed_flips(two(tmp_path), 300) > 150
 
 
-def test_no_whole_checkpoint_is_one_line_with_the_mend(tmp_path: Path) -> None:
+def test_no_whole_checkpoint_is_one_line_with_the_fix(tmp_path: Path) -> None:
     rng = random.Random(1)
     for path in sorted(two(tmp_path).glob("*.safetensors")):
         flipped(path, rng)

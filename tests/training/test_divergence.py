@@ -1,4 +1,4 @@
-"""Losses, gradients and statistics that are no numbers: no weight learns from them, and a training that cannot be
+"""Losses, gradients and statistics that are not numbers: no weight learns from them, and a training that cannot be
 saved says so."""
 
 import json

@@ -55,7 +55,7 @@ def prepare(
     check_settings(val_fraction, max_reject_share, sizes, workers)
     sizes = sorted(set(sizes))
     if durable.is_foreign(out, "block.json"):
-        raise BlockError(f"{out} is there and is no block: move it away or choose another --out")
+        raise BlockError(f"{out} is there and is not a block: move it away or choose another --out")
     origin = open_source(source, devkit)
     rows = shard_rows(max(sizes))
     with checking(origin.files) as finish_checking:
@@ -162,8 +162,8 @@ def convert(job: Job, members: Sequence[Member], rows: int, workers: int, allowe
             break
     if len(rejects) > allowed or (rejects and not job.first_shard and len(rejects) == len(members)):
         first = "; ".join(f"{name}: {reason}" for name, reason in sorted(rejects)[:3])
-        mend = "mend the source, or allow it with --allow-rejects"
-        raise SourceError(f"{len(rejects):,} of {seen:,} images cannot be used ({first}): {mend}")
+        fix = "fix the source, or allow it with --allow-rejects"
+        raise SourceError(f"{len(rejects):,} of {seen:,} images cannot be used ({first}): {fix}")
 
 
 def outcomes_of(

@@ -51,8 +51,8 @@ def make_shards(
                     del made[done.shard]
                 yield done, result
     except BrokenProcessPool as error:
-        mend = "run the same command again, with fewer --workers if memory was short"
-        raise StorageError(f"a worker that prepared images was killed: {mend}") from error
+        fix = "run the same command again, with fewer --workers if memory was short"
+        raise StorageError(f"a worker that prepared images was killed: {fix}") from error
     finally:
         pool.shutdown(cancel_futures=True)
 

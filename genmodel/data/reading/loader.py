@@ -64,8 +64,8 @@ class Loader:
     def batch(self, images_seen: int, batch_size: int) -> tuple[Tensor, Tensor]:
         """The batch after `images_seen` images: uint8 [B, S, S, 3] and labels int64 [B], on the device.
 
-        B is batch_size / world_size; ConfigError if that is no whole number; BlockError once a shard is found damaged.
-        A batch may straddle two epochs.
+        B is batch_size / world_size; ConfigError if that is not a whole number; BlockError once a shard is found
+        damaged. A batch may straddle two epochs.
         """
         share, rest = divmod(batch_size, self.world_size)
         if rest:

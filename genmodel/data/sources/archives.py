@@ -152,12 +152,12 @@ def stamp_of(paths: Sequence[Path]) -> str:
 
 
 class Entry(NamedTuple):
-    """A member of a tar that is no folder."""
+    """A member of a tar that is not a folder."""
 
     name: str
     offset: int  # of its bytes in the outermost archive
     size: int
-    special: str  # why it is no plain file, or nothing
+    special: str  # why it is not a plain file, or nothing
 
 
 def tar_entries(content: Bytes, start: int, length: int, where: str) -> Iterator[Entry]:
@@ -179,7 +179,7 @@ def tar_entries(content: Bytes, start: int, length: int, where: str) -> Iterator
             if not info.isdir():
                 yield Entry(info.name, start + info.offset_data, info.size, _special(info))
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError, IndexError) as error:
-        raise SourceError(f"{where} is no whole tar ({error}): fetch it again") from error
+        raise SourceError(f"{where} is not a whole tar ({error}): fetch it again") from error
     window.seek(tar.offset)
     end = window.take(tarfile.BLOCKSIZE)
     if len(end) < tarfile.BLOCKSIZE or any(end):

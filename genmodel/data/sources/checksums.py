@@ -14,7 +14,7 @@ from pathlib import Path
 from genmodel.errors import SourceError
 
 _CHUNK = 1 << 20
-_MEND = "fetch it again, or rename it if it is not meant to be the archive of that name"
+_FIX = "fetch it again, or rename it if it is not meant to be the archive of that name"
 # the file's name, its bytes (None: not confirmed), its MD5
 _KNOWN: tuple[tuple[str, int | None, str], ...] = (
     ("ILSVRC2012_img_train.tar", 147_897_477_120, "1d675b47d978889d74fa0da5fadfb00e"),
@@ -37,7 +37,7 @@ def known_md5(path: Path) -> str:
     for name, length, md5 in _KNOWN:
         if path.name == name:
             if length not in (None, size):
-                raise SourceError(f"{path} is not the whole archive: it has {size:,} bytes, not {length:,}; {_MEND}")
+                raise SourceError(f"{path} is not the whole archive: it has {size:,} bytes, not {length:,}; {_FIX}")
             return md5
         stem, dot, ending = name.partition(".")
         if length == size and fnmatch.fnmatch(path.name, f"{stem}*{dot}{ending}"):
@@ -64,7 +64,7 @@ def checking(paths: Sequence[Path]) -> Iterator[Callable[[], None]]:
                 problems.append(f"{path} cannot be read: {error.strerror}")
                 continue
             if found != expected:
-                problems.append(f"{path} is damaged: its MD5 is {found}, not {expected}; {_MEND}")
+                problems.append(f"{path} is damaged: its MD5 is {found}, not {expected}; {_FIX}")
 
     def finish() -> None:
         thread.join()

@@ -173,7 +173,7 @@ def _reading(path: Path) -> Iterator[Any]:
     except FileNotFoundError as error:
         raise SourceError(f"{path} is gone: fetch it again") from error
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise SourceError(f"{path} is no whole Parquet file ({_one_line(error)}): fetch it again") from error
+        raise SourceError(f"{path} is not a whole Parquet file ({_one_line(error)}): fetch it again") from error
 
 
 def _columns(table: Any, path: Path) -> tuple[str, str, str]:

@@ -68,7 +68,7 @@ class Collector:
         self._ignored = 0
 
     def add(self, path: str, locator: tuple[int | str, ...], size: int, special: str = "", inside: str = "") -> None:
-        """Add the entry `path` of `size` bytes; `special` says why it is no plain file, `inside` names its archive."""
+        """Add the entry `path` of `size` bytes; `special`: why it is not a plain file; `inside`: its archive."""
         refused = special or hostile(path) or hostile(inside)
         if refused and not special and not is_printable(path) and not is_image("".join(path.split())):
             self._ignored += 1  # the "Icon\\r" of a Mac's folder, say
@@ -135,7 +135,7 @@ def hostile(path: str) -> str:
     try:
         longest = max(len(part.encode()) for part in path.split("/"))
     except UnicodeEncodeError:
-        return "a name that is no UTF-8"
+        return "a name that is not UTF-8"
     if longest > _MAX_NAME:
         return f"a name of more than {_MAX_NAME} bytes"
     if len(path) > MAX_PATH:

@@ -114,7 +114,7 @@ def _expand(pattern: str) -> list[Path]:
     parts = re.split(r"\{([^{}]*)\}", pattern)  # what is in braces at the odd places
     choices = [_choices(part) if place % 2 else [part] for place, part in enumerate(parts)]
     if math.prod(map(len, choices)) > _MAX_PATTERN:
-        raise SourceError(f"{pattern} names more than {_MAX_PATTERN:,} files: mend the numbers in braces")
+        raise SourceError(f"{pattern} names more than {_MAX_PATTERN:,} files: fix the numbers in braces")
     texts = ["".join(chosen) for chosen in itertools.product(*choices)]
     if any(character in pattern for character in "*?"):
         return [Path(found) for text in texts for found in sorted(glob.glob(text))]  # noqa: PTH207

@@ -53,7 +53,7 @@ class Zip(Source):
             with zipfile.ZipFile(self._path) as archive:
                 entries = archive.infolist()
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise SourceError(f"{self._path} is no whole zip ({error}): fetch it again") from error
+            raise SourceError(f"{self._path} is not a whole zip ({error}): fetch it again") from error
         for entry in entries:
             if not entry.is_dir():
                 locator = (entry.header_offset, entry.compress_size, entry.file_size, entry.CRC, entry.compress_type)

@@ -122,14 +122,14 @@ def _fetch(url: str) -> bytes:
 
 def _read_inception(path: Path) -> dict[str, Tensor]:
     """The state of the reference weights; EvaluationError if `path` is not that very file."""
-    mend = (
+    fix = (
         f"get {INCEPTION_FILE} from {INCEPTION_RELEASE} and name it in evaluation.extractor_weights, or set that to"
         f" download; {_OFFLINE}"
     )
     if not path.is_file():
-        raise EvaluationError(f"evaluation.extractor inception needs its reference weights, not {str(path)!r}: {mend}")
+        raise EvaluationError(f"evaluation.extractor inception needs its reference weights, not {str(path)!r}: {fix}")
     if durable.digest_file(path) != INCEPTION_SHA256:
-        raise EvaluationError(f"{path} is not the reference Inception (sha256 {INCEPTION_SHA256[:8]}...): {mend}")
+        raise EvaluationError(f"{path} is not the reference Inception (sha256 {INCEPTION_SHA256[:8]}...): {fix}")
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 

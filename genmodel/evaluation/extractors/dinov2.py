@@ -22,7 +22,7 @@ from genmodel.settings.config import EvaluationConfig
 
 DINOV2_FILE = "dinov2_vits14_pretrain.pth"
 DINOV2_SOURCE = "https://github.com/facebookresearch/dinov2#pretrained-models"
-_MEND = (
+_FIX = (
     f"get {DINOV2_FILE} (or dinov2_vitb14_pretrain.pth) from {DINOV2_SOURCE} and name it in"
     " evaluation.extractor_weights; evaluation.extractor classifier and pixels work offline"
 )
@@ -119,7 +119,7 @@ class DINOv2(Extractor):
         try:
             self.network.load_state_dict(state)
         except RuntimeError as error:
-            raise EvaluationError(f"{weights} is no DINOv2 of size S or B without registers: {_MEND}") from error
+            raise EvaluationError(f"{weights} is not DINOv2 of size S or B without registers: {_FIX}") from error
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -148,15 +148,15 @@ class DINOv2(Extractor):
 def _read(path: Path) -> dict[str, Tensor]:
     """A state with DINOv2's names, from safetensors or through torch's safe loader; EvaluationError if it is none."""
     if not path.is_file():
-        raise EvaluationError(f"evaluation.extractor dinov2 needs its weights, not {str(path)!r}: {_MEND}")
+        raise EvaluationError(f"evaluation.extractor dinov2 needs its weights, not {str(path)!r}: {_FIX}")
     try:
         if path.suffix == ".safetensors":
             state, _ = tensors.load(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (ModelError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise EvaluationError(f"{path} holds no plain tensors: {_MEND}") from error
+        raise EvaluationError(f"{path} holds no plain tensors: {_FIX}") from error
     token = state.get("cls_token") if isinstance(state, dict) else None
     if not isinstance(token, Tensor) or token.shape[-1] not in _WIDTHS:
-        raise EvaluationError(f"{path} is no DINOv2 of size S or B: {_MEND}")
+        raise EvaluationError(f"{path} is not DINOv2 of size S or B: {_FIX}")
     return state

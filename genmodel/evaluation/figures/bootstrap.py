@@ -37,7 +37,7 @@ def mean(values: Tensor) -> Estimate:
 def intervals(estimates: Mapping[str, Estimate], seed: int) -> dict[str, tuple[float, float]]:
     """The 95% interval (low, high) of each figure: percentiles of 1,000 resamples, the same for the same seed.
 
-    Figures of equally many units share their resamples. NaN where the figure or an influence is no number.
+    Figures of equally many units share their resamples. NaN where the figure or an influence is not a number.
     """
     found: dict[str, tuple[float, float]] = {}
     for count in sorted({len(estimate.influence) for estimate in estimates.values()}):

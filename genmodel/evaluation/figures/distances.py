@@ -1,6 +1,6 @@
 """Distances between feature sets: pure functions in float64, with no networks and no files.
 
-They say NaN, and raise nothing, where features are no numbers.
+They say NaN, and raise nothing, where features are not numbers.
 """
 
 import hashlib

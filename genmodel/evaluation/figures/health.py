@@ -24,7 +24,7 @@ class Levels:
     variance: float  # of a colour value from image to image, mean over places
     low: int
     high: int
-    broken: int = 0  # images that held values that were no numbers before they were rounded
+    broken: int = 0  # images that held values that were not numbers before they were rounded
 
 
 class Meter:
@@ -70,7 +70,7 @@ def findings(real: Levels, samples: Levels, apart: float, history: Sequence[Mapp
             " whose values were not scaled down."
         )
     if samples.broken:
-        found.append(f"Non-finite output: {samples.broken} samples hold values that are no numbers.")
+        found.append(f"Non-finite output: {samples.broken} samples hold values that are not numbers.")
     share = samples.variance / real.variance if real.variance else math.inf
     if share < _CONSTANT:
         found.append(f"Constant output: samples vary {share:.2%} as much as real images, whatever the code.")

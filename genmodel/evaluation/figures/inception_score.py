@@ -12,7 +12,7 @@ def inception_score(logits: Tensor, splits: int = 10) -> Estimate:
     """exp of the mean KL(p(y|x) || p(y)) of logits [N, K]: between 1 and K (Salimans et al. 2016, section 4).
 
     As there, the mean over `splits` parts of N / splits; small parts lower it, so compare at equal N only. A part is
-    every splits-th row: images in the order of their classes give whole parts too. NaN where logits are no numbers.
+    every splits-th row: images in the order of their classes give whole parts too. NaN where logits are not numbers.
     """
     assert logits.ndim == 2 and len(logits) >= splits, logits.shape
     value, influence = 0.0, torch.zeros(len(logits), dtype=torch.float64)

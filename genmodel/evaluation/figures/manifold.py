@@ -24,7 +24,7 @@ def manifold(pairs: Between) -> Manifold:
 
     Precision is the share of the samples inside a real image's ball, density their mean number of such balls over k,
     recall the share of the real images inside a sample's ball, and coverage the share of the real images whose ball
-    holds a sample. NaN where a feature of either is no number.
+    holds a sample. NaN where a feature of either is not a number.
     """
     values = (pairs.precise, pairs.recalled, pairs.balls / DENSITY_K, pairs.covered)
     unknown = 0.0 if torch.isfinite(pairs.kernel).all() else math.nan  # it knows all of both

@@ -124,7 +124,7 @@ def copied(compared: Compared) -> Estimate:
 def conditional_accuracy(compared: Compared) -> Estimate:
     """How often the extractor's largest logit is the class that was asked for (Shmelkov et al. 2018's GAN-test).
 
-    NaN where a logit is no number.
+    NaN where a logit is not a number.
     """
     logits = compared.samples.logits
     assert logits is not None and compared.asked is not None

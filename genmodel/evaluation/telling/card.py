@@ -14,7 +14,7 @@ _NOT_STATED = "not stated"
 _NOT_MEASURED = "Not measured: no images were held out to compare with."
 _INTENDED = (
     "Draws images like those of its data, for research into image generators and for comparison with other models of"
-    " the same line. Its samples are no photographs and say nothing true about anyone or anything; what the data lack"
+    " the same line. Its samples are not photographs and say nothing true about anyone or anything; what the data lack"
     " or overdo, the samples do, too."
 )
 

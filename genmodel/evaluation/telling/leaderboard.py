@@ -152,11 +152,11 @@ def _csv(frame: pd.DataFrame) -> str:
 def read_ranking(path: Path, reports: Reports) -> pd.DataFrame:
     """The leaderboard of `reports` that `path` holds as write_csv wrote it; EvaluationError if it holds another."""
     frame = leaderboard(reports, one_ranking=True)
-    mend = "run `dvc repro -f -s compare` first"
+    fix = "run `dvc repro -f -s compare` first"
     if not path.exists():
-        raise EvaluationError(f"{path} is missing: {mend}")
+        raise EvaluationError(f"{path} is missing: {fix}")
     if path.read_bytes() != _csv(frame).encode():
-        raise EvaluationError(f"{path} is damaged or of other reports than those of today: {mend}")
+        raise EvaluationError(f"{path} is damaged or of other reports than those of today: {fix}")
     return frame
 
 

@@ -44,7 +44,7 @@ class Up(nn.ConvTranspose2d):
 
 
 def doublings(image_size: int, family: str) -> int:
-    """How often a 4x4 map doubles to reach `image_size`; ConfigError for a size that is no power of two from 8."""
+    """How often a 4x4 map doubles to reach `image_size`; ConfigError for a size that is not a power of two from 8."""
     times = math.log2(image_size) - 2
     if times < 1 or times != int(times):
         raise ConfigError(f"{family} cannot do {image_size} px: it does powers of two from 8 (8, 16, 32, 64, 128, ...)")

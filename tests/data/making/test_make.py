@@ -129,7 +129,7 @@ def test_bad_settings_and_targets(make: Make, images: dict[str, bytes], packed: 
             make(source, tmp_path / "data", **options)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("years of work")
-    with pytest.raises(BlockError, match="is no block"):
+    with pytest.raises(BlockError, match="is not a block"):
         make(source, tmp_path / "mine")
     assert (tmp_path / "mine/thesis.txt").exists()
     with pytest.raises(SourceError, match=r"holds no images \(1 other"):

@@ -144,7 +144,7 @@ def test_headers_that_grow_without_end_are_told(make: Callable[[int], bytes]) ->
     assert len(entries(few)) < 2
     tracemalloc.start()
     try:
-        with pytest.raises(SourceError, match=r"^it is no whole tar \(headers of more than 1,048,576 bytes"):
+        with pytest.raises(SourceError, match=r"^it is not a whole tar \(headers of more than 1,048,576 bytes"):
             entries(many)
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
@@ -197,7 +197,7 @@ def read_all(path: Path) -> bytes:
 def test_gzip_cut_or_damaged_anywhere(tmp_path: Path) -> None:
     path = tmp_path / "g"
     whole = gzip.compress(random.Random(0).randbytes(2000) * 2)
-    path.write_bytes(whole + bytes(100))  # padding is no damage
+    path.write_bytes(whole + bytes(100))  # padding is not a damage
     assert len(read_all(path)) == 4000
     for cut in range(1, len(whole), 97):
         path.write_bytes(whole[:cut])

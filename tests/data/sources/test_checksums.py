@@ -41,7 +41,7 @@ def test_a_name_with_an_addition_needs_the_size(tmp_path: Path) -> None:
     ("name", "size"), [("ILSVRC2012_img_train.tar", "147,897,477,120"), ("ILSVRC2012_img_val.tar", "6,744,924,160")]
 )
 def test_the_very_name_is_for_the_whole_archive(tmp_path: Path, name: str, size: str) -> None:
-    """A part of it under the same name is told at once, with the mend."""
+    """A part of it under the same name is told at once, with the fix."""
     path = tmp_path / name
     path.write_bytes(bytes(1000))
     with pytest.raises(SourceError, match=rf"{name} is not the whole .* 1,000 bytes, not {size}; .*or rename it"):

@@ -90,7 +90,7 @@ def test_other_tables_and_damaged_ones_are_told(images: dict[str, bytes], tmp_pa
         contents(tmp_path / "a.parquet")
     path = write(tmp_path / "b.parquet", rows(images))
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(SourceError, match=r"b\.parquet is no whole Parquet file .*fetch it again"):
+    with pytest.raises(SourceError, match=r"b\.parquet is not a whole Parquet file .*fetch it again"):
         contents(path)
 
 

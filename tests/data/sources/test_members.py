@@ -60,7 +60,7 @@ def test_hostile_names_are_refused() -> None:
         "../../etc/passwd": "a name with ..",
         "/a/1.jpg": "an absolute name",
         "a/../1.jpg": "a name with ..",
-        "a/\\udcff.jpg": "a name that is no UTF-8",
+        "a/\\udcff.jpg": "a name that is not UTF-8",
         "a/ok.jpg": "",
     }
     assert result.ignored == 1  # a/...jpg is hidden

@@ -25,6 +25,7 @@ from genmodel.pixels import to_model
 from genmodel.sampling.draw import Networks
 from genmodel.sampling.load import load_model
 from genmodel.settings.config import EvaluationConfig
+from genmodel.settings.params import run_config
 
 CONFIG = EvaluationConfig(samples=60, seed=5, classifier_images=6400)
 COUNTS = [40, 20, 60]

@@ -44,7 +44,7 @@ def test_near_copies_are_seen_too() -> None:
 
 
 def test_the_smallest_share_is_seen_and_none_is_invented() -> None:
-    """99 times in 100 each; some more of 80 are let pass, for counts this small are no Gaussian."""
+    """99 times in 100 each; some more of 80 are let pass, for counts this small are not Gaussian."""
     limit = judge(generate(1000, 0.0, 0)).visible
     assert np.mean([judge(generate(1000, limit, seed)).seen for seed in range(1, 81)]) >= 0.95
     assert np.mean([judge(generate(1000, 0.0, seed)).seen for seed in range(1, 81)]) <= 0.05
@@ -71,7 +71,7 @@ def test_a_sample_that_is_a_held_out_image_is_no_copy() -> None:
 
 def test_copies_of_twins_and_what_is_no_number() -> None:
     twins = torch.cat([TRAIN[:100], TRAIN[:100]])
-    assert not judge(generate(200, 0.0, 1), train=twins).seen  # a twin among the training images is no copy
+    assert not judge(generate(200, 0.0, 1), train=twins).seen  # a twin among the training images is not a copy
     broken = generate(50, 0.0, 1)
     broken[3] = math.nan
     assert math.isnan(judge(broken).copied.value)

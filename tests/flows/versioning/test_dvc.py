@@ -108,10 +108,10 @@ def test_a_remote_that_is_not_there(toy, tmp_path: Path) -> None:
         versioning.push(toy.root)
 
 
-def test_troubles_are_one_line_that_names_the_mend(toy, tmp_path: Path) -> None:
+def test_troubles_are_one_line_that_names_the_fix(toy, tmp_path: Path) -> None:
     with pytest.raises(VersioningError, match=r"data.dvc is missing: .*flows.prepare --source"):
         versioning.digest(toy.root)
-    with pytest.raises(VersioningError, match=r"is no DVC project: .*dvc init"):
+    with pytest.raises(VersioningError, match=r"is not a DVC project: .*dvc init"):
         versioning.graph(tmp_path)
     toy.write("data.dvc", "outs: []")
     with pytest.raises(VersioningError, match="names no digest"):

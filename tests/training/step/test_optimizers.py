@@ -1,4 +1,4 @@
-"""Players' optimisers: torch's own to the bit, their settings on schedules, and none moved by what is no number."""
+"""Players' optimisers: torch's own to the bit, their settings on schedules, and none moved by what is not a number."""
 
 import copy
 import math
