@@ -25,7 +25,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from genmodel.errors import ConfigError
 from genmodel.files import durable
@@ -125,17 +125,26 @@ def _running(node: ast.AST) -> Iterator[ast.AST]:
     """The nodes of a tree without those that only a type checker reads."""
     yield node
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test).removeprefix("typing.") == "TYPE_CHECKING":
+        if _is_for_types(child):
             for other in child.orelse:
                 yield from _running(other)
         else:
             yield from _running(child)
 
 
+def _is_for_types(node: ast.AST) -> TypeGuard[ast.If]:
+    """Whether it is `if TYPE_CHECKING:`."""
+    return isinstance(node, ast.If) and ast.unparse(node.test).removeprefix("typing.") == "TYPE_CHECKING"
+
+
 def _on_import(tree: ast.Module) -> ast.Module:
     """What importing a package does: it calls no definition, and what tells of it (__version__) does nothing."""
 
     def does(node: ast.stmt) -> bool:
+        if _is_for_types(node):
+            return False
+        if isinstance(node, ast.ImportFrom) and node.module == "typing":
+            return False
         if isinstance(node, ast.Assign):
             return not all(isinstance(target, ast.Name) and target.id.startswith("__") for target in node.targets)
         is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
