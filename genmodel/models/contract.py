@@ -1,7 +1,7 @@
 """What a family is: networks, players with their optimisers, updates with their losses, and how images are sampled.
 
 The engine asks nothing else of it, and knows no family. What a family may be able to do beyond this stands in
-abilities.py. docs/families.md builds one.
+abilities.py. CONTRIBUTING.md says how one is added.
 """
 
 from abc import ABC, abstractmethod
