@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 from benchmarks.compare import Row, alternate, rate
 from genmodel.data.block import Block
 from genmodel.devices import choose_device, use_cpu
+from genmodel.evaluation.extractors import choice as extractors
 from genmodel.evaluation.extractors.choice import Inception
-from genmodel.evaluation.extractors.choice import choice as extractors
 from genmodel.evaluation.extractors.classifier import Classifier
 from genmodel.evaluation.extractors.features import BATCH_SIZE, Extractor, Features, extract
 from genmodel.evaluation.figures.bootstrap import intervals

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from genmodel.data.block import Block
+from genmodel.data.sources import checksums as known
 from genmodel.data.sources.checksums import checking, known_md5
-from genmodel.data.sources.opening import checksums as known
 from genmodel.errors import SourceError
 
 Pack = Callable[[str, dict[str, bytes]], str]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from genmodel.data.block import Block
 from genmodel.errors import EvaluationError
 from genmodel.evaluation import table
+from genmodel.evaluation.extractors import choice as extractors
 from genmodel.evaluation.extractors.choice import EXTRACTORS, Inception, Pixels
-from genmodel.evaluation.extractors.choice import choice as extractors
 from genmodel.evaluation.extractors.classifier import Classifier
 from genmodel.evaluation.extractors.features import Extractor, extract, image_batches, spread
 from genmodel.files import durable

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from flows.registry.registry import CHAMPION, PREVIOUS, Version, register
+from flows.registry import register
+from flows.registry.registry import CHAMPION, PREVIOUS, Version
 
 ALWAYS, WHEN_PROMOTED = 18, 24  # three a write: candidate, ledger, three tags, [previous, champion,] ledger
 
