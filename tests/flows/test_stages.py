@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from flows import outcome, stages
-from flows.registry import registry as registry_command
+from flows.registry import __main__ as registry_command
 from flows.registry.registry import CHAMPION, PREVIOUS, Registry
 from flows.settings import Settings
 from flows.tracking import Tracker

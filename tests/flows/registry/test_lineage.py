@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from flows.registry import registry as command
+from flows.registry import __main__ as command
 from flows.versioning import dvc as versioning
 from genmodel.data.block import Block
 from genmodel.files import durable
