@@ -24,7 +24,7 @@ PACKAGE = "genmodel.package"  # a version's tag: the digest of its package
 CURE = "take its folder in MLflow's artifacts back from a copy"
 _OLD_PRIORS = {"dcgan": "uniform", "vae": "normal"}  # by family: of packages of before they told their prior
 _NEEDED = ("mlflow", "numpy", "torch")  # by the code in SERVED
-_IMPORT = re.compile(r"^from (genmodel\.\w+) import .+$", re.MULTILINE)
+_IMPORT = re.compile(r"^from (genmodel\.[\w.]+) import .+$", re.MULTILINE)
 
 
 def package(

@@ -1,11 +1,14 @@
 """A progress bar with rate and time left: tqdm where it is installed, silence where it is not or nobody looks."""
 
 import sys
+import threading
 from typing import Protocol
 
 from genmodel.output.masking import masked
 from genmodel.output.printable import printable
 
+# Of this process alone: tqdm's own is shared with processes that are forked, and one that is killed takes it with it.
+_LOCK = threading.RLock()
 _LOG_LINE = "{desc}: {percentage:.0f}% of {total_fmt}, {rate_fmt}, {remaining} left{postfix}"
 
 
@@ -33,6 +36,7 @@ def bar(total: int, done: int, what: str, unit: str = " images", shown: bool = T
         from tqdm import tqdm
     except ImportError:
         return _Silent()
+    tqdm.set_lock(_LOCK)
     watched = sys.stderr.isatty()
     return tqdm(
         total=total,

@@ -183,7 +183,7 @@ def test_nobody_waits_while_a_champion_is_judged(scene: Any) -> None:
 
 def test_who_waits_for_a_lock_says_for_whom_and_not_for_ever(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mlflow.db.promotion"
-    code = "import sys; from pathlib import Path; from flows import locks\n"
+    code = "import sys; from pathlib import Path; from flows.versioning import locks\n"
     code += "with locks.held(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     holder = subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=PIPE, stdout=PIPE, text=True)
     assert holder.stdout is not None and holder.stdin is not None and holder.stdout.readline() == "held\n"

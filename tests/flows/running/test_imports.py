@@ -22,7 +22,10 @@ def imported(code: str, cwd: Path = ROOT) -> set[str]:
 
 
 def test_what_a_model_is_known_by_needs_no_torch() -> None:
-    assert imported("from flows import current, stages; stages.model_names(stages.PARAMS)") == set()
+    assert (
+        imported("from flows import stages; from flows.versioning import current; stages.model_names(stages.PARAMS)")
+        == set()
+    )
     assert imported("from genmodel.training.identify import code_of; code_of('genmodel.models.dcgan')") == set()
 
 
