@@ -38,9 +38,9 @@ from genmodel.evaluation.reference import Reference
 from genmodel.evaluation.telling.leaderboard import leaderboard, read_ranking
 from genmodel.files import durable
 from genmodel.files.model_folder import check_files
+from genmodel.params import read_params
 from genmodel.sampling.draw import sample
 from genmodel.sampling.load import load_model
-from genmodel.settings.params import read_params
 from genmodel.training.checkpoint import Checkpoints
 
 Reader = Callable[[Path], Any]

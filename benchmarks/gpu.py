@@ -22,11 +22,10 @@ from genmodel import pixels
 from genmodel.data.block import Block
 from genmodel.data.making.make import prepare
 from genmodel.data.reading.loader import Loader
-from genmodel.errors import ConfigError
+from genmodel.errors import ConfigError, user_errors
 from genmodel.models.contract import build_model
-from genmodel.output.user_errors import user_errors
+from genmodel.params import run_config
 from genmodel.sampling.draw import sample
-from genmodel.settings.params import run_config
 from genmodel.showing.grids import save_grid
 from genmodel.training.step.engine import Engine, set_precision
 

@@ -26,9 +26,9 @@ from genmodel.data.block import Block
 from genmodel.data.making.make import prepare
 from genmodel.data.reading.loader import Loader
 from genmodel.devices import choose_device, use_cpu
+from genmodel.errors import user_errors
 from genmodel.models.contract import build_model
-from genmodel.output.user_errors import user_errors
-from genmodel.settings.params import run_config
+from genmodel.params import run_config
 from genmodel.training.step.engine import Engine
 
 RESULTS = Path(__file__).parent / "RESULTS.md"

@@ -23,9 +23,8 @@ from flows.versioning.origin import ALLOWED_REJECTS, DEFAULT_SIZES, DIGITS, VAL_
 from flows.versioning.repo import data_held
 from genmodel.data.making.make import Maker
 from genmodel.data.making.pool import make_shards
-from genmodel.errors import ConfigError, SourceError, VersioningError
+from genmodel.errors import ConfigError, SourceError, VersioningError, user_errors
 from genmodel.files import durable
-from genmodel.output.user_errors import user_errors
 
 _NOTE = "data.update.json"  # of an update that is not versioned yet
 

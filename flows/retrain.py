@@ -17,9 +17,8 @@ from flows.settings import Settings
 from flows.versioning import closures
 from flows.versioning import dvc as versioning
 from flows.versioning.dvc import Stage
-from genmodel.errors import GenmodelError, VersioningError
-from genmodel.output.user_errors import user_errors
-from genmodel.settings.params import check_names
+from genmodel.errors import GenmodelError, VersioningError, user_errors
+from genmodel.params import check_names
 
 REGISTER = "python -m flows.stages register"  # as in dvc.yaml
 

@@ -18,12 +18,11 @@ from flows.versioning.current import current_fingerprint, current_model, identit
 from flows.versioning.inputs import unchanged_inputs
 from genmodel.data.verify import whole_block
 from genmodel.devices import choose_device
-from genmodel.errors import ConfigError
+from genmodel.errors import ConfigError, user_errors
 from genmodel.files import durable
 from genmodel.files.model_folder import check_files
-from genmodel.output.user_errors import user_errors
-from genmodel.settings.fits import check_fits
-from genmodel.settings.params import check_name, model_family, model_names, read_params
+from genmodel.fits import check_fits
+from genmodel.params import check_name, model_family, model_names, read_params
 
 if TYPE_CHECKING:
     from genmodel.evaluation.report import Conditions

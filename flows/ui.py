@@ -20,9 +20,8 @@ from flows import outcome
 from flows.settings import Settings
 from flows.tracking import Tracker
 from flows.tracking.server import serve
-from genmodel.errors import ConfigError
+from genmodel.errors import ConfigError, user_errors
 from genmodel.output.masking import masked
-from genmodel.output.user_errors import user_errors
 
 _VIEW = "genmodel"  # its name in the menu, and its key in the link
 _NEWEST = 100  # runs that the view is fitted to: each takes 4 ms to read

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from genmodel.devices import choose_device
-from genmodel.errors import ConfigError
+from genmodel.errors import ConfigError, is_main_process, user_errors
 from genmodel.output.printable import printable
-from genmodel.output.user_errors import is_main_process, user_errors
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,7 +62,7 @@ def census(arguments: argparse.Namespace) -> None:
 
 def train(arguments: argparse.Namespace) -> None:
     from genmodel.data.block import Block
-    from genmodel.settings.params import read_params, run_config
+    from genmodel.params import read_params, run_config
     from genmodel.showing.display import train
     from genmodel.training.identify import identify
 
@@ -121,9 +120,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from genmodel.data.block import Block
     from genmodel.evaluation.evaluate import evaluate
     from genmodel.evaluation.reference import Reference, make_reference
+    from genmodel.params import read_params
     from genmodel.sampling.load import load_model
     from genmodel.settings.config import EvaluationConfig
-    from genmodel.settings.params import read_params
 
     config = read_params(arguments.params).evaluation if arguments.params else EvaluationConfig()
     block = Block.open(arguments.data)

@@ -23,7 +23,7 @@ from genmodel.data.block import Block
 from genmodel.data.making.make import prepare
 from genmodel.models.contract import Family, build_model
 from genmodel.models.families import FAMILIES, load_family
-from genmodel.settings.params import run_config
+from genmodel.params import run_config
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 

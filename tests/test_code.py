@@ -293,9 +293,7 @@ def test_what_is_done_with_a_family_knows_no_other_nor_what_shows(family: str, r
     """A training, a report, the key of kept features."""
     modules = set(code.digests(root, module_of(family)))
     others = {module_of(other) for other in FAMILIES if other != family}
-    assert module_of(family) in modules and not modules & (
-        others | {"genmodel.models.families", "genmodel.settings.params"}
-    )
+    assert module_of(family) in modules and not modules & (others | {"genmodel.models.families", "genmodel.params"})
     met = {"evaluation", "training"} - {root.split(".")[1]}
     assert not [module for module in modules if module.split(".")[1] in {"showing", *met}]
 

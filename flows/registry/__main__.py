@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flows.registry import console
 from flows.settings import Settings
-from genmodel.output.user_errors import user_errors
+from genmodel.errors import user_errors
 
 
 def main(argv: list[str] | None = None) -> int:

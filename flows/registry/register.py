@@ -23,7 +23,7 @@ from flows.versioning.current import current_model, read_report
 from genmodel.errors import EvaluationError, IncomparableError, ModelError
 from genmodel.files import durable
 from genmodel.output.printable import printable
-from genmodel.settings.params import Params, read_gate, read_params
+from genmodel.params import Params, read_gate, read_params
 
 if TYPE_CHECKING:
     from flows.registry.champion import Promotions

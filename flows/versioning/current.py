@@ -8,7 +8,7 @@ from genmodel.evaluation.report import Report
 from genmodel.files import durable
 from genmodel.files.model_folder import read_config
 from genmodel.models.families import module_of
-from genmodel.settings.params import Params, model_family, read_params, read_yaml
+from genmodel.params import Params, model_family, read_params, read_yaml
 from genmodel.training.identify import code_of, identify
 from genmodel.training.identity import Identity, differences, is_as_written
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.versioning.repo import DATA, DATA_FILE, one_line, opened
 from genmodel.errors import VersioningError
-from genmodel.settings.params import read_yaml
+from genmodel.params import read_yaml
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

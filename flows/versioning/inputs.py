@@ -14,7 +14,7 @@ from typing import Any
 from flows.versioning import dvc as versioning
 from genmodel.errors import VersioningError
 from genmodel.files import durable
-from genmodel.settings.params import read_yaml
+from genmodel.params import read_yaml
 
 _SKIPPED = ("__pycache__",)
 _SMALL = 1 << 20  # bytes

@@ -1,1 +1,1 @@
-"""The families: their contract (base.py), a file for each, and what they share. families.py names them."""
+"""The families: their contract and abilities, a file for each, and what they share. families.py names them."""

@@ -9,7 +9,7 @@ from genmodel.errors import ModelError
 from genmodel.files import tensors
 from genmodel.files.model_folder import read_config
 from genmodel.models.contract import Family, ImageSpec
-from genmodel.settings.params import run_config
+from genmodel.params import run_config
 
 
 def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[Family, dict[str, Any]]:

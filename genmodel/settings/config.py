@@ -1,4 +1,4 @@
-"""The settings as frozen dataclasses, each with its range and its default. genmodel/settings/params.py reads them.
+"""The settings as frozen dataclasses, each with its range and its default. genmodel/params.py reads them.
 
 A setting that is read somewhere is a part of what the code there is known by (genmodel/code.py); of the other settings
 nothing is.

@@ -9,7 +9,7 @@ from genmodel.data.block import Block
 from genmodel.data.reading.loader import Loader
 from genmodel.errors import BlockError, ConfigError
 from genmodel.models.contract import ImageSpec
-from genmodel.settings.params import run_config
+from genmodel.params import run_config
 
 
 def past_batch(run: Path, block: Block, step: int) -> tuple[Tensor, int, str]:

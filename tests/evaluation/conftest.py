@@ -12,7 +12,7 @@ from genmodel.data.making.make import prepare
 from genmodel.files import tensors
 from genmodel.files.model_folder import write_config
 from genmodel.models.contract import build_model
-from genmodel.settings.params import run_config
+from genmodel.params import run_config
 
 CLASSES = ["ash", "birch", "cedar"]
 

@@ -23,10 +23,10 @@ from genmodel.evaluation.judge import _recipe, _told
 from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.evaluation.report import Report, Timing
 from genmodel.models.abilities import Bounds, Reconstructs, Weighted
+from genmodel.params import run_config
 from genmodel.sampling.draw import sample
 from genmodel.sampling.load import load_model
 from genmodel.settings.config import EvaluationConfig
-from genmodel.settings.params import run_config
 
 ZEROS = torch.zeros(4, dtype=torch.float64)
 CONFIG = EvaluationConfig(samples=40, seed=5, classifier_images=640)

@@ -26,7 +26,7 @@ from flows.tracking.follower import Follower
 from flows.tracking.trainings import DataVersion
 from genmodel.data.block import Block
 from genmodel.errors import FollowedError
-from genmodel.settings.params import run_config
+from genmodel.params import run_config
 from genmodel.showing import display
 from genmodel.training import trainer
 from genmodel.training.identify import identify

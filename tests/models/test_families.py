@@ -10,9 +10,9 @@ from genmodel.models.dcgan import DCGAN
 from genmodel.models.families import FAMILIES, load_family
 from genmodel.models.parts.losses import discretised_logistic_nll
 from genmodel.models.vae import VAE
+from genmodel.params import run_config
 from genmodel.pixels import to_model
 from genmodel.sampling.draw import codes
-from genmodel.settings.params import run_config
 
 SMALL = {"network": {"base_channels": 4, "latent_dim": 6}}
 

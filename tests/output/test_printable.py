@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genmodel.errors import SourceError
+from genmodel.errors import SourceError, user_errors
 from genmodel.output.printable import is_printable, markdown_code, markdown_text, printable
 from genmodel.output.progress import say
-from genmodel.output.user_errors import user_errors
 
 BIDI = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
 NASTY = "\x1b[2J\x07\x7f\x85\x9b31m\n\r\t\u2028\u2029\u202e\u2066\u200f\u061c\u200b\u200d\ufeff\xad\udcff\U000e0041"

@@ -10,8 +10,8 @@ from genmodel.files import tensors
 from genmodel.files.durable import seal
 from genmodel.files.model_folder import write_config
 from genmodel.models.contract import Family, build_model
+from genmodel.params import run_config
 from genmodel.sampling.load import load_model
-from genmodel.settings.params import run_config
 
 SEALED = json.dumps(seal({}))
 SMALL = {

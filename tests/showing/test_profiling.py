@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 from genmodel.data.block import Block
-from genmodel.settings.params import run_config
+from genmodel.params import run_config
 from genmodel.showing.display import train
 from genmodel.training.identify import identify
 

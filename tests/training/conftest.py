@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from genmodel.data.block import Block
-from genmodel.settings.params import run_config
+from genmodel.params import run_config
 from genmodel.training.checkpoint import Checkpoints
 from genmodel.training.identify import identify
 from genmodel.training.identity import Identity

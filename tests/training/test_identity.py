@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genmodel.params import run_config
 from genmodel.settings.config import RunConfig, TrainingConfig
-from genmodel.settings.params import run_config
 from genmodel.settings.schedule import Schedule
 from genmodel.training.identity import Identity, differences, is_as_written
 

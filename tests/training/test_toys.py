@@ -17,10 +17,10 @@ from genmodel.files import tensors
 from genmodel.models.abilities import Classifies, Completes
 from genmodel.models.contract import build_model
 from genmodel.models.noise import image_seeds
+from genmodel.params import run_config
 from genmodel.pixels import to_uint8
 from genmodel.sampling.draw import sample
 from genmodel.sampling.load import load_model
-from genmodel.settings.params import run_config
 from genmodel.showing import display
 from genmodel.showing.display import train
 from genmodel.training.identify import identify

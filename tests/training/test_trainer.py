@@ -18,8 +18,8 @@ from genmodel.errors import CheckpointError, SettingsChangedError, TrainingDiver
 from genmodel.files import tensors
 from genmodel.models.families import FAMILIES
 from genmodel.models.parts import convolution
+from genmodel.params import run_config
 from genmodel.settings.config import RunConfig
-from genmodel.settings.params import run_config
 from genmodel.showing.display import Display, train
 from genmodel.training import trainer
 from genmodel.training.checkpoint import Checkpoints
@@ -83,7 +83,7 @@ from pathlib import Path
 from typing import Any
 import torch
 torch.set_num_threads(1)
-from genmodel.settings.params import run_config
+from genmodel.params import run_config
 from genmodel.data.block import Block
 from genmodel.training.identify import identify
 from genmodel.showing.display import Display, train

@@ -21,7 +21,7 @@ from genmodel.data.reading.order import flips, order
 from genmodel.data.reading.store import Place, best_place
 from genmodel.errors import BlockError, ConfigError
 from genmodel.files.durable import digest_bytes, write_json
-from genmodel.settings.params import run_config
+from genmodel.params import run_config
 from genmodel.showing.grids import save_grid
 from genmodel.training.identify import identify
 from genmodel.training.trainer import train

@@ -22,8 +22,8 @@ from genmodel.files.model_folder import write_config
 from genmodel.models.contract import Family, ImageSpec
 from genmodel.models.families import FAMILIES
 from genmodel.models.noise import Space, normal
+from genmodel.params import run_config
 from genmodel.settings.config import EvaluationConfig, GateConfig
-from genmodel.settings.params import run_config
 
 CONFIG = EvaluationConfig(samples=120, extractor="pixels", image_size=16)
 IMAGES, CODES = 400, 8

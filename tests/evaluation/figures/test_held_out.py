@@ -21,11 +21,11 @@ from genmodel.models.abilities import Classifies, Likelihood
 from genmodel.models.contract import Family, ImageSpec
 from genmodel.models.families import FAMILIES
 from genmodel.models.noise import Space, draw_labels, image_seeds, normal
+from genmodel.params import run_config
 from genmodel.pixels import to_model
 from genmodel.sampling.draw import Networks
 from genmodel.sampling.load import load_model
 from genmodel.settings.config import EvaluationConfig
-from genmodel.settings.params import run_config
 
 CONFIG = EvaluationConfig(samples=60, seed=5, classifier_images=6400)
 COUNTS = [40, 20, 60]

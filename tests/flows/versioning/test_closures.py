@@ -47,7 +47,7 @@ for out in outs[stage]:
 TRAIN = """
 import os, sys
 from pathlib import Path
-from genmodel.settings.params import run_config
+from genmodel.params import run_config
 from genmodel.data.block import Block
 from genmodel.showing.display import Display
 from genmodel.training.identify import identify

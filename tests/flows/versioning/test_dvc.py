@@ -13,7 +13,7 @@ import yaml
 from flows.versioning import dvc as versioning
 from flows.versioning import repro
 from genmodel.errors import VersioningError
-from genmodel.settings.params import read_params
+from genmodel.params import read_params
 
 ROOT = Path(__file__).parents[3]
 ORIGIN = {"source": "digits", "sizes": [16]}

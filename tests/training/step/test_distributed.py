@@ -145,7 +145,7 @@ def test_a_batch_that_cannot_be_shared_is_one_clear_line(block: Block, tmp_path:
 TOGETHER = """
 import copy, torch, torch.distributed as dist
 from torch import nn
-from genmodel.settings.params import run_config
+from genmodel.params import run_config
 from genmodel.models.contract import Adamax, Player, Update, build_model
 from genmodel.training.step.distributed import SharedBatchNorm, joined
 from genmodel.training.step.engine import Engine

@@ -11,8 +11,8 @@ from genmodel import pixels
 from genmodel.models.contract import Batch, Family, Noise, Step, build_model
 from genmodel.models.families import FAMILIES
 from genmodel.models.parts import convolution
+from genmodel.params import run_config
 from genmodel.settings.config import RunConfig, TrainingConfig
-from genmodel.settings.params import run_config
 from genmodel.training.step.engine import Engine, rate_share
 
 CASES = [("dcgan", {}), ("dcgan", {"r1": 50.0}), ("dcgan", {"translate": 0.125}), ("vae", {})]

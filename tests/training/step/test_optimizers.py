@@ -174,7 +174,7 @@ def test_learning_rate_and_betas_follow_their_schedules() -> None:
 
 TRAINS = """
 import sys, torch
-from genmodel.settings.params import run_config
+from genmodel.params import run_config
 from genmodel.settings.config import EvaluationConfig
 from genmodel.models.contract import build_model
 from genmodel.models.families import FAMILIES

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from genmodel.models.contract import build_model
-from genmodel.settings.params import run_config
+from genmodel.params import run_config
 from genmodel.training.step.engine import Engine
 from genmodel.training.step.streams import _PLACES, _STREAM, begin_stream
 

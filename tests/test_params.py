@@ -10,8 +10,8 @@ import pytest
 from genmodel.errors import ConfigError
 from genmodel.files import durable
 from genmodel.models import families
+from genmodel.params import Params, build, read_params, run_config
 from genmodel.settings.config import EvaluationConfig, Range, RunConfig, TrainingConfig, chosen
-from genmodel.settings.params import Params, build, read_params, run_config
 from genmodel.settings.schedule import Schedule
 
 GOOD = """

@@ -7,9 +7,9 @@ import pytest
 
 from genmodel.data.block import Block
 from genmodel.errors import ConfigError
+from genmodel.fits import check_fits
+from genmodel.params import Params, run_config
 from genmodel.settings.config import EvaluationConfig, GateConfig
-from genmodel.settings.fits import check_fits
-from genmodel.settings.params import Params, run_config
 
 
 def params(models: int, evaluation: int, extractor: str = "classifier") -> Params:

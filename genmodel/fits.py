@@ -2,7 +2,7 @@
 
 from genmodel.data.block import Block
 from genmodel.errors import ConfigError
-from genmodel.settings.params import Params
+from genmodel.params import Params
 
 
 def check_fits(params: Params, block: Block) -> None:
