@@ -72,7 +72,7 @@ def test_weights_that_do_not_fit_or_are_no_numbers_are_refused(tmp_path: Path) -
     with pytest.raises(ModelError, match=r"does not fit the vae that config.json describes"):
         load_model(tmp_path)
     save(tmp_path, SMALL["vae"], log_scale=torch.full((3, 1, 1), torch.nan))
-    with pytest.raises(ModelError, match="no numbers: train the model again"):
+    with pytest.raises(ModelError, match="not numbers: train the model again"):
         load_model(tmp_path)
 
 

@@ -194,7 +194,7 @@ def _special(info: tarfile.TarInfo) -> str:
         return "a link"
     if info.issparse():
         return "a sparse file"
-    return "" if info.isreg() else "no plain file"
+    return "" if info.isreg() else "not a plain file"
 
 
 class _Window:

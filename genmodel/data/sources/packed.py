@@ -91,4 +91,4 @@ def special_mode(mode: int) -> str:
     """Why a file of this mode (as in os.stat) is refused, or nothing."""
     if stat.S_ISLNK(mode):
         return "a link"
-    return "" if stat.S_ISREG(mode) else "no plain file"
+    return "" if stat.S_ISREG(mode) else "not a plain file"

@@ -83,7 +83,7 @@ def test_special_members_are_told(tar_bytes: Callable[..., bytes]) -> None:
         folder = tarfile.TarInfo("folder")
         folder.type = tarfile.DIRTYPE
         tar.addfile(folder)
-    assert [e.special for e in entries(handle.getvalue())] == ["a link"] * 2 + ["no plain file"] * 3
+    assert [e.special for e in entries(handle.getvalue())] == ["a link"] * 2 + ["not a plain file"] * 3
 
 
 def header(name: str, size: int, kind: bytes) -> bytes:

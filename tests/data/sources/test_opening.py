@@ -91,9 +91,9 @@ def test_missing_empty_and_strange_sources(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="there is no source at"):
         open_source(str(tmp_path / "nothing"))
     assert "is empty" in problem(b"")
-    assert "no whole tar" in problem(b"an old letter, no archive" * 100)
-    assert "no whole tar" in problem(gzip.compress(b"numbers" * 1000))
-    assert "no whole zip" in problem(b"PK\3\4" + bytes(100))
+    assert "not a whole tar" in problem(b"an old letter, no archive" * 100)
+    assert "not a whole tar" in problem(gzip.compress(b"numbers" * 1000))
+    assert "not a whole zip" in problem(b"PK\3\4" + bytes(100))
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(SourceError, match="neither a file nor a folder"):
         open_source(str(tmp_path / "fifo"))
@@ -132,7 +132,7 @@ def test_links_and_devices_in_a_tar_are_refused_unread(tmp_path: Path, tar_bytes
     assert reasons == {
         "a/l.jpg": "a link",
         "a/h.jpg": "a link",
-        "a/d.jpg": "no plain file",
+        "a/d.jpg": "not a plain file",
         "../../up.jpg": "a name with ..",
         "b//abs.jpg": "an absolute name",
     }
@@ -147,7 +147,7 @@ def test_links_and_pipes_in_a_folder_are_refused(packed: Pack, tmp_path: Path) -
     listing = open_source(str(folder)).scan()
     assert {m.name: m.refused for m in listing.members if m.refused} == {
         "a/2.jpg": "a link",
-        "a/3.jpg": "no plain file",
+        "a/3.jpg": "not a plain file",
         "b": "a link",
     }
     assert len(listing.members) == 4
