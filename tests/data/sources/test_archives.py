@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from genmodel.data.sources.archives import Entry, GzipFile, PlainFile, tar_entries
@@ -163,6 +163,9 @@ def test_flipped_bits_lose_nothing_silently(data: st.DataObject) -> None:
     content = bytearray(handle.getvalue())
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, 3 * 1536 + 511))] ^= 1 << data.draw(st.integers(0, 7))
+    for start in range(0, 3 * 1536, 1536):  # the checksum of a header is a sum: flips that cancel out are not seen
+        before, after = handle.getvalue()[start : start + 512], content[start : start + 512]
+        assume(before == after or sum(before) != sum(after))
     with contextlib.suppress(SourceError):
         assert len(entries(bytes(content))) == 3
 
