@@ -21,7 +21,7 @@ def write_config(folder: Path, facts: Mapping[str, Any]) -> None:
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a finished model; ModelError if it is missing, damaged, or says too little."""
     about = durable.read_sealed(folder / "config.json", ModelError, _FIX)
-    absent = [key for key in ("name", "fingerprint", "config", "weights", "classes") if key not in about]
+    absent = [key for key in ("name", "fingerprint", "config", "weights") if key not in about]
     if absent:
         raise ModelError(f"{folder / 'config.json'} says nothing of {absent[0]}: {_FIX}")
     return about

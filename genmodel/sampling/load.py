@@ -18,6 +18,8 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[Family
     ModelError for a folder that is missing or damaged, or whose weights fit another network or are not numbers.
     """
     about = read_config(folder)
+    if "classes" not in about:
+        raise ModelError(f"{folder} was made by an earlier version of genmodel: train the model again")
     config = run_config(about["config"], f"{folder / 'config.json'}: config")
     weights, _ = tensors.load(folder / "weights.safetensors", about["weights"])
     if not all(torch.isfinite(weight).all() for weight in weights.values()):

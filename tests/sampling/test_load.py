@@ -84,3 +84,12 @@ def test_settings_that_this_version_does_not_know_are_named(tmp_path: Path) -> N
     write_config(tmp_path, about)
     with pytest.raises(ConfigError, match=r"config.json: config.network: unknown key 'depth'"):
         load_model(tmp_path)
+
+
+def test_a_model_of_before_classes_were_told_is_named(tmp_path: Path) -> None:
+    save(tmp_path, SMALL["vae"])
+    about = json.loads((tmp_path / "config.json").read_text())
+    del about["checksum"], about["classes"]
+    write_config(tmp_path, about)
+    with pytest.raises(ModelError, match=r"made by an earlier version of genmodel: train the model again"):
+        load_model(tmp_path)
