@@ -20,7 +20,7 @@ from flows.running.launch import one_line
 from flows.settings import Settings
 from flows.versioning import dvc as versioning
 from flows.versioning.origin import ALLOWED_REJECTS, DEFAULT_SIZES, DIGITS, VAL_FRACTION, Origin, Step
-from flows.versioning.repo import data_held
+from flows.versioning.repo import DATA, data_held
 from genmodel.data.making.make import Maker
 from genmodel.data.making.pool import make_shards
 from genmodel.errors import ConfigError, SourceError, VersioningError, user_errors
@@ -36,7 +36,7 @@ def ensure(root: Path, remote: str | None = None, workers: int = 0) -> str:
     VersioningError if none of these is possible, or if data/ is something else.
     """
     digest = versioning.digest(root)
-    if not (root / versioning.DATA).exists() and not versioning.restore(root, remote):
+    if not (root / DATA).exists() and not versioning.restore(root, remote):
         origin = Origin.of_data(root)
         try:
             origin.check(root)
@@ -83,7 +83,7 @@ def update_block(root: Path, origin: Origin, workers: int, dask: bool, remote: s
     if not resumed:
         ensure(root, remote, workers)
         durable.write_json(note, asked)
-    made = origin.updates[-1].add(root, workers, root / versioning.DATA, _maker(dask))
+    made = origin.updates[-1].add(root, workers, root / DATA, _maker(dask))
     for line in made.lines():
         get_run_logger().info(line)
     added_before = resumed and len(made.block.facts["generations"]) == len(origin.steps)

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from torch import Tensor
 
 from genmodel.models.noise import Space
@@ -114,7 +114,8 @@ def _check_number(total: int, *numbers: int) -> None:
 
 def _wrong(what: str) -> MlflowException:
     """An error that a server answers with status 400."""
-    return MlflowException.invalid_parameter_value(what)
+    error: MlflowException = MlflowException.invalid_parameter_value(what)
+    return error
 
 
 set_model(Served())

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
-from prefect.client.schemas.objects import StateType
-from prefect.states import Crashed, State
+from prefect.client.schemas.objects import State, StateType
+from prefect.states import Crashed
 
 _OPEN = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
 _PROCESS = "process:"

@@ -107,4 +107,5 @@ def load(folder: Path, settings: Settings) -> "PyFuncModel":
     import mlflow.pyfunc
 
     settings.apply()
-    return mlflow.pyfunc.load_model(str(folder))
+    loaded: PyFuncModel = mlflow.pyfunc.load_model(str(folder))
+    return loaded

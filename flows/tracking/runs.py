@@ -104,7 +104,7 @@ class Tracker:
                 run = self._claim(run, training, watched=False)
             except FollowedError as error:
                 say(str(error))
-                return self.run(training.fingerprint).info.run_id
+                return str(self.run(training.fingerprint).info.run_id)
             rows = record.read_finished(folder, runs, training, run.info.start_time)
             sent = self.send(self._sent(run), rows, record.sample_grids(folder / "samples"))
             self.end(sent.run_id, "FINISHED", "trained", record.pictures(folder))

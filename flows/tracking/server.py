@@ -34,7 +34,8 @@ class Gate:
 
     async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
         if scope["type"] == "lifespan":
-            return await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+            return None
         if scope["type"] != "http":
             return None  # MLflow has no WebSockets
         headers = {name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]}
@@ -48,7 +49,8 @@ class Gate:
             return await _answer(send, 403, b"files are not written through this server\n")
         if "origin" in headers and not self._origin.fullmatch(headers["origin"]):
             return await _answer(send, 403, b"a page of another site asks\n")
-        return await self._app(scope, receive, send)
+        await self._app(scope, receive, send)
+        return None
 
     def _knows(self, header: str) -> bool:
         try:

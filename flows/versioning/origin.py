@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.versioning import dvc as versioning
+from flows.versioning.repo import DATA
 from genmodel.data.block import Block
 from genmodel.data.making.make import Maker, prepare
 from genmodel.data.making.pool import make_shards
@@ -114,14 +115,14 @@ class Origin(Step):
 
     def make(self, root: Path, workers: int, maker: Maker = make_shards) -> Block:
         """Write data/ anew, an older one giving way at the end; a kill at any time loses no finished step."""
-        data = root / versioning.DATA
+        data = root / DATA
         if not self.updates:
             return self._prepare(root, data, workers, maker)
         if durable.is_foreign(data, "block.json"):
             raise BlockError(f"{data} is there and is not a block: move it away")
         for step in self.steps:  # all of them, before the first has taken its time
             step.check(root)
-        place = root / f"{versioning.DATA}.steps-{durable.digest_json(self.as_dict())[:12]}"
+        place = root / f"{DATA}.steps-{durable.digest_json(self.as_dict())[:12]}"
         done = len(Block.open(place).facts["generations"]) if place.exists() else 0
         if not done:
             self._prepare(root, place, workers, maker)

@@ -105,17 +105,23 @@ def draw_labels(seeds: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     """A class for each image where none is asked for, by its seed: int64 [N], class k as often as `shares` say."""
     points = _unit(_mix(np.array([_CLASS], np.uint64), seeds))
     bounds = np.cumsum(np.asarray(shares, np.float64))
-    return np.minimum(np.searchsorted(bounds, points * bounds[-1], side="right"), len(bounds) - 1).astype(np.int64)
+    places = np.searchsorted(bounds, points * bounds[-1], side="right")
+    labels: np.ndarray = np.minimum(places, len(bounds) - 1).astype(np.int64)
+    return labels
 
 
 def _drawn(part: Part, bits: np.ndarray) -> np.ndarray:
+    drawn: np.ndarray
     if part.kind == "uniform":
-        return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2**-23) - np.float32(1)
+        drawn = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2**-23) - np.float32(1)
+        return drawn
     if part.kind == "categorical":
-        return np.floor(_unit(bits) * part.classes)
+        drawn = np.floor(_unit(bits) * part.classes)
+        return drawn
     # Box and Muller 1958; the radius' number is above 0
     radius = np.sqrt(-2 * np.log(((bits >> np.uint64(32)).astype(np.float64) + 0.5) * 2**-32))
-    return radius * np.cos((bits & np.uint64(0xFFFFFFFF)).astype(np.float64) * (2 * math.pi * 2**-32))
+    drawn = radius * np.cos((bits & np.uint64(0xFFFFFFFF)).astype(np.float64) * (2 * math.pi * 2**-32))
+    return drawn
 
 
 def _unit(bits: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ def _energy_counter(device: torch.device) -> Callable[[], float | None]:
 
     def read() -> float | None:
         try:
-            return nvmlDeviceGetTotalEnergyConsumption(handle)
+            return float(nvmlDeviceGetTotalEnergyConsumption(handle))
         except NVMLError:
             return None
 

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from genmodel.errors import CheckpointError
 from genmodel.files import durable
@@ -51,7 +52,7 @@ class Record:
             with durable.storage_errors(self.metrics), self.metrics.open("a") as handle:
                 os.fsync(handle.fileno())
 
-    def rows(self) -> list[dict]:
+    def rows(self) -> list[dict[str, Any]]:
         if not self.metrics.exists():
             return []
         try:

@@ -85,7 +85,7 @@ class Loader:
     def class_counts(self) -> list[int]:
         """How many images of the split each class has."""
         labels = self.block.labels[self._rows]
-        return np.bincount(labels, minlength=len(self.block.classes)).tolist()
+        return [int(count) for count in np.bincount(labels, minlength=len(self.block.classes))]
 
     def order_digest(self, images_seen: int) -> str:
         """sha256 over the rows of the block that were shown before `images_seen`, in their order, as int64 (-1 - row

@@ -83,7 +83,7 @@ class Idx(Source):
 
     @property
     def _area(self) -> int:
-        return self._height * self._width
+        return int(self._height * self._width)
 
     def read(self, member: Member) -> bytes:
         levels = self._content.read_at(16 + int(member.locator[0]) * self._area, self._area)

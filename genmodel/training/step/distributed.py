@@ -195,7 +195,7 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         self._follow(mean.detach(), variance.detach(), size * input.numel() // input.shape[1])
         scale = (variance + self.eps).rsqrt() * (self.weight if self.affine else 1)
         place = (slice(None), *[None] * (input.ndim - 2))
-        result = (wide - mean[place]) * scale[place] + (self.bias[place] if self.affine else 0)
+        result: Tensor = (wide - mean[place]) * scale[place] + (self.bias[place] if self.affine else 0)
         return result.to(input.dtype)
 
     @torch.no_grad()
