@@ -89,7 +89,8 @@ class VersioningError(GenmodelError):
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Show a GenmodelError as one line and exit with 2; a Ctrl-C leaves quietly with 130. Others write nothing of ours.
+    """Show a GenmodelError as one line and exit with 2; a Ctrl-C leaves quietly with 130, and so does, with 141, a reader
+    of what is printed that has gone (`| head`). Others write nothing of ours.
 
     Of torchrun's processes the first speaks: the others mostly meet the same error, and are ended before they say so.
     """
@@ -101,6 +102,9 @@ def user_errors() -> Iterator[None]:
             time.sleep(_SILENCE)
         say(f"error: {error}")
         raise SystemExit(2) from error
+    except BrokenPipeError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter would meet it again as it ends
+        raise SystemExit(141) from error
     except KeyboardInterrupt as error:
         if is_main_process():
             say("stopped; the same command goes on from here")

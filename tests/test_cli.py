@@ -238,3 +238,12 @@ def test_others_may_write_nothing_that_a_command_made(umask: int, open_to_others
     assert len(made) > 4
     for path in made:
         assert path.stat().st_mode & 0o077 & ~open_to_others == 0, path
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    code = "from genmodel.errors import user_errors\nwith user_errors():\n    for _ in range(99_999): print('a line')"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == b"a line\n"
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(60)) == (b"", 141)
