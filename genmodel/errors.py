@@ -89,8 +89,8 @@ class VersioningError(GenmodelError):
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Show a GenmodelError as one line and exit with 2. A Ctrl-C leaves quietly with 130, and with 141 where the reader of
-    what is printed has gone (`| head`). Others write nothing of ours.
+    """Show a GenmodelError as one line and exit with 2. A Ctrl-C leaves quietly with 130, a reader of what is printed
+    that has gone (`| head`) with 141. Others write nothing of ours.
 
     Of torchrun's processes the first speaks: the others mostly meet the same error, and are ended before they say so.
     """
