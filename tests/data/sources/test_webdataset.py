@@ -86,33 +86,43 @@ def test_keys_that_start_anew_in_each_shard(tar_bytes: TarBytes, tmp_path: Path)
     assert {m.name: source.read(m) for m in source.scan().members} == {"7/a/0.jpg": b"a", "7/b/0.jpg": b"b"}
 
 
-def test_hostile_names_missing_labels_and_doubles(tar_bytes: TarBytes, tmp_path: Path) -> None:
-    files = [("1.jpg", b"x"), ("1.cls", b"3"), ("2.jpg", b"x"), ("../3.jpg", b"x"), ("3.cls", b"1"), ("4.jpg", b"x")]
-    files += [("4.cls", b"-1"), ("5.jpg", b"x"), ("5.cls", b"\xff"), ("1.jpg", b"y"), ("6.jpg", b"x"), ("6.json", b"[")]
-    (tmp_path / "s.tar").write_bytes(tar_bytes(files))
-    reasons = {m.name: m.refused for m in open_source(str(tmp_path / "s.tar")).scan().members}
-    assert reasons == {
-        "3/s/1.jpg": "a name that occurs 2 times",
-        "s/2.jpg": "has no label (.cls) beside it",
-        "../3.jpg": "a name with ..",
-        "s/4.jpg": "has no label (.cls) beside it",
-        "s/5.jpg": "has no label (.cls) beside it",
-        "s/6.jpg": "has no label (.cls) beside it",
-    }
+HOSTILE: dict[str, tuple[list[tuple[str, bytes]], dict[str, str]]] = {
+    "names, missing labels and doubles": (
+        [
+            ("1.jpg", b"x"), ("1.cls", b"3"), ("2.jpg", b"x"), ("../3.jpg", b"x"), ("3.cls", b"1"), ("4.jpg", b"x"),
+            ("4.cls", b"-1"), ("5.jpg", b"x"), ("5.cls", b"\xff"), ("1.jpg", b"y"), ("6.jpg", b"x"), ("6.json", b"["),
+        ],
+        {
+            "3/s/1.jpg": "a name that occurs 2 times",
+            "s/2.jpg": "has no label (.cls) beside it",
+            "../3.jpg": "a name with ..",
+            "s/4.jpg": "has no label (.cls) beside it",
+            "s/5.jpg": "has no label (.cls) beside it",
+            "s/6.jpg": "has no label (.cls) beside it",
+        },
+    ),
+    "keys and labels that forge lines": (
+        [
+            ("0.jpg", b"x"), ("0.cls", b"7"), ("\x1b[2J.jpg", b"x"), ("\x1b[2J.cls", b"1"), ("2.jpg", b"x"),
+            ("2.cls", b"a\x1b[2J"), ("3.jpg", b"x"), ("3.json", json.dumps({"label": "a\u202eb"}).encode()),
+        ],
+        {
+            "7/0.jpg": "",
+            "\\x1b[2J.jpg": "a name with control or hidden characters",
+            "\\x1b[2J.cls": "a name with control or hidden characters",
+            "2.jpg": "has no label (.cls) beside it",
+            "3.jpg": "has no label (.cls) beside it",
+        },
+    ),
+}  # fmt: skip
 
 
-def test_keys_and_labels_that_forge_lines_are_refused_and_shown_escaped(tar_bytes: TarBytes, tmp_path: Path) -> None:
-    files = [("0.jpg", b"x"), ("0.cls", b"7"), ("\x1b[2J.jpg", b"x"), ("\x1b[2J.cls", b"1"), ("2.jpg", b"x")]
-    files += [("2.cls", b"a\x1b[2J"), ("3.jpg", b"x"), ("3.json", json.dumps({"label": "a\u202eb"}).encode())]
+@pytest.mark.parametrize("what", HOSTILE)
+def test_what_is_hostile_is_refused_with_a_reason(what: str, tar_bytes: TarBytes, tmp_path: Path) -> None:
+    files, reasons = HOSTILE[what]
     (tmp_path / "s.tar").write_bytes(tar_bytes(files))
-    reasons = {m.name: m.refused for m in open_source(str(tmp_path / "s.tar")).scan().members}
-    assert reasons == {
-        "7/0.jpg": "",
-        "\\x1b[2J.jpg": "a name with control or hidden characters",
-        "\\x1b[2J.cls": "a name with control or hidden characters",
-        "2.jpg": "has no label (.cls) beside it",
-        "3.jpg": "has no label (.cls) beside it",
-    }
+    found = {m.name: m.refused for m in open_source(str(tmp_path / "s.tar")).scan().members}
+    assert found == reasons
 
 
 def test_missing_and_mixed_shards_are_told(images: dict[str, bytes], tar_bytes: TarBytes, tmp_path: Path) -> None:
