@@ -15,23 +15,15 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
-from PIL import Image
-from torch import Tensor, nn
 
-from flows.registry.description import Card
-from flows.registry.packaging import package, try_out
 from flows.registry.registry import CHAMPION, PREVIOUS, Registry
 from flows.settings import Settings
 from flows.tracking import Owner, Tracker
 from flows.tracking.lease import LEASE, OWNER, Lease
 from flows.tracking.trainings import Training
-from genmodel.errors import ModelError, StorageError, TrackingError
-from genmodel.files import tensors
-from genmodel.files.model_folder import write_config
-from genmodel.models.contract import Family, ImageSpec, Player, Update
-from genmodel.models.noise import Space, normal
+from genmodel.errors import StorageError, TrackingError
 from genmodel.sampling.draw import Sampler
-from tests.reports import made_report
+from tests.flows.registry.painted import card, finished
 
 LOAD = """
 import sys
@@ -49,69 +41,6 @@ try:
 except mlflow.exceptions.MlflowException:
     print("refuses codes of another size")
 """
-
-
-class Painter(Family):
-    """Noise float32 [N, 4] to images of 8 px."""
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__(None, ImageSpec(8))
-        self.space = Space((normal(4),))
-        torch.manual_seed(seed)
-        self.layer = nn.Linear(4, 8 * 8 * 3)
-
-    def initialise(self, rng: torch.Generator) -> None: ...
-
-    def players(self) -> list[Player]:
-        return []
-
-    def updates(self) -> list[Update]:
-        return []
-
-    def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.layer(noise).tanh().view(-1, 3, 8, 8)
-
-
-class Blank(Painter):
-    """Images of one value."""
-
-    def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        return super().sample(noise) * 0 + 7 / 127.5 - 1
-
-
-class Choosy(Painter):
-    """No graph can look at numbers and choose."""
-
-    def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        return super().sample(noise if noise.sum() > 0 else -noise)
-
-
-class Broken(Painter):
-    """Its graph would take one number of images alone, and not the one in which images are drawn."""
-
-    def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        return super().sample(noise[:5])
-
-
-def card(folder: Path, report: dict[str, Any]) -> Card:
-    """With a picture that is drawn here."""
-    grid = folder.parent / "0000000064.png"
-    Image.new("RGB", (8, 8), (9, 99, 199)).save(grid)
-    about = json.loads((folder / "config.json").read_text())
-    made = made_report(report["name"], report["figures"], weights=report["weights"], health=report.get("health", []))
-    return Card(about=about, report=made, data={"source": "digits"}, cost={"seconds": 3}, grid=grid)
-
-
-def finished(training: Training, folder: Path, seed: int) -> tuple[Path, dict[str, Any], Painter]:
-    """A model's folder, its report and its sampler."""
-    painter = Painter(seed).eval()
-    folder.mkdir()
-    weights = tensors.save(folder / "weights.safetensors", painter.state_dict())
-    described = {"name": "small-vae", "fingerprint": training.fingerprint, "config": training.config}
-    described |= {"classes": ["circle", "square"], "class_counts": [30, 28]}
-    write_config(folder, {**described, "weights": weights})
-    figures = {"fd_classifier": 12.3456789 + seed, "kd_classifier": "nan", "bits_per_dim": None}
-    return folder, {"name": "small-vae", "weights": weights, "conditions": {}, "figures": figures}, painter
 
 
 def test_anyones_mlflow_loads_the_champion_without_pickle(
@@ -195,99 +124,6 @@ def test_the_card_is_a_file_a_part_of_the_run_and_the_version_s_description(
     without = replace(card(folder, report), grid=None)
     assert "No sample grid was kept." in without.described(run_id)
     assert [path.name for path in without.write(tmp_path / "plain")] == ["card.md"]
-
-
-def test_a_version_that_does_not_generate_is_told_from_one_that_does(
-    settings: Settings, training: Training, tmp_path: Path
-) -> None:
-    tracker = Tracker(settings)
-    folder, report, painter = finished(training, tmp_path / "model", seed=0)
-    tracker.begin(training, 1000)
-    registry = Registry(tracker)
-    version = registry.register(folder, report, painter, card(folder, report))
-    assert registry.try_out(version) == "It loads from the registry and generates 8 px images."
-    (program,) = (settings.root / "mlartifacts").rglob("model.pt2")
-    whole = program.read_bytes()
-    program.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ModelError, match="version 1 of genmodel is damaged: its package is not the one") as caught:
-        registry.try_out(version)
-    assert "\n" not in str(caught.value)
-    program.unlink()
-    with pytest.raises((ModelError, TrackingError)):
-        registry.try_out(version)
-    program.write_bytes(whole)
-    registry.try_out(version)
-
-
-def test_a_model_that_paints_one_value_does_not_generate(settings: Settings, tmp_path: Path) -> None:
-    package(tmp_path / "blank", Blank().eval(), "it", {}, settings, [])
-    with pytest.raises(ModelError, match="it generates blank images: all their values are 7"):
-        try_out(tmp_path / "blank", "it", settings)
-
-
-@pytest.mark.parametrize("kind", [Choosy, Broken])
-def test_a_model_that_cannot_be_exported_leaves_the_registry_as_it_was(
-    kind: type[Painter], settings: Settings, training: Training, tmp_path: Path
-) -> None:
-    tracker = Tracker(settings)
-    folder, report, painter = finished(training, tmp_path / "model", seed=0)
-    run_id = tracker.begin(training, 1000).run_id
-    with pytest.raises(ModelError, match=r"^small-vae cannot be registered: ") as caught:
-        Registry(tracker).register(folder, report, kind().eval(), card(folder, report))
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
-    client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
-    assert not client.search_registered_models() and not client.list_artifacts(run_id, "card")
-    assert not client.search_logged_models([run.info.experiment_id for run in [client.get_run(run_id)]])
-    assert not list(settings.root.glob("mlflow.db.scratch-*"))
-    assert Registry(tracker).register(folder, report, painter, card(folder, report)).number == "1"
-
-
-def test_the_package_is_checked_before_anything_of_it_runs(
-    settings: Settings, training: Training, tmp_path: Path
-) -> None:
-    """A flipped graph, replaced code, and weights exchanged together with the config that names them."""
-    tracker = Tracker(settings)
-    folder, report, painter = finished(training, tmp_path / "model", seed=0)
-    tracker.begin(training, 1000)
-    registry = Registry(tracker)
-    version = registry.register(folder, report, painter, card(folder, report))
-    (program,) = (settings.root / "mlartifacts").rglob("model.pt2")
-    package = program.parent.parent
-    other, _, _ = finished(training, tmp_path / "other", seed=1)
-    ran = tmp_path / "ran"
-    changes: list[dict[Path, bytes]] = [
-        {program: _flipped(program)},
-        {package / "served.py": f"open({str(ran)!r}, 'w')\n".encode()},
-        {package / "extra_files" / n: (other / n).read_bytes() for n in ("weights.safetensors", "config.json")},
-        {package / "extra_files/report.json": b"{}"},
-        {package / "more.py": b""},
-    ]
-    for change in changes:
-        whole = {path: path.read_bytes() if path.exists() else None for path in change}
-        for path, content in change.items():
-            path.write_bytes(content)
-        for look in (registry.try_out, registry.verify, lambda it: registry.download(it, tmp_path / "fetched")):
-            with pytest.raises(ModelError, match="version 1 of genmodel is damaged: its package is not the one"):
-                look(version)
-        assert not ran.exists() and not (tmp_path / "fetched").exists()
-        for path, before in whole.items():
-            path.unlink() if before is None else path.write_bytes(before)
-    assert registry.verify(version)
-    assert not list(settings.root.glob("mlflow.db.scratch-*"))
-
-    registry.tag("1", {"genmodel.package": None})  # as of before: the weights alone are known
-    old = registry.find("1")
-    assert not registry.verify(old)
-    weights = package / "extra_files/weights.safetensors"
-    weights.write_bytes(_flipped(weights))
-    with pytest.raises(ModelError, match="its weights are not those that were registered"):
-        registry.verify(old)
-
-
-def _flipped(path: Path) -> bytes:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    return bytes(content)
 
 
 def test_twins_of_another_machine_and_half_made_models_are_removed(
