@@ -6,6 +6,7 @@ To import Prefect and start its server takes ten times as long as DVC's answer t
 import argparse
 import os
 import subprocess
+import warnings
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,8 @@ def serve(settings: Settings) -> None:
         first = next(CronSim(settings.cron, datetime.now(zone)))
         print(f"next run {first:%Y-%m-%d %H:%M} {settings.timezone}    (GENMODEL_CRON, GENMODEL_TIMEZONE)", flush=True)
         os.environ[SERVED_BY] = str(os.getpid())
+        # Prefect 3.8.8 says so at each SIGTERM, of a stop that it then makes in another way
+        warnings.filterwarnings("ignore", "coroutine 'Runner.astop' was never awaited", RuntimeWarning)
         retrain.serve(
             name=orphans.project(settings.root),
             schedule=Cron(settings.cron, timezone=settings.timezone),
