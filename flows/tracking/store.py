@@ -134,7 +134,8 @@ def explain(error: Exception, settings: Settings) -> str:
 
     uri = masked(settings.tracking_uri)
     cause: Any = error.__cause__ or error.__context__ or error
-    if isinstance(cause, requests.ConnectionError | requests.Timeout):
+    cut_off = requests.exceptions.ChunkedEncodingError  # it died in the middle of its answer
+    if isinstance(cause, requests.ConnectionError | requests.Timeout | cut_off):
         return f"cannot reach the tracking server at {uri}: {FIX}"
     text = str(error)
     if found := re.search(r"found version (\w+)", text):

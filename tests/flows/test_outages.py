@@ -225,6 +225,8 @@ def scene(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest,
 ) -> Iterator[Scene]:  # fmt: skip
     environ = {"MLFLOW_TRACKING_URI": server.uri, "MLFLOW_EXPERIMENT_NAME": request.node.name}
+    if server.process.poll() is not None:  # a test that failed has left it dead
+        server.start()
     settings = Settings.read(environ, tmp_path)
     for name, value in with_timeout(60, settings).environment.items():  # what the test itself asks may take its time
         monkeypatch.setenv(name, value)
