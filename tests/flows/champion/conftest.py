@@ -122,6 +122,7 @@ def _in_children(*works: Callable[[], object], first: Callable[[], object] = lam
         first()
         start.wait()
         work()
+        os._exit(0)  # at an ordinary exit, libraries of the parent (Dask's, say) would end here what is the parent's
 
     processes = [FORK.Process(target=wait_and, args=(work,)) for work in works]
     for process in processes:
