@@ -22,7 +22,10 @@ from flows.versioning import dvc as versioning
 from flows.versioning.origin import ALLOWED_REJECTS, DEFAULT_SIZES, DIGITS, VAL_FRACTION, Origin, Step
 from flows.versioning.repo import DATA, data_held
 from genmodel.data.making.make import Maker
+from genmodel.data.making.options import add_layout, add_recipe, layout_of, recipe_of
 from genmodel.data.making.pool import make_shards
+from genmodel.data.making.recipe import Recipe
+from genmodel.data.sources.layout import Layout
 from genmodel.errors import ConfigError, SourceError, VersioningError, user_errors
 from genmodel.files import durable
 
@@ -183,6 +186,7 @@ def _asked(root: Path, options: argparse.Namespace) -> Origin:
     told = Origin.of_data(root)
     if options.source is not None:
         told = replace(told, source=_place(root, options.source), devkit=None, licence=None, updates=())
+        told = replace(told, layout=Layout(), recipe=Recipe())
     return replace(
         told,
         sizes=tuple(options.sizes or told.sizes),
@@ -190,6 +194,8 @@ def _asked(root: Path, options: argparse.Namespace) -> Origin:
         allow_rejects=told.allow_rejects if options.allow_rejects is None else options.allow_rejects,
         devkit=told.devkit if options.devkit is None else _place(root, options.devkit),
         licence=told.licence if options.licence is None else options.licence,
+        layout=layout_of(options) or told.layout,
+        recipe=recipe_of(options) or told.recipe,
     )
 
 
@@ -199,12 +205,15 @@ def _updated(root: Path, options: argparse.Namespace) -> Origin:
         raise ConfigError("--update needs --source: what to add to the data")
     if options.sizes or options.val_fraction is not None:
         raise ConfigError("--update keeps the data's sizes and val fraction: leave out --sizes and --val-fraction")
+    if recipe_of(options):
+        raise ConfigError("--update keeps the data's recipe: leave out the options of how an image becomes pixels")
     told = Origin.from_dict(versioning.origin(root))
     step = Step(
         source=_place(root, options.source),
         allow_rejects=told.allow_rejects if options.allow_rejects is None else options.allow_rejects,
         devkit=None if options.devkit is None else _place(root, options.devkit),
         licence=options.licence,
+        layout=layout_of(options) or Layout(),
     )
     return replace(told, updates=(*told.updates, step))
 
@@ -247,6 +256,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--allow-rejects", float, "share of unreadable images that is not an error", str(ALLOWED_REJECTS))
     add("--devkit", str, "ILSVRC2012_devkit_t12.tar.gz, for ImageNet's val tar", "it lies beside that")
     add("--licence", str, "the images' licence, for the models' cards", "not stated")
+    add_layout(parser)
+    add_recipe(parser)
     parser.add_argument(
         "--update", action="store_true", help="add what is new in the source to the data, as shards of their own"
     )

@@ -20,6 +20,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def prepare(arguments: argparse.Namespace) -> None:
     from genmodel.data.making.make import prepare
+    from genmodel.data.making.options import layout_of, recipe_of
+    from genmodel.data.making.recipe import Recipe
+    from genmodel.data.sources.layout import Layout
 
     if arguments.update:
         _update(arguments)
@@ -32,17 +35,30 @@ def prepare(arguments: argparse.Namespace) -> None:
         val_fraction=0.1 if arguments.val_fraction is None else arguments.val_fraction,
         max_reject_share=arguments.allow_rejects,
         devkit=arguments.devkit,
+        layout=layout_of(arguments) or Layout(),
+        recipe=recipe_of(arguments) or Recipe(),
     )
     sizes = ", ".join(map(str, block.sizes))
     print(printable(f"{arguments.out}: {len(block):,} images in {len(block.classes):,} classes at {sizes} px"))
 
 
 def _update(arguments: argparse.Namespace) -> None:
+    from genmodel.data.making.options import layout_of, recipe_of
     from genmodel.data.making.update import update
+    from genmodel.data.sources.layout import Layout
 
     if arguments.sizes or arguments.val_fraction is not None:
         raise ConfigError("--update keeps the block's sizes and val fraction: leave out --sizes and --val-fraction")
-    made = update(arguments.source, arguments.out, arguments.workers, arguments.allow_rejects, arguments.devkit)
+    if recipe_of(arguments):
+        raise ConfigError("--update keeps the block's recipe: leave out the options of how an image becomes pixels")
+    made = update(
+        arguments.source,
+        arguments.out,
+        workers=arguments.workers,
+        max_reject_share=arguments.allow_rejects,
+        devkit=arguments.devkit,
+        layout=layout_of(arguments) or Layout(),
+    )
     print("\n".join(map(printable, [f"{arguments.out}: {made.lines()[0]}", *made.lines()[1:]])))
 
 
@@ -151,6 +167,8 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
 
 def _parser() -> argparse.ArgumentParser:
+    from genmodel.data.making.options import add_layout, add_recipe
+
     parser = argparse.ArgumentParser(prog="genmodel", description="Retraining image generators, one step at a time.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -185,6 +203,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add.add_argument("--update", action="store_true", help="add what is new in the source to the block that is there")
     add.add_argument("--devkit", type=Path, help="ILSVRC2012_devkit_t12.tar.gz (default: the one beside the val tar)")
+    add_layout(add)
+    add_recipe(add)
 
     add = command(census, "Count what was odd about the raw images of a block.", "census data --csv")
     add.add_argument("data", type=Path, nargs="?", default=Path("data"), help="the block's folder")

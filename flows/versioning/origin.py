@@ -11,7 +11,7 @@ meta:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from flows.versioning.repo import DATA
 from genmodel.data.block import Block
 from genmodel.data.making.make import Maker, prepare
 from genmodel.data.making.pool import make_shards
+from genmodel.data.making.recipe import Recipe
 from genmodel.data.making.update import Update, update
+from genmodel.data.sources.layout import Layout
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import BlockError, VersioningError
 from genmodel.files import durable
@@ -37,13 +39,14 @@ class Step:
     allow_rejects: float = ALLOWED_REJECTS  # share of unreadable images that is not an error
     devkit: str | None = None  # of ImageNet's val tar, where it does not lie beside that
     licence: str | None = None  # of the images; it decides no byte, and stands on the models' cards
+    layout: Layout = field(default_factory=Layout)
 
     def as_dict(self) -> dict[str, Any]:
         told: dict[str, Any] = {"source": self.source}
         if self.allow_rejects != ALLOWED_REJECTS:
             told["allow_rejects"] = self.allow_rejects
         more = {"devkit": self.devkit, "licence": self.licence}
-        return told | {name: text for name, text in more.items() if text is not None}
+        return told | {name: text for name, text in more.items() if text is not None} | self.layout.as_dict()
 
     def location(self, root: Path) -> str:
         """What genmodel is to read."""
@@ -58,7 +61,15 @@ class Step:
 
     def add(self, root: Path, workers: int, block: Path, maker: Maker = make_shards) -> Update:
         """Add what is new in the source to a block."""
-        return update(self.location(root), block, workers, self.allow_rejects, self.devkit_path(root), maker)
+        return update(
+            self.location(root),
+            block,
+            workers=workers,
+            max_reject_share=self.allow_rejects,
+            devkit=self.devkit_path(root),
+            layout=self.layout,
+            make=maker,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +78,7 @@ class Origin(Step):
 
     sizes: tuple[int, ...]  # side lengths in pixels
     val_fraction: float = VAL_FRACTION  # share of the images held out for validation
+    recipe: Recipe = field(default_factory=Recipe)
     updates: tuple[Step, ...] = ()
 
     @classmethod
@@ -82,6 +94,7 @@ class Origin(Step):
                 **_step(told),
                 sizes=tuple(int(size) for size in told["sizes"]),
                 val_fraction=float(told.get("val_fraction", VAL_FRACTION)),
+                recipe=Recipe.from_dict(told),
                 updates=tuple(Step(**_step(each)) for each in told.get("updates", ())),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -94,6 +107,7 @@ class Origin(Step):
         told: dict[str, Any] = {"source": first.pop("source"), "sizes": list(self.sizes)} | first
         if self.val_fraction != VAL_FRACTION:
             told["val_fraction"] = self.val_fraction
+        told |= self.recipe.as_dict()
         return told | {"updates": [each.as_dict() for each in self.updates]} if self.updates else told
 
     @property
@@ -140,6 +154,8 @@ class Origin(Step):
             val_fraction=self.val_fraction,
             max_reject_share=self.allow_rejects,
             devkit=self.devkit_path(root),
+            layout=self.layout,
+            recipe=self.recipe,
             make=maker,
         )
 
@@ -147,4 +163,5 @@ class Origin(Step):
 def _step(told: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a Step."""
     more = {name: None if told.get(name) is None else str(told[name]) for name in ("devkit", "licence")}
-    return {"source": str(told["source"]), "allow_rejects": float(told.get("allow_rejects", ALLOWED_REJECTS))} | more
+    step = {"source": str(told["source"]), "allow_rejects": float(told.get("allow_rejects", ALLOWED_REJECTS))}
+    return step | more | {"layout": Layout.from_dict(told)}

@@ -19,10 +19,12 @@ from typing import IO, Any
 from genmodel.data.block import FORMAT, Block
 from genmodel.data.making.finish import write_generation
 from genmodel.data.making.pool import make_shards
+from genmodel.data.making.recipe import Recipe
 from genmodel.data.making.resize import RECIPE, versions
 from genmodel.data.making.shards import Job, Outcome, Slice, is_accepted, read_part
 from genmodel.data.sources.arrays import Digits
 from genmodel.data.sources.checksums import checking
+from genmodel.data.sources.layout import Layout
 from genmodel.data.sources.members import Listing, Member, Source
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import BlockError, ConfigError, SourceError
@@ -43,12 +45,15 @@ def prepare(
     val_fraction: float = 0.1,
     max_reject_share: float = 0.01,
     devkit: Path | None = None,
+    layout: Layout = Layout(),  # noqa: B008
+    recipe: Recipe = Recipe(),  # noqa: B008
     make: Maker = make_shards,
 ) -> Block:
     """Make the block `out` of the raw images at `source` (see open_source), an older block giving way at the end.
 
     `sizes` are in pixels; `workers` are processes, 0 for one more than cores; an image is in split "val" if its bytes'
-    sha256 falls into the lowest `val_fraction`; `make` makes the shards. ConfigError for settings out of range;
+    sha256 falls into the lowest `val_fraction`; `layout` says what the source's folders mean, `recipe` how an image
+    becomes pixels; `make` makes the shards. ConfigError for settings out of range;
     SourceError for a bad source, or if more than `max_reject_share` of the images cannot be used; StorageError for a
     full disk. On any error `out` is as it was before.
     """
@@ -60,7 +65,7 @@ def prepare(
     rows = shard_rows(max(sizes))
     with checking(origin.files) as finish_checking:
         listing = scan(origin, source)
-        with workplace(out, plan(source, origin, listing, sizes, rows)) as place:
+        with workplace(out, plan(source, origin, listing, sizes, rows, layout, recipe)) as place:
             job = Job(origin, place, sizes)
             convert(job, listing.members, rows, workers, max_reject_share * len(listing.members), make)
             finish_checking()
@@ -101,7 +106,14 @@ def _enough_workers() -> int:
 
 
 def plan(
-    source: str, origin: Source, listing: Listing, sizes: Sequence[int], rows: int, base: str = ""
+    source: str,
+    origin: Source,
+    listing: Listing,
+    sizes: Sequence[int],
+    rows: int,
+    layout: Layout,
+    recipe: Recipe,
+    base: str = "",
 ) -> dict[str, Any]:
     """All that the bytes of unfinished shards depend on; a partial preparation of another plan is not taken up.
 
@@ -114,6 +126,8 @@ def plan(
         "members": durable.digest_bytes(repr(listing.members).encode()),
         "sizes": list(sizes),
         "base": base,
+        "layout": layout.as_dict(),
+        "recipe": recipe.as_dict(),
         "resize": RECIPE,
         "versions": versions(),
         "shard_rows": rows,

@@ -12,9 +12,11 @@ from genmodel.data.block import Block
 from genmodel.data.making.finish import write_generation
 from genmodel.data.making.make import Maker, check_settings, convert, outcomes_of, plan, scan, shard_rows, workplace
 from genmodel.data.making.pool import make_shards
+from genmodel.data.making.recipe import Recipe
 from genmodel.data.making.resize import RECIPE
 from genmodel.data.making.shards import Job
 from genmodel.data.sources.checksums import checking
+from genmodel.data.sources.layout import Layout
 from genmodel.data.sources.members import Member
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import BlockError
@@ -67,6 +69,7 @@ def update(
     workers: int = 0,
     max_reject_share: float = 0.01,
     devkit: Path | None = None,
+    layout: Layout = Layout(),  # noqa: B008
     make: Maker = make_shards,
 ) -> Update:
     """Add to the block `out` what is new in `source`, at the block's own sizes and val fraction.
@@ -77,10 +80,11 @@ def update(
     if base.resize != RECIPE:
         raise BlockError(f"{out} was resized by {base.resize}, not {RECIPE}: prepare it anew")
     check_settings(base.facts["val_fraction"], max_reject_share, base.sizes)
+    recipe = Recipe.from_dict(base.facts.get("recipe", {}))
     origin, rows = open_source(source, devkit), shard_rows(max(base.sizes))
     with checking(origin.files) as finish_checking:
         listing = scan(origin, source)
-        with workplace(out, plan(source, origin, listing, base.sizes, rows, base.digest)) as place:
+        with workplace(out, plan(source, origin, listing, base.sizes, rows, layout, recipe, base.digest)) as place:
             digests: dict[Member, str] = {}
             reading = Job(origin, place / "seen", sizes=())
             for members, outcomes in outcomes_of(reading, listing.members, _READ_ROWS, workers, make, "compare"):

@@ -1,0 +1,42 @@
+"""The options of a preparation, the same ones for `genmodel prepare` and `python -m flows.prepare`."""
+
+import argparse
+from dataclasses import fields
+
+from genmodel.data.making.recipe import Recipe
+from genmodel.data.sources.layout import Layout
+from genmodel.sizes import Size
+
+
+def add_layout(parser: argparse.ArgumentParser) -> None:
+    """What a person can say of a source."""
+    add = parser.add_argument_group("what the source means").add_argument
+    add("--classes", help="none, folder, 'depth N', or a file of labels (default: what is certain, else an error)")
+    add("--split", metavar="NAME", help="read this split of a source that has several")
+    add("--val-split", metavar="NAME", help="hold out this split, instead of a share of the images")
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """How an image becomes pixels."""
+
+
+def layout_of(options: argparse.Namespace) -> Layout | None:
+    """The layout that is asked for; None if nothing is said."""
+    said = {name: getattr(options, name) for name in ("classes", "split", "val_split")}
+    said = {name: value for name, value in said.items() if value is not None}
+    return Layout(**said) if said else None
+
+
+def recipe_of(options: argparse.Namespace) -> Recipe | None:
+    """The recipe that is asked for; None if nothing is said."""
+    said = {field.name: getattr(options, field.name, None) for field in fields(Recipe)}
+    said = {name: value for name, value in said.items() if value is not None}
+    return Recipe.from_dict(said) if said else None
+
+
+def sizes(text: str) -> list[Size]:
+    """The type of --sizes: 64,128x64."""
+    try:
+        return sorted({Size.of(part.strip()) for part in text.split(",")})
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

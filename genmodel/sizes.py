@@ -1,0 +1,37 @@
+"""Sizes of images in pixels, as people write them: 64 is a square, 128x64 is 128 wide and 64 high."""
+
+import re
+from typing import NamedTuple
+
+SMALLEST, LARGEST = 8, 4096
+
+
+class Size(NamedTuple):
+    """Height and width, the order of arrays. As text and in JSON the width comes first, the order of people."""
+
+    height: int
+    width: int
+
+    @classmethod
+    def of(cls, value: "int | str | Size") -> "Size":
+        """The size that is written as 64, "64" or "128x64" (width x height); ValueError for anything else."""
+        if isinstance(value, Size):
+            return value
+        match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", str(value)) if not isinstance(value, bool) else None
+        if match is None:
+            raise ValueError(f"a size is written as 64 or 128x64 (width x height), not {value!r}")
+        width, height = int(match[1]), int(match[2] or match[1])
+        if not all(SMALLEST <= side <= LARGEST for side in (width, height)):
+            raise ValueError(f"a side has {SMALLEST} to {LARGEST} px, not {value}")
+        return cls(height, width)
+
+    @property
+    def is_square(self) -> bool:
+        return self.height == self.width
+
+    def plain(self) -> int | str:
+        """As settings and block.json keep it: 64, or "128x64"."""
+        return self.width if self.is_square else str(self)
+
+    def __str__(self) -> str:
+        return str(self.width) if self.is_square else f"{self.width}x{self.height}"
