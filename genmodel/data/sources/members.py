@@ -59,6 +59,10 @@ class Source(ABC):
     def read(self, member: Member) -> bytes:
         """A member's bytes; Reject if they cannot be had, SourceError if the source has changed since the scan."""
 
+    def unit(self, member: Member) -> object:
+        """What is unpacked to read a member, if that is much more: its neighbours are read with it. None: nothing."""
+        return None
+
 
 class Collector:
     """Gathers a source's entries and names them."""

@@ -5,7 +5,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from genmodel.data.sources.archives import Bytes, PlainFile, open_bytes, stamp_of, tar_entries
+from genmodel.data.sources.archives import Bytes, PlainFile, open_bytes, stamp_of, stretch_of, tar_entries
 from genmodel.data.sources.members import MAX_BYTES, Collector, Listing, Member, Reject, Source, is_hidden
 from genmodel.errors import SourceError
 
@@ -27,6 +27,9 @@ class Tar(Source):
             for inner in tar_entries(self._content, entry.offset, entry.size, where):
                 found.add(inner.name, (inner.offset, inner.size), inner.size, inner.special, inside=entry.name[:-4])
         return found.listing()
+
+    def unit(self, member: Member) -> object:
+        return stretch_of(self._content, int(member.locator[0]))
 
     def read(self, member: Member) -> bytes:
         return read_whole(self._content, self._path, member, *map(int, member.locator))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genmodel.data.sources.archives import Bytes, Entry, open_bytes, stamp_of, tar_entries
+from genmodel.data.sources.archives import Bytes, Entry, open_bytes, stamp_of, stretch_of, tar_entries
 from genmodel.data.sources.members import (
     EXTENSIONS,
     FLAT_CLASS,
@@ -26,6 +26,7 @@ from genmodel.errors import SourceError
 from genmodel.output.printable import is_printable, printable
 
 _OPEN = 64  # shards whose handles are kept
+_POINTS = 64  # of each, if it is a gzip, that it is unpacked from: 160 MB in all
 _MAX_LABEL = 1 << 20  # bytes of a .cls or .json
 _MAX_CLASS = 200  # characters of a class's name
 _JSON_LABELS = "label", "cls", "class"
@@ -69,6 +70,11 @@ class WebDataset(Source):
         members = [_member(image, labels, self._paths[image[2]].name.partition(".")[0] * twice) for image in images]
         return listing(refused + members, ignored)
 
+    def unit(self, member: Member) -> object:
+        shard, offset, _ = map(int, member.locator)
+        stretch = stretch_of(self._content(shard), offset)
+        return None if stretch is None else (shard, stretch)
+
     def read(self, member: Member) -> bytes:
         shard, offset, size = map(int, member.locator)
         return read_whole(self._content(shard), self._paths[shard], member, offset, size)
@@ -78,7 +84,7 @@ class WebDataset(Source):
             if len(self._opened) == _OPEN:
                 self._opened.pop(next(iter(self._opened)))
             try:
-                self._opened[shard] = open_bytes(self._paths[shard])
+                self._opened[shard] = open_bytes(self._paths[shard], _POINTS)
             except FileNotFoundError as error:
                 raise SourceError(f"{self._paths[shard]} is gone: fetch it again") from error
         return self._opened[shard]
