@@ -80,16 +80,16 @@ def make_slice(job: Job, rows: int, piece: Slice) -> list[Outcome]:
     outcomes: list[Outcome] = []
     lines: dict[int, dict[int, Outcome]] = {}  # by shard and row
     with contextlib.ExitStack() as files:
-        handles: dict[tuple[int, int], int] = {}
+        handles: dict[tuple[int, int], tuple[Path, int]] = {}
         for place, member in zip(*piece, strict=True):
             shard, row = divmod(place, rows)
             outcome, images = _convert(job, member)
             for size, image in images.items():
                 if (shard, size) not in handles:
-                    handles[shard, size] = _open(job.folder(shard) / f"{size}.rows", os.O_WRONLY)
-                    files.callback(os.close, handles[shard, size])
-                with durable.storage_errors(job.folder(shard)):
-                    _write_at(handles[shard, size], image, HEADER + row * image.nbytes)
+                    path = job.folder(shard) / f"{size}.rows"
+                    handles[shard, size] = path, _open(path, os.O_WRONLY)
+                    files.callback(os.close, handles[shard, size][1])
+                _write_at(*handles[shard, size], image, HEADER + row * image.nbytes)
             outcomes.append(outcome)
             lines.setdefault(shard, {})[row] = outcome
     for shard, line in lines.items():
@@ -103,11 +103,12 @@ def _open(path: Path, how: int) -> int:
         return os.open(path, how | os.O_CREAT, 0o666)
 
 
-def _write_at(handle: int, pixels: np.ndarray, offset: int) -> None:
+def _write_at(path: Path, handle: int, pixels: np.ndarray, offset: int) -> None:
     content = np.ascontiguousarray(pixels).data.cast("B")
-    while content:
-        written = os.pwrite(handle, content, offset)
-        content, offset = content[written:], offset + written
+    with durable.storage_errors(path):
+        while content:
+            written = os.pwrite(handle, content, offset)
+            content, offset = content[written:], offset + written
 
 
 def _append(path: Path, line: str) -> None:
