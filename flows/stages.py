@@ -111,7 +111,7 @@ def evaluate(settings: Settings, name: str) -> None:
     durable.write_json(FIGURES / f"{name}.json", figures | _short(report.conditions))
     tracker = Tracker(settings)
     tracker.restore(MODELS / name, _data_version(settings), RUNS)
-    tracker.log_evaluation(report.fingerprint, told, timing.as_dict(), [picture])
+    tracker.log_evaluation(report, timing, [picture])
     print(f"{name}: {', '.join(f'{key} {value}' for key, value in figures.items())}")
 
 

@@ -95,7 +95,7 @@ def _decide(
         print(printable(f"warning: no commit is kept with the version: {trouble}"), file=sys.stderr)
     kept = [settings.root / name for name in FILES if (settings.root / name).exists()]
     card = _card(settings, model, about, best, data, kept)
-    version = registry.register(folder, best.as_dict(), model, card, kept)
+    version = registry.register(folder, model, card, kept)
 
     def judge(version: Version | None) -> Decision:
         champion, obstacle = _champion(registry, version, best, params)

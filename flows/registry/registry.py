@@ -15,6 +15,7 @@ from flows.registry.packaging import CURE, PACKAGE, digest, exported, package, t
 from flows.running.scratch import scratch
 from flows.tracking import Tracker, fetch, made, making_tags, remove_half_made
 from genmodel.errors import ModelError, TrackingError
+from genmodel.evaluation.report import Report
 from genmodel.files import durable
 from genmodel.files.model_folder import read_config
 
@@ -61,7 +62,6 @@ class Registry:
     def register(
         self,
         folder: Path,
-        report: Mapping[str, Any],
         model: "Family",
         card: Card,
         kept: Sequence[Path] = (),
@@ -82,12 +82,12 @@ class Registry:
             needed = 5 * weights.stat().st_size + (4 << 20)  # graph and weights, here and in the artifacts
             with scratch(self.tracker.settings.root, needed) as place:
                 told, packed = place / "report.json", place / "model"
-                durable.write_json(told, report)
+                durable.write_json(told, card.report.as_dict())
                 files = card.write(place / "card")
                 named = zip(described["classes"], described["class_counts"], strict=True) if model.classes else ()
                 beside = [weights, folder / "config.json", told, *files, *kept]
                 package(packed, model, described["name"], dict(named), self.tracker.settings, beside)
-                tags = {**_tags(described, report, run.data.tags), **card.tags, PACKAGE: digest(packed)}
+                tags = {**_tags(described, card.report, run.data.tags), **card.tags, PACKAGE: digest(packed)}
                 marked = {**tags, **making_tags()}
                 logged = client.create_logged_model(experiment_id, described["name"], run.info.run_id, marked)
                 client.log_model_artifacts(logged.model_id, str(packed))
@@ -234,14 +234,14 @@ def _version(found: Any) -> Version:
     return Version(str(found.version), found.run_id, dict(found.tags))
 
 
-def _tags(described: Mapping[str, Any], report: Mapping[str, Any], run: Mapping[str, str]) -> dict[str, str]:
+def _tags(described: Mapping[str, Any], report: Report, run: Mapping[str, str]) -> dict[str, str]:
     """Of a version: what it is and where it comes from, so that its run is not needed for that, and its figures."""
     origin = {
         "genmodel.commit": run.get("mlflow.source.git.commit"),
         "genmodel.git_changed": run.get("genmodel.git_changed"),
         "genmodel.git": run.get("genmodel.git"),
     }
-    figures = {f"eval.{name}": f"{float(value):.6g}" for name, value in report["figures"].items() if value is not None}
+    figures = {f"eval.{name}": f"{value:.6g}" for name, value in report.figures.items() if value is not None}
     return {
         "genmodel.name": described["name"],
         "genmodel.fingerprint": described["fingerprint"],

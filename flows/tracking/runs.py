@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from flows.settings import Settings
 from flows.tracking import trainings as record
@@ -16,6 +16,7 @@ from flows.tracking.store import connect, database_file, explain, load_client
 from flows.tracking.trainings import DataVersion, Row, Training
 from flows.versioning import locks
 from genmodel.errors import FollowedError, TrackingError
+from genmodel.evaluation.report import Report, Timing
 from genmodel.files import durable
 from genmodel.output.masking import masked
 from genmodel.output.printable import printable
@@ -153,24 +154,22 @@ class Tracker:
         with self.talking() as (client, _):
             client.set_tag(self.run(fingerprint).info.run_id, "genmodel.outcome", outcome)
 
-    def log_evaluation(
-        self, fingerprint: str, report: Mapping[str, Any], timing: Mapping[str, float], files: Sequence[Path] = ()
-    ) -> None:
-        """Add figures (metrics eval/*), their conditions (tags eval.*), report.json and `files` to a training's run.
+    def log_evaluation(self, report: Report, timing: Timing, files: Sequence[Path] = ()) -> None:
+        """Add a report to the run of its training: figures (metrics eval/*), conditions (tags eval.*), report.json.
 
-        `timing` (metrics eval_cost/*): seconds, images per second. Equal values that the run holds are not sent again.
+        `timing` becomes metrics eval_cost/*; `files` are kept with the run. Values that the run has are not sent again.
         """
         from mlflow.entities import Metric, RunTag
 
         with self.talking() as (client, _):
-            run = self.run(fingerprint)
-            figures = {f"eval/{k}": float(v) for k, v in report["figures"].items() if v is not None}
-            figures |= {f"eval_cost/{k}": float(v) for k, v in timing.items()}
+            run = self.run(report.fingerprint)
+            figures = {f"eval/{k}": v for k, v in report.figures.items() if v is not None}
+            figures |= {f"eval_cost/{k}": v for k, v in timing.as_dict().items()}
             new = {name: value for name, value in figures.items() if run.data.metrics.get(name) != value}
             metrics = [Metric(name, value, time.time_ns() // 1_000_000, step=0) for name, value in new.items()]
-            tags = [RunTag(f"eval.{k}", v) for k, v in record.flatten(report["conditions"]).items()]
+            tags = [RunTag(f"eval.{k}", v) for k, v in record.flatten(report.conditions.as_dict()).items()]
             client.log_batch(run.info.run_id, metrics=metrics, tags=tags, synchronous=True)
-            client.log_dict(run.info.run_id, dict(report), "report.json")
+            client.log_dict(run.info.run_id, report.as_dict(), "report.json")
         self.attach(run.info.run_id, files)
 
     def attach(self, run_id: str, files: Sequence[Path], folder: str | None = None) -> None:

@@ -20,7 +20,9 @@ from flows.settings import Settings
 from flows.tracking import FIX, SystemReader, Tracker
 from flows.tracking.trainings import Row, Training
 from genmodel.errors import TrackingError
+from genmodel.evaluation.report import Timing
 from genmodel.files.model_folder import write_config
+from tests.reports import Numbers, made_report
 
 BEGIN = """
 import pickle, sys
@@ -224,16 +226,14 @@ def test_restoring_fills_up_what_a_killed_training_has_sent(
 
 def test_evaluation_joins_the_run_of_the_training(settings: Settings, training: Training, tmp_path: Path) -> None:
     tracker = Tracker(settings)
-    report: dict[str, Any] = {
-        "conditions": {"extractor": {"name": "classifier", "fingerprint": "ee"}, "n_samples": 60},
-        "figures": {"fd_classifier": 12.5, "bits_per_dim": None},
-    }
+    figures: Numbers = {"fd_classifier": 12.5, "bits_per_dim": None}
+    report = made_report("vae", figures, conditions={"n_samples": 60}, fingerprint=training.fingerprint)
     with pytest.raises(TrackingError, match="no run of the training abababababab"):
-        tracker.log_evaluation(training.fingerprint, report, {})
+        tracker.log_evaluation(report, Timing(seconds=3.0))
     run_id = tracker.begin(training, 1000).run_id
     picture = grid(tmp_path, 7)
     for _ in range(2):
-        tracker.log_evaluation(training.fingerprint, report, {"seconds": 3.0}, [picture])
+        tracker.log_evaluation(report, Timing(seconds=3.0), [picture])
     tracker.set_outcome(training.fingerprint, "promoted")
     run = client_of(settings).get_run(run_id)
     assert {key: value for key, value in run.data.metrics.items() if key.startswith("eval")} == {

@@ -9,6 +9,8 @@ from flows import ui
 from flows.settings import Settings
 from flows.tracking import Tracker
 from flows.tracking.trainings import Row, Training
+from genmodel.evaluation.report import Timing
+from tests.reports import Numbers, made_report
 
 
 def saved(settings: Settings) -> dict[str, Any]:
@@ -26,8 +28,8 @@ def test_the_link_opens_a_view_with_the_figures_and_the_last_samples(settings: S
     tracker = Tracker(settings)
     sent = tracker.begin(training, 1000)
     tracker.send(sent, [Row(n, 10**12 + n, {"loss/total": 1.0, "images_seen": n}) for n in (0, 640)], {})
-    report = {"conditions": {}, "figures": {"fd_classifier": 12.5, "density": 1.5, "bits_per_dim": None}}
-    tracker.log_evaluation(training.fingerprint, report, {"seconds": 3.0})
+    figures: Numbers = {"fd_classifier": 12.5, "density": 1.5, "bits_per_dim": None}
+    tracker.log_evaluation(made_report("vae", figures, fingerprint=training.fingerprint), Timing(seconds=3.0))
     for _ in range(2):  # saved anew at each start, for the runs of the day
         place = ui.save_view(tracker)
     experiment = MlflowClient(settings.tracking_uri).get_experiment_by_name(settings.experiment)
@@ -62,7 +64,8 @@ def test_the_view_is_fitted_to_the_newest_runs_however_many_there_are(
     tracker = Tracker(settings)
     for started, (fingerprint, figure) in enumerate({"aa": "fd_old", "bb": "fd_b", "cc": "fd_c"}.items(), start=1):
         tracker.begin(replace(training, fingerprint=fingerprint * 32), started * 1000)
-        tracker.log_evaluation(fingerprint * 32, {"conditions": {}, "figures": {figure: 1.0}}, {})
+        report = made_report("vae", {"fd_classifier": 1.0, figure: 1.0}, fingerprint=fingerprint * 32)
+        tracker.log_evaluation(report, Timing(seconds=3.0))
     ui.save_view(tracker)
     columns = [name for name in saved(settings)["selectedColumns"] if name.startswith("metrics")]
-    assert columns == ["metrics.`eval/fd_b`", "metrics.`eval/fd_c`"]
+    assert columns == ["metrics.`eval/fd_b`", "metrics.`eval/fd_c`", "metrics.`eval/fd_classifier`"]

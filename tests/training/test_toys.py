@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from genmodel.cli import main
 from genmodel.data.block import Block
 from genmodel.files import tensors
 from genmodel.models.abilities import Classifies, Completes
@@ -28,13 +27,10 @@ from genmodel.training.identity import Identity
 from genmodel.training.record import _TIMED
 from genmodel.training.step.engine import Engine
 from genmodel.training.trainer import run_folder
+from tests.training.together import free_port, processes
 
 pytestmark = pytest.mark.usefixtures("toys")
-TOYS = ("labels", "categories", "begun", "autoregressive", "scheduled", "three")
-TESTS = Path(__file__).parents[1]
-ENVIRONMENT = os.environ | {
-    "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}", "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1",
-}  # fmt: skip
+TOYS = ("labels", "categories", "begun", "autoregressive", "scheduled", "three", "unused")
 SETTINGS = {"images": 320, "batch_size": 8, "threads": 1, "log_every": 56, "checkpoint_every": 80, "seed": 3}
 MORE = {"labels": {"labelled": 4}, "scheduled": {"ema_half_life": {"start": 0, "end": 200, "over": 160}}}
 
@@ -121,20 +117,41 @@ def test_what_is_known_of_an_image_stays_and_the_rest_is_drawn(block: Block) -> 
     assert not torch.equal(one[:, 4:], other[:, 4:]) and not torch.equal(one[:, 4:], images[:, 4:])
 
 
-@pytest.mark.parametrize("name", TOYS)
-def test_two_processes_train_what_one_trains(name: str, block: Block, tmp_path: Path) -> None:
-    """Labels, categories, the first images, schedules, rows of all processes: as one process has them."""
+TRAIN_ALL = """
+import json, os, sys
+from genmodel.cli import main
+from genmodel.models.families import FAMILIES
+from toys import TOYS
+FAMILIES.update(TOYS)
+for port, words in json.loads(sys.argv[1]):
+    os.environ["MASTER_PORT"] = port
+    main(words)
+"""
+
+
+def words(name: str, block: Block, folder: Path) -> list[str]:
     settings = ["image_size=8", "batch_size=8", "threads=1", "accumulate=2", "images=160", "log_every=32"]
     settings += ["labelled=4"] if name == "labels" else []
-    places = ["train", name, "--data", str(block.path), "--device", "cpu"]
-    both = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"]
-    for number, start in (("one", []), ("two", both)):
-        ends = ["--out", str(tmp_path / number / "model"), "--runs", str(tmp_path / number / "runs")]
-        command = [sys.executable, *start, "-m", "toys", *places, *ends]
-        command += [word for setting in settings for word in ("--set", setting)]
-        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, done.stderr
-    assert_alike(tmp_path / "two", tmp_path / "one")
+    places = ["--data", str(block.path), "--out", str(folder / "model"), "--runs", str(folder / "runs")]
+    return ["train", name, *places, "--device", "cpu", *(word for each in settings for word in ("--set", each))]
+
+
+@pytest.fixture(scope="module")
+def by_two(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each toy, trained by two processes: the same two for all, as most of their time is their start."""
+    folder = tmp_path_factory.mktemp("two")
+    both = processes("-c", TRAIN_ALL, json.dumps([(free_port(), words(name, block, folder / name)) for name in TOYS]))
+    said = [process.communicate(timeout=240)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    return folder
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_two_processes_train_what_one_trains(name: str, by_two: Path, block: Block, tmp_path: Path) -> None:
+    """Labels, categories, the first images, schedules, rows of all processes, gradients that some or all of them lack:
+    as one process has them."""
+    main(words(name, block, tmp_path))
+    assert_alike(by_two / name, tmp_path)
 
 
 def assert_alike(folder: Path, whole: Path) -> None:

@@ -14,8 +14,8 @@ class CapturedStep:
     All that a step reads lies at fixed places: images and labels are copied there, the engine's values and sums are
     there, and the noise's generator is registered with the graph, so that a new seed is seen by the next replay.
 
-    For one process alone. Several take the eager step: DistributedDataParallel wants eleven of them before a capture,
-    and that the captured one would be the same has not been tried.
+    For one process alone. Several take the eager step: they tell each other in each update which gradients they have,
+    which a captured step could not see change.
     """
 
     def __init__(self, update: Callable[[Tensor, Tensor], None], rng: torch.Generator) -> None:

@@ -8,7 +8,7 @@ batch normalisation and the gradients are those of the whole batch. Without torc
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from genmodel.errors import ConfigError
 from genmodel.files import durable
-from genmodel.models.contract import Loss, Player, Step
 from genmodel.output import progress
 from genmodel.settings.config import TrainingConfig
 
@@ -59,9 +57,25 @@ class World:
                     module.__class__ = SharedBatchNorm  # the same weights by the same names
                 assert not isinstance(module, nn.modules.batchnorm._BatchNorm) or type(module) is SharedBatchNorm
 
-    def wrap(self, loss: Loss, player: Player) -> Loss:
-        """A player's loss; a backward pass from it leaves the gradients' means over all processes. Waits."""
-        return loss if self.size == 1 else DistributedDataParallel(_PlayerLoss(loss, player))
+    def average(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Make the parameters' gradients their means over all processes. Waits, but not for the device.
+
+        A loss may reach a parameter in some processes and not in others, whose gradient of it is 0. What it reaches in
+        none keeps no gradient, so that its optimiser leaves it alone.
+        """
+        if self.size == 1:
+            return
+        reached = torch.tensor([int(weight.grad is not None) for weight in parameters])
+        dist.all_reduce(reached)
+        moved = [weight for weight, count in zip(parameters, reached.tolist(), strict=True) if count]
+        if not moved:
+            return
+        gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in moved]
+        total = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(total)
+        means = total.div_(self.size).split([gradient.numel() for gradient in gradients])
+        for weight, gradient, mean in zip(moved, gradients, means, strict=True):
+            weight.grad = gradient.copy_(mean.view(gradient.shape))
 
     def gather(self, values: Tensor) -> Tensor:
         """Rows [N, ...] of this process -> those of all, [size * N, ...], in the order of the batch. Waits.
@@ -148,27 +162,6 @@ def _own_gpu(asked: str, local_rank: int) -> str:
         )
     torch.cuda.set_device(local_rank)
     return f"cuda:{local_rank}"
-
-
-class _PlayerLoss(nn.Module):
-    """A loss as DistributedDataParallel wants it: a module's forward. It holds the player's weights alone, so that
-    nothing is done about those of others, nor about running statistics, which are equal everywhere anyway."""
-
-    def __init__(self, loss: Loss, player: Player) -> None:
-        super().__init__()
-        self.weights = nn.ParameterList(player.parameters())
-        self.loss = loss
-
-    def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.loss(step)
-
-
-def gathering(loss: Loss, more: bool) -> contextlib.AbstractContextManager[None]:
-    """Around a forward and a backward pass: while `more` parts are to come, gradients only add up in this process."""
-    if more and isinstance(loss, DistributedDataParallel):
-        kept: contextlib.AbstractContextManager[None] = loss.no_sync()
-        return kept
-    return contextlib.nullcontext()
 
 
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):

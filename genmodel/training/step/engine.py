@@ -19,7 +19,7 @@ from genmodel.models.contract import Batch, Family, Noise, Step, Update
 from genmodel.settings.config import TrainingConfig
 from genmodel.settings.schedule import value_at
 from genmodel.training.step.capture import CapturedStep
-from genmodel.training.step.distributed import World, gathering
+from genmodel.training.step.distributed import World
 from genmodel.training.step.ema import EMA
 from genmodel.training.step.optimizers import GuardedOptimizer
 from genmodel.training.step.streams import begin_stream
@@ -40,8 +40,6 @@ class Engine:
         players = {player.name: player for player in model.players()}
         self.updates = model.updates()
         assert self.updates[0].new_batch, "there is no batch before the first"
-        # by update: one that comes several times in a step is wrapped once
-        self.losses = {each: self.world.wrap(each.loss, players[each.player]) for each in dict.fromkeys(self.updates)}
         self.optimizers = {name: GuardedOptimizer(player, self.device) for name, player in players.items()}
         self.lowered = 1.0  # what the learning rates are multiplied by after a divergence
         # What changes from step to step lies at fixed places on the device, where a captured step reads it.
@@ -113,19 +111,19 @@ class Engine:
 
     def _run(self, update: Update, images: Tensor, labels: Tensor, kept: dict[str, object]) -> dict[str, Tensor]:
         """One player's update; its metrics, means over the parts of the batch, and the length of its gradient."""
-        optimizer, loss_of = self.optimizers[update.player], self.losses[update]
+        optimizer = self.optimizers[update.player]
         for weight in optimizer.parameters:
             weight.grad = None
         totals: dict[str, Tensor] = {}
         for part, share, last in self._parts(images, labels):
             step = Step(part, self.noise, self.knobs, kept if last else {}, self.world.gather)
-            with gathering(loss_of, more=not last):
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-                    loss, metrics = loss_of(step)
-                # of this player alone, whatever else asks for gradients, as images do for a penalty
-                (loss * share).backward(inputs=optimizer.parameters)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+                loss, metrics = update.loss(step)
+            # of this player alone, whatever else asks for gradients, as images do for a penalty
+            (loss * share).backward(inputs=optimizer.parameters)
             for name, value in metrics.items():
                 totals[name] = totals[name] + share * value if name in totals else share * value
+        self.world.average(optimizer.parameters)
         totals = self.world.mean(totals)  # so that all processes find the update sound, or none
         norm = self._clip(optimizer.parameters)
         optimizer.step(norm.isfinite() & torch.stack([value.isfinite() for value in totals.values()]).all())

@@ -1,8 +1,6 @@
 """Tiny models whose packages are made in no time, with their folder, report and card."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -14,7 +12,7 @@ from genmodel.files import tensors
 from genmodel.files.model_folder import write_config
 from genmodel.models.contract import Family, ImageSpec, Player, Update
 from genmodel.models.noise import Space, normal
-from tests.reports import made_report
+from tests.reports import Numbers, made_report
 
 
 class Painter(Family):
@@ -59,22 +57,17 @@ class Broken(Painter):
         return super().sample(noise[:5])
 
 
-def card(folder: Path, report: dict[str, Any]) -> Card:
-    """With a picture that is drawn here."""
-    grid = folder.parent / "0000000064.png"
-    Image.new("RGB", (8, 8), (9, 99, 199)).save(grid)
-    about = json.loads((folder / "config.json").read_text())
-    made = made_report(report["name"], report["figures"], weights=report["weights"], health=report.get("health", []))
-    return Card(about=about, report=made, data={"source": "digits"}, cost={"seconds": 3}, grid=grid)
-
-
-def finished(training: Training, folder: Path, seed: int) -> tuple[Path, dict[str, Any], Painter]:
-    """A model's folder, its report and its sampler."""
+def finished(training: Training, folder: Path, seed: int) -> tuple[Path, Painter, Card]:
+    """A model's folder, its sampler and its card, which holds its report."""
     painter = Painter(seed).eval()
     folder.mkdir()
     weights = tensors.save(folder / "weights.safetensors", painter.state_dict())
     described = {"name": "small-vae", "fingerprint": training.fingerprint, "config": training.config}
-    described |= {"classes": ["circle", "square"], "class_counts": [30, 28]}
-    write_config(folder, {**described, "weights": weights})
-    figures = {"fd_classifier": 12.3456789 + seed, "kd_classifier": "nan", "bits_per_dim": None}
-    return folder, {"name": "small-vae", "weights": weights, "conditions": {}, "figures": figures}, painter
+    described |= {"classes": ["circle", "square"], "class_counts": [30, 28], "weights": weights}
+    write_config(folder, described)
+    grid = folder.parent / "0000000064.png"
+    Image.new("RGB", (8, 8), (9, 99, 199)).save(grid)
+    figures: Numbers = {"fd_classifier": 12.3456789 + seed, "kd_classifier": "nan", "bits_per_dim": None}
+    report = made_report("small-vae", figures, weights=weights)
+    card = Card(about=described, report=report, data={"source": "digits"}, cost={"seconds": 3}, grid=grid)
+    return folder, painter, card

@@ -12,7 +12,7 @@ from flows.settings import Settings
 from flows.tracking import Tracker
 from flows.tracking.trainings import Training
 from genmodel.errors import ModelError, TrackingError
-from tests.flows.registry.painted import Blank, Broken, Choosy, Painter, card, finished
+from tests.flows.registry.painted import Blank, Broken, Choosy, Painter, finished
 
 
 class Registered(NamedTuple):
@@ -25,10 +25,10 @@ class Registered(NamedTuple):
 def registered(settings: Settings, training: Training, tmp_path: Path) -> Registered:
     """A model that is registered and sound."""
     tracker = Tracker(settings)
-    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    folder, painter, card = finished(training, tmp_path / "model", seed=0)
     tracker.begin(training, 1000)
     registry = Registry(tracker)
-    version = registry.register(folder, report, painter, card(folder, report))
+    version = registry.register(folder, painter, card)
     (program,) = (settings.root / "mlartifacts").rglob("model.pt2")
     return Registered(registry, version, program)
 
@@ -59,16 +59,16 @@ def test_a_model_that_cannot_be_exported_leaves_the_registry_as_it_was(
     kind: type[Painter], settings: Settings, training: Training, tmp_path: Path
 ) -> None:
     tracker = Tracker(settings)
-    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    folder, painter, card = finished(training, tmp_path / "model", seed=0)
     run_id = tracker.begin(training, 1000).run_id
     with pytest.raises(ModelError, match=r"^small-vae cannot be registered: ") as caught:
-        Registry(tracker).register(folder, report, kind().eval(), card(folder, report))
+        Registry(tracker).register(folder, kind().eval(), card)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
     client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
     assert not client.search_registered_models() and not client.list_artifacts(run_id, "card")
     assert not client.search_logged_models([run.info.experiment_id for run in [client.get_run(run_id)]])
     assert not list(settings.root.glob("mlflow.db.scratch-*"))
-    assert Registry(tracker).register(folder, report, painter, card(folder, report)).number == "1"
+    assert Registry(tracker).register(folder, painter, card).number == "1"
 
 
 def test_the_package_is_checked_before_anything_of_it_runs(

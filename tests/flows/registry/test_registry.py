@@ -23,7 +23,7 @@ from flows.tracking.lease import LEASE, OWNER, Lease
 from flows.tracking.trainings import Training
 from genmodel.errors import StorageError, TrackingError
 from genmodel.sampling.draw import Sampler
-from tests.flows.registry.painted import card, finished
+from tests.flows.registry.painted import finished
 
 LOAD = """
 import sys
@@ -48,12 +48,12 @@ def test_anyones_mlflow_loads_the_champion_without_pickle(
 ) -> None:
     tracker = Tracker(settings)
     registry = Registry(tracker)
-    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    folder, painter, card = finished(training, tmp_path / "model", seed=0)
     with pytest.raises(TrackingError, match="no run of the training"):
-        registry.register(folder, report, painter, card(folder, report))
+        registry.register(folder, painter, card)
     run_id = tracker.begin(training, 1000).run_id
-    version = registry.register(folder, report, painter, card(folder, report))
-    again = Registry(Tracker(settings)).register(folder, report, painter, card(folder, report))
+    version = registry.register(folder, painter, card)
+    again = Registry(Tracker(settings)).register(folder, painter, card)
     assert again == version == registry.find("1") == registry.numbered("1")
     assert (version.number, version.run_id) == ("1", run_id)
     tags = dict(version.tags)
@@ -61,7 +61,7 @@ def test_anyones_mlflow_loads_the_champion_without_pickle(
     assert tags == {
         "genmodel.name": "small-vae",
         "genmodel.fingerprint": training.fingerprint,
-        "genmodel.weights": report["weights"],
+        "genmodel.weights": card.report.weights,
         "genmodel.family": "vae",
         "genmodel.data": training.data.digest,
         "eval.fd_classifier": "12.3457",
@@ -94,7 +94,7 @@ def test_anyones_mlflow_loads_the_champion_without_pickle(
     }
     for name in ("weights.safetensors", "config.json"):
         assert (tmp_path / "fetched" / name).read_bytes() == (folder / name).read_bytes()
-    assert json.loads((tmp_path / "fetched" / "report.json").read_text()) == report
+    assert json.loads((tmp_path / "fetched" / "report.json").read_text()) == card.report.as_dict()
     packages = list((settings.root / "mlartifacts" / "models").glob("*/artifacts"))
     assert len(packages) == 1
     needed = (packages[0] / "requirements.txt").read_text().split()
@@ -107,9 +107,9 @@ def test_the_card_is_a_file_a_part_of_the_run_and_the_version_s_description(
     settings: Settings, training: Training, tmp_path: Path
 ) -> None:
     tracker = Tracker(settings)
-    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    folder, painter, card = finished(training, tmp_path / "model", seed=0)
     run_id = tracker.begin(training, 1000).run_id
-    version = Registry(tracker).register(folder, report, painter, card(folder, report))
+    version = Registry(tracker).register(folder, painter, card)
     client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
     shown = client.get_model_version("genmodel", version.number).description
     assert "# small-vae: a vae of 8 px" in shown and "fd_classifier | 12.35" in shown
@@ -118,10 +118,10 @@ def test_the_card_is_a_file_a_part_of_the_run_and_the_version_s_description(
     Registry(tracker).download(version, tmp_path / "fetched")
     text = (tmp_path / "fetched/card.md").read_text()
     assert "![samples](data:image/png;base64," in text and "get-artifact" not in text
-    long = card(folder, {**report, "health": ["a finding " * 900]}).described(run_id)
+    long = replace(card, report=replace(card.report, health=["a finding " * 900])).described(run_id)
     assert len(long) <= 5000 and long.endswith("... the rest is in card.md")
     assert "data:image" not in shown and shown.startswith("# small-vae")
-    without = replace(card(folder, report), grid=None)
+    without = replace(card, grid=None)
     assert "No sample grid was kept." in without.described(run_id)
     assert [path.name for path in without.write(tmp_path / "plain")] == ["card.md"]
 
@@ -130,7 +130,7 @@ def test_twins_of_another_machine_and_half_made_models_are_removed(
     settings: Settings, training: Training, tmp_path: Path
 ) -> None:
     tracker = Tracker(settings)
-    folder, report, painter = finished(training, tmp_path / "model", seed=0)
+    folder, painter, card = finished(training, tmp_path / "model", seed=0)
     run_id = tracker.begin(training, 1000).run_id
     registry = Registry(tracker)
     dead = replace(Owner.here(), start=0)  # of this machine, and no process of it
@@ -146,7 +146,7 @@ def test_twins_of_another_machine_and_half_made_models_are_removed(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(client, "create_model_version", slow)
-        version = registry.register(folder, report, painter, card(folder, report))
+        version = registry.register(folder, painter, card)
     assert version.number == str(twin[0].version) == "1"
     assert [str(found.version) for found in client.search_model_versions("name = 'genmodel'")] == ["1"]
     left = {model.model_id: model for model in client.search_logged_models([experiment])}
@@ -162,13 +162,12 @@ def test_a_full_tmpdir_is_not_in_the_way(
     Path("full").write_bytes(bytes(200_000))
     monkeypatch.setenv("TMPDIR", str(Path.cwd()))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    folder, report, painter = finished(training, tmp_path / "model", seed=0)
-    described = card(folder, report)
+    folder, painter, card = finished(training, tmp_path / "model", seed=0)
 
     def register() -> None:
         tracker = Tracker(settings)
         tracker.begin(training, 1000)
-        version = Registry(tracker).register(folder, report, painter, described)
+        version = Registry(tracker).register(folder, painter, card)
         assert Registry(tracker).try_out(version) == "It loads from the registry and generates 8 px images."
 
     assert in_child(register) == 0
@@ -180,14 +179,13 @@ def test_a_disk_without_room_for_a_package_is_one_line(
     disk("3m")
     shutil.copy(settings.root / "mlflow.db", "mlflow.db")
     small = Settings.read({}, Path.cwd())
-    folder, report, painter = finished(training, tmp_path / "model", seed=0)
-    described = card(folder, report)
+    folder, painter, card = finished(training, tmp_path / "model", seed=0)
 
     def register() -> None:
         tracker = Tracker(small)
         tracker.begin(training, 1000)
         with pytest.raises(StorageError, match=r"no space left to write a model in .* MiB are needed"):
-            Registry(tracker).register(folder, report, painter, described)
+            Registry(tracker).register(folder, painter, card)
         with tracker.talking() as (client, experiment):
             assert client.search_logged_models([experiment]) == []
 

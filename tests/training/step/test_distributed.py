@@ -1,9 +1,7 @@
 """Two gloo processes train what one trains; either goes on where the other stopped."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,8 +15,8 @@ from genmodel.data.block import Block
 from genmodel.files import tensors
 from genmodel.training.record import _TIMED
 from genmodel.training.trainer import Training
+from tests.training.together import environment, processes
 
-ROOT = Path(__file__).parents[3]
 # relative, in float32 over 20 steps from equal weights: sums in another order. Measured: 2e-6
 TOLERANCE = 1e-4
 SETTINGS = ["image_size=8", "base_channels=4", "latent_dim=6", "batch_size=8", "threads=1", "ema_half_life=20"]
@@ -33,10 +31,6 @@ def words(family: str, block: Block, folder: Path, settings: list[str]) -> list[
     chosen = [word for setting in [*SETTINGS, *settings] for word in ("--set", setting)]
     places = ["--data", str(block.path), "--out", str(folder / "model"), "--runs", str(folder / "runs")]
     return ["train", family, *places, "--device", "cpu", *chosen]
-
-
-def environment(**more: str) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"} | more
 
 
 def torchrun(arguments: list[str]) -> subprocess.CompletedProcess[str]:
@@ -98,21 +92,6 @@ def test_two_go_on_where_one_stopped(block: Block, tmp_path: Path, monkeypatch: 
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("going on from 64 images") == 1
     assert_alike(tmp_path / "two", tmp_path / "one")
-
-
-def processes(*arguments: str) -> list[subprocess.Popen[str]]:
-    """Two of them, as torchrun starts its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, *arguments]
-    return [
-        subprocess.Popen(
-            command, env=environment(**place, RANK=rank, LOCAL_RANK=rank), stderr=subprocess.PIPE, text=True
-        )
-        for rank in ("0", "1")
-    ]
 
 
 def test_one_goes_on_where_two_were_stopped(block: Block, tmp_path: Path) -> None:
