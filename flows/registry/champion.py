@@ -3,8 +3,12 @@
 MLflow moves an alias without looking at what it was. So whatever moves one here holds one lock, reads the champion
 again before it acts, writes to the ledger what it is about to do (`decided`), acts, and writes that it has (`done`).
 A process that is killed in between leaves a decision without `done`: the next command carries that out first.
+
+After each line the registry notes the digest of the ledger so far, in a tag of its own for each ledger and place. A
+ledger that does not hold the noted line any more has lost its end. One that was taken away as a whole is not missed.
 """
 
+import socket
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -160,23 +164,39 @@ class Promotions:
 
     def _carry_out(self, **decided: Any) -> None:
         event = {"id": uuid.uuid4().hex, "event": "decided", "time": _now(), **decided}
-        self._ledger.append(event)
+        self._append(event)
         self._apply(event)
-        self._ledger.append({"id": event["id"], "event": "done", "time": _now()})
+        self._append({"id": event["id"], "event": "done", "time": _now()})
+
+    def _append(self, event: Mapping[str, Any]) -> None:
+        links = self._ledger.append(event)
+        self._registry.note(self._tag(links), links[-1])
+
+    def _tag(self, links: list[str]) -> str:
+        """The tag that holds the digest of this ledger: a copy of the project continues the ledger in its own way."""
+        place = [socket.gethostname(), str(self._ledger.path.absolute()), *links[:1]]
+        return f"genmodel.ledger.{durable.digest_json(place)[:12]}"
+
+    def _check_end(self) -> None:
+        """TrackingError if lines are missing at the ledger's end. It may be a line ahead of what is noted."""
+        links = self._ledger.links()
+        if links and self._registry.noted(self._tag(links)) not in (None, *links):
+            raise self._ledger.unusable(" ends too early: the registry has noted a later line")
 
     def _finish(self) -> None:
         """Carry out what a killed process has decided and not done; only the last decision can be open.
 
         Where the registry is another one by now, or someone moved the alias by hand, it is void.
         """
+        self._check_end()
         last = next(reversed(self._ledger.events()), None)
         if last is None or last["event"] != "decided":
             return
         if why := self._obstacle(last):
-            self._ledger.append({"id": last["id"], "event": "void", "time": _now(), "reason": why})
+            self._append({"id": last["id"], "event": "void", "time": _now(), "reason": why})
             return
         self._apply(last)
-        self._ledger.append({"id": last["id"], "event": "done", "time": _now()})
+        self._append({"id": last["id"], "event": "done", "time": _now()})
 
     def _obstacle(self, event: Mapping[str, Any]) -> str:
         """Why a decision cannot be carried out any more; empty if it can."""

@@ -222,6 +222,18 @@ class Registry:
                 else:
                     client.set_model_version_tag(self._name, number, key, value)
 
+    def noted(self, key: str) -> str | None:
+        """What was noted under `key`, a tag of the registered model; None where nothing was."""
+        with self.tracker.talking() as (client, _):
+            found = client.search_registered_models(f"name = '{self._name}'")
+            return found[0].tags.get(key) if found else None
+
+    def note(self, key: str, value: str) -> None:
+        """Set a tag of the registered model, if there is one."""
+        with self.tracker.talking() as (client, _):
+            if client.search_registered_models(f"name = '{self._name}'"):
+                client.set_registered_model_tag(self._name, key, value)
+
     @contextlib.contextmanager
     def promotion(self) -> Iterator[None]:
         """Hold the right to decide who is champion (flows/registry/champion.py). MLflow has no such lock."""

@@ -14,7 +14,8 @@ import pytest
 from flows.registry import register
 from flows.registry.registry import CHAMPION, PREVIOUS, Version
 
-ALWAYS, WHEN_PROMOTED = 18, 24  # three a write: candidate, ledger, three tags, [previous, champion,] ledger
+# three a write: candidate, ledger, its digest, three tags, [previous, champion,] ledger, its digest
+ALWAYS, WHEN_PROMOTED = 24, 30
 
 
 @pytest.mark.slow
