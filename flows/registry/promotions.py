@@ -1,11 +1,11 @@
-"""The promotion ledger: promotions.jsonl in the project, a line an event, only ever appended to.
+"""The promotion ledger: promotions.jsonl in the project, one line per event, only ever appended to.
 
-Each line carries a digest of itself and of all lines before it (`chain`): whoever reads notices one that was changed,
-exchanged or taken out. Lines that older versions wrote come first, without; the first chained line vouches for them.
-Lines that are missing at the end are noticed by what the registry has noted of it: see Promotions.
+Each line carries a digest of itself and of all lines before it (`chain`): a reader notices one that was changed,
+moved or removed. Lines that older versions wrote come first, without; the first chained line vouches for them.
+Lines that are missing at the end are noticed by the digest that the registry holds: see champion.py.
 
-Whoever reads or appends holds Registry.promotion(): the file itself knows no lock. It is not an out of DVC, which would
-delete it before a stage runs, and not in git, whose branches would make several of it.
+Whoever reads or appends holds Registry.promotion(): the file has no lock of its own. It is not an out of DVC, which
+would delete it before the stage runs, and not in git, where each branch would have its own.
 """
 
 import json
@@ -47,7 +47,7 @@ class Ledger:
             try:
                 os.ftruncate(handle, whole)  # what was left of a line that was cut off
                 written = os.write(handle, line)
-                if written != len(line):  # a disk that fills up says so at the next write
+                if written != len(line):  # a disk that is full raises at the second write
                     os.write(handle, line[written:])
                 os.fsync(handle)
             finally:
@@ -60,7 +60,7 @@ class Ledger:
         """The events, the links of their chain, and the length of all whole lines in bytes."""
         content = self.path.read_bytes() if self.path.exists() else b""
         *lines, rest = content.split(b"\n")
-        if _parsed(rest[:-1]) is not None:  # one byte more than a whole line: no kill leaves that
+        if _parsed(rest[:-1]) is not None:  # a whole line with another byte for its line feed: no kill leaves that
             raise self._damaged(len(lines) + 1)
         events, links, chained = [], [""], False
         for number, line in enumerate(lines, start=1):
