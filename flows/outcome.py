@@ -1,4 +1,4 @@
-"""What a run of the line ends with: leaderboard, pictures, decision, for the terminal and for Prefect's UI."""
+"""What a run ends with: leaderboard, pictures and decision, for the terminal and for Prefect's UI."""
 
 import base64
 import csv
@@ -23,7 +23,7 @@ from genmodel.output.printable import markdown_code, markdown_text, printable
 
 
 def leaderboard(root: Path) -> list[dict[str, Any]]:
-    """The rows of ranking.csv, best first, with what the trainings cost; numbers as numbers."""
+    """The rows of ranking.csv, best first, with the costs of training; numbers as numbers."""
     path = root / "ranking.csv"
     if not path.exists():
         raise GenmodelError(f"{path} is missing, though nothing is left to run: does dvc.yaml still name it?")
@@ -35,7 +35,7 @@ def leaderboard(root: Path) -> list[dict[str, Any]]:
 
 
 def _check_outs(root: Path) -> None:
-    """GenmodelError where a small file that people are shown, here or by `dvc metrics`, is not what a stage wrote."""
+    """GenmodelError if a small file that is shown, here or by `dvc metrics`, is not what a stage wrote."""
     lock = root / "dvc.lock"
     locked = versioning.outs(lock.read_text()) if lock.exists() else {}
     for path in (path for path in map(root.joinpath, locked) if path.suffix in (".csv", ".json") and path.is_file()):
@@ -75,7 +75,7 @@ def champion(root: Path) -> str | None:
 
 
 def markdown(settings: Settings) -> str:
-    """The decision, MLflow where it is a server, and the pictures themselves: no browser follows a link to a file."""
+    """The decision, where to compare the runs, and the pictures embedded: browsers do not follow links to files."""
     lines = [f"**{markdown_text(masked(told))}**" for told in [champion(settings.root)] if told]
     place = f"<{masked(settings.tracking_uri)}>" if settings.served else "`make ui`"
     lines.append(f"Compare the runs: {place}")
@@ -87,7 +87,7 @@ def markdown(settings: Settings) -> str:
 
 
 def costs(root: Path) -> dict[str, dict[str, Any]]:
-    """What each model's training cost, by its name: seconds, images_per_second; from the record, where it is kept."""
+    """The cost of each model's training, by name: seconds, images_per_second; read from its record, if that is kept."""
     told: dict[str, dict[str, Any]] = {}
     for config in root.glob("models/*/config.json"):
         path = root / "runs" / read_config(config.parent)["fingerprint"][:16] / "cost.json"
@@ -98,7 +98,7 @@ def costs(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def show(settings: Settings) -> None:
-    """Print it all, with the command that opens the MLflow UI."""
+    """Print all of it, and the command that opens the MLflow UI."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -131,14 +131,14 @@ def _cell(name: str, value: Any) -> str:
 
 
 def made_from(root: Path) -> str:
-    """What the leaderboard was made from, in a sentence; nothing outside a git repository."""
+    """The commit that the leaderboard was made from, as a sentence; empty outside a git repository."""
     if (state := git_commit(root)) is None:
         return ""
     return f"Made from commit {state[0][:12]}{' and files changed since' if state[1] else ''}."
 
 
 def narrow(columns: Iterable[str]) -> list[str]:
-    """The columns for a terminal; all of them, and the intervals, stand in the leaderboard's files."""
+    """The columns for a terminal; the leaderboard's files have all of them, and the intervals."""
     return [name for name in columns if name not in {*_CONDITIONS, *_ELSEWHERE} and not _is_detail(name)]
 
 
@@ -152,7 +152,7 @@ _CONDITIONS = ("n_samples", "n_real", "extractor", "image_size")
 
 
 def _conditions(rows: list[dict[str, Any]]) -> str:
-    """What holds for every row, or nothing where they differ."""
+    """The conditions that all rows share, as a caption; empty where they differ."""
     if not rows or any(row.get(name) != rows[0].get(name) for row in rows for name in _CONDITIONS):
         return ""
     samples, real, extractor, size = (rows[0].get(name) for name in _CONDITIONS)

@@ -1,6 +1,6 @@
-"""The command that retrains: it asks DVC what must run, and starts Prefect (flows/running/line.py) for that alone.
+"""The command that retrains: it asks DVC what must run, and starts Prefect (flows/running/line.py) only if needed.
 
-To import Prefect and start its server takes ten times as long as DVC's answer that nothing has changed.
+Importing Prefect and starting its server takes ten times as long as DVC's answer that nothing has changed.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     with user_errors():
         root = Path.cwd()
         settings = Settings.read(os.environ, root)
-        check_names(root / "params.yaml")  # before DVC makes paths of them
+        check_names(root / "params.yaml")  # before DVC turns them into paths
         if options.serve:
             serve(settings)
             return 0
@@ -46,9 +46,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def nothing_to_run(settings: Settings) -> list[Stage] | None:
-    """The stages that always run, where data and all other stages are as dvc.lock has them; else None.
+    """The stages that always run, if data and all other stages match dvc.lock; else None.
 
-    What DVC cannot tell now, the flow finds out and explains.
+    None, too, if DVC fails: the flow then reports why.
     """
     try:
         closures.refresh(settings.root)
@@ -58,7 +58,7 @@ def nothing_to_run(settings: Settings) -> list[Stage] | None:
 
 
 def _run_here(stage: Stage, settings: Settings) -> None:
-    """Run a stage that always runs without Prefect; our own, which asks the registry, in this process."""
+    """Run, without Prefect, a stage that always runs; `register` in this process."""
     if stage.command == REGISTER:
         from flows.registry.register import register
 
@@ -77,7 +77,7 @@ def _run(settings: Settings, force: bool, renew_extractor: bool) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    """The flow `retrain`, under the entrypoint that prefect.yaml and deployments made with it name."""
+    """The flow `retrain`, at the entrypoint that prefect.yaml and existing deployments name."""
     if name != "retrain":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from flows.running.line import retrain
@@ -86,7 +86,7 @@ def __getattr__(name: str) -> Any:
 
 
 def serve(settings: Settings) -> None:
-    """Stay, and run the flow by its schedule (GENMODEL_CRON, GENMODEL_TIMEZONE)."""
+    """Keep running, and start the flow on its schedule (GENMODEL_CRON, GENMODEL_TIMEZONE)."""
     from cronsim import CronSim
     from prefect.schedules import Cron
 
@@ -99,14 +99,14 @@ def serve(settings: Settings) -> None:
         first = next(CronSim(settings.cron, datetime.now(zone)))
         print(f"next run {first:%Y-%m-%d %H:%M} {settings.timezone}    (GENMODEL_CRON, GENMODEL_TIMEZONE)", flush=True)
         os.environ[SERVED_BY] = str(os.getpid())
-        # Prefect 3.8.8 says so at each SIGTERM, of a stop that it then makes in another way
+        # Prefect 3.8.8 warns of this at each SIGTERM, though it then stops in another way
         warnings.filterwarnings("ignore", "coroutine 'Runner.astop' was never awaited", RuntimeWarning)
         retrain.serve(
             name=orphans.project(settings.root),
             schedule=Cron(settings.cron, timezone=settings.timezone),
             tags=[orphans.project(settings.root)],
             limit=1,
-            pause_on_shutdown=False,  # or a restart would leave the schedule switched off
+            pause_on_shutdown=False,  # else a restart would leave the schedule switched off
         )
 
 
@@ -119,8 +119,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--force", action="store_true", help="run every stage, changed or not")
-    parser.add_argument("--renew-extractor", action="store_true", help="train the extractor anew, judge all by it")
-    parser.add_argument("--serve", action="store_true", help="stay, and run by the schedule in GENMODEL_CRON")
+    parser.add_argument("--renew-extractor", action="store_true", help="train a new extractor, judge all models by it")
+    parser.add_argument("--serve", action="store_true", help="keep running, on the schedule in GENMODEL_CRON")
     return parser
 
 

@@ -16,10 +16,10 @@ _DATABASES = ("sqlite:///", "postgresql", "mysql", "mssql")
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 _CRON_FIELD = re.compile(r"[\d*/,\-A-Za-z#?]+")
 
-# Defaults, not orders: a variable that the user has set keeps its value.
+# Defaults: a variable that the user has set keeps its value.
 _QUIET_AND_SAFE = {
     "DO_NOT_TRACK": "true",  # without a network each attempt to report usage costs seconds
-    "DASK_LOGGING__DISTRIBUTED": "warning",  # else each worker tells its whole life
+    "DASK_LOGGING__DISTRIBUTED": "warning",  # else each worker logs every step of its start and end
     "DVC_NO_ANALYTICS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -29,7 +29,7 @@ _QUIET_AND_SAFE = {
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",  # it loses data silently when its server is killed
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a call to a dead server takes 244 s to say so
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a call to a dead server takes 244 s to fail
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",  # seconds
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
     "PREFECT_CLIENT_MAX_RETRIES": "2",  # a call to a dead server takes 6 s; Prefect's own 5 take 62 s, several times
@@ -38,9 +38,9 @@ _QUIET_AND_SAFE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Where the line runs and whom it talks to."""
+    """Where the line runs, and which services it uses."""
 
-    root: Path  # of the project, absolute; of an experiment's copy of it, which is thrown away, the copy's
+    root: Path  # of the project, absolute; in a DVC experiment, of its temporary copy
     tracking_uri: str  # MLFLOW_TRACKING_URI, or sqlite in the project
     artifacts: Path | None  # where MLflow's files go; None where a server decides
     experiment: str = "genmodel"  # MLFLOW_EXPERIMENT_NAME
@@ -87,16 +87,16 @@ class Settings:
 
 
 def experiment(environ: Mapping[str, str] = os.environ) -> str | None:
-    """The name of the experiment that this process is a part of (`dvc exp run`), or the commit that it varies.
+    """The name of the experiment that this process is part of (`dvc exp run`), or the commit that it is based on.
 
-    Experiments are trained, judged and compared; they never become versions or champions. None outside of one.
+    Experiments are trained, judged and compared; they never become versions or champions. None outside an experiment.
     """
     return environ.get("DVC_EXP_NAME") or environ.get("DVC_EXP_BASELINE_REV") or None
 
 
 def _home(root: Path) -> Path:
-    """The project that `root` is a copy of: `dvc exp run --temp` and `--queue` work in one under .dvc/tmp/exps, which
-    is thrown away; MLflow's and Prefect's databases are the project's own."""
+    """The project that `root` is a copy of, else `root`: `dvc exp run --temp` and `--queue` work in a temporary copy
+    under .dvc/tmp/exps, and use the project's own databases of MLflow and Prefect."""
     copies = (folder for folder in (root, *root.parents) if folder.parts[-4:-1] == (".dvc", "tmp", "exps"))
     return next((copy.parents[3] for copy in copies), root)
 
@@ -175,7 +175,7 @@ def _port(name: str, environ: Mapping[str, str]) -> int | None:
 
 
 def _direct(environ: Mapping[str, str]) -> dict[str, str]:
-    """Where a proxy is set: what is on this machine is asked directly; what the user has excepted stays so."""
+    """If a proxy is set: connect to this machine directly, and keep the user's own exceptions."""
     lower = {name.lower(): value for name, value in sorted(environ.items()) if value}
     if not any(f"{kind}_proxy" in lower for kind in ("http", "https", "all")):
         return {}

@@ -1,4 +1,4 @@
-"""The command behind each stage of dvc.yaml: call the science, then tell the tracker.
+"""The command of each stage in dvc.yaml: run genmodel, then report to the tracker.
 
 python -m flows.stages code | reference | train MODEL | evaluate MODEL | compare | register
 """
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 
 DATA, MODELS, RUNS, REFERENCE = Path("data"), Path("models"), Path("runs"), Path("reference")
 REPORTS, FIGURES = Path("reports"), Path("figures")
-FEATURES = RUNS / "features"  # of samples, kept so that another figure costs no other pass
+FEATURES = RUNS / "features"  # of samples, kept so that a new figure needs no new pass
 RENEW = "GENMODEL_RENEW_EXTRACTOR"  # 1: the stage `reference` trains a new extractor
 PARAMS, RANKING, DECISION = Path("params.yaml"), Path("ranking.csv"), Path("decision.json")
-LEADERBOARD = Path("leaderboard.csv")  # and .md, .html: the ranking with what the trainings cost, on no two days equal
+LEADERBOARD = Path("leaderboard.csv")  # and .md, .html: the ranking with the costs of training, which no two runs share
 
 
 def code(_: Settings) -> None:
-    """What code decides the bytes of the other stages, in a file for each."""
+    """The code that determines the output of each other stage, as digests in a file for each."""
     closures.write()
 
 
 def reference(_: Settings) -> None:
     """Features and statistics of the real images, by the extractor that judges every model.
 
-    The extractor that is there stays, unless it is to be renewed (GENMODEL_RENEW_EXTRACTOR=1, --renew-extractor).
+    An extractor that exists is kept, unless it is to be renewed (GENMODEL_RENEW_EXTRACTOR=1, --renew-extractor).
     """
     with uncollected():
         from genmodel.evaluation.reference import make_reference
@@ -60,7 +60,7 @@ def reference(_: Settings) -> None:
 
 
 def train(settings: Settings, name: str) -> None:
-    """One training: the loop writes its record, the follower tells MLflow."""
+    """One training: the loop writes its record, the follower sends it to MLflow."""
     with uncollected():
         from flows.tracking.follower import Follower
         from genmodel.data.block import Block
@@ -116,7 +116,7 @@ def evaluate(settings: Settings, name: str) -> None:
 
 
 def _short(conditions: "Conditions") -> dict[str, Any]:
-    """What `dvc metrics diff` shows beside figures that were made under other conditions."""
+    """The conditions in short: `dvc metrics diff` shows beside the figures where they differ."""
     return {
         "extractor": f"{conditions.extractor.name} {conditions.extractor.fingerprint[:8]}",
         "data": conditions.block[:8],
@@ -173,7 +173,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _model_of(arguments: argparse.Namespace) -> str:
-    """The model asked for, or that of the stage that DVC runs; a name never passes through a shell."""
+    """The model given, or that of the stage that DVC runs; a name never passes through a shell."""
     name: str | None = arguments.model or os.environ.get("DVC_STAGE", "").partition("@")[2] or None
     if name is None:
         raise ConfigError(

@@ -1,9 +1,9 @@
-"""`make ui`: MLflow's UI over the project's runs, opened on a saved view in which they can be compared at once.
+"""`make ui`: MLflow's UI over the project's runs, opened at a saved view that compares them.
 
 python -m flows.ui [--port 5000]
 
-The view lies in a tag of the experiment, where the UI keeps the views that its users save: its menu Views lists it.
-Left to itself the UI shows no figure in the table, all parameters above each picture, and the noise of step 0.
+The view is stored in a tag of the experiment, as those that users save in the UI: its menu Views lists it.
+By default the UI shows no figure in the table, all parameters above each picture, and the noise of step 0.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _listening(port: int) -> socket.socket:
-    """A socket on this machine alone; ConfigError where the port is taken."""
+    """A socket on 127.0.0.1; ConfigError if the port is taken."""
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -56,7 +56,7 @@ def _listening(port: int) -> socket.socket:
 
 
 def save_view(tracker: Tracker) -> str:
-    """Save the view that fits the runs of today; returns its place in the UI, what follows #/."""
+    """Save a view that fits the present runs; returns its place in the UI, the part after #/."""
     with tracker.talking() as (client, experiment):
         runs = [run.data.metrics for run in client.search_runs([experiment], max_results=_NEWEST)]
         figures = sorted({name for metrics in runs for name in metrics if name.startswith("eval/")})
@@ -72,19 +72,19 @@ def save_view(tracker: Tracker) -> str:
 def view(figures: Sequence[str], step: int) -> dict[str, Any]:
     """The state of MLflow 3.17's runs page: columns, sections and the image grid at `step`.
 
-    It adds a chart for each other metric by itself, in the section that is called as the metric is up to its slash.
+    The UI adds a chart for each other metric, in the section named like the metric's part before the slash.
     """
     sections = [_section("samples", True, 400, columns=1)]
     sections += [_section(name, name in _OPEN, 260, columns=3) for name in _OPEN + _CLOSED]
     grid = {"type": "IMAGE", "uuid": "samples-grid", "metricSectionId": "samples", "imageKeys": ["samples"],
             "step": step, "showRunParams": False, "deleted": False, "isGenerated": False}  # fmt: skip
-    shown = set(outcome.narrow(name.removeprefix("eval/") for name in figures))  # or the screen holds no heading whole
+    shown = set(outcome.narrow(name.removeprefix("eval/") for name in figures))  # else headings do not fit the screen
     columns = [f"metrics.`{name}`" for name in figures if name.removeprefix("eval/") in shown]
     return {
         "selectedColumns": [*columns, "tags.`genmodel.outcome`", "tags.`genmodel.data`"],
         "compareRunSections": sections,
         "compareRunCharts": [grid],
-        "isAccordionReordered": True,  # or the sections are sorted by name
+        "isAccordionReordered": True,  # else the sections are sorted by name
     }
 
 

@@ -1,10 +1,14 @@
-"""Who is champion: decisions that are carried out whole, whatever is killed on the way.
+"""Who is champion: each decision is carried out completely, even if the process is killed on the way.
 
-MLflow moves an alias without looking at what it was. So whatever moves one here holds one lock, reads the champion
-again before it acts, writes to the ledger what it is about to do (`decided`), acts, and writes that it has (`done`).
-A process that is killed in between leaves a decision without `done`: the next command carries that out first.
+MLflow moves an alias without comparing it to what it was. So whoever moves one here holds a lock, reads the champion
+again, writes to the ledger what it is about to do (`decided`), does it, and writes that it has (`done`). A process that
+is killed in between leaves a decision without `done`: the next command carries it out first.
+
+After each line the digest of the ledger so far is noted in a tag of the registered model, one for each project. A
+ledger without the noted line has lost lines at its end. One that was removed as a whole is not missed.
 """
 
+import socket
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -16,7 +20,7 @@ from genmodel.errors import EvaluationError, ModelError, TrackingError
 from genmodel.evaluation.gate import Check, Decision
 from genmodel.files import durable
 
-ROLLED_BACK = "genmodel.rolled_back"  # a version's tag: why it is not to become champion again
+ROLLED_BACK = "genmodel.rolled_back"  # a version's tag: why it must not become champion again
 
 
 class Promotions:
@@ -37,9 +41,9 @@ class Promotions:
     ) -> Decision:
         """Decide about `candidate`, carry it out, and return the decision.
 
-        `judge` weighs it against the champion of the moment; that takes long, so nobody has to wait for it: if another
-        command has moved the champion meanwhile, it is asked again. `request` is all that the candidate brings to it:
-        the same request once more, while nothing has been decided since, is answered as before.
+        `judge` compares it with the current champion. That takes long, so it runs without the lock, and once more if
+        another command has moved the champion meanwhile. `request` is what the decision depends on besides the
+        champion: the same request again, with no other decision in between, gets the same answer.
         """
         digest, weights = durable.digest_json(request), candidate.tags["genmodel.weights"]
         while True:
@@ -61,8 +65,8 @@ class Promotions:
     def roll_back(self, reason: str) -> tuple[Version, Version | None]:
         """Put the previous champion back, once it has shown that it loads and generates; the two change places.
 
-        The version that gives way is not promoted again, until a rollback puts it back in its turn; after `retire`
-        there is none. Returns the champion of now and the one that gave way.
+        The version that gives way is not promoted again until another rollback puts it back; after `retire` there is
+        none. Returns the new champion and the version that gave way.
         """
         while True:
             with self._registry.promotion():
@@ -81,7 +85,7 @@ class Promotions:
                 return previous, champion
 
     def retire(self, reason: str) -> Version:
-        """Take the champion's alias away: the next candidate that is sound begins a new line. Returns who it was."""
+        """Take the champion's alias away: the next sound candidate starts a new line. Returns the former champion."""
         with self._registry.promotion():
             self._finish()
             champion = self._registry.version(CHAMPION)
@@ -93,7 +97,7 @@ class Promotions:
             return champion
 
     def history(self) -> list[dict[str, Any]]:
-        """Every decision that was carried out, the oldest first; what was left open is carried out before."""
+        """Every decision that was carried out, the oldest first; one that was left unfinished is carried out now."""
         with self._registry.promotion():
             self._finish()
             events = self._ledger.events()
@@ -101,7 +105,7 @@ class Promotions:
         return [event for event in events if event["event"] == "decided" and event["id"] in done]
 
     def _fresh(self, version: Version) -> Version:
-        """The version with its tags of now."""
+        """The version with its present tags."""
         return self._registry.numbered(version.number) or version
 
     def _judged(
@@ -140,7 +144,7 @@ class Promotions:
     def _answered(self, request: str, weights: str) -> Decision | None:
         """The last decision, if it was about the same request and this registry is still as it left it.
 
-        One that an older version of this code wrote in other words answers nothing: it is made anew.
+        One that an older version of this code wrote in another form does not count: the decision is made again.
         """
         last = next((event for event in reversed(self._ledger.events()) if event["event"] == "decided"), None)
         if last is None or last.get("request") != request or last["after"]["champion"] != self._brief(CHAMPION):
@@ -160,23 +164,39 @@ class Promotions:
 
     def _carry_out(self, **decided: Any) -> None:
         event = {"id": uuid.uuid4().hex, "event": "decided", "time": _now(), **decided}
-        self._ledger.append(event)
+        self._append(event)
         self._apply(event)
-        self._ledger.append({"id": event["id"], "event": "done", "time": _now()})
+        self._append({"id": event["id"], "event": "done", "time": _now()})
+
+    def _append(self, event: Mapping[str, Any]) -> None:
+        links = self._ledger.append(event)
+        self._registry.note(self._tag(links), links[-1])
+
+    def _tag(self, links: list[str]) -> str:
+        """The tag that holds the digest of this ledger: a copy of the project continues the ledger in its own way."""
+        place = [socket.gethostname(), str(self._ledger.path.absolute()), *links[:1]]
+        return f"genmodel.ledger.{durable.digest_json(place)[:12]}"
+
+    def _check_end(self) -> None:
+        """TrackingError if lines are missing at the ledger's end. It may be a line ahead of what is noted."""
+        links = self._ledger.links()
+        if links and self._registry.noted(self._tag(links)) not in (None, *links):
+            raise self._ledger.unusable(" ends too early: the registry has noted a later line")
 
     def _finish(self) -> None:
-        """Carry out what a killed process has decided and not done; only the last decision can be open.
+        """Carry out what a killed process decided and did not do; only the last decision can be unfinished.
 
-        Where the registry is another one by now, or someone moved the alias by hand, it is void.
+        It is void if the registry is another one by now, or if someone moved the alias by hand.
         """
+        self._check_end()
         last = next(reversed(self._ledger.events()), None)
         if last is None or last["event"] != "decided":
             return
         if why := self._obstacle(last):
-            self._ledger.append({"id": last["id"], "event": "void", "time": _now(), "reason": why})
+            self._append({"id": last["id"], "event": "void", "time": _now(), "reason": why})
             return
         self._apply(last)
-        self._ledger.append({"id": last["id"], "event": "done", "time": _now()})
+        self._append({"id": last["id"], "event": "done", "time": _now()})
 
     def _obstacle(self, event: Mapping[str, Any]) -> str:
         """Why a decision cannot be carried out any more; empty if it can."""
@@ -189,7 +209,7 @@ class Promotions:
         return ""
 
     def _apply(self, event: Mapping[str, Any]) -> None:
-        """Bring tags and aliases to what was decided; once more changes nothing. The champion's alias moves last."""
+        """Set tags and aliases as decided; doing so again changes nothing. The champion's alias moves last."""
         after, moves = event["after"], event["after"]["champion"] != event["before"]
         if event["kind"] == "promotion":
             told = event["decision"]

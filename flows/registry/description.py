@@ -11,12 +11,12 @@ from genmodel.evaluation.report import Report
 from genmodel.evaluation.telling.card import model_card
 from genmodel.files import durable
 
-_LONGEST = 5000  # characters that MLflow's database holds of a description
+_LONGEST = 5000  # characters of a description that MLflow's database can hold
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """All that the card of a version is made of; see genmodel/evaluation/telling/card.py."""
+    """Everything that the card of a version shows; see genmodel/evaluation/telling/card.py."""
 
     about: Mapping[str, Any]  # config.json
     report: Report
@@ -24,7 +24,7 @@ class Card:
     cost: Mapping[str, Any]
     licence: str | None = None
     grid: Path | None = None  # a picture of samples
-    tags: Mapping[str, str] = field(default_factory=dict)  # of the version, beside those of every version
+    tags: Mapping[str, str] = field(default_factory=dict)  # of the version, besides those that every version has
 
     def write(self, folder: Path) -> list[Path]:
         """Write card.md, whole with its picture, and samples.png where there is one."""

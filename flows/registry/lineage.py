@@ -12,7 +12,7 @@ from flows.versioning import dvc as versioning
 from genmodel.errors import VersioningError
 from genmodel.files import durable
 
-KEPT = "genmodel.kept"  # a version's tag: the names of FILES that are in its package, a space between them
+KEPT = "genmodel.kept"  # a version's tag: the names of FILES that are in its package, separated by spaces
 FILES = ("params.yaml", "dvc.yaml", "dvc.lock", "data.dvc")  # nothing commits them in unattended runs
 
 
@@ -23,7 +23,7 @@ class Lineage:
     version: Version
     name: str  # of the model in params.yaml
     trained_at: str | None  # the commit that was checked out when it was trained
-    trouble: str  # why there is none
+    trouble: str  # why it is not known
     changed: list[str]  # files that differed from that commit and are not kept with the version
     locked_at: str | None  # the first commit whose dvc.lock and data.dvc name this model and its data
     kept: list[str]  # names of files that are kept with the version
@@ -32,7 +32,7 @@ class Lineage:
     commands: list[str]
 
     def lines(self) -> list[str]:
-        """The chain, a line a link, and the commands that restore it."""
+        """The chain, one line per link, and the commands that restore it."""
         kept = f"kept with the version: {', '.join(self.kept)}" if self.kept else ""
         locked = self.locked_at or kept or "in no commit: dvc.lock was not committed after the training"
         warning = f", and these differed from it: {', '.join(self.changed)}" if self.changed else ""
@@ -51,7 +51,7 @@ class Lineage:
 def trace(registry: Registry, root: Path, number_or_alias: str) -> Lineage:
     """Follow a version of `registry` back through the project in `root`; VersioningError where the chain breaks.
 
-    The version's own tags tell all of it; of versions from before that was so, the run does.
+    All of it is in the version's own tags; for older versions, in the tags of its run.
     """
     version = registry.find(number_or_alias)
     tags = version.tags
@@ -71,7 +71,7 @@ def trace(registry: Registry, root: Path, number_or_alias: str) -> Lineage:
         version=version,
         name=name,
         trained_at=trained_at,
-        trouble=tags.get("genmodel.git") or run.get("genmodel.git", "its run says nothing of it"),
+        trouble=tags.get("genmodel.git") or run.get("genmodel.git", "its run does not say why"),
         changed=_changed({**run, **tags}, kept),
         locked_at=locked_at,
         kept=kept,

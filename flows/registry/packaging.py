@@ -1,4 +1,4 @@
-"""The package of a model: what is put into the registry; the check, the trial and the use of what came out of it."""
+"""The package of a model: written for the registry; checked, tried out and used when it is fetched from there."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SERVED = Path(__file__).with_name("shipped.py")
 PACKAGE = "genmodel.package"  # a version's tag: the digest of its package
 CURE = "take its folder in MLflow's artifacts back from a copy"
-_OLD_PRIORS = {"dcgan": "uniform", "vae": "normal"}  # by family: of packages of before they told their prior
+_OLD_PRIORS = {"dcgan": "uniform", "vae": "normal"}  # by family, of old packages that do not name their prior
 _NEEDED = ("mlflow", "numpy", "torch")  # by the code in SERVED
 _IMPORT = re.compile(r"^from (genmodel\.[\w.]+) import .+$", re.MULTILINE)
 
@@ -41,7 +41,7 @@ def package(
     from genmodel.sampling.requests import BATCH, codes
 
     sampler = Sampler(model).eval()
-    example = codes(model.space, list(classes.values()), BATCH, seed=0)  # as many as are drawn at once, always
+    example = codes(model.space, list(classes.values()), BATCH, seed=0)  # the fixed number that is drawn at once
     with torch.no_grad():
         images = sampler(example)
     config = {
@@ -50,7 +50,7 @@ def package(
         "classes": list(classes),
         "class_counts": list(classes.values()),
     }
-    requirements = [f"{name}=={version(name).partition('+')[0]}" for name in _NEEDED]  # a build is in no index
+    requirements = [f"{name}=={version(name).partition('+')[0]}" for name in _NEEDED]  # +cpu is in no index
     request = {"n": 16, "seed": 3, **({"class": next(iter(classes))} if classes else {})}
     try:
         tracking.save_package(
@@ -58,13 +58,13 @@ def package(
         )
     except (OSError, GenmodelError):
         raise
-    except Exception as error:  # whatever torch raises of a model that it cannot export
+    except Exception as error:  # whatever torch raises for a model that it cannot export
         raise ModelError(f"{name} cannot be registered: torch cannot export its graph ({_in_a_line(error)})") from error
     exported(target, "", f"{name} cannot be registered: its graph", settings)
 
 
 def standalone(path: Path, passed: set[str] | None = None) -> str:
-    """The source of a file, in which that of each module of genmodel stands where it is first imported from."""
+    """The source of a file, with each module of genmodel that it imports put in place of its first import."""
     passed = set() if passed is None else passed
 
     def source(found: re.Match[str]) -> str:
@@ -87,7 +87,7 @@ def digest(folder: Path) -> str:
 def verify(folder: Path, tags: Mapping[str, str], name: str) -> bool:
     """ModelError, which calls it `name`, if the package in `folder` is not what was registered under these `tags`.
 
-    A version of before packages had digests has but that of its weights: False says that the rest is not verified.
+    A version from before packages had digests has only that of its weights: False if the rest was not verified.
     """
     known = tags.get(PACKAGE)
     if known is not None:
@@ -103,7 +103,7 @@ def verify(folder: Path, tags: Mapping[str, str], name: str) -> bool:
 def try_out(folder: Path, name: str, settings: Settings, n: int = 4) -> str:
     """Load the package in `folder` and draw `n` images with it; returns what it did in words.
 
-    ModelError, which calls it `name`, where it does not load, or where what it draws is no images.
+    ModelError, which calls it `name`, if it does not load, or draws anything but images.
     """
     import numpy as np
 
@@ -120,9 +120,9 @@ def try_out(folder: Path, name: str, settings: Settings, n: int = 4) -> str:
 
 
 def exported(folder: Path, family: str, name: str, settings: Settings, device: str = "cpu") -> "ExportedGraph":
-    """What draws the images of the model in the package in `folder`: its graph, without any code of its family.
+    """The exported graph in the package in `folder`, which draws images without any code of its family.
 
-    ModelError, which calls it `name`, where that cannot be loaded or draws no images, then or later.
+    ModelError, which calls it `name`, if it cannot be loaded; when it draws, if the result is not images.
     """
     import torch
 
@@ -139,7 +139,7 @@ def exported(folder: Path, family: str, name: str, settings: Settings, device: s
     def draw(codes: "Tensor") -> "Tensor":
         try:
             images: Tensor = graph(codes)
-        except Exception as error:  # whatever a graph of another torch may raise
+        except Exception as error:  # whatever a graph of another version of torch may raise
             raise ModelError(f"{name} does not generate: {_in_a_line(error)}") from error
         shape = list(getattr(images, "shape", []))
         if len(shape) != 4 or (shape[0], shape[3]) != (len(codes), 3) or images.dtype != torch.uint8:
@@ -150,7 +150,7 @@ def exported(folder: Path, family: str, name: str, settings: Settings, device: s
 
 
 def _space(told: Mapping[str, Any], family: str) -> "Space | None":
-    """What the codes of a package consist of; None where nothing tells."""
+    """The space of a package's codes; None where it is not known."""
     from genmodel.models.noise import Space, normal, uniform
 
     if "space" in told:
@@ -170,4 +170,4 @@ def _request(model: Any, n: int) -> Any:
     schema = model.metadata.get_input_schema()
     if schema is None:
         return {"n": n, "seed": 0}
-    return np.random.default_rng(0).standard_normal((n, schema.inputs[0].shape[1]), dtype=np.float32)  # of older ones
+    return np.random.default_rng(0).standard_normal((n, schema.inputs[0].shape[1]), dtype=np.float32)  # older ones

@@ -1,6 +1,6 @@
 """The stage `register`: the best model becomes a registered version, and the gate says whether it is the new champion.
 
-DVC runs it always: it reads and writes a registry that no dependency names. Where nothing is to be decided it answers
+DVC always runs it: it reads and writes a registry that no dependency names. If there is nothing to decide, it answers
 from the ledger and the registry, without torch.
 """
 
@@ -43,7 +43,7 @@ _NEW_LINE = (
 
 
 def register(settings: Settings) -> None:
-    """See above; ends well, too, where nothing may be decided: in an experiment of DVC."""
+    """See above. In an experiment of DVC it decides nothing, and succeeds."""
     if name := experiment():
         print(f"{name} is an experiment of DVC: its models are compared, and neither registered nor promoted")
         return
@@ -74,7 +74,7 @@ def _decide(
     promotions: "Promotions",
     request: Mapping[str, Any],
 ) -> "Decision":
-    """Everything checked, the best model registered, and the gate's word carried out."""
+    """Check everything, register the best model, and carry out the gate's decision."""
     with uncollected():
         from genmodel.evaluation.gate import Decision, decide
         from genmodel.evaluation.telling.leaderboard import read_ranking
@@ -110,7 +110,7 @@ def _decide(
 def _champion(
     registry: Registry, version: Version | None, candidate: "Report", params: Params
 ) -> tuple["Champion | None", str]:
-    """The champion, judged under today's conditions, and what keeps it from being judged, a sentence; or nothing."""
+    """The champion, judged under today's conditions, and, if it cannot be judged, why: a sentence, else empty."""
     from genmodel.evaluation.gate import Champion
 
     if version is None:
@@ -133,8 +133,8 @@ class _UnlikeError(IncomparableError):
 
 
 def _judged(registry: Registry, champion: Version, params: Params) -> "Judged":
-    """The champion judged again, by the images that its own package draws: its figures of old may have been made under
-    other conditions, and the code of its family may be another by now, or gone."""
+    """The champion judged again, by images that its own package draws: its old figures may have been made under other
+    conditions, and the code of its family may have changed, or be gone."""
     from genmodel.data.block import Block
     from genmodel.devices import choose_device
     from genmodel.evaluation.judge import judge_images

@@ -103,7 +103,7 @@ class Registry:
             return self._only(client, described["weights"]) or _version(version)
 
     def _only(self, client: Any, weights: str) -> Version | None:
-        """The version of these weights, the oldest; twins that nobody points to are removed.
+        """The oldest version of these weights; duplicates without an alias are removed.
 
         Two machines that share a server may both find none and both make one: the lock is a project's.
         """
@@ -145,9 +145,10 @@ class Registry:
 
     @contextlib.contextmanager
     def package(self, version: Version) -> Iterator[Path]:
-        """The package of a version in a folder for the time; ModelError if it is gone or not what was registered.
+        """The package of a version, in a temporary folder; ModelError if it is gone or not what was registered.
 
-        Nothing of it has run by then. TrackingError where MLflow does not give it, which says nothing about the model.
+        None of its code has run by then. TrackingError if MLflow fails to deliver it, which says nothing about the
+        model.
         """
         with scratch(self.tracker.settings.root) as folder:
             with self.tracker.talking() as (client, _):
@@ -171,22 +172,22 @@ class Registry:
         return f"version {version.number} of {self._name}"
 
     def download(self, version: Version, folder: Path) -> None:
-        """Fetch weights.safetensors, config.json, report.json, the card and what else is kept of a version."""
+        """Fetch weights.safetensors, config.json, report.json, the card and whatever else is kept with a version."""
         with self.package(version) as package:
             shutil.copytree(package / "extra_files", folder, dirs_exist_ok=True)
 
     def try_out(self, version: Version) -> str:
         """Fetch a version, load it as anyone would and draw images with it; returns what it did in words.
 
-        ModelError if that fails, or if its package is gone or not what was registered; TrackingError where MLflow does
-        not give it, which says nothing about the model.
+        ModelError if that fails, or if its package is gone or not what was registered; TrackingError if MLflow fails
+        to deliver it, which says nothing about the model.
         """
         with self.package(version) as folder:
             return try_out(folder, self._called(version), self.tracker.settings)
 
     @contextlib.contextmanager
     def exported(self, version: Version, device: str) -> Iterator["ExportedGraph"]:
-        """What draws the images of a version, whatever has become of its family's code; errors as of `try_out`."""
+        """The exported graph of a version, which draws images without its family's code; errors as for `try_out`."""
         with self.package(version) as folder:
             family = version.tags.get("genmodel.family", "")
             yield exported(folder, family, self._called(version), self.tracker.settings, device)
@@ -199,7 +200,7 @@ class Registry:
             return dict(found[0].data.tags) if found else {}
 
     def has_runs(self, fingerprints: Iterable[str]) -> bool:
-        """Whether each of these trainings has a whole run here, whose outcome was told."""
+        """Whether each of these trainings has a finished run here, with an outcome."""
         with self.tracker.talking() as (client, experiment_id):
             told = "attributes.status = 'FINISHED' and tags.`genmodel.outcome` != 'trained'"
             queries = [f"{told} and tags.`genmodel.fingerprint` = '{each}'" for each in fingerprints]
@@ -222,6 +223,18 @@ class Registry:
                 else:
                     client.set_model_version_tag(self._name, number, key, value)
 
+    def noted(self, key: str) -> str | None:
+        """What was noted under `key`, a tag of the registered model; None where nothing was."""
+        with self.tracker.talking() as (client, _):
+            found = client.search_registered_models(f"name = '{self._name}'")
+            return found[0].tags.get(key) if found else None
+
+    def note(self, key: str, value: str) -> None:
+        """Set a tag of the registered model, if there is one."""
+        with self.tracker.talking() as (client, _):
+            if client.search_registered_models(f"name = '{self._name}'"):
+                client.set_registered_model_tag(self._name, key, value)
+
     @contextlib.contextmanager
     def promotion(self) -> Iterator[None]:
         """Hold the right to decide who is champion (flows/registry/champion.py). MLflow has no such lock."""
@@ -235,7 +248,7 @@ def _version(found: Any) -> Version:
 
 
 def _tags(described: Mapping[str, Any], report: Report, run: Mapping[str, str]) -> dict[str, str]:
-    """Of a version: what it is and where it comes from, so that its run is not needed for that, and its figures."""
+    """The tags of a version: what it is, where it comes from (so that this needs no run), and its figures."""
     origin = {
         "genmodel.commit": run.get("mlflow.source.git.commit"),
         "genmodel.git_changed": run.get("genmodel.git_changed"),

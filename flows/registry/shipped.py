@@ -1,7 +1,7 @@
-"""What MLflow runs of a registered model, in this process or behind `mlflow models serve`. Shipped in each version.
+"""The code that MLflow runs for a registered model, in a process or behind `mlflow models serve`. Part of each version.
 
-A server needs mlflow, numpy and torch, and nothing of genmodel: in what is shipped the source of the modules that are
-imported from it stands in the place of the import (flows/registry/packaging.py).
+A server needs mlflow, numpy and torch, but not genmodel: in the shipped file the source of each module that is imported
+from it takes the place of the import (flows/registry/packaging.py).
 
 A request is {"n": 16, "seed": 3}, also as rows of a table, for a conditional model with a "class" by name or number, or
 codes, numbers [N, width]; the answer is images, uint8 [N, S, S, 3].
@@ -21,7 +21,7 @@ from torch import Tensor
 from genmodel.models.noise import Space
 from genmodel.sampling.requests import codes, find_class, in_batches
 
-_MOST = 4096  # images in one request: a server has no use for a client that asks for a billion
+_MOST = 4096  # images in one request: a bound for the server's memory and time
 
 
 class Served(PythonModel):
@@ -34,7 +34,7 @@ class Served(PythonModel):
         self.shares = [float(count) for count in context.model_config["class_counts"]]
         self.width = self.space.width + bool(self.classes)
 
-    def predict(  # of the hints for `model_input`, an array is the one that MLflow neither converts by nor asks for
+    def predict(  # by any other hint for `model_input` than an array, MLflow would convert or refuse inputs
         self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> np.ndarray:
         asked = self._codes(model_input)
@@ -77,7 +77,7 @@ class Served(PythonModel):
         return torch.cat([codes(self.space, self.shares, n, seed, label) for n, seed, label in rows])
 
     def _label(self, asked: Any) -> int | None:
-        """The class of its name or number; None for a row of a table that asks for none."""
+        """The number of the class, asked for by name or number; None for a row of a table without one."""
         if asked is None or asked != asked:
             return None
         if isinstance(asked, float) and asked.is_integer():  # whole numbers beside a gap in a table's column

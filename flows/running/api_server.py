@@ -1,7 +1,7 @@
 """Prefect's API on a port of its own, as a process that ends with the one that started it; started as a script.
 
-It binds its port itself, before anything else, and says which: so nothing else can answer there, and nobody who was
-faster is ever sent the project's secret. Arguments: the port (0: a free one) and, for a server without scheduler and
+It binds its port first of all, and prints it: so no other process can answer there, and none that was faster is sent
+the project's secret. Arguments: the port (0: a free one) and, for a server without scheduler and
 pages, `--ephemeral`. Settings and secret come in the environment. The first line that it prints is `port NUMBER`, the
 last one before it ends with 2 `error: WHY`.
 """
@@ -17,9 +17,9 @@ from flows.running.imports import leave, uncollected
 
 def main(port: int, ephemeral: bool) -> int:
     follow(os.getppid())
-    os.umask(0o077)  # the database, too, is its owner's alone
+    os.umask(0o077)  # the database, too, is for its owner only
     bound = socket.socket()
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or a port could not be used again for a minute
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a port could not be used again for a minute
     try:
         bound.bind(("127.0.0.1", port))
     except (OSError, OverflowError) as error:
@@ -47,7 +47,7 @@ async def _serve(bound: socket.socket, ephemeral: bool) -> None:
         from prefect.server.api.server import create_app
 
     app = create_app(ephemeral=ephemeral, final=True)
-    lifespan = app.router.lifespan_context(app)  # entered here, where its error can be told; uvicorn would log it
+    lifespan = app.router.lifespan_context(app)  # entered here, to report its error in one line; uvicorn would log it
     async with lifespan:
         config = uvicorn.Config(app, log_level="error", lifespan="off", access_log=False)
         await uvicorn.Server(config).serve(sockets=[bound])

@@ -1,8 +1,8 @@
-"""Shards made on a Dask cluster, each a task of the flow that runs on Prefect's Dask task runner.
+"""Shards made on a Dask cluster, each by a task of the flow, on Prefect's Dask task runner.
 
-All machines see the source and the project's folder under the same paths. A worker writes into a scratch folder of its
-own alone; what it has finished is put into the block by the flow, the one process that holds the block's lock. So a
-worker that a killed flow has left behind, or that Dask has given up too early, can do no harm.
+All machines see the source and the project's folder under the same paths. A worker writes only into a scratch
+folder of its own; the flow, the one process that holds the block's lock, puts what is finished into the block. So a
+worker that a killed flow left behind, or that Dask gave up too early, can do no harm.
 """
 
 import os
@@ -29,7 +29,7 @@ LOCAL = "local"
 _ADDRESS = re.compile(r"(?:tcp|tls)://(?P<host>[^/]+):\d+")
 _HERE = "127.0.0.1", "localhost"
 _PATIENCE = 5  # seconds that a scheduler may take to answer
-_AHEAD = 2  # shards a worker's thread has waiting
+_AHEAD = 2  # shards that wait for each thread of a worker
 
 
 def check(address: str) -> None:
@@ -62,7 +62,7 @@ def runner(address: str, workers: int) -> TaskRunner[Any]:
 
 
 class _Order:
-    """What a worker is told. No dataclass, whose members Prefect and Dask would look through one by one."""
+    """A worker's task. Not a dataclass: Prefect and Dask would visit its members one by one."""
 
     def __init__(self, job: Job, rows: int, shard: int, members: Sequence[Member]) -> None:
         self.job, self.rows, self.shard, self.members, self.decoders = job, rows, shard, members, versions()
@@ -96,9 +96,9 @@ def _text(decoders: Mapping[str, str]) -> str:
 def make_shards(
     job: Job, members: Sequence[Member], rows: int, shards: Sequence[int], workers: int
 ) -> Iterator[tuple[Slice, list[Outcome]]]:
-    """As genmodel.data.making.pool.make_shards, on the cluster of the flow that this is called in; yields whole shards.
+    """Like genmodel.data.making.pool.make_shards, on the cluster of the current flow; yields whole shards.
 
-    The cluster's own threads are what counts, not `workers`.
+    `workers` does not count, the threads of the cluster do.
     """
     context = FlowRunContext.get()
     assert context is not None and isinstance(context.task_runner, DaskTaskRunner)

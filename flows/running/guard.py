@@ -2,15 +2,15 @@
 
     flow --pipe-- guard (a session of its own) -- command (a process group of its own): dvc, shell, python, workers
 
-A signal to a flow reaches none of its children, and `dvc` that is killed leaves its own child running. So every
+A signal to a flow does not reach its children, and a `dvc` that is killed leaves its own child running. So every
 command runs under a guard: this file, started as a script, which imports nothing but the standard library. The guard
 ends the command's whole group (SIGTERM, a grace, SIGKILL) when the flow is gone, when it is told to stop, or when the
 deadline has passed.
 
-The guard asks `getppid` whether its flow still lives. PR_SET_PDEATHSIG would tell the same a moment earlier, but it
-follows the thread that started the guard, not the process, leaves a gap between fork and prctl, and is Linux alone.
+The guard polls `getppid` to see whether its flow is alive. PR_SET_PDEATHSIG would be a moment faster, but it follows
+the thread that started the guard, not the process, leaves a gap between fork and prctl, and exists on Linux only.
 A guard can be killed, too: a twin, forked from it into a session of its own, ends the command's group in its place.
-And a stage, a server or a served run watches the process that it belongs to (`follow`), should both be killed.
+And a stage, a server or a served run watches the process that it belongs to (`follow`), in case both are killed.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from types import TracebackType
 DEADLINE = 124  # exit status of a command that ran past its deadline, the same as coreutils' `timeout`
 STOPPED = 128 + signal.SIGTERM  # exit status of a command that was told to stop
 OWNER = "GENMODEL_GUARD"  # the variable that tells a command its guard's pid
-_POLL = 0.2  # seconds between two looks at the parent and the clock
+_POLL = 0.2  # seconds between two checks of the parent and the clock
 
 
 class Guard:
@@ -100,14 +100,14 @@ class Guard:
                 errors="replace",
                 cwd=cwd,
                 env=env,
-                start_new_session=True,  # Ctrl-C and `kill -9 -GROUP` end the flow; the rest is the guard's
+                start_new_session=True,  # Ctrl-C and `kill -9 -GROUP` end the flow; the guard ends the rest
             )
             self._running.add(process)
         return process
 
 
 def _watch(parent: int, deadline: float, grace: float, command: Sequence[str]) -> int:
-    """The guard's whole life: start the command, wait for its end or for a reason to end it."""
+    """What the guard does: start the command, wait for its end or for a reason to end it."""
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _: told.append(number))
@@ -138,10 +138,10 @@ def _fork_twin(group: int, grace: float) -> int:
         return twin
     os.setsid()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # what is meant for the guard
+        signal.signal(number, signal.SIG_IGN)  # they are meant for the guard
     with Path(os.devnull).open("r+b") as nothing:
         for handle in (1, 2):
-            os.dup2(nothing.fileno(), handle)  # or the flow would wait for the end of this one's output
+            os.dup2(nothing.fileno(), handle)  # else the flow would wait for this process to close its output
     while os.getppid() == guard:
         time.sleep(_POLL)
     _end_group(group, grace, lambda: None)
@@ -168,7 +168,7 @@ def follow_guard() -> None:
 
 
 def _lives(pid: int) -> bool:
-    """Whether the process runs. One that nobody has reaped has ended, though a signal still finds it."""
+    """Whether the process runs. A zombie does not, though a signal still reaches it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except (FileNotFoundError, ProcessLookupError):
@@ -192,7 +192,7 @@ def _end_group(group: int, grace: float, reap: Callable[[], object]) -> None:
 
 
 def _signals(send: Callable[[int, int], None], target: int, number: int = 0) -> bool:
-    """Whether the process or group had anything left to take the signal; 0 only asks."""
+    """Whether a process was left to take the signal; signal 0 only checks."""
     try:
         send(target, number)
     except (ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""Imports that take seconds of CPU: a quarter of it is Python's garbage collector, which visits it all repeatedly."""
+"""Imports that take seconds of CPU: a quarter of that goes into Python's garbage collector, which is kept out here."""
 
 import contextlib
 import gc
@@ -9,9 +9,9 @@ from typing import NoReturn
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Import in this block without the collector; what there is at its end stays, and is never visited again.
+    """Import in this block without the garbage collector; what exists at its end is never visited by it again.
 
-    Cycles that cannot be reached at the end of the block are kept, too: only import in it.
+    Unreachable cycles that exist by then are never freed: do nothing but import in the block.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -24,6 +24,6 @@ def uncollected() -> Iterator[None]:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process. What is left goes with it: to collect all of torch, too, takes half a second of CPU."""
+    """End the process without a last garbage collection, which takes half a second of CPU when torch is loaded."""
     gc.freeze()
     sys.exit(status)

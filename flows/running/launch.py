@@ -28,13 +28,13 @@ from genmodel.output.masking import masked
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LOCK_CONFLICT = "LockConflict"  # the name of a failed state: the one that is worth another try
+LOCK_CONFLICT = "LockConflict"  # the name of a failed state: the only one worth a retry
 
 
 def one_line(step: Callable[P, R]) -> Callable[P, R]:
     """Make a task or flow end Failed with a GenmodelError's line; raised, it would fill the log with its traceback.
 
-    Prefect takes a state that is returned for the end state. A flow calls such a task with `return_state=True` and asks
+    Prefect takes a returned state as the final state. A flow calls such a task with `return_state=True` and asks
     for the `result()`, which raises FailedRun.
     """
 
@@ -69,14 +69,14 @@ def _lost(error: Exception) -> str:
 
 
 def apply(settings: Settings) -> None:
-    """Make the line's environment this process's own; Prefect has read it before, at its import."""
+    """Apply the line's environment to this process, and make Prefect, which read it at its import, read it again."""
     settings.apply()
     refresh_global_settings_context()
     warn_in_one_line()
 
 
 def warn_in_one_line() -> None:
-    """Keep tracebacks out of Prefect's warnings in this process: a lost connection says what it is in one line."""
+    """Keep tracebacks out of Prefect's warnings in this process: a lost connection is one line."""
     for handler in logging.getLogger().handlers:
         if _without_traceback not in handler.filters:
             handler.addFilter(_without_traceback)
@@ -108,7 +108,7 @@ def server(settings: Settings, ephemeral: bool = False) -> Iterator[None]:
         try:
             yield
         finally:
-            APILogHandler().flush()  # or else it is tried for a minute when there is no server any more
+            APILogHandler().flush()  # else it is retried for a minute after the server has ended
             del os.environ["PREFECT_API_URL"]
 
 
@@ -139,13 +139,13 @@ def _check(url: str) -> None:
 
 
 def _auth() -> tuple[str, str] | None:
-    """Of PREFECT_API_AUTH_STRING, `user:password`; without one, PREFECT_API_KEY is none of this check's business."""
+    """User and password of PREFECT_API_AUTH_STRING, if it is set; a PREFECT_API_KEY is not checked here."""
     user, colon, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
     return (user, password) if colon else None
 
 
 def _tell_neglect(settings: Settings) -> None:
-    """A person's own Prefect profile names a server, which is not used: the project has a home of its own."""
+    """Say that the server of the user's own Prefect profile is not used: the project has a PREFECT_HOME of its own."""
     profiles = Path.home() / ".prefect" / "profiles.toml"
     if profiles.parent == Path(settings.environment["PREFECT_HOME"]):
         return

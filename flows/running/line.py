@@ -1,7 +1,7 @@
-"""The flow `retrain`: brings data, models and leaderboard up to date, a task a stage of DVC's own graph.
+"""The flow `retrain`: brings data, models and leaderboard up to date, with a task for each stage of DVC's graph.
 
-DVC decides what must run and keeps the versions; Prefect runs independent stages side by side, repeats those that met
-another DVC process, and keeps logs, states and the leaderboard in view. A stage runs under a guard (guard.py), so
+DVC decides what must run and keeps the versions; Prefect runs independent stages in parallel, retries those that met
+another DVC process, and shows logs, states and the leaderboard. A stage runs under a guard (guard.py), so
 that no training outlives this flow. To share GPUs give the tag `gpu` as many slots as there are:
 `prefect concurrency-limit create gpu 1`.
 """
@@ -39,12 +39,12 @@ _PATIENCE = [5.0, 15.0, 60.0, 300.0, 900.0]  # seconds to wait for another DVC p
 def retrain(force: bool = False, renew_extractor: bool = False) -> None:
     """Bring the project in the working folder up to date. force: run all stages, changed or not.
 
-    renew_extractor: train the extractor anew, and judge all models and the champion by it. The folder is not a
-    parameter: who may start runs on a server must not choose whose dvc.yaml they execute.
+    renew_extractor: train a new extractor, and judge all models and the champion by it. The folder is not a
+    parameter: whoever may start runs on a server must not choose which dvc.yaml is executed.
     """
     settings = Settings.read(os.environ, Path.cwd())
     if os.environ.get(SERVED_BY):
-        follow(int(os.environ[SERVED_BY]), signal.SIGKILL)  # its stages' guards see to the rest
+        follow(int(os.environ[SERVED_BY]), signal.SIGKILL)  # the guards end its stages
         launch.warn_in_one_line()
     context = FlowRunContext.get()
     if context and context.flow_run and context.flow_run.deployment_id:
@@ -82,7 +82,7 @@ def find_work(root: Path, force: bool, renew_extractor: bool = False) -> list[St
     closures.refresh(root)
     stages = versioning.graph(root)
     names = {stage.name for stage in stages} if force else versioning.changed(root)
-    if renew_extractor:  # and with it all that follows
+    if renew_extractor:  # and all that depends on it
         names = set(names) | {"reference"}
         names |= {stage.name for stage in stages if _follows(stage, names, stages)}
     idle = [stage.name for stage in stages if stage.name not in names and not stage.always]
@@ -99,9 +99,9 @@ def _follows(stage: Stage, names: set[str], stages: list[Stage]) -> bool:
 
 
 def run_stages(stages: list[Stage], settings: Settings, force: bool, renew_extractor: bool = False) -> None:
-    """A task a stage, side by side where none waits for another; GenmodelError if one of them fails."""
+    """A task for each stage, in parallel where none needs another; GenmodelError if one of them fails."""
     futures: dict[str, PrefectFuture[Any]] = {}
-    with Guard() as guard:  # left early, by SIGTERM say, it ends the stages, whose threads would hear of nothing
+    with Guard() as guard:  # left early (SIGTERM), it ends the stages, whose threads would not notice
         for stage in stages:
             needed = [futures[name] for name in stage.needs if name in futures]
             tagged = run_stage.with_options(tags=stage.tags)
@@ -159,6 +159,6 @@ def _trouble(stage: Stage, status: int, output: list[str], deadline: float) -> G
 
 
 def publish(settings: Settings) -> None:
-    """The leaderboard and the pictures, to be looked at in Prefect's UI."""
+    """Show the leaderboard and the pictures in Prefect's UI."""
     create_table_artifact(outcome.leaderboard(settings.root), key="leaderboard", description="The models, best first.")
     create_markdown_artifact(outcome.markdown(settings), key="samples", description="What the models draw.")

@@ -1,8 +1,7 @@
-"""Runs that stay "Running" in Prefect after a `kill -9`: closed at the next start, ours alone.
+"""Runs that stay "Running" in Prefect after a `kill -9`: closed at the next start, this project's only.
 
-A run carries two tags: whose it is (this project on this machine), and which process it lives in. Only runs with the
-first one are looked at, and only those are closed whose process is gone; a number that another process has got since is
-told by the time at which the process started.
+A run has two tags: its project on this machine, and its process. Of this project's runs those are closed whose process
+is gone; a PID that was given to another process is recognised by the time at which that started.
 """
 
 import hashlib
@@ -27,7 +26,7 @@ def project(root: Path) -> str:
 
 
 def marks(root: Path, pid: int | None = None) -> list[str]:
-    """The tags of a run that lives in process `pid`, this one if None."""
+    """The tags of a run in process `pid`, this one if None."""
     pid = pid or os.getpid()
     return [project(root), f"{_PROCESS}{pid}:{_started(pid)}"]
 
@@ -42,8 +41,8 @@ def claim(run: UUID, root: Path) -> None:
 def close(root: Path, unclaimed: bool = False) -> int:
     """Mark this project's runs Crashed whose process is gone; returns how many.
 
-    `unclaimed`: those without a process, too, where none but the caller starts any (a server that is killed between a
-    run's start and its claim).
+    `unclaimed`: also runs without a process, which a server leaves that is killed between a run's start and its claim;
+    only for a caller that alone starts runs.
     """
     lost = FlowRunFilter.model_validate({"tags": {"all_": [project(root)]}, "state": {"type": {"any_": _OPEN}}})
     closed = 0

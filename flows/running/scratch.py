@@ -1,4 +1,4 @@
-"""Folders for a while, in the project: TMPDIR may be a small disk, and the project has room for its own models."""
+"""Temporary folders in the project: TMPDIR may be a small disk, and the project has room for its own models."""
 
 import contextlib
 import fcntl
@@ -20,9 +20,9 @@ _YOUNG = 3600  # seconds: a folder that was just made is not yet locked
 def scratch(root: Path, needed: int = 0) -> Iterator[Path]:
     """An empty folder in the project `root`, removed at the end; StorageError without `needed` free bytes.
 
-    Until then what libraries write to a temporary folder lies beside it: MLflow copies what it packs and loads.
+    Until then libraries write their temporary files beside it: MLflow copies what it packs and loads.
 
-    torch's archive writer aborts the process on a full disk: so who is about to call it asks before.
+    torch's archive writer aborts the process on a full disk: so its callers say how much is `needed`.
     """
     _sweep(root)
     if (free := shutil.disk_usage(root).free) < needed:
@@ -50,7 +50,7 @@ def scratch(root: Path, needed: int = 0) -> Iterator[Path]:
 def _sweep(root: Path) -> None:
     """Remove what killed processes have left: nobody holds a lock on it."""
     for folder in root.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # gone, or somebody's
+        with contextlib.suppress(OSError):  # gone, or in use
             if time.time() - folder.stat().st_mtime < _YOUNG:
                 continue
             handle = os.open(folder, os.O_RDONLY)

@@ -1,8 +1,8 @@
 """The project's own Prefect server: on a port and with a secret of its own, alive as long as the process that uses it.
 
-`.prefect/` is its owner's alone (0700). In it lie the secret (auth, 0600), that both sides read, what serves at present
-(server.json, 0600) and Prefect's database, which holds history only. A server that this process has not started is
-never used, whatever answers and wherever it does: another project's, another user's, or one that lies in wait.
+`.prefect/` is for its owner only (0700). It holds the secret (auth, 0600) that server and clients read, the address of
+the server that runs (server.json, 0600) and Prefect's database, which is history only. A server that this process has
+not started is never used, whatever answers at an address: another project's, another user's, or an attacker's.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ _START_UP = 90.0  # seconds that a server may take for it
 
 
 def private_folder(home: Path) -> None:
-    """Make the folder, or take from others what they may do in it: Prefect writes its database by the umask."""
+    """Make the folder, or make it private: Prefect creates its database with the modes of the umask."""
     with storage_errors(home):
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if home.stat().st_mode & 0o077:
@@ -36,7 +36,7 @@ def private_folder(home: Path) -> None:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Write a file that is its owner's alone from its first byte on, whatever the umask."""
+    """Write a file that only its owner can read, from its first byte on, whatever the umask."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with storage_errors(path):
         aside.unlink(missing_ok=True)
@@ -66,7 +66,7 @@ def secret(home: Path) -> str:
 
 @contextlib.contextmanager
 def serving(home: Path) -> Iterator[None]:
-    """Be the one process that serves this project; GenmodelError that names the other one."""
+    """Be the one process that serves this project; GenmodelError, which names it, if another one does."""
     private_folder(home)
     with (home / "serve.lock").open("a+") as lock:
         os.fchmod(lock.fileno(), 0o600)
@@ -114,9 +114,9 @@ def running(settings: Settings, ephemeral: bool) -> Iterator[str]:
 
 
 def _end_with(server: threading.Thread, done: threading.Event) -> None:
-    """End this process when its server is gone before it was `done`; guards see to the end of its stages.
+    """End this process if its server ends before it is `done`; the guards end its stages.
 
-    Prefect's client would repeat each call for minutes, tell of each, and record nothing of what still runs.
+    Prefect's client would retry and log each call for minutes, and record nothing of what still runs.
     """
     server.join()
     if not done.is_set():
@@ -171,7 +171,7 @@ def _python_path() -> list[str]:
 
 
 def _credentials(known: str) -> dict[str, str]:
-    """What server and clients need, in the environment alone: a command line is everybody's to read."""
+    """What server and clients need, in the environment only: everybody can read a command line."""
     return {
         "PREFECT_SERVER_API_AUTH_STRING": known,
         "PREFECT_API_AUTH_STRING": known,
@@ -181,7 +181,7 @@ def _credentials(known: str) -> dict[str, str]:
 
 
 def _last_port(home: Path) -> int:
-    """The port of the last time, so that a bookmark stays good; 0 if there is none."""
+    """The port of the last server, so that bookmarks stay valid; 0 if there is none."""
     try:
         return int(json.loads((home / "server.json").read_text())["url"].rpartition(":")[2])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -189,7 +189,7 @@ def _last_port(home: Path) -> int:
 
 
 def _move_damaged(database: Path) -> None:
-    """Put a damaged database aside, with a word: it holds the history of runs, and nothing that a run needs."""
+    """Move a damaged database away, and say so: it holds the history of runs, and nothing that a run needs."""
     if os.environ.get("PREFECT_API_DATABASE_CONNECTION_URL") or not database.exists():
         return
     try:

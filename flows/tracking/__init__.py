@@ -1,6 +1,6 @@
 """MLflow: the connection, the runs, and the package of a model. The only place that imports mlflow.
 
-Each training is one run, found by the tag genmodel.fingerprint; its steps are images seen. Every trouble with MLflow
+Each training is one run, found by the tag genmodel.fingerprint; its steps are images seen. Every error of MLflow
 becomes a TrackingError of one line. The registry's rules are in flows/registry/registry.py.
 """
 

@@ -3,13 +3,12 @@
     training --pipe-- follower, a process of its own -- MLflow
 
 A process, because MLflow's import and calls take seconds that a thread would take from the training, and because a
-call that hangs in a frozen server can only be left behind together with its process. It gives way to the training,
-which keeps all cores busy and has threads that wait for each other. The pipe tells the follower what to follow and how
-the training ended. Its end-of-file tells that the training is dead: the follower ends at once.
+call that hangs in a frozen server can only be left behind together with its process. Its priority is low, as the
+training keeps all cores busy and has threads that wait for each other. The pipe tells the follower what to follow and
+how the training ended. Its end-of-file means that the training is dead: the follower ends at once.
 
-The truth is the record on disk. What the tracker has of it the tracker itself tells at the first contact, so there
-is no second account to keep: a reply that was lost, a kill between two calls or a run deleted in the UI all end in
-asking again.
+The record on disk is the truth. What the tracker already has of it, the tracker is asked at the first contact, so no
+second account is kept: after a lost reply, a kill between two calls or a run deleted in the UI it is asked again.
 """
 
 import json
@@ -50,8 +49,9 @@ class Follower:
 
     What is new is sent every `interval` seconds, and at the end what is left, for `patience` seconds at most. A
     tracker that is away costs a warning and no more: Tracker.restore, or the same training again, sends what is
-    missing. An error inside the block marks the run as failed and passes on. Of one training in one MLflow one process
-    sends the record; another, on whatever machine, goes on without and takes over when that one is gone.
+    missing. An error inside the block marks the run as failed and passes on. One process sends
+    the record of a training to an MLflow; another one, on any machine, trains on without, and takes over when that one
+    is gone.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Follower:
 
     def _tell(self, what: Mapping[str, Any]) -> None:
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # it has died: __exit__ will tell
+        with suppress(BrokenPipeError):  # it has died: __exit__ says so
             self.process.stdin.write(json.dumps(what) + "\n")
             self.process.stdin.flush()
 

@@ -1,8 +1,8 @@
-"""Who follows a run: two tags of it, by which one record is sent once and what a dead process left is closed.
+"""Who follows a run: two tags, by which a record is sent by one process and the runs of dead ones are closed.
 
 genmodel.owner names the process whose training it is, genmodel.lease the time (unix seconds, the owner's clock) of its
-last sign of life. On the owner's machine the process itself is looked for. From another machine only the lease is
-seen: it holds while it was renewed lately, or is seen to change, so that a clock that is wrong ends no lease.
+last sign of life. On the owner's machine the process itself is checked. From another machine only the lease is
+visible: it holds while it was renewed recently, or is seen to change, so that a wrong clock ends no lease.
 """
 
 import json
@@ -27,7 +27,7 @@ class Owner:
     host: str
     boot: str  # of the machine, with the namespace that `pid` belongs to; empty where /proc does not tell
     pid: int
-    start: int  # clock ticks after the boot: a PID that was given again is another process
+    start: int  # clock ticks after the boot: tells a reused PID apart
     since: str = field(compare=False)  # ISO 8601, UTC, whole seconds
 
     @classmethod
@@ -101,7 +101,7 @@ def last_sign(tags: Mapping[str, str]) -> int:
 
 
 def _age(lease: str) -> float:
-    """Seconds by our clock; a lease that cannot be read is as old as time."""
+    """Seconds by our clock; a lease that cannot be read counts as older than any."""
     try:
         return time.time() - float(lease)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A project that was copied or moved: MLflow writes absolute places into its sqlite file, for ever."""
+"""A project that was copied or moved: MLflow keeps absolute paths in its sqlite file."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ _PLACES = """select distinct artifact_location from experiments where name = ? o
 
 
 def bring_here(database: Path, artifacts: Path, experiment: str) -> None:
-    """Let what the sqlite file `database` says of a folder beside its old place mean `artifacts`, beside it now.
+    """Make the paths in the sqlite file `database` that lead to the folder beside its old place lead to `artifacts`.
 
-    A copy would write into the original, and what was moved would be missing. Rows of other places stay as they are.
+    A copy would write into the original, and what was moved would be missing. Other paths stay as they are.
     All in one transaction; sqlite3.Error where the file is damaged or may not be written.
     """
     with closing(sqlite3.connect(database, timeout=60, isolation_level=None)) as connection:
@@ -43,20 +43,20 @@ def _old_places(connection: sqlite3.Connection, artifacts: Path, experiment: str
         old = _path(place)
         if old is None or old.name != artifacts.name or old == artifacts or _is_same(old, artifacts):
             continue
-        # a folder that someone chose is elsewhere on purpose: it is there, nothing is here, and no project's
+        # not a folder that someone chose elsewhere: that one exists, is no project's, and there is none here
         if artifacts.exists() or not old.exists() or (old.parent / database).exists():
             yield place
 
 
 def _path(place: str) -> Path | None:
-    """Of a file URI or an absolute path; None of anything else."""
+    """The path of a file URI or of an absolute path; None for anything else."""
     if place.startswith("file:"):
         return Path(unquote(urlsplit(place).path))
     return Path(place) if place.startswith("/") else None
 
 
 def _is_same(old: Path, new: Path) -> bool:
-    """Whether one folder is reached on two ways: a symbolic link, a bind mount."""
+    """Whether both paths lead to one folder: by a symbolic link or a bind mount."""
     try:
         return old.samefile(new)
     except OSError:

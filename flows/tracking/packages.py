@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
     from torch import nn
 
-# what MLflow and Python leave beside a package when anyone loads it where it lies; it was never registered
+# what MLflow and Python write into a package's folder when it is loaded from there; it was never registered
 _LEFT_BY_READERS = {"registered_model_meta", "__pycache__"}
 _CODE = "served.py"
 
@@ -24,7 +24,7 @@ _CODE = "served.py"
 def fetch(uri: str, folder: Path, settings: Settings) -> None:
     """Copy the files under an artifact URI into `folder`, each whole or not at all.
 
-    ModelError where MLflow answers that there are none: asking once more would not help.
+    ModelError if MLflow answers that there are none: a retry would not help.
     """
     from mlflow.artifacts import download_artifacts, list_artifacts
     from mlflow.exceptions import MlflowException
@@ -50,8 +50,8 @@ def save_package(
 ) -> None:  # fmt: skip
     """Write an MLflow model to the folder `target`: a graph exported as pt2, which the code `served` runs.
 
-    `codes` and `images`, arrays, are an example for the graph, `request` is one for who asks the code. `config` is what
-    the code is told; files `beside` it are kept with it.
+    `codes` and `images`, arrays, are an example for the graph, `request` is one for clients. `config` is passed to the
+    code; the files `beside` are kept with it.
     """
     with uncollected():
         import mlflow.pyfunc
@@ -66,7 +66,7 @@ def save_package(
     )  # fmt: skip
     (target / _CODE).write_text(served)
     model = Model.load(str(target))
-    model.signature = ModelSignature(outputs=outputs)  # of inputs MLflow would take but one form
+    model.signature = ModelSignature(outputs=outputs)  # with a signature for inputs, MLflow would accept only one form
     model.saved_input_example_info = _example(target, request)
     mlflow.pyfunc.add_to_model(
         model, "mlflow.pyfunc.loaders.code_model", None, None, "conda.yaml", "python_env.yaml", dict(config),
@@ -84,10 +84,10 @@ def _example(target: Path, request: Mapping[str, Any]) -> dict[str, str]:
 
 
 def open_graph(folder: Path, settings: Settings, device: str) -> tuple[Any, dict[str, Any]]:
-    """The exported graph of a package on `device`, and what its package tells of it: space, image_size, classes.
+    """The exported graph of a package on `device`, and what its package says of it: space, image_size, classes.
 
-    None of the package's code runs. Older packages tell latent_dim and prior; the oldest have the former in their
-    signature.
+    None of the package's code runs. Older packages name latent_dim and prior; the oldest have only latent_dim, in
+    their signature.
     """
     import mlflow.pytorch
     from mlflow.models import Model
@@ -98,12 +98,12 @@ def open_graph(folder: Path, settings: Settings, device: str) -> tuple[Any, dict
     schema = about.get_input_schema()
     if schema is not None:
         told.setdefault("latent_dim", schema.inputs[0].shape[1])
-    logging.getLogger("mlflow.pytorch").setLevel(logging.ERROR)  # a graph of another torch is what graphs are for
+    logging.getLogger("mlflow.pytorch").setLevel(logging.ERROR)  # graphs of other versions of torch are fine
     return mlflow.pytorch.load_model(str(folder), device=device), told
 
 
 def load(folder: Path, settings: Settings) -> "PyFuncModel":
-    """The model of a package, as anyone's MLflow loads it."""
+    """The model of a package, as any MLflow loads it."""
     import mlflow.pyfunc
 
     settings.apply()

@@ -1,4 +1,4 @@
-"""The project's runs in MLflow, one a training."""
+"""The project's runs in MLflow, one for each training."""
 
 import contextlib
 import sqlite3
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 _MAX_METRICS = 1000  # in one call; MLflow would cut a longer one within a row, and a row must arrive whole
-_SETTLED = 1.0  # seconds in which another machine that found a run free, too, has written its own name
+_SETTLED = 1.0  # seconds after which another machine that also found a run free has written its own name
 _GRIDS = "genmodel.samples"  # tag: images seen of the last sample grid that has arrived whole
 
 
@@ -44,8 +44,8 @@ class Sent:
 class Tracker:
     """The project's runs in one MLflow, a database or a server.
 
-    Nothing is asked before the first call. Locks are files: they hold for processes of one machine. What `owner`, by
-    default this process, follows nobody else sends to (flows/tracking/lease.py).
+    It connects at the first call. Locks are files: they hold between processes of one machine. Nobody else sends to a
+    run that `owner`, by default this process, follows (flows/tracking/lease.py).
     """
 
     def __init__(self, settings: Settings, owner: Owner | None = None) -> None:
@@ -57,8 +57,8 @@ class Tracker:
     def begin(self, training: Training, started_ms: int) -> Sent:
         """Find or create the run of `training`, mark it as running, and say what it holds already.
 
-        `started_ms`, unix milliseconds, is when the training began; the tracker may have been away then. FollowedError
-        where another process follows it. What dead processes left running is closed.
+        `started_ms`, unix milliseconds, is when the training began; the tracker may have been unreachable then.
+        FollowedError if another process follows it. The runs that dead processes left running are closed.
         """
         with self.talking() as (client, _):
             run = self._claim(self._find_or_create(training, started_ms), training)
@@ -91,11 +91,11 @@ class Tracker:
                         self._release(run)
 
     def restore(self, folder: Path, data: DataVersion, runs: Path) -> str:
-        """The run of the finished model in `folder`, filled up with what this MLflow lacks of it; returns its id.
+        """The run of the finished model in `folder`, completed with what this MLflow lacks; returns its id.
 
-        For a training that has ended while the tracker was away, and for a model that came out of DVC's cache, trained
-        on another machine or before another MLflow. `runs` holds the records of trainings, where they are kept. A run
-        that another process follows is left to it. What dead processes left running is closed.
+        For a training that ended while the tracker was unreachable, and for a model from DVC's cache that was trained
+        on another machine or with another MLflow. `runs` holds the records of trainings, if they are kept. A run that
+        another process follows is left to it. The runs that dead processes left running are closed.
         """
         training = Training.of_model(folder, data)
         run = self._find_or_create(training)
@@ -113,9 +113,9 @@ class Tracker:
         return str(run.info.run_id)
 
     def send(self, sent: Sent, rows: Sequence[Row], grids: Mapping[int, Path]) -> Sent:
-        """Add those of `rows` and `grids` that are later than what is `sent`; returns what the run holds then.
+        """Add the `rows` and `grids` that are later than what is `sent`; returns what the run holds then.
 
-        A row arrives whole or not at all. Rows that are sent once more with their own times change nothing: MLflow
+        A row arrives whole or not at all. Rows that are sent again with their own times change nothing: MLflow
         drops exact duplicates. A grid counts as sent when all its files have arrived; sent again, they are replaced.
         """
         from mlflow.entities import RunTag
@@ -173,14 +173,14 @@ class Tracker:
         self.attach(run.info.run_id, files)
 
     def attach(self, run_id: str, files: Sequence[Path], folder: str | None = None) -> None:
-        """Keep files with a run; those that it has by the same names are replaced."""
+        """Keep files with a run; its files of the same names are replaced."""
         with self.talking() as (client, _):
             for path in files:
                 client.log_artifact(run_id, str(path), folder)
 
     @contextlib.contextmanager
     def talking(self) -> Iterator[tuple["MlflowClient", str]]:
-        """The client and the experiment's id; MLflow's errors leave as TrackingError."""
+        """The client and the experiment's id; MLflow's errors become TrackingError."""
         if self._connected is None:
             load_client()
         import requests
@@ -195,12 +195,12 @@ class Tracker:
             raise TrackingError(explain(error, self.settings)) from error
 
     def _connect(self) -> tuple["MlflowClient", str]:
-        with self.locked("lock"):  # or two first users make the database, or the experiment, at the same time
+        with self.locked("lock"):  # else two first users could make the database, or the experiment, at the same time
             return connect(self.settings)
 
     @contextlib.contextmanager
     def locked(self, what: str) -> Iterator[None]:
-        """Hold a lock of this project, also against other threads; not twice by the same one."""
+        """Hold a lock of this project, also against other threads; a thread must not take it twice."""
         database = database_file(self.settings) or self.settings.root / "mlflow.db"
         with locks.held(database.with_name(f"{database.name}.{what}")):
             yield

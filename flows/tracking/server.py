@@ -17,17 +17,17 @@ _FRONT = b"open the whole link that `make ui` printed: it works once; for anothe
 
 
 class Gate:
-    """An ASGI app before MLflow's: without the cookie that a one-time link gives nothing is answered but 401.
+    """An ASGI app in front of MLflow's: without the cookie that a one-time link gives, every answer is 401.
 
-    MLflow's server writes artifacts, which hold the code of models, for whoever asks. Files come from trainings only:
-    what would write one, or run something on this machine, is refused to the owner, too.
+    MLflow's server writes artifacts, which hold the code of models, for whoever asks. Here files come from trainings
+    only: a request that would write one, or run something on this machine, is refused, even the owner's.
     """
 
     def __init__(self, app, port: int) -> None:  # type: ignore[no-untyped-def]
         self._app = app
         self._origin = re.compile(rf"http://(127\.0\.0\.1|localhost):{port}")
         self._cookie = f"genmodel-{port}"
-        # A host's cookies go to all its ports, to another user's server too: ours goes below a path that none knows.
+        # A host's cookies go to all its ports, to another user's server too: ours is limited to a secret path.
         self.root = f"/{secrets.token_urlsafe(16)}"
         self._secret = secrets.token_urlsafe(32)
         self.token: str | None = secrets.token_urlsafe(32)  # None once it was used
@@ -77,16 +77,16 @@ async def _answer(send, status: int, text: bytes, *headers: tuple[bytes, bytes])
 
 
 def serve(settings: Settings, listening: socket.socket, place: str) -> None:
-    """Serve MLflow's UI on the socket until Ctrl-C; prints the link to `place`, what follows #/.
+    """Serve MLflow's UI on the socket until Ctrl-C; prints the link to `place`, the part after #/.
 
-    In this process: a database's address with its password is in no command line.
+    In this process, so that no command line shows a database's password.
     """
     os.environ["_MLFLOW_SERVER_FILE_STORE"] = settings.tracking_uri  # what `mlflow server` sets; without artifacts
     os.environ.pop("_MLFLOW_SERVER_SERVE_ARTIFACTS", None)
     if settings.artifacts:
         os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = settings.artifacts.as_uri()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow's about its own parts: nothing that a reader could do anything about
+        warnings.simplefilter("ignore")  # MLflow's about its own parts, which a user cannot change
         import uvicorn
         from mlflow.server.fastapi_app import app
 

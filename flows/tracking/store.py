@@ -1,4 +1,4 @@
-"""The connection to MLflow: its database or server, made, brought to where it lies, and its troubles in one line."""
+"""The connection to MLflow, a database or a server: made, fitted to a moved project, and its errors in one line."""
 
 import importlib.metadata
 import logging
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 FIX = "start it, or unset MLFLOW_TRACKING_URI, and run the same command again"
-_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # or the UI asks what this experiment is
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else the UI asks for it
 _PATIENCE = 10.0  # seconds for a connection; a host that drops packets would take minutes
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _DRIVERS = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}  # module -> its package, where names differ
@@ -38,7 +38,7 @@ def connect(settings: Settings) -> "tuple[MlflowClient, str]":
     """The client and the id of the experiment, which is made where it is missing. The caller holds the lock."""
     from mlflow import MlflowClient
 
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # else it tells of each attempt
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # else it logs each attempt
     if (database := database_file(settings)) is not None:
         make_database(database)
         assert settings.artifacts is not None
@@ -66,7 +66,7 @@ def database_file(settings: Settings) -> Path | None:
 
 
 def _check_reachable(settings: Settings) -> None:
-    """Fail at once where MLflow would repeat for minutes: no driver, no such host, nobody who answers."""
+    """Fail at once where MLflow would retry for minutes: no driver, no such host, no answer."""
     from requests.utils import get_environ_proxies
 
     uri = settings.tracking_uri
@@ -81,7 +81,7 @@ def _check_reachable(settings: Settings) -> None:
             raise TrackingError(
                 f"MLflow at {masked(uri)} needs a database driver that is not installed: `pip install {package}`"
             ) from error
-    elif get_environ_proxies(uri):  # the proxy finds the way
+    elif get_environ_proxies(uri):  # only the proxy can tell
         return
     port = parts.port or _PORTS.get(parts.scheme.partition("+")[0])
     if not parts.hostname or port is None:
@@ -96,7 +96,7 @@ def _check_reachable(settings: Settings) -> None:
 
 
 def _log_in(uri: str) -> None:
-    """One attempt, of which the database says at once what is wrong: MLflow would repeat a wrong password, too."""
+    """Connect once, so that a wrong password is an error at once: MLflow would retry it."""
     from sqlalchemy import create_engine
 
     engine = create_engine(uri)
@@ -109,8 +109,8 @@ def _log_in(uri: str) -> None:
 def make_database(path: Path) -> None:
     """Make MLflow's sqlite file, whole or not at all.
 
-    MLflow would build it in place by some fifty migrations, a second on a disk for each ten of them, and one that is
-    killed on the way is refused ever after.
+    MLflow would build it in place by some fifty migrations, at a second for ten of them on a disk, and if it is killed
+    on the way, refuse the file from then on.
     """
     if path.exists() and path.stat().st_size:
         return

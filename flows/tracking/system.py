@@ -9,7 +9,7 @@ class SystemReader:
     def __init__(self, settings: Settings) -> None:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        # never started: it would stop at the first silence. Without a URI it opens a database where we stand.
+        # never started: it would stop at the first failed call. Without a URI it opens a database in this folder.
         self._monitor = SystemMetricsMonitor(run_id="", tracking_uri=settings.tracking_uri)
 
     def read(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The record of a training as it lies on disk: what a tracker is told. No tracker is needed to read it."""
+"""The record of a training on disk, which a tracker is sent. No tracker is needed to read it."""
 
 import colorsys
 import csv
@@ -28,7 +28,7 @@ _PICTURES = ("timeline.png", "curves.png", "replay.gif")
 class DataVersion:
     """The block that a model was trained on."""
 
-    digest: str  # DVC's: 32 hexadecimal digits and ".dir", just what an MLflow dataset digest can hold
+    digest: str  # DVC's: 32 hexadecimal digits and ".dir", as long as an MLflow dataset digest can be
     source: str
     images: int
     classes: int
@@ -36,7 +36,7 @@ class DataVersion:
 
     @classmethod
     def read(cls, block: Path, digest: str) -> "DataVersion":
-        """Of the block in the folder `block`, of which DVC says `digest`; BlockError without a block.json."""
+        """The block in the folder `block`, whose DVC digest is `digest`; BlockError without a block.json."""
         described = durable.read_sealed(block / "block.json", BlockError, "pull or prepare the block anew")
         return cls(
             digest=digest,
@@ -87,17 +87,17 @@ class Training:
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> "Training":
-        """Of what dataclasses.asdict made of it, and JSON of that."""
+        """From what dataclasses.asdict gave, also after JSON."""
         data = DataVersion(**{**told["data"], "sizes": tuple(told["data"]["sizes"])})
         return cls(**{**told, "data": data})
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The settings as MLflow parameters, which never change: without those that may, as they only show."""
+        """The settings as MLflow parameters, which cannot change: without those of display, which may."""
         return {name: text for name, text in flatten(self.config).items() if name not in _SHOWING}
 
     def tags(self, root: Path) -> dict[str, str]:
-        """What a run of this training is tagged with at its start, in the project `root`."""
+        """The tags of a run of this training at its start, in the project `root`."""
         tags = {
             "genmodel.fingerprint": self.fingerprint,
             "genmodel.data": self.data.digest,
@@ -190,7 +190,7 @@ def batches(rows: Iterable[Row], limit: int) -> Iterator[list[Row]]:
 
 
 def read_history(path: Path, time_ms: int) -> list[Row]:
-    """The rows of a finished model's history.csv, which knows no times: all get `time_ms`."""
+    """The rows of a finished model's history.csv, which has no times: all get `time_ms`."""
     try:
         with path.open(newline="") as handle:
             return [
@@ -206,9 +206,9 @@ def read_history(path: Path, time_ms: int) -> list[Row]:
 
 
 def read_finished(model: Path, runs: Path, training: Training, time_ms: int) -> list[Row]:
-    """The rows of a finished model: those of its record where `runs` still holds it, with their own times.
+    """The rows of a finished model: those of its record if `runs` still has it, with their own times.
 
-    A request with some of them may wait in a server that was frozen; with other times they would be there twice.
+    A frozen server may still hold a request with some of them; with other times they would be recorded twice.
     """
     history = {row.images_seen: row for row in read_history(model / "history.csv", time_ms)}
     recorded, _ = read_rows(runs / training.fingerprint[:16] / "metrics.jsonl", Mark())
@@ -229,8 +229,8 @@ def sample_grids(folder: Path) -> dict[int, Path]:
 def write_logged_images(grids: Mapping[int, Path], run_id: str, folder: Path) -> None:
     """Write sample grids and their thumbnails as MLflow's image grid expects them under a run's images/.
 
-    Named as MlflowClient.log_image(key="samples", step=images_seen) does, but always the same: what is sent once more
-    replaces what is there. log_image takes a new name each time, and a first try that was cut off would stay.
+    Named as by MlflowClient.log_image(key="samples", step=images_seen), but with a fixed name, so that a file that is
+    sent again replaces the first. log_image takes a new name each time, and an upload that was cut off would stay.
     """
     from PIL import Image
 

@@ -1,8 +1,8 @@
-"""The stage `code`: what code decides each other stage's bytes, worked out from its imports (genmodel/code.py).
+"""The stage `code`: the code that determines each other stage's output, found by its imports (genmodel/code.py).
 
 closures/STAGE.json, or closures/STAGE/FAMILY.json, holds the digest of every module that counts. The stages depend on
-these files instead of on code: whatever changes in genmodel/, `dvc repro` runs this stage, in a second, and then those
-alone whose file has become another. A stage compares its file with the code that it has loaded before it begins.
+these files instead of on code: whatever changes in genmodel/, `dvc repro` runs this stage, in a second, and then only
+those whose file has changed. Before it begins, a stage compares its file with the code that it has loaded.
 """
 
 import importlib
@@ -35,7 +35,7 @@ _OF_FAMILY: Mapping[str, tuple[str, ...]] = {  # beside the family's own file
 
 
 def write() -> None:
-    """Work out all of them, into FOLDER."""
+    """Write all of them into FOLDER."""
     aside = FOLDER.with_name(f".{FOLDER.name}.partial")
     durable.remove_folder(aside)
     for stage, roots in _ROOTS.items():
@@ -47,7 +47,7 @@ def write() -> None:
 
 
 def refresh(root: Path) -> None:
-    """Bring the stage `code` up to date, where a project has one: only then DVC knows which others have changed."""
+    """Bring the stage `code` up to date, if the project has one: only then does DVC know which others have changed."""
     if not versioning.is_stage_changed(root, _STAGE):
         return
     command, environment = versioning.repro_command(_STAGE), versioning.with_this_python(os.environ)
@@ -59,9 +59,9 @@ def refresh(root: Path) -> None:
 
 
 def check(stage: str, family: str | None) -> None:
-    """VersioningError if the code that a stage runs is not the one that is written down for it, where one is.
+    """VersioningError if the code that a stage runs is not what its file in FOLDER says, if there is one.
 
-    All of it is loaded here: what is edited later does not run, and is recorded as what it was.
+    All of it is imported here, so that later edits neither run nor are recorded.
     """
     path = FOLDER / (f"{stage}/{family}.json" if stage in _OF_FAMILY else f"{stage}.json")
     if stage not in {**_ROOTS, **_OF_FAMILY} or not path.exists():

@@ -26,7 +26,7 @@ def current_model(name: str, params: Params, root: Path = Path()) -> Identity:
     """The identity of the finished model models/`name`, if it is what params.yaml, data/ and the code say today.
 
     ModelError if it is missing or damaged, or was trained by another recipe, on other data or by other code: figures
-    and versions made of it now would be told of what it is not.
+    and versions made of it now would be recorded for a model that it is not.
     """
     today = identity_of(name, params, root)
     folder = root / _MODELS / name

@@ -1,4 +1,4 @@
-"""Which data set a block is of, however many generations of it there are by now."""
+"""Which data set a block belongs to, over all its generations (--update)."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ TAG = "genmodel.dataset"  # of a version
 
 
 def tag(block: Path) -> str:
-    """What a version remembers of the data set of the block in the folder `block`, JSON."""
+    """What a version keeps of the data set of the block in the folder `block`, as JSON."""
     facts = json.loads((block / "block.json").read_text())
     first = facts["generations"][0]["source"]
     classes = facts["classes"]

@@ -1,9 +1,9 @@
 """DVC: the graph of stages, what has changed in it, and the versions of the data.
 
-Only this file and flows/versioning/repo.py know dvc.
+Only this file and flows/versioning/repo.py import dvc.
 
 Questions are answered inside this process, one after another (DVC's locks know processes, not threads); a stage runs
-in one of its own, `dvc repro` (repro.py reads its output). Every trouble with DVC is a VersioningError.
+in one of its own, `dvc repro` (repro.py reads its output). Every error of DVC is a VersioningError.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 _PREPARE = "`python -m flows.prepare --source SOURCE`"
-# `python -m dvc` in two thirds of its CPU: what its imports make is not visited by the collector again and again
+# `python -m dvc` at two thirds of its CPU: the garbage collector does not visit its imports again and again
 _DVC = """import gc, sys
 gc.set_threshold(100_000, 20, 20)
 from dvc.cli import main
-sys.argv[0] = "dvc"  # other DVC processes are told who holds them up
+sys.argv[0] = "dvc"  # shown to other DVC processes that wait for this one
 status = main()
 gc.freeze()
 sys.exit(status)"""
@@ -43,8 +43,8 @@ class Stage:
     command: str
     description: str
     deadline: float | None  # seconds it may take: meta.deadline_minutes
-    tags: tuple[str, ...]  # meta.tags: what it uses up while it runs, as "gpu"
-    always: bool = False  # `always_changed`: run whatever DVC has cached
+    tags: tuple[str, ...]  # meta.tags: the resources that it occupies while it runs, such as "gpu"
+    always: bool = False  # `always_changed`: it runs even if nothing has changed
 
 
 def is_stage_changed(root: Path, name: str) -> bool:
@@ -60,10 +60,10 @@ def graph(root: Path) -> list[Stage]:
 
 
 def changed(root: Path) -> set[str]:
-    """The names of the stages that `dvc repro` would look at anew: what has changed, and all that follows from it.
+    """The names of the stages that `dvc repro` would check again: those that have changed, and all that depend on them.
 
-    Not those that are run always, unless something of theirs has changed. What code the stages depend on is taken as it
-    was worked out last (closures.refresh).
+    Stages that always run are not among them, unless something of theirs has changed. The code counts as of the last
+    closures.refresh.
     """
     with opened(root) as repo:
         status = {name: found for name, found in repo.status().items() if found != ["always changed"]}
@@ -75,7 +75,7 @@ def changed(root: Path) -> set[str]:
 
 
 def idle(root: Path) -> list[Stage] | None:
-    """The stages that always run, where data/ is as data.dvc says and nothing else must; None where something must."""
+    """The stages that always run, if data/ is as data.dvc says and no other must run; else None."""
     with opened(root) as repo:
         if not is_versioned(root) or any(reasons != ["always changed"] for reasons in repo.status().values()):
             return None
@@ -87,7 +87,7 @@ def _stages(repo: "Repo") -> list[Stage]:
 
     edges = repo.index.graph  # from a stage to what it needs
     order = networkx.lexicographical_topological_sort(edges.reverse(), key=lambda stage: stage.addressing)
-    return [  # by `name`: an `addressing` is relative to where this process happens to be
+    return [  # by `name`: an `addressing` is relative to the working folder of this process
         Stage(
             name=stage.name,
             needs=tuple(sorted(need.name for need in edges.successors(stage) if not need.is_data_source)),
@@ -108,7 +108,7 @@ def declared(root: Path, stage: str) -> dict[str, Any]:
     from dvc.fs import LocalFileSystem
     from dvc.parsing import DataResolver, EntryNotFound
 
-    repo: Any = SimpleNamespace(fs=LocalFileSystem(), config={})  # all that it asks of a Repo, which takes a second
+    repo: Any = SimpleNamespace(fs=LocalFileSystem(), config={})  # all it needs of a Repo, which takes a second
     try:
         return dict(DataResolver(repo, str(root), read_yaml(root / "dvc.yaml")).resolve_one(stage)[stage])
     except EntryNotFound:
@@ -247,7 +247,7 @@ def restore(root: Path, remote: str | None = None) -> bool:
 
 
 def _check_list(repo: "Repo", oid: str, remote: str) -> None:
-    """VersioningError if the remote's list of the files is damaged: DVC verifies what it names, and not the list."""
+    """VersioningError if the remote's list of the files is damaged: DVC verifies the files in it, but not the list."""
     from dvc_data.hashfile.hash import hash_file
 
     objects = repo.cloud.get_remote_odb(remote)
@@ -279,7 +279,7 @@ def push(root: Path, remote: str | None = None) -> str | None:
 def secure(root: Path, remote: str | None = None) -> str:
     """Let a `dvc pull` by hand verify what it gets from the remote, too: `verify` is set in the file that has its url.
 
-    Returns a line that says so, or what the user should do; nothing where `verify` is set, to whatever, or no remote.
+    Returns a line that says so, or what the user should do; empty if `verify` is set to anything, or without a remote.
     """
     with opened(root) as repo:
         name = _remote(repo, remote)

@@ -1,4 +1,4 @@
-"""A stage's inputs are what it began with: DVC takes their digests after the command, and would record later ones.
+"""A stage's inputs must stay as it found them: DVC takes their digests after the command, and would record later ones.
 
 Small files are known by their digest, large ones by size, time and inode, without being read (the data may have 250
 GB); the parts of params.yaml by their values. The code that a stage runs is known by its file in closures/, which it

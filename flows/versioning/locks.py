@@ -1,4 +1,4 @@
-"""The locks of a project, files in it: whoever waits for one says for whom, and gives up in the end."""
+"""The locks of a project, files in it: a process that waits for one says for whom, and gives up after a time."""
 
 import contextlib
 import fcntl
@@ -11,14 +11,14 @@ from typing import IO
 
 from genmodel.errors import TrackingError
 
-_SILENCE, _PATIENCE = 2.0, 600.0  # seconds until a wait is told, and until it ends in an error
+_SILENCE, _PATIENCE = 2.0, 600.0  # seconds until a wait is reported, and until it ends in an error
 
 
 @contextlib.contextmanager
 def held(path: Path, patience: float = _PATIENCE) -> Iterator[None]:
-    """Hold the lock file `path`, against other processes and threads; TrackingError where `patience` s do not do.
+    """Hold the lock file `path`, against other processes and threads; TrackingError after `patience` seconds.
 
-    The file tells who holds it. A lock goes with its process, whatever ends it; the file stays.
+    The file names the holder. A lock ends with its process, however that ends; the file stays.
     """
     with path.open("a+") as handle:
         _wait(handle, path, patience)

@@ -1,7 +1,7 @@
-"""DVC's view of a project, opened, and held against other processes: what goes wrong in it is a VersioningError.
+"""DVC's view of a project, opened, and held against other processes; its errors become VersioningError.
 
-DVC notes in .dvc/tmp/rwlock which process reads and writes what. It forgets dead processes by itself, but neither those
-whose number another process has by now, nor a file that a kill or a crash left cut.
+DVC notes in .dvc/tmp/rwlock which process reads and writes what. It drops dead processes by itself, but not those
+whose PID another process has by now, nor does it read a file that a kill or a crash cut off.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ DATA, DATA_FILE = "data", "data.dvc"
 
 
 class LockConflictError(VersioningError):
-    """Another DVC process is at work on the same files: trying again later is right."""
+    """Another DVC process is at work on the same files: retry later."""
 
 
 @contextlib.contextmanager
 def opened(root: Path) -> Iterator["Repo"]:
-    """DVC's view of the project, no pull unverified; whatever goes wrong in it is a VersioningError."""
+    """DVC's view of the project, in which every pull is verified; errors in the block become VersioningError."""
     from dvc.exceptions import NotDvcRepoError
     from dvc.lock import LockError
     from dvc.repo import Repo
@@ -57,7 +57,7 @@ def opened(root: Path) -> Iterator["Repo"]:
 def data_held(root: Path) -> Iterator[None]:
     """Hold data/ and data.dvc for writing; LockConflictError at once where a DVC process reads or writes them.
 
-    This process's own calls of DVC pass: DVC knows a holder by its number and command.
+    This process's own calls of DVC pass: DVC identifies a holder by its PID and command.
     """
     from dvc.rwlock import rwlock
 
@@ -74,7 +74,7 @@ def one_line(error: Exception) -> str:
 
 
 def _clear(repo: "Repo") -> None:
-    """Take what is certainly dead out of DVC's rwlock; VersioningError with the cure where it cannot be read."""
+    """Remove what is certainly dead from DVC's rwlock; VersioningError with the fix if it cannot be read."""
     from dvc.lock import make_lock
 
     if repo.tmp_dir is None:
@@ -110,7 +110,7 @@ def _content(path: Path) -> Any:
 
 
 def _alive(path: Path) -> Any:
-    """The same without the processes that began after the file was written: they only have a dead one's number.
+    """The same without processes that began after the file was written: they only have the PID of a dead one.
 
     None where the file is damaged and a living process may have written it.
     """

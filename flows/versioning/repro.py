@@ -10,7 +10,7 @@ _ERROR = "ERROR: "
 
 
 def is_worth_reading(line: str) -> bool:
-    """Whether a line of `dvc repro` is more than emptiness and the advice that it gives after every stage."""
+    """Whether a line of `dvc repro` is neither empty nor the advice that it prints after every stage."""
     return bool(line.strip()) and not line.startswith(_ADVICE)
 
 
@@ -18,7 +18,7 @@ def is_lock_conflict(output: Sequence[str]) -> bool:
     """Whether a failed `dvc repro` found another process at work before it began, so that trying again is right.
 
     All of DVC's failures exit with 255; the output tells them apart. A conflict after the stage's own command has
-    started is none: nobody should repeat a finished training unasked.
+    started does not count: a finished training must not be repeated unasked.
     """
     errors = [line for line in output if line.startswith(_ERROR)]
     started = any(line.startswith(_STARTED) for line in output)

@@ -160,6 +160,7 @@ def _die_at(point: int) -> None:
     os.write = watched(os_write)
     for name in (
         "set_registered_model_alias",
+        "set_registered_model_tag",
         "delete_registered_model_alias",
         "set_model_version_tag",
         "delete_model_version_tag",

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from flows.registry.champion import Promotions
+from flows.registry.promotions import Ledger
 from flows.registry.registry import CANDIDATE, CHAMPION, PREVIOUS, Version
 from flows.versioning.locks import held
 from genmodel.errors import TrackingError
@@ -210,3 +211,30 @@ def test_a_decision_that_an_older_version_wrote_in_other_words_is_made_anew(scen
         scene.ledger.append(event)
     assert scene.promotions.standing(request, first.tags["genmodel.weights"]) is None
     assert scene.settle(first).outcome == "inconclusive"
+
+
+def test_a_ledger_that_lost_lines_at_its_end_is_noticed(scene: Any, tmp_path: Path) -> None:
+    first, second = scene.versions(10.0, 5.0)
+    scene.settle(first)
+    scene.settle(second)
+    whole = scene.ledger.path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    looks = [scene.promotions.history, lambda: scene.settle(second), lambda: scene.promotions.roll_back("it is worse")]
+    for kept in range(1, len(lines)):
+        scene.ledger.path.write_bytes(b"".join(lines[:kept]))
+        for look in looks:
+            with pytest.raises(TrackingError, match=r"promotions.jsonl ends too early: .*mv promotions.jsonl"):
+                look()
+    assert scene.aliases() == {CANDIDATE: "2", CHAMPION: "2", PREVIOUS: "1"}
+
+    scene.ledger.path.write_bytes(whole)
+    other = Promotions(scene.registry, Ledger(tmp_path / "other"))  # of another project, with the same registry
+    other._ledger.path.parent.mkdir()
+    other.retire("another project wants another line")
+    assert len(scene.promotions.history()) == 2 and len(other.history()) == 1
+    shutil.copy(scene.ledger.path, other._ledger.path)  # a copied project goes on in its own way
+    other.roll_back("it was better")
+    assert len(scene.promotions.history()) == 2 and len(other.history()) == 3
+
+    scene.ledger.path.rename(scene.ledger.path.with_suffix(".damaged"))  # as the error says
+    assert scene.settle(first).outcome == "reject" and len(scene.promotions.history()) == 1

@@ -14,12 +14,13 @@ import pytest
 from flows.registry import register
 from flows.registry.registry import CHAMPION, PREVIOUS, Version
 
-ALWAYS, WHEN_PROMOTED = 18, 24  # three a write: candidate, ledger, three tags, [previous, champion,] ledger
+# three a write: candidate, ledger, its digest, three tags, [previous, champion,] ledger, its digest
+ALWAYS, WHEN_PROMOTED = 24, 30
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_of_a_hundred_races_with_kills_the_better_model_comes_out_as_champion(
+def test_of_sixty_races_with_kills_the_better_model_comes_out_as_champion(
     unconnected: Any, in_children: Callable[..., list[int]], die_at: Callable[[int], None]
 ) -> None:
     scene = unconnected
@@ -60,7 +61,7 @@ def test_of_a_hundred_races_with_kills_the_better_model_comes_out_as_champion(
         line = [champion for champion, _ in itertools.groupby(champions)]
         assert found.get(PREVIOUS) == (line[-2] if len(line) > 1 else None)
         best = winner
-    assert len(set(champions)) > 30, "the champion changed often"
+    assert len(set(champions)) > 18, "the champion changed often"
 
 
 @pytest.mark.slow
@@ -98,9 +99,9 @@ def test_the_same_decision_has_the_same_bytes_whatever_was_killed(
 
 
 def _distances() -> list[float]:
-    """Of a first champion and of a hundred pairs, some better than the best before them, some worse."""
+    """Of a first champion and of sixty pairs, some better than the best before them, some worse."""
     choose, distances = random.Random(7), [1000.0]
-    for _ in range(100):
+    for _ in range(60):
         one = min(distances) * choose.choice([0.7, 0.8, 0.9, 1.2, 1.3])
         distances += [one, one * choose.choice([0.95, 1.06])]
     return distances
