@@ -19,10 +19,7 @@ from flows.tracking import Tracker
 from genmodel.models import vae
 from genmodel.models.families import FAMILIES
 from genmodel.sampling.load import load_model
-
-from .test_stages import change, decided, decision, fails, project, run
-
-__all__ = ["decided", "fails", "project"]
+from tests.flows.small_project import change, decision, run
 
 pytestmark = pytest.mark.slow
 

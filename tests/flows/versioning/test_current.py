@@ -10,11 +10,8 @@ from flows.versioning.current import read_report
 from genmodel.errors import EvaluationError
 from genmodel.files import durable
 from genmodel.files.model_folder import write_config
+from tests.flows.small_project import change, run
 from tests.reports import made_report
-
-from ..test_stages import change, fails, project, run
-
-__all__ = ["fails", "project"]
 
 
 def test_a_model_of_another_recipe_is_refused_by_every_stage_after_its_training(project: Path, fails) -> None:
