@@ -135,7 +135,7 @@ def _cron(text: str) -> str:
         next(CronSim(text, datetime(2024, 1, 1)))
     except (CronSimError, StopIteration) as error:
         raise ConfigError(
-            f"GENMODEL_CRON={text!r} is not a schedule ({error or 'it never comes'}): "
+            f"GENMODEL_CRON={text!r} is not a schedule ({error or 'it never matches'}): "
             "write five fields, as in '0 3 * * *'"
         ) from error
     return text
@@ -148,7 +148,7 @@ def _timezone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ValueError, OSError, ZoneInfoNotFoundError) as error:
-        raise ConfigError(f"GENMODEL_TIMEZONE={name} is no time zone: write one as in Europe/Berlin, or UTC") from error
+        raise ConfigError(f"GENMODEL_TIMEZONE={name} is not a time zone: write Europe/Berlin, say, or UTC") from error
     return name
 
 

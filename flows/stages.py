@@ -53,7 +53,7 @@ def reference(_: Settings) -> None:
     config, renew = params.evaluation, os.environ.get(RENEW) == "1"
     lock = Path("dvc.lock")
     if not REFERENCE.exists() and lock.exists() and str(REFERENCE) in versioning.outs(lock.read_text()):
-        print(f"{REFERENCE} is not here, so an extractor is trained (`dvc pull {REFERENCE}` brings back dvc.lock's)")
+        print(f"{REFERENCE} is missing, so an extractor is trained (`dvc pull {REFERENCE}` fetches that of dvc.lock)")
     made = make_reference(block, config.image_size, config, REFERENCE, choose_device(), renew)
     about = made.about["extractor"]
     print(f"{REFERENCE}: {made.about['n']:,} real images, extractor {about['name']} {about['fingerprint'][:8]}")

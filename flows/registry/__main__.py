@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     rollback.add_argument("--reason", default="no reason given", help="for the ledger")
     history = commands.add_parser("history", help="who was champion when and why")
     history.add_argument("--all", action="store_true", help="decisions that changed nothing, too")
-    retire = commands.add_parser("retire", help="take the champion away: the next sound model begins a new line")
+    retire = commands.add_parser("retire", help="take the champion away: the next sound model starts a new line")
     retire.add_argument("--reason", default="no reason given", help="for the ledger")
     lineage = commands.add_parser("lineage", help="what a version was made of, and the commands that restore it")
     verify = commands.add_parser("verify", help="whether a version's package is what was registered")

@@ -8,7 +8,6 @@ After each line the digest of the ledger so far is noted in a tag of the registe
 ledger without the noted line has lost lines at its end. One that was removed as a whole is not missed.
 """
 
-import socket
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -174,7 +173,7 @@ class Promotions:
 
     def _tag(self, links: list[str]) -> str:
         """The tag that holds the digest of this ledger: a copy of the project continues the ledger in its own way."""
-        place = [socket.gethostname(), str(self._ledger.path.absolute()), *links[:1]]
+        place = [str(self._ledger.path.absolute()), *links[:1]]
         return f"genmodel.ledger.{durable.digest_json(place)[:12]}"
 
     def _check_end(self) -> None:

@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> None:
         print(f"version {champion.number} is champion again" + (f"; version {gone.number} is previous" if gone else ""))
     elif arguments.command == "retire":
         retired = promotions.retire(arguments.reason)
-        print(f"version {retired.number} is champion no more; the next sound model of a run begins a new line")
+        print(f"version {retired.number} is no longer champion; the next sound model of a run starts a new line")
     elif arguments.command == "verify":
         print(_verified(registry, arguments.version))
     elif arguments.command == "files":
@@ -56,7 +56,7 @@ def _show(events: Iterable[Mapping[str, Any]], every: bool) -> None:
     if table.row_count:
         console.print(table, highlight=False)
     else:
-        console.print("Nobody was champion yet: python -m flows.retrain, or dvc repro")
+        console.print("There has been no champion yet: python -m flows.retrain, or dvc repro")
 
 
 def row(event: Mapping[str, Any]) -> list[str]:

@@ -113,7 +113,7 @@ def try_out(folder: Path, name: str, settings: Settings, n: int = 4) -> str:
     except Exception as error:  # torch, zip, MLflow and the shipped code raise errors of their own
         raise ModelError(f"{name} does not load and generate: {_in_a_line(error)}") from error
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) != n or images.shape[3] != 3:
-        raise ModelError(f"{name} generates no images, but {images.dtype} {list(images.shape)}")
+        raise ModelError(f"{name} does not generate images, but {images.dtype} {list(images.shape)}")
     if images.min() == images.max():
         raise ModelError(f"{name} generates blank images: all their values are {images.min()}")
     return f"It loads from the registry and generates {images.shape[1]} px images."
@@ -134,7 +134,7 @@ def exported(folder: Path, family: str, name: str, settings: Settings, device: s
     except Exception as error:  # torch, zip, YAML and MLflow raise errors of their own
         raise ModelError(f"{name} does not load: {_in_a_line(error)}") from error
     if space is None:
-        raise ModelError(f"{name} does not tell what its codes are drawn from")
+        raise ModelError(f"{name} does not say what its codes are drawn from")
 
     def draw(codes: "Tensor") -> "Tensor":
         try:
@@ -143,7 +143,7 @@ def exported(folder: Path, family: str, name: str, settings: Settings, device: s
             raise ModelError(f"{name} does not generate: {_in_a_line(error)}") from error
         shape = list(getattr(images, "shape", []))
         if len(shape) != 4 or (shape[0], shape[3]) != (len(codes), 3) or images.dtype != torch.uint8:
-            raise ModelError(f"{name} generates no images, but {getattr(images, 'dtype', type(images))} {shape}")
+            raise ModelError(f"{name} does not generate images, but {getattr(images, 'dtype', type(images))} {shape}")
         return images
 
     return ExportedGraph(draw, space, shares, digest(folder), name, device)

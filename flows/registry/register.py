@@ -45,7 +45,7 @@ _NEW_LINE = (
 def register(settings: Settings) -> None:
     """See above. In an experiment of DVC it decides nothing, and succeeds."""
     if name := experiment():
-        print(f"{name} is an experiment of DVC: its models are compared, and neither registered nor promoted")
+        print(f"{name} is a DVC experiment: its models are compared, and neither registered nor promoted")
         return
     from flows.registry.champion import Promotions
     from flows.registry.promotions import Ledger

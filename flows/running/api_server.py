@@ -35,7 +35,7 @@ def main(port: int, ephemeral: bool) -> int:
     print(f"port {bound.getsockname()[1]}", flush=True)
     try:
         asyncio.run(_serve(bound, ephemeral))
-    except Exception as error:  # noqa: BLE001  # whatever it is, the flow that waits must be told in one line
+    except Exception as error:  # noqa: BLE001  # whatever it is, the waiting flow needs it in one line
         print(f"error: {type(error).__name__}: {str(error).partition(chr(10))[0]}", flush=True)
         return 2
     return 0

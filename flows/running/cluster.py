@@ -80,7 +80,7 @@ def _make_one(order: _Order) -> Part:
             )
     if versions() != order.decoders:
         raise ConfigError(
-            f"the worker on {host} would make other pixels: it has {_text(versions())}, the flow "
+            f"the worker on {host} would make different pixels: it has {_text(versions())}, the flow "
             f"{_text(order.decoders)}; install requirements.lock on both"
         )
     try:
@@ -125,7 +125,7 @@ def make_shards(
                 yield Slice(range(shard * rows, shard * rows + len(some)), some), part["outcomes"]
     except KilledWorker as error:
         fix = "run the same command again, with fewer workers a machine if memory was short"
-        raise StorageError(f"several workers died of one shard: {fix}") from error
+        raise StorageError(f"several workers died while making one shard: {fix}") from error
     except CancelledError as error:
         raise StorageError("the Dask cluster is gone: start it and run the same command again") from error
     finally:

@@ -128,7 +128,7 @@ def _check(url: str) -> None:
     answer = answers[0] if answers else "no answer within 12 s"
     if answer in (401, 403) and not os.environ.get("PREFECT_API_KEY"):
         raise GenmodelError(
-            f"Prefect's server at {masked(url)} lets nobody in without credentials: set PREFECT_API_AUTH_STRING"
+            f"Prefect's server at {masked(url)} refuses access without credentials: set PREFECT_API_AUTH_STRING"
         )
     if not isinstance(answer, int) or answer >= 500:
         what = masked(str(answer).partition("\n")[0]) or type(answer).__name__

@@ -75,7 +75,7 @@ def serving(home: Path) -> Iterator[None]:
         except BlockingIOError as error:
             lock.seek(0)
             raise GenmodelError(
-                f"this project is served already, by process {lock.read().strip() or '?'}: stop it first"
+                f"this project is already served, by process {lock.read().strip() or '?'}: stop it first"
             ) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -163,7 +163,7 @@ class _Start:
             return f"GENMODEL_PREFECT_PORT={self.asked}: {told}: choose another, or leave it out for a free one"
         if told.startswith(("ModuleNotFoundError", "ImportError")):
             return f"PREFECT_API_DATABASE_CONNECTION_URL needs a driver that is not installed ({masked(told)})"
-        return f"Prefect's server does not start: {masked(told or (self.lines or ['it says nothing'])[-1])}"
+        return f"Prefect's server does not start: {masked(told or (self.lines or ['it gave no reason'])[-1])}"
 
 
 def _python_path() -> list[str]:

@@ -180,7 +180,7 @@ def _listen(told: "queue.Queue[dict[str, Any]]") -> None:
     with open(0, closefd=False) as pipe:  # not sys.stdin: the interpreter's end would wait for its lock
         for line in pipe:
             told.put(json.loads(line))
-    os._exit(1)  # whatever MLflow is being asked: the training is dead
+    os._exit(1)  # even in the middle of a call to MLflow: the training is dead
 
 
 def main() -> int:

@@ -32,12 +32,12 @@ def fetch(uri: str, folder: Path, settings: Settings) -> None:
     with scratch(settings.root) as place:
         try:
             if not list_artifacts(artifact_uri=uri, tracking_uri=settings.tracking_uri):
-                raise ModelError("MLflow has no files of it any more")
+                raise ModelError("MLflow no longer has its files")
             fetched = download_artifacts(artifact_uri=uri, dst_path=str(place), tracking_uri=settings.tracking_uri)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            raise ModelError(f"MLflow has no files of it any more ({error.message.splitlines()[0]})") from error
+            raise ModelError(f"MLflow no longer has its files ({error.message.splitlines()[0]})") from error
         for path in (
             path for path in Path(fetched).rglob("*") if path.is_file() and _LEFT_BY_READERS.isdisjoint(path.parts)
         ):

@@ -69,7 +69,7 @@ class Tracker:
             return self._sent(run)
 
     def renew(self, run_id: str) -> bool:
-        """Tell that a run is still followed; False where it is no longer ours: then begin again."""
+        """Renew the lease of a run; False if it is no longer ours: then begin again."""
         with self.talking() as (client, _):
             run = client.get_run(run_id)
             if Owner.read(run.data.tags) != self._lease.owner:
@@ -276,6 +276,6 @@ class Tracker:
 def _refuse(holder: Owner | None, training: Training) -> None:
     if holder is not None:
         raise FollowedError(
-            f"the training of {printable(training.name)} is followed by {printable(holder.host)} since "
+            f"the training of {printable(training.name)} has been followed by {printable(holder.host)} since "
             f"{printable(holder.since)}: its record is not sent twice"
         )

@@ -48,7 +48,7 @@ class Gate:
         if scope["method"] not in _READING and _CLOSED.search(scope["path"]):
             return await _answer(send, 403, b"files are not written through this server\n")
         if "origin" in headers and not self._origin.fullmatch(headers["origin"]):
-            return await _answer(send, 403, b"a page of another site asks\n")
+            return await _answer(send, 403, b"requests from other sites are refused\n")
         await self._app(scope, receive, send)
         return None
 

@@ -147,7 +147,7 @@ def explain(error: Exception, settings: Settings) -> str:
             "models, without registry and champion"
         )
     if "readonly database" in text or "unable to open database file" in text:
-        return f"not allowed to write {place}: give yourself the right to write it and its folder (chmod u+w)"
+        return f"not allowed to write {place}: make it and its folder writable (chmod u+w)"
     if "database is locked" in text:
         return f"{place} is in use by another process: run the same command again"
     return f"MLflow at {uri} says: {printable(masked(text.splitlines()[0] if text else type(error).__name__))}"

@@ -285,7 +285,7 @@ def git_trouble(root: Path) -> str:
             cure = f"git config --global --add safe.directory {shlex.quote(str(root))}"
             return f"git refuses {root}, which belongs to another user: {cure}"
         if "not a git repository" in said:
-            return f"{root} is in no git repository: git init, and commit"
+            return f"{root} is not in a git repository: run `git init` and commit"
         return f"{root} has no commit yet: git commit" if "HEAD" in said else said[:300]
     return ""
 

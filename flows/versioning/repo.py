@@ -62,7 +62,7 @@ def data_held(root: Path) -> Iterator[None]:
     from dvc.rwlock import rwlock
 
     with contextlib.ExitStack() as held:
-        with opened(root) as repo:  # no longer than this: what goes wrong later is not DVC's trouble
+        with opened(root) as repo:  # no longer than this: later errors are not DVC's
             places = [str(root.resolve() / name) for name in (DATA, DATA_FILE)]
             hardlink = repo.config["core"].get("hardlink_lock", False)
             held.enter_context(rwlock(repo.tmp_dir, repo.fs, " ".join(sys.argv), [], places, hardlink))

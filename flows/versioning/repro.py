@@ -29,7 +29,7 @@ def failure(output: Sequence[str]) -> str:
     """Why a `dvc repro` failed, in one line: the last word of the stage's own command, or DVC's error."""
     said = [line.strip() for line in output if line.strip()]
     place = next((i for i, line in enumerate(said) if line.startswith(_ERROR)), len(said))
-    error = said[place].removeprefix(_ERROR) if place < len(said) else "it ended without a word"
+    error = said[place].removeprefix(_ERROR) if place < len(said) else "it ended without a message"
     if "failed to run:" in error and place > 0 and not said[place - 1].startswith("> "):
         return re.sub(r"^error: ", "", said[place - 1])
     return error

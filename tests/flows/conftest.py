@@ -1,84 +1,21 @@
-"""A toy project of the real graph's shape, one embedded Prefect server for the whole test run, an MLflow a test."""
+"""A toy project of the real graph's shape, a small one with real models, a Prefect server, an MLflow for each test."""
 
+import contextlib
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from flows import tracking
+from flows import stages, tracking
 from flows.settings import Settings
 from flows.tracking.trainings import DataVersion, Training
-
-PARAMS = """
-models:
-  dcgan: {images: 1}
-  vae: {images: 2}
-gate: {margin: 0.1}
-"""
-
-DVC_YAML = """
-stages:
-  train:
-    foreach: ${models}
-    do:
-      desc: Train ${key}
-      cmd: python stages.py train ${key}
-      deps: [data, stages.py]
-      params: ["models.${key}"]
-      outs: ["models/${key}"]
-      meta: {deadline_minutes: 2, tags: [gpu]}
-  evaluate:
-    foreach: ${models}
-    do:
-      cmd: python stages.py evaluate ${key}
-      deps: ["models/${key}"]
-      metrics: ["reports/${key}.json"]
-  compare:
-    cmd: python stages.py compare
-    deps: [reports]
-    outs: [ranking.csv]
-  register:
-    cmd: python stages.py register
-    deps: [ranking.csv]
-    params: [gate]
-    metrics: [decision.json]
-"""
-
-# every stage tells in ran.txt that it ran; a file named after a stage holds code that it runs first
-STAGES = """
-import json, os, pathlib, re, sys
-stage, name = sys.argv[1], sys.argv[-1]
-with open("ran.txt", "a") as ran:
-    print(" ".join(sys.argv[1:]), file=ran)
-trick = pathlib.Path(f"trick-{'-'.join(sys.argv[1:])}.py")
-if trick.exists():
-    exec(trick.read_text())
-print("working on", *sys.argv[1:])
-
-def write(path, text):
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-if stage == "train":
-    images = int(re.search(name + r": {images: (\\d+)}", pathlib.Path("params.yaml").read_text())[1])
-    write(f"models/{name}/weights", str(images))
-    write(f"models/{name}/samples/0000000000.png", "noise")
-    write(f"models/{name}/samples/0000000064.png", "better")
-if stage == "evaluate":
-    images = int(pathlib.Path(f"models/{name}/weights").read_text())
-    write(f"reports/{name}.json", json.dumps({"fd_toy": 8.25 / images}))
-if stage == "compare":
-    figures = {path.stem: json.loads(path.read_text())["fd_toy"] for path in pathlib.Path("reports").glob("*.json")}
-    rows = [f"{name},{figures[name]},1234,5678" for name in sorted(figures, key=figures.get)]
-    write("ranking.csv", "\\n".join(["model,fd_toy,parameters,bytes", *rows, ""]))
-if stage == "register":
-    write("decision.json", json.dumps({"outcome": "promote", "reasons": ["There is no champion."]}))
-"""
+from flows.versioning import dvc as versioning
+from genmodel.data.block import Block
+from tests.flows import small_project, toy_project
+from tests.flows.toy_project import Toy, environment
 
 
 @pytest.fixture(autouse=True)
@@ -89,46 +26,6 @@ def environment_as_before() -> Iterator[None]:
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     if before is not None:
         os.environ["MLFLOW_TRACKING_URI"] = before
-
-
-IGNORED = "/data\n/models\n/reports\n/ranking.csv\n/decision.json\n/ran.txt\n"
-
-
-class Toy:
-    """A small project under git and DVC."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def write(self, name: str, text: str) -> None:
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def replace(self, name: str, old: str, new: str) -> None:
-        text = (self.root / name).read_text()
-        assert old in text
-        self.write(name, text.replace(old, new))
-
-    def dvc(self, *arguments: str) -> str:
-        """What a DVC command says; it must not fail."""
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", *arguments], cwd=self.root, env=environment(), capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def ran(self) -> list[str]:
-        """The stages that have run since the last call, in order."""
-        path = self.root / "ran.txt"
-        lines = path.read_text().splitlines() if path.exists() else []
-        path.unlink(missing_ok=True)
-        return ["@".join(line.split()) for line in lines]
-
-
-def environment() -> dict[str, str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "SHELL": "/bin/sh"}
 
 
 @pytest.fixture
@@ -145,13 +42,21 @@ def toy(empty_project: Toy) -> Toy:
     """The whole graph, with data that is not yet versioned; nothing has run."""
     toy = empty_project
     for name, text in {
-        "params.yaml": PARAMS,
-        "dvc.yaml": DVC_YAML,
-        "stages.py": STAGES,
-        ".gitignore": IGNORED,
+        "params.yaml": toy_project.PARAMS,
+        "dvc.yaml": toy_project.DVC_YAML,
+        "stages.py": toy_project.STAGES,
+        ".gitignore": toy_project.IGNORED,
         "data/block.json": "{}",
     }.items():
         toy.write(name, text)
+    return toy
+
+
+@pytest.fixture
+def ready(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> Toy:
+    """The toy project, its data versioned."""
+    monkeypatch.setenv("SHELL", "/bin/sh")
+    versioning.add(toy.root, {"source": "digits", "sizes": [16]})
     return toy
 
 
@@ -203,3 +108,87 @@ def training() -> Training:
     data = DataVersion(digest="0123456789abcdef" * 2 + ".dir", source="digits", images=60, classes=2, sizes=(8, 16))
     config = {"family": "vae", "image_size": 8, "network": {"latent_dim": 4}, "training": {"seed": 0, "flip": False}}
     return Training(name="small-vae", family="vae", fingerprint="ab" * 32, config=config, data=data)
+
+
+@pytest.fixture
+def project(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Path:
+    """A project with versioned data and two tiny models to train, and an MLflow of its own."""
+    _lay_out(tmp_path, block)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _lay_out(folder: Path, block: Block) -> None:
+    shutil.copytree(block.path, folder / "data")
+    (folder / "data.dvc").write_text(small_project.DATA_DVC)
+    (folder / "params.yaml").write_text(small_project.PARAMS)
+
+
+SLOW = ("takes too long", "is not in MLflow: the model is safe")  # of a follower on a machine that is busy
+
+
+@pytest.fixture
+def fails(project: Path, capfd: pytest.CaptureFixture[str]) -> small_project.Stage:
+    """fails(words) -> the one line of a stage that must fail as a user's mistake."""
+
+    def run(*words: str) -> str:
+        capfd.readouterr()
+        with pytest.raises(SystemExit, match="2"):
+            stages.main(list(words))
+        told = capfd.readouterr().err.splitlines(keepends=True)
+        said = "".join(line for line in told if not any(words in line for words in SLOW))
+        assert said.startswith("error: ") and said.count("\n") == 1, said
+        return said.removeprefix("error: ").strip()
+
+    return run
+
+
+@contextlib.contextmanager
+def _standing_in(folder: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, value in Settings.read({}, folder).environment.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def evaluated_once(block: Block, empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project with both models trained and evaluated, made once; tests take copies, as a person may."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    _lay_out(folder, block)
+    shutil.copy(empty_database, folder / "mlflow.db")
+    with _standing_in(folder):
+        small_project.run("reference", "train small", "evaluate small", "train large", "evaluate large")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def decided_once(block: Block, empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project with one model, which is champion, made once."""
+    folder = tmp_path_factory.mktemp("decided")
+    _lay_out(folder, block)
+    shutil.copy(empty_database, folder / "mlflow.db")
+    large = next(line for line in small_project.PARAMS.splitlines() if " large:" in line)
+    small_project.change(folder, large + "\n", "")
+    with _standing_in(folder):
+        small_project.run("reference", "train small", "evaluate small", "compare", "register")
+    return folder
+
+
+@pytest.fixture
+def evaluated(project: Path, settings: Settings, evaluated_once: Path) -> Path:
+    """The project with both models trained and evaluated."""
+    return _copied(evaluated_once, project, settings)
+
+
+@pytest.fixture
+def decided(project: Path, settings: Settings, decided_once: Path) -> Path:
+    """The project with one model, which is champion."""
+    return _copied(decided_once, project, settings)
+
+
+def _copied(made: Path, project: Path, settings: Settings) -> Path:
+    shutil.copytree(made, project, dirs_exist_ok=True)
+    with tracking.Tracker(settings).talking():  # which says that the project was copied, once
+        return project

@@ -12,8 +12,8 @@ import yaml
 
 from flows.versioning import dvc as versioning
 from flows.versioning.origin import Origin, Step
+from tests.flows.toy_project import environment
 
-from .conftest import environment
 from .test_prepare import prepare, sources, tree
 
 __all__ = ["sources"]

@@ -19,10 +19,7 @@ from flows.tracking import Tracker
 from genmodel.models import vae
 from genmodel.models.families import FAMILIES
 from genmodel.sampling.load import load_model
-
-from .test_stages import change, decided, decision, fails, project, run
-
-__all__ = ["decided", "fails", "project"]
+from tests.flows.small_project import change, decision, run
 
 pytestmark = pytest.mark.slow
 
@@ -124,7 +121,7 @@ def test_a_package_of_another_torch_and_those_of_before_spaces_and_priors_were_t
     registry.set_alias(CHAMPION, "1")
     registry.tag("1", {"genmodel.family": "of another house"})
     told = asked_again()
-    assert told["outcome"] == "inconclusive" and "does not tell what its codes are drawn from" in told["reasons"][0]
+    assert told["outcome"] == "inconclusive" and "does not say what its codes are drawn from" in told["reasons"][0]
 
 
 def flip(package: Path) -> None:
@@ -156,7 +153,7 @@ HARMS = {
     flip: "is damaged: its package is not the one that was registered",
     lose_a_file: "is damaged: its package is not the one that was registered",
     tamper: "is damaged: its package is not the one that was registered",
-    lose_all: "is gone: MLflow has no files of it any more",
+    lose_all: "is gone: MLflow no longer has its files",
     cut_and_seal: "does not load: ",
 }
 

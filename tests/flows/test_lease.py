@@ -133,7 +133,7 @@ def test_two_that_train_the_same_send_it_once(
     wait_for(lambda: second.sent() == [0, 1, 2, 3])
     finish(two)
     assert second.sent() == [0, 1, 2, 3] and second.state() == ("FINISHED", "trained")
-    assert second.said().startswith("the training of small-vae is followed by ") and second.said().count("\n") == 1
+    assert second.said().startswith("the training of small-vae has been followed") and second.said().count("\n") == 1
     assert first.said() == ""
     run = second.run()
     assert run is not None and not {lease.OWNER, lease.LEASE} & set(run.data.tags), "cleared at the end"
@@ -270,6 +270,6 @@ def test_a_run_that_was_taken_over_is_not_sent_to(settings: Settings, training: 
     for key, value in lease.Lease(there).tags().items():
         client.set_tag(sent.run_id, key, value)
     assert not tracker.renew(sent.run_id)
-    with pytest.raises(FollowedError, match="is followed by"):
+    with pytest.raises(FollowedError, match="has been followed by"):
         tracker.begin(training, 1000)
     assert Tracker(settings, there).renew(sent.run_id), "its owner goes on"

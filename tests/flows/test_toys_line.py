@@ -11,10 +11,7 @@ from flows.tracking import Tracker, load
 from flows.versioning.current import read_report
 from genmodel.sampling.draw import sample
 from genmodel.sampling.load import load_model
-
-from .test_stages import project, run
-
-__all__ = ["project"]
+from tests.flows.small_project import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("toys")]
 PARAMS = """

@@ -200,7 +200,7 @@ def look_elsewhere(root: Path, job: Job, _patch: pytest.MonkeyPatch) -> Job:
     ("trouble", "line"),
     [
         (lose_an_image, "raw changed while it was read: square/003.png is gone (on "),
-        (have_another_decoder, "would make other pixels: it has "),
+        (have_another_decoder, "would make different pixels: it has "),
         (look_elsewhere, "nowhere/parts: the source and the project must lie "),
     ],
 )

@@ -56,7 +56,7 @@ def test_a_secret_that_others_could_read_is_made_anew(tmp_path: Path) -> None:
 def test_a_project_is_served_once(tmp_path: Path) -> None:
     with (
         server.serving(tmp_path),
-        pytest.raises(GenmodelError, match=f"served already, by process {os.getpid()}: stop it"),
+        pytest.raises(GenmodelError, match=f"already served, by process {os.getpid()}: stop it"),
         server.serving(tmp_path),
     ):
         pass

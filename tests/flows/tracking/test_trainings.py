@@ -133,7 +133,7 @@ def test_git_commit_and_whether_files_differ_from_it(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
 def test_a_folder_that_git_refuses_is_told_with_its_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert git_trouble(tmp_path) == f"{tmp_path} is in no git repository: git init, and commit"
+    assert git_trouble(tmp_path) == f"{tmp_path} is not in a git repository: run `git init` and commit"
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     assert git_trouble(tmp_path) == f"{tmp_path} has no commit yet: git commit"
     author = ["-c", "user.name=x", "-c", "user.email=x@example.org"]

@@ -14,11 +14,7 @@ from flows import stages
 from flows.versioning import closures
 from flows.versioning import dvc as versioning
 from genmodel.errors import VersioningError
-
-from ..conftest import Toy, environment
-from ..test_stages import fails, project
-
-__all__ = ["fails", "project"]
+from tests.flows.toy_project import Toy, environment
 
 ROOT = Path(__file__).parents[3]
 ORIGIN = {"source": "digits", "sizes": [8]}

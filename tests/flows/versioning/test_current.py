@@ -10,16 +10,13 @@ from flows.versioning.current import read_report
 from genmodel.errors import EvaluationError
 from genmodel.files import durable
 from genmodel.files.model_folder import write_config
+from tests.flows.small_project import change, run
 from tests.reports import made_report
 
-from ..test_stages import change, fails, project, run
 
-__all__ = ["fails", "project"]
-
-
-def test_a_model_of_another_recipe_is_refused_by_every_stage_after_its_training(project: Path, fails) -> None:
-    run("reference", "train small", "train large", "evaluate small", "evaluate large", "compare")
-    change(project, "base_channels: 4", "base_channels: 5")
+def test_a_model_of_another_recipe_is_refused_by_every_stage_after_its_training(evaluated: Path, fails) -> None:
+    run("compare")
+    change(evaluated, "base_channels: 4", "base_channels: 5")
     line = (
         "models/small is not what params.yaml and data say today (network.base_channels: 4 -> 5): "
         "run `dvc repro train@small`"
@@ -27,12 +24,11 @@ def test_a_model_of_another_recipe_is_refused_by_every_stage_after_its_training(
     for stage in (["evaluate", "small"], ["compare"], ["register"]):
         assert fails(*stage) == line
     assert main(["evaluate", "large"]) == 0, "of the recipe that it was trained by"
-    assert not (project / "decision.json").exists()
+    assert not (evaluated / "decision.json").exists()
 
 
-def test_a_model_whose_config_is_cut_is_refused_in_a_line(project: Path, fails) -> None:
-    run("reference", "train small")
-    config = project / "models/small/config.json"
+def test_a_model_whose_config_is_cut_is_refused_in_a_line(evaluated: Path, fails) -> None:
+    config = evaluated / "models/small/config.json"
     for content in ("", config.read_text()[:40], "[]", "{}"):
         config.write_text(content)
         told = fails("evaluate", "small")
@@ -40,9 +36,8 @@ def test_a_model_whose_config_is_cut_is_refused_in_a_line(project: Path, fails) 
         assert told.endswith("train the model again, or pull it anew (dvc pull)")
 
 
-def test_a_report_of_another_training_is_not_compared(project: Path, fails) -> None:
-    run("reference", "train small", "train large", "evaluate small", "evaluate large")
-    report = project / "reports/small.json"
+def test_a_report_of_another_training_is_not_compared(evaluated: Path, fails) -> None:
+    report = evaluated / "reports/small.json"
     told = durable.read_sealed(report, EvaluationError, "")
     durable.write_sealed(report, told | {"fingerprint": "0" * 64})
     assert fails("compare").startswith("reports/small.json is of another training than models/small")

@@ -167,7 +167,7 @@ def test_a_lock_lost_after_the_training_is_no_reason_to_train_again() -> None:
     lost = ["Running stage 'train@vae':", "> python ...", "done", "ERROR: Unable to acquire lock. Most likely another"]
     assert not repro.is_lock_conflict(lost)
     assert repro.is_lock_conflict(lost[3:])
-    assert repro.failure([]) == "it ended without a word"
+    assert repro.failure([]) == "it ended without a message"
 
 
 @pytest.fixture

@@ -8,11 +8,8 @@ import pytest
 
 from flows import retrain, stages
 from genmodel.training.trainer import Training
-
-from ..conftest import Toy
-from ..test_stages import change, fails, project
-
-__all__ = ["fails", "project"]
+from tests.flows.small_project import change
+from tests.flows.toy_project import Toy
 
 DVC_YAML = """
 stages:

@@ -15,7 +15,7 @@ from flows.versioning import dvc as versioning
 from flows.versioning.origin import Origin
 from flows.versioning.repo import LockConflictError, data_held
 from genmodel.errors import VersioningError
-from tests.flows.conftest import environment
+from tests.flows.toy_project import environment
 
 ORIGIN = {"source": "digits", "sizes": [16]}
 TRAIN = [sys.executable, "-m", "dvc", "repro", "--single-item", "train@vae"]
