@@ -13,6 +13,7 @@ from genmodel.models.vae import VAE
 from genmodel.params import run_config
 from genmodel.pixels import to_model
 from genmodel.sampling.draw import codes
+from genmodel.sizes import Size
 
 SMALL = {"network": {"base_channels": 4, "latent_dim": 6}}
 
@@ -79,7 +80,7 @@ def test_generates_images_of_its_size_in_range(family: str, image_size: int) -> 
 def test_refuses_a_size_it_cannot_do(family: str, image_size: int) -> None:
     config = run_config({"family": family, "image_size": 64}, "toy").network
     with pytest.raises(ConfigError, match=rf"{family} cannot do {image_size} px"):
-        load_family(family)(config, ImageSpec(image_size))
+        load_family(family)(config, ImageSpec(Size.of(image_size)))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -115,7 +116,7 @@ def test_a_step_learns(family: str) -> None:
 
 
 def test_dcgan_at_64_px_has_the_known_numbers_of_weights() -> None:
-    model = DCGAN(DCGAN.Config(), ImageSpec(64))
+    model = DCGAN(DCGAN.Config(), ImageSpec(Size.of(64)))
     count = lambda part: sum(value.numel() for value in part.parameters())  # noqa: E731
     assert count(model.generator) == pytest.approx(3.58e6, rel=2e-3)
     assert count(model.discriminator) == pytest.approx(2.77e6, rel=2e-3)
@@ -137,7 +138,7 @@ def test_dcgan_starts_as_published() -> None:
 def test_dcgan_generator_follows_figure_1() -> None:
     """100 -> 4x4x1024 -> 8x8x512 -> 16x16x256 -> 32x32x128 -> 64x64x3."""
     with torch.device("meta"):
-        generator = DCGAN(DCGAN.Config(base_channels=128), ImageSpec(64)).generator
+        generator = DCGAN(DCGAN.Config(base_channels=128), ImageSpec(Size.of(64))).generator
     widths = [layer.in_channels for layer in generator.layers if isinstance(layer, torch.nn.ConvTranspose2d)]
     assert widths == [1024, 512, 256, 128]
     assert generator.project.out_features == 4 * 4 * 1024

@@ -46,7 +46,8 @@ def write_generation(
     generation = {"source": printable(job.source.name), "versions": versions(), "ignored": ignored}
     facts = {
         "format": FORMAT,
-        "sizes": list(job.sizes),
+        "sizes": [size.plain() for size in job.sizes],
+        "channels": 3,
         "resize": RECIPE,
         "val_fraction": val_fraction,
         "classes": classes,

@@ -30,6 +30,7 @@ from genmodel.data.sources.opening import open_source
 from genmodel.errors import BlockError, ConfigError, SourceError
 from genmodel.files import durable
 from genmodel.output import progress
+from genmodel.sizes import Size
 
 SHARD_BYTES = 128 << 20
 
@@ -40,7 +41,7 @@ Maker = Callable[[Job, Sequence[Member], int, Sequence[int], int], Iterator[tupl
 def prepare(
     source: str,
     out: Path,
-    sizes: Sequence[int],
+    sizes: Sequence[Size | int],
     workers: int = 0,
     val_fraction: float = 0.1,
     max_reject_share: float = 0.01,
@@ -58,15 +59,15 @@ def prepare(
     full disk. On any error `out` is as it was before.
     """
     check_settings(val_fraction, max_reject_share, sizes, workers)
-    sizes = sorted(set(sizes))
+    wanted = sorted({Size.of(size) for size in sizes})
     if durable.is_foreign(out, "block.json"):
         raise BlockError(f"{out} is there and is not a block: move it away or choose another --out")
     origin = open_source(source, devkit)
-    rows = shard_rows(max(sizes))
+    rows = shard_rows(max(wanted))
     with checking(origin.files) as finish_checking:
         listing = scan(origin, source)
-        with workplace(out, plan(source, origin, listing, sizes, rows, layout, recipe)) as place:
-            job = Job(origin, place, sizes)
+        with workplace(out, plan(source, origin, listing, wanted, rows, layout, recipe)) as place:
+            job = Job(origin, place, wanted)
             convert(job, listing.members, rows, workers, max_reject_share * len(listing.members), make)
             finish_checking()
             write_generation(job, listing.members, rows, val_fraction, listing.ignored)
@@ -74,14 +75,16 @@ def prepare(
     return Block.open(out)
 
 
-def shard_rows(size: int) -> int:
+def shard_rows(size: Size) -> int:
     """Members a shard: the largest power of two whose rows at `size` px take at most 128 MiB."""
-    return 1 << (SHARD_BYTES // (size * size * 3)).bit_length() - 1
+    return 1 << (SHARD_BYTES // (size.height * size.width * 3)).bit_length() - 1
 
 
-def check_settings(val_fraction: float, max_reject_share: float, sizes: Sequence[int], workers: int = 0) -> None:
+def check_settings(val_fraction: float, max_reject_share: float, sizes: Sequence[Size | int], workers: int = 0) -> None:
     """ConfigError, naming the option, for a setting out of range."""
-    if not sizes or not all(8 <= size <= 4096 for size in sizes):
+    if not sizes or not all(
+        8 <= side <= 4096 for size in sizes for side in (size if isinstance(size, Size) else [size])
+    ):
         raise ConfigError(f"--sizes: give sizes from 8 to 4096 px such as 64,256, not {','.join(map(str, sizes))!r}")
     if workers < 0:
         raise ConfigError(f"--workers: must be at least 1, or 0 for one a core, not {workers}")
@@ -109,7 +112,7 @@ def plan(
     source: str,
     origin: Source,
     listing: Listing,
-    sizes: Sequence[int],
+    sizes: Sequence[Size],
     rows: int,
     layout: Layout,
     recipe: Recipe,
@@ -124,7 +127,7 @@ def plan(
         "source": source if isinstance(origin, Digits) else str(Path(source).resolve()),
         "stamp": origin.stamp,
         "members": durable.digest_bytes(repr(listing.members).encode()),
-        "sizes": list(sizes),
+        "sizes": [size.plain() for size in sizes],
         "base": base,
         "layout": layout.as_dict(),
         "recipe": recipe.as_dict(),

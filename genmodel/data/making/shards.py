@@ -28,6 +28,7 @@ from genmodel.data.block import HEADER, shard_header, shard_name
 from genmodel.data.making.resize import decode, resize_all
 from genmodel.data.sources.members import Member, Reject, Source
 from genmodel.files import durable
+from genmodel.sizes import Size
 
 SLICE = 64  # members; small, so that all workers end together and need little memory
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -52,11 +53,11 @@ class Job:
 
     source: Source
     place: Path  # holds block/ and parts/
-    sizes: Sequence[int]  # none: the members are only read, for their sha256
+    sizes: Sequence[Size]  # none: the members are only read, for their sha256
     first_shard: int = 0  # the number of the first shard in the block
     scratch: str = field(default_factory=_scratch)  # marks the folders whose rows may be built upon
 
-    def shard_name(self, size: int, shard: int) -> str:
+    def shard_name(self, size: Size, shard: int) -> str:
         """The path inside the block of the job's n-th shard."""
         return shard_name(size, self.first_shard + shard)
 
@@ -78,7 +79,7 @@ def make_slice(job: Job, piece: Slice) -> list[Outcome]:
     """Decode, resize and write a slice; the outcome of each of its members, in order."""
     count = len(piece.members)
     outcomes: list[Outcome] = [()] * count
-    pixels = {size: np.zeros((count, size, size, 3), np.uint8) for size in job.sizes}
+    pixels = {size: np.zeros((count, *size, 3), np.uint8) for size in job.sizes}
     for i in sorted(range(count), key=lambda i: piece.members[i].locator):  # in the archive's order
         outcomes[i], images = _convert(job, piece.members[i])
         for size, image in images.items():
@@ -98,7 +99,7 @@ def make_slice(job: Job, piece: Slice) -> list[Outcome]:
     return outcomes
 
 
-def _convert(job: Job, member: Member) -> tuple[Outcome, dict[int, np.ndarray]]:
+def _convert(job: Job, member: Member) -> tuple[Outcome, dict[Size, np.ndarray]]:
     digest = ""
     try:
         if member.refused:
@@ -108,7 +109,8 @@ def _convert(job: Job, member: Member) -> tuple[Outcome, dict[int, np.ndarray]]:
         if not job.sizes:
             raise Reject("only read")
         image, facts = decode(content)
-        return (digest, *astuple(facts)), resize_all(image, job.sizes)
+        made = resize_all(image, [size.width for size in job.sizes])
+        return (digest, *astuple(facts)), {Size.of(size): pixels for size, pixels in made.items()}
     except Reject as reject:
         return (digest, str(reject)), {}
 
@@ -136,7 +138,7 @@ def finish(job: Job, shard: int, outcomes: list[Outcome]) -> Part:
             elif rows.exists():  # or else an earlier try has renamed it
                 rows.replace(whole)
             with whole.open("r+b") as handle:
-                handle.write(shard_header(len(kept), size))
+                handle.write(shard_header(len(kept), size, 3))
                 handle.flush()
                 os.fsync(handle.fileno())
         files[name] = {"sha256": durable.digest_file(whole), "rows": len(kept), "bytes": whole.stat().st_size}
@@ -149,9 +151,9 @@ def _whole(folder: Path, name: str) -> Path:
     return folder / name.replace("/", "-")
 
 
-def _copy_rows(rows: Path, whole: Path, size: int, kept: Sequence[int]) -> None:
+def _copy_rows(rows: Path, whole: Path, size: Size, kept: Sequence[int]) -> None:
     """Write the rows at the places `kept` one after the other; `rows` stays as it is, so that it can be done again."""
-    row = size * size * 3
+    row = size.height * size.width * 3
     with rows.open("rb") as source, whole.open("wb") as target:
         target.seek(HEADER)
         for place in kept:

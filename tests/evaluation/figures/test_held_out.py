@@ -26,6 +26,7 @@ from genmodel.pixels import to_model
 from genmodel.sampling.draw import Networks
 from genmodel.sampling.load import load_model
 from genmodel.settings.config import EvaluationConfig
+from genmodel.sizes import Size
 
 CONFIG = EvaluationConfig(samples=60, seed=5, classifier_images=6400)
 COUNTS = [40, 20, 60]
@@ -68,7 +69,7 @@ def reference(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Referen
 
 
 def painter(block: Block, shift: int = 0) -> Painter:
-    model = Painter(PainterConfig(shift=shift), ImageSpec(16, len(block.classes)))
+    model = Painter(PainterConfig(shift=shift), ImageSpec(Size.of(16), classes=len(block.classes)))
     images = to_model(torch.from_numpy(block.gather(16, block.rows("train"))))
     labels = torch.as_tensor(block.labels[block.rows("train")])
     model.means.data = torch.stack([images[labels == label].mean(dim=0) for label in range(len(block.classes))])
