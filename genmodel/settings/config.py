@@ -127,6 +127,9 @@ class EvaluationConfig:
     importance_samples: Count = 64  # of z for each val image, where a model has a likelihood
     threads: Annotated[int, Range(0)] = 0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size", Size.of(self.image_size))  # who writes 64 means that
+
 
 @dataclass(frozen=True, kw_only=True)
 class GateConfig:
@@ -148,6 +151,9 @@ class RunConfig:
     network: Any  # the family's own dataclass
     training: TrainingConfig
     model: Any  # the family's class; found by whoever reads the settings, so that nothing else must know all families
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size", Size.of(self.image_size))
 
     def as_dict(self) -> dict[str, Any]:
         """The settings alone, for JSON."""

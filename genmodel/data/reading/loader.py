@@ -11,7 +11,7 @@ from torch import Tensor
 from genmodel.data.block import Block, Split
 from genmodel.data.reading.order import flips, labelled_places, order
 from genmodel.data.reading.store import Place, Store, best_place
-from genmodel.errors import ConfigError
+from genmodel.errors import BlockError, ConfigError
 from genmodel.sizes import Size
 
 _AHEAD = 1 << 13  # positions whose order is worked out at once
@@ -26,8 +26,9 @@ class Loader:
     `place` is where the images live: in the memory of `device` where half of what is free there holds them, else in
     the (pinned) memory of the host, else in the memory map. What is not on the device is read ahead by a thread. With
     `flip`, half of the images are mirrored, anew every epoch. Of each class `labelled` images keep their label, chosen
-    by the seed; the others' is -1. Of `world_size` processes each takes its share of every batch, in the order of their
-    ranks. What is compared with block.json, and when, see `Store`.
+    by the seed; the others' is -1, as that of images without a class, which `unlabelled=False` leaves out. Of
+    `world_size` processes each takes its share of every batch, in the order of their ranks. What is compared with
+    block.json, and when, see `Store`.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Loader:
         device: str | torch.device = "cpu",
         flip: bool = False,
         labelled: int | None = None,
+        unlabelled: bool = True,
         place: Place | None = None,
         rank: int = 0,
         world_size: int = 1,
@@ -49,6 +51,10 @@ class Loader:
         self.device = torch.device(device)
         self.rank, self.world_size = rank, world_size
         self._rows = block.rows(split)
+        if not unlabelled:
+            self._rows = self._rows[block.labels[self._rows] >= 0]
+            if not len(self._rows):
+                raise BlockError(f"{block.path} has no images with a label in split {split}")
         self._labels = block.labels[self._rows].astype(np.int64)
         if labelled is not None:
             self._labels[~labelled_places(self._labels, labelled, seed)] = -1
