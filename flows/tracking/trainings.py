@@ -51,13 +51,10 @@ class DataVersion:
 
     def described(self) -> dict[str, str]:
         """The fields of an MLflow dataset, JSON where its UI expects it."""
+        shapes = {size: [-1, *Size.of(size), self.channels] for size in self.sizes}
         specs = [
-            {
-                "name": f"{size} px",
-                "type": "tensor",
-                "tensor-spec": {"dtype": "uint8", "shape": [-1, *Size.of(size), self.channels]},
-            }
-            for size in self.sizes
+            {"name": f"{size} px", "type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": shape}}
+            for size, shape in shapes.items()
         ]
         return {
             "name": printable(self.source),

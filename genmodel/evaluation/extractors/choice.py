@@ -37,7 +37,7 @@ class Pixels(Extractor):
 
     name = "pixels"
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int = 3) -> None:
         super().__init__()
         self.channels, self.dim = channels, 8 * 8 * channels
 

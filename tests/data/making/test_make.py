@@ -21,6 +21,7 @@ from genmodel.data.making import shards
 from genmodel.data.making.resize import decode, resize
 from genmodel.errors import BlockError, ConfigError, SourceError, StorageError
 from genmodel.files import durable
+from genmodel.sizes import Size
 
 Make = Callable[..., Block]
 Pack = Callable[[str, dict[str, bytes]], str]
@@ -157,7 +158,7 @@ def test_a_killed_worker_is_told(
 
 
 def test_shard_rows() -> None:
-    assert [prepare.shard_rows(size) for size in (16, 64, 128, 256, 4096)] == [131072, 8192, 2048, 512, 2]
+    assert [prepare.shard_rows(Size.of(size)) for size in (16, 64, 128, 256, 4096)] == [131072, 8192, 2048, 512, 2]
 
 
 def test_the_index_holds_no_paths_and_no_times(

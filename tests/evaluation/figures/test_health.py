@@ -82,7 +82,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     for dark in (False, True):
         folder = tmp_path_factory.mktemp("health")
         block = make_block(folder, dark)
-        made[dark] = (block, make_reference(block, 16, CONFIG, folder / "reference"))
+        made[dark] = (block, make_reference(block, Size(16, 16), CONFIG, folder / "reference"))
     return made
 
 

@@ -65,7 +65,7 @@ class Painter(Family, Likelihood, Classifies):
 
 @pytest.fixture(scope="module")
 def reference(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    return make_reference(block, 16, CONFIG, tmp_path_factory.mktemp("made") / "reference")
+    return make_reference(block, Size(16, 16), CONFIG, tmp_path_factory.mktemp("made") / "reference")
 
 
 def painter(block: Block, shift: int = 0) -> Painter:
@@ -113,7 +113,7 @@ def test_it_applies_only_where_the_extractor_tells_the_classes_of_the_model(
 ) -> None:
     config = EvaluationConfig(samples=60, extractor="pixels")
     judged(block, reference, tmp_path / "model")
-    pixels = make_reference(block, 16, config, tmp_path / "reference")
+    pixels = make_reference(block, Size(16, 16), config, tmp_path / "reference")
     assert evaluate(tmp_path / "model", block, pixels, config)[0].figures["conditional_accuracy"] is None
     renamed = judged(block, reference, tmp_path / "renamed", classes=["cedar", "ash", "birch"])
     assert renamed.figures["conditional_accuracy"] is None, "the model counts its classes in another order"
