@@ -67,8 +67,8 @@ def test_pixels_are_mean_colours_in_model_range() -> None:
     images[0, :2, 2:4, 1] = 255  # raster cell (0, 1), green
     values, logits = extract(Pixels(), [images])
     cells = values.view(3, 8, 8)
-    assert logits is None and values.dtype == torch.float32 and values.shape == (1, Pixels.dim)
-    assert cells[1, 0, 1] == 1 and cells.sum() == 1 - (Pixels.dim - 1)
+    assert logits is None and values.dtype == torch.float32 and values.shape == (1, 192)
+    assert cells[1, 0, 1] == 1 and cells.sum() == 1 - 191
 
 
 def test_the_classifier_learns_the_labels_and_says_how_well(block: Block, classifier: Classifier) -> None:

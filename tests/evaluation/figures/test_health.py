@@ -43,7 +43,7 @@ class Toy(Family):
     def __init__(self, config: ToyConfig, spec: ImageSpec) -> None:
         super().__init__(config, spec)
         self.space = Space((normal(config.latent_dim),))
-        self.table = nn.Parameter(torch.zeros(IMAGES, 3, spec.size, spec.size))
+        self.table = nn.Parameter(torch.zeros(IMAGES, 3, *spec.size))
         self.gain = nn.Parameter(torch.ones(()))
 
     def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -44,8 +44,8 @@ class Painter(Family, Likelihood, Classifies):
 
     def __init__(self, config: PainterConfig, spec: ImageSpec) -> None:
         super().__init__(config, spec)
-        self.space, self.classes = Space((normal(3, spec.size, spec.size),)), spec.classes
-        self.means = nn.Parameter(torch.zeros(spec.classes, 3, spec.size, spec.size))
+        self.space, self.classes = Space((normal(3, *spec.size),)), spec.classes
+        self.means = nn.Parameter(torch.zeros(spec.classes, 3, *spec.size))
 
     def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         assert labels is not None
