@@ -153,8 +153,8 @@ def prepare(root: Path, origin: Origin, workers: int = 0, update: bool = False, 
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = _parser().parse_args(argv)
     with user_errors():
+        options = _parser().parse_args(argv)
         root = Path.cwd()
         settings = Settings.read(os.environ, root)
         origin = _updated(root, options) if options.update else _asked(root, options)

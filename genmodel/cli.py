@@ -12,8 +12,8 @@ from genmodel.output.printable import printable
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; a user's mistake is one line and exit code 2."""
-    arguments = _parser().parse_args(argv)
     with user_errors():
+        arguments = _parser().parse_args(argv)
         arguments.run(arguments)
     return 0
 

@@ -49,7 +49,7 @@ def test_an_update_of_a_block_of_format_2_goes_on_in_it(old: Block, raw: Path) -
     assert made.added > 0 and (made.block.facts["format"], made.block.channels) == (2, 3)
     assert {name: made.block.facts[name] for name in ("sizes", "resize")} == {"sizes": [8, 16], "resize": "adm-1"}
     for name, split in zip(made.block.ledger()["sha256"], made.block.splits.tolist(), strict=True):
-        assert split == int(int(name[:8], 16) < 0.1 * 2**32), "the split of format 2"
+        assert split == int(int(name[:8], 16) < old.facts["val_fraction"] * 2**32), "the split of format 2"
     assert {path: durable.digest_file(path) for path in shards} == shards, "what was there stays"
     assert made.block.verify(watch=False) == []
 

@@ -5,6 +5,7 @@ from dataclasses import fields
 
 from genmodel.data.making.recipe import ADM, FAST, MAX_PIXELS, Recipe
 from genmodel.data.sources.layout import Layout
+from genmodel.errors import ConfigError
 from genmodel.sizes import Size
 
 
@@ -54,8 +55,8 @@ def recipe_of(options: argparse.Namespace) -> Recipe | None:
 
 
 def sizes(text: str) -> list[Size]:
-    """The type of --sizes: 64,128x64."""
+    """The type of --sizes: 64,128x64; ConfigError for anything else."""
     try:
         return sorted({Size.of(part.strip()) for part in text.split(",")})
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise ConfigError(f"--sizes: {error}") from None
