@@ -99,7 +99,7 @@ def test_mistakes_in_preparing(words: list[str], expected: list[str], raw: Path,
 
 def test_sizes_that_are_no_numbers(raw: Path, place: Path, mistake: Mistake) -> None:
     line = mistake("prepare", raw, "--sizes", "64;256")
-    assert line == "error: --sizes: a size is written as 64 or 128x64 (width x height), not '64;256'\n"
+    assert line == "--sizes: a size is written as 64 or 128x64 (width x height), not '64;256'"
 
 
 def test_verify_names_the_damaged_file(block: Block, place: Path, mistake: Mistake) -> None:
