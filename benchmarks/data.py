@@ -16,12 +16,14 @@ from benchmarks import plain
 from benchmarks.compare import Row, alternate, rate, settled
 from genmodel.data import parquet
 from genmodel.data.block import Block, ledger_name, shard_header, shard_name, write_index
+from genmodel.data.making.decode import decode
 from genmodel.data.making.make import prepare
-from genmodel.data.making.resize import decode, resize_all
+from genmodel.data.making.resize import resize
 from genmodel.data.reading.loader import Loader
 from genmodel.data.reading.store import Place
 from genmodel.devices import use_cpu
 from genmodel.files.durable import digest_file
+from genmodel.sizes import Size
 
 CORES = os.cpu_count() or 1
 BATCHES = {64: 256, 256: 64}  # images a batch by size in pixels
@@ -94,11 +96,11 @@ def _plain(place: int) -> None:
 
 
 def _convert(place: int) -> None:
-    resize_all(decode(_raw[place])[0], [256])
+    resize(decode(_raw[place])[0], 256)
 
 
 def _write(folder: str, place: int) -> None:
-    pixels = resize_all(decode(_raw[place])[0], [256])[256]
+    pixels = resize(decode(_raw[place])[0], 256)
     with (Path(folder) / str(os.getpid())).open("ab") as handle:
         handle.write(pixels.tobytes())
 
@@ -108,8 +110,8 @@ def measure_load(images: Path, block: Block, options: argparse.Namespace) -> lis
     use_cpu(0)
     rows = []
     for size in block.sizes:
-        batch_size = BATCHES[size]
-        count = batch_size * (250 if size == 64 else 100)
+        batch_size = BATCHES[size.width]
+        count = batch_size * (250 if size.width == 64 else 100)
         with tempfile.TemporaryDirectory() as scratch:
             large = enlarged(block, size, Path(scratch) / "data")
             copied = partial(rate, count, partial(_copy, large, size, count, batch_size))
@@ -117,7 +119,7 @@ def measure_load(images: Path, block: Block, options: argparse.Namespace) -> lis
                 ours = _loading(large, size, place, False, count, batch_size)
                 rows.append(alternate(f"load {size} px, {_NAMES[place]}", ours, "a copy", copied, options.repeats))
             ours = _loading(large, size, "device", True, count, batch_size)
-            theirs = partial(_next, plain.batches(images, size, 64, CORES), 20)
+            theirs = partial(_next, plain.batches(images, size.width, 64, CORES), 20)
             beside = "ImageFolder, DataLoader, not mirrored"
             rows.append(alternate(f"load {size} px, half mirrored", ours, beside, theirs, options.repeats))
     return rows
@@ -133,7 +135,7 @@ def _drop(batches: Iterable[object]) -> None:
         pass
 
 
-def enlarged(block: Block, size: int, folder: Path) -> Block:
+def enlarged(block: Block, size: Size, folder: Path) -> Block:
     """The images of a block again and again, so that they do not fit into the processor's caches."""
     rows = np.concatenate(block.shards(size))
     shards = -(-LARGE // rows.nbytes)
@@ -141,26 +143,26 @@ def enlarged(block: Block, size: int, folder: Path) -> Block:
     files = {}
     for shard in range(shards):
         path = folder / shard_name(size, shard)
-        path.write_bytes(shard_header(len(rows), size) + rows.tobytes())
+        path.write_bytes(shard_header(len(rows), size, block.channels) + rows.tobytes())
         files[shard_name(size, shard)] = {"sha256": digest_file(path), "rows": len(rows), "bytes": path.stat().st_size}
     count = np.arange(shards * len(rows), dtype=np.int32)
     columns = {"label": 0 * count, "split": 0 * count, "shard": count // len(rows), "row": count % len(rows)}
     parquet.write(folder / ledger_name(0), columns)
-    write_index(folder, block.facts | {"images": len(count), "sizes": [size], "files": files})
+    write_index(folder, block.facts | {"images": len(count), "sizes": [size.plain()], "files": files})
     return Block.open(folder)
 
 
 _NAMES: dict[Place, str] = {"device": "from memory", "map": "from the memory map"}
 
 
-def _loading(block: Block, size: int, place: Place, flip: bool, count: int, batch_size: int) -> Callable[[], float]:
+def _loading(block: Block, size: Size, place: Place, flip: bool, count: int, batch_size: int) -> Callable[[], float]:
     loader = Loader(block, size, "all", seed=0, flip=flip, place=place)
     loader.batch(0, batch_size)
     loader.check()  # what is compared in the background is not to be measured
     return lambda: rate(count, lambda: _drop(loader.batch(seen, batch_size) for seen in range(0, count, batch_size)))
 
 
-def _copy(block: Block, size: int, count: int, batch_size: int) -> None:
+def _copy(block: Block, size: Size, count: int, batch_size: int) -> None:
     """As many bytes in the order in which they lie, into batches of their own."""
     shards = [np.asarray(shard) for shard in block.shards(size)]
     steps = len(shards[0]) // batch_size

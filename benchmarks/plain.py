@@ -20,6 +20,7 @@ from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTen
 
 from genmodel.models.contract import ImageSpec, Noise
 from genmodel.models.vae import VAE
+from genmodel.sizes import Size
 
 
 def folder(images: Path, size: int, to_tensor: bool = True) -> ImageFolder:
@@ -142,7 +143,7 @@ class Autoencoder:
     """genmodel's VAE of width 64 trained as tutorials train theirs: its layers and its loss, nothing of its engine."""
 
     def __init__(self, device: str) -> None:
-        self.model = VAE(VAE.Config(), ImageSpec(64))
+        self.model = VAE(VAE.Config(), ImageSpec(Size.of(64)))
         self.model.initialise(torch.Generator().manual_seed(0))
         self.model.to(device)
         self.noise = Noise(torch.Generator(device))

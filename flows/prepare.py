@@ -22,12 +22,14 @@ from flows.versioning import dvc as versioning
 from flows.versioning.origin import ALLOWED_REJECTS, DEFAULT_SIZES, DIGITS, VAL_FRACTION, Origin, Step
 from flows.versioning.repo import DATA, data_held
 from genmodel.data.making.make import Maker
-from genmodel.data.making.options import add_layout, add_recipe, layout_of, recipe_of
+from genmodel.data.making.options import add_layout, add_recipe, layout_of, recipe_of, sizes
 from genmodel.data.making.pool import make_shards
 from genmodel.data.making.recipe import Recipe
 from genmodel.data.sources.layout import Layout
+from genmodel.data.telling import in_a_line
 from genmodel.errors import ConfigError, SourceError, VersioningError, user_errors
 from genmodel.files import durable
+from genmodel.sizes import Size
 
 _NOTE = "data.update.json"  # of an update that is not versioned yet
 
@@ -68,10 +70,7 @@ def ensure(root: Path, remote: str | None = None, workers: int = 0) -> str:
 def make_block(root: Path, origin: Origin, workers: int, dask: bool) -> None:
     """Write data/ and say in a line what it holds."""
     block = origin.make(root, workers, _maker(dask))
-    sizes = ", ".join(str(size) for size in block.sizes)
-    get_run_logger().info(
-        f"data: {len(block):,} images in {len(block.classes):,} classes at {sizes} px, from {origin.title}"
-    )
+    get_run_logger().info(f"data: {in_a_line(block)}, from {origin.title}")
 
 
 @task(name="update", task_run_name="update", cache_policy=NO_CACHE)
@@ -154,8 +153,8 @@ def prepare(root: Path, origin: Origin, workers: int = 0, update: bool = False, 
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = _parser().parse_args(argv)
     with user_errors():
+        options = _parser().parse_args(argv)
         root = Path.cwd()
         settings = Settings.read(os.environ, root)
         origin = _updated(root, options) if options.update else _asked(root, options)
@@ -227,14 +226,7 @@ def _place(root: Path, text: str) -> str:
     return f"./{place}" if place == DIGITS else place  # a folder of that name, not the embedded digits
 
 
-def _sizes(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"write sizes as 64 or 64,256, not {text!r}") from None
-
-
-def _sizes_text(sizes: tuple[int, ...]) -> str:
+def _sizes_text(sizes: tuple[Size, ...]) -> str:
     return ",".join(str(size) for size in sizes)
 
 
@@ -251,7 +243,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(name, type=kind, help=f"{what} (default: as data.dvc has it, or {otherwise})")
 
     add("--source", str, "a tar of tars, tar.gz or zip of class folders, a folder, or: digits", DIGITS)
-    add("--sizes", _sizes, "side lengths in pixels, as 64,256", _sizes_text(DEFAULT_SIZES))
+    add("--sizes", sizes, "in pixels, as 64,128x64 (width x height)", _sizes_text(DEFAULT_SIZES))
     add("--val-fraction", float, "share of the images held out for validation", str(VAL_FRACTION))
     add("--allow-rejects", float, "share of unreadable images that is not an error", str(ALLOWED_REJECTS))
     add("--devkit", str, "ILSVRC2012_devkit_t12.tar.gz, for ImageNet's val tar", "it lies beside that")

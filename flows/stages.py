@@ -121,7 +121,7 @@ def _short(conditions: "Conditions") -> dict[str, Any]:
         "extractor": f"{conditions.extractor.name} {conditions.extractor.fingerprint[:8]}",
         "data": conditions.block[:8],
         "n_samples": conditions.n_samples,
-        "image_size": conditions.image_size,
+        "image_size": conditions.image_size.plain(),
     }
 
 

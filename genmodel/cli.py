@@ -12,8 +12,8 @@ from genmodel.output.printable import printable
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; a user's mistake is one line and exit code 2."""
-    arguments = _parser().parse_args(argv)
     with user_errors():
+        arguments = _parser().parse_args(argv)
         arguments.run(arguments)
     return 0
 
@@ -23,6 +23,7 @@ def prepare(arguments: argparse.Namespace) -> None:
     from genmodel.data.making.options import layout_of, recipe_of
     from genmodel.data.making.recipe import Recipe
     from genmodel.data.sources.layout import Layout
+    from genmodel.data.telling import in_a_line
 
     if arguments.update:
         _update(arguments)
@@ -38,8 +39,7 @@ def prepare(arguments: argparse.Namespace) -> None:
         layout=layout_of(arguments) or Layout(),
         recipe=recipe_of(arguments) or Recipe(),
     )
-    sizes = ", ".join(map(str, block.sizes))
-    print(printable(f"{arguments.out}: {len(block):,} images in {len(block.classes):,} classes at {sizes} px"))
+    print(printable(f"{arguments.out}: {in_a_line(block)}"))
 
 
 def _update(arguments: argparse.Namespace) -> None:
@@ -151,13 +151,6 @@ def evaluate(arguments: argparse.Namespace) -> None:
     print(json.dumps(report.as_dict() | {"timing": timing.as_dict()}, indent=2))
 
 
-def _sizes(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"write sizes as 64 or 64,256, not {text!r}") from None
-
-
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Defaults beside the options that have one, the example as it is written."""
 
@@ -167,7 +160,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
 
 def _parser() -> argparse.ArgumentParser:
-    from genmodel.data.making.options import add_layout, add_recipe
+    from genmodel.data.making.options import add_layout, add_recipe, sizes
 
     parser = argparse.ArgumentParser(prog="genmodel", description="Retraining image generators, one step at a time.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -195,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
         "or: digits",
     )
     add.add_argument("--out", type=Path, default=Path("data"), help="the block's folder")
-    add.add_argument("--sizes", type=_sizes, help="side lengths in pixels, separated by commas (default: 64)")
+    add.add_argument("--sizes", type=sizes, help="in pixels, as 64,128x64 (width x height; default: 64)")
     add.add_argument("--workers", type=int, default=0, help="processes; 0 is one more than cores")
     add.add_argument("--val-fraction", type=float, help="share of the images held out for validation (default: 0.1)")
     add.add_argument(

@@ -2,22 +2,44 @@
 
 from genmodel.data.block import Block
 from genmodel.errors import ConfigError
+from genmodel.models.contract import ImageSpec
 from genmodel.params import Params
+from genmodel.sizes import Size
 
 
 def check_fits(params: Params, block: Block) -> None:
-    """ConfigError that names every size and label setting of params.yaml that the block cannot serve."""
-    problems = [*_sizes(params, block), *_labels(params, block)]
+    """ConfigError that names every size and label setting of params.yaml that the block cannot serve, and every family
+    that cannot do the block's images."""
+    size = _common_size(params, block)
+    problems = [*_sizes(params, block, size), *_refusals(params, block, size), *_labels(params, block)]
     if problems:
         raise ConfigError(f"params.yaml and {block.path} do not fit, nothing was trained: {'; '.join(problems)}")
 
 
-def _sizes(params: Params, block: Block) -> list[str]:
+def _common_size(params: Params, block: Block) -> Size:
+    """The size that all models can be trained and judged at: the evaluation's, or else the block's first that all
+    families can do."""
+    if params.evaluation.image_size in block.sizes:
+        return params.evaluation.image_size
+    return next((size for size in block.sizes if not _refusals(params, block, size)), block.sizes[0])
+
+
+def _refusals(params: Params, block: Block, size: Size) -> list[str]:
+    """What families say of images that they cannot do, each once, with the models that it holds for."""
+    said: dict[str, list[str]] = {}
+    for name, model in params.models.items():
+        try:
+            model.model.check(ImageSpec(size, block.channels, len(block.classes)))
+        except ConfigError as error:
+            said.setdefault(str(error), []).append(f"models.{name}")
+    return [f"{', '.join(names)}: {why}" for why, names in said.items()]
+
+
+def _sizes(params: Params, block: Block, size: Size) -> list[str]:
     places = {f"models.{name}.image_size": model.image_size for name, model in params.models.items()}
     places["evaluation.image_size"] = judged = params.evaluation.image_size
     if set(places.values()) == {judged} and judged in block.sizes:
         return []
-    size = judged if judged in block.sizes else block.sizes[0]
     wrong = ", ".join(f"{place} ({value})" for place, value in places.items() if value != size)
     has = ", ".join(map(str, block.sizes))
     again = "" if judged in block.sizes else f" (or prepare the data again with --sizes {judged})"

@@ -36,7 +36,7 @@ class Model:
         return [str(name) for name in self.about["classes"]] if self.network.classes else []
 
     def sample(self, n: int = 64, seed: int = 0, label: str | int | None = None) -> np.ndarray:
-        """`n` samples, uint8 [n, S, S, 3]. Image i of a seed is the same for any `n`.
+        """`n` samples, uint8 [n, H, W, C]. Image i of a seed is the same for any `n`.
 
         `label`: a class of a conditional model, by name or by number; without one the classes come as often as in the
         images that it was trained on. ValueError for a class that it does not have.
@@ -50,7 +50,7 @@ class Model:
 
 
 def open_block(path: str | Path = "data") -> Block:
-    """The block in a folder: len(block) images, `block.gather(size, rows)` as uint8 [n, size, size, 3], `block.labels`.
+    """The block in a folder: len(block) images, `block.gather(size, rows)` as uint8 [n, H, W, C], `block.labels`.
 
     BlockError if it is missing or damaged; its pixels are read when they are asked for.
     """

@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 
 SMALLEST, LARGEST = 8, 4096
+CHANNELS = {1: "grey", 3: "RGB", 4: "RGBA"}
 
 
 class Size(NamedTuple):
@@ -35,3 +36,8 @@ class Size(NamedTuple):
 
     def __str__(self) -> str:
         return str(self.width) if self.is_square else f"{self.width}x{self.height}"
+
+
+def shape_text(size: Size, channels: int) -> str:
+    """What images are, in words: 64 px, 128x64 px, 28 px grey; RGB goes without saying."""
+    return f"{size} px" if channels == 3 else f"{size} px {CHANNELS[channels]}"

@@ -25,7 +25,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def test_prepare_then_verify(raw: Path, place: Path, capsys: Say) -> None:
     assert genmodel("prepare", raw, "--out", "data", "--sizes", "8,16", "--workers", 2) == 0
-    assert capsys.readouterr().out == "data: 60 images in 2 classes at 8, 16 px\n"
+    assert capsys.readouterr().out == "data: 60 images in 2 classes at 8, 16 px, RGB\n"
     assert genmodel("verify", "data") == 0
     assert "60 images, all files as they were written" in capsys.readouterr().out
     assert [path.name for path in place.iterdir() if "partial" in path.name or "old" in path.name] == []
@@ -97,10 +97,9 @@ def test_mistakes_in_preparing(words: list[str], expected: list[str], raw: Path,
     assert tree(place) == before
 
 
-def test_sizes_that_are_no_numbers(raw: Path, place: Path, capsys: Say) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        genmodel("prepare", raw, "--sizes", "64;256")
-    assert "write sizes as 64 or 64,256, not '64;256'" in capsys.readouterr().err
+def test_sizes_that_are_no_numbers(raw: Path, place: Path, mistake: Mistake) -> None:
+    line = mistake("prepare", raw, "--sizes", "64;256")
+    assert line == "--sizes: a size is written as 64 or 128x64 (width x height), not '64;256'"
 
 
 def test_verify_names_the_damaged_file(block: Block, place: Path, mistake: Mistake) -> None:

@@ -1,5 +1,6 @@
 """Settings that the data cannot serve are told all at once, before any training."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,18 +11,20 @@ from genmodel.errors import ConfigError
 from genmodel.fits import check_fits
 from genmodel.params import Params, run_config
 from genmodel.settings.config import EvaluationConfig, GateConfig
+from genmodel.sizes import Size
 
 
-def params(models: int, evaluation: int, extractor: str = "classifier") -> Params:
+def params(models: int | str, evaluation: int | str, extractor: str = "classifier") -> Params:
     values = {"family": "vae", "image_size": models}
     config = EvaluationConfig(image_size=evaluation, extractor=extractor)  # type: ignore[arg-type]
     named = {name: run_config(values, name) for name in ("one", "two")}
     return Params(models=named, evaluation=config, gate=GateConfig())
 
 
-def block(sizes: list[int], classes: int) -> Block:
+def block(sizes: Sequence[int | str], classes: int) -> Block:
     made = Block.__new__(Block)
-    made.path, made.sizes, made.classes = Path("data"), sizes, [f"class {number}" for number in range(classes)]
+    made.path, made.sizes, made.channels = Path("data"), [Size.of(size) for size in sizes], 3
+    made.classes = [f"class {number}" for number in range(classes)]
     return made
 
 
@@ -45,9 +48,29 @@ def test_all_places_of_a_size_that_the_block_has_not_are_named_at_once() -> None
 
 def test_models_of_another_size_than_the_evaluations_are_named() -> None:
     asked = params(16, 16)
-    asked = replace(asked, models=asked.models | {"two": replace(asked.models["two"], image_size=32)})
+    asked = replace(asked, models=asked.models | {"two": replace(asked.models["two"], image_size=Size(32, 32))})
     assert said(asked, block([16, 32], 2)) == (
         "the block holds 16, 32 px and all models are judged at one size: write 16 at models.two.image_size (32)"
+    )
+
+
+def test_rectangles_are_written_width_first() -> None:
+    check_fits(params("32x16", "32x16"), block([16, "32x16"], 2))
+    assert said(params("16x32", "32x16"), block([16, "32x16"], 2)) == (
+        "the block holds 16, 32x16 px and all models are judged at one size: write 32x16 at models.one.image_size "
+        "(16x32), models.two.image_size (16x32)"
+    )
+
+
+def test_a_size_that_a_family_cannot_do_is_told_with_the_nearest_that_it_can() -> None:
+    near = "vae cannot do 30 px: it halves both sides alike until the short one is 4 to 7, and can do 28 or 32"
+    assert said(params(30, 30), block([30], 2)) == f"models.one, models.two: {near}"
+
+
+def test_of_the_blocks_sizes_one_that_all_families_can_do_is_advised() -> None:
+    assert said(params(16, 16), block([30, 32], 2)) == (
+        "the block holds 30, 32 px and all models are judged at one size: write 32 at models.one.image_size (16), "
+        "models.two.image_size (16), evaluation.image_size (16) (or prepare the data again with --sizes 16)"
     )
 
 

@@ -35,7 +35,7 @@ def test_prepare(block: Block, disk: Grow, capsys: pytest.CaptureFixture[str]) -
     assert tree(Path("data")) == before
     disk("8m")
     assert main(words) == 0
-    assert Block.open(Path("data")).sizes == [64]
+    assert Block.open(Path("data")).sizes == [(64, 64)]
     assert [path.name for path in Path().iterdir()] == ["data"]
 
 

@@ -13,6 +13,7 @@ from genmodel.models import families
 from genmodel.params import Params, build, read_params, run_config
 from genmodel.settings.config import EvaluationConfig, Range, RunConfig, TrainingConfig, chosen
 from genmodel.settings.schedule import Schedule
+from genmodel.sizes import Size
 
 GOOD = """
 models:
@@ -35,7 +36,7 @@ def read(tmp_path: Path, text: str) -> Params:
 def test_reads_what_is_written_and_fills_in_the_rest(tmp_path: Path) -> None:
     params = read(tmp_path, GOOD)
     small = params.models["small"]
-    assert (small.image_size, small.network.latent_dim, small.network.base_channels) == (16, 10, 64)
+    assert (small.image_size, small.network.latent_dim, small.network.base_channels) == (Size(16, 16), 10, 64)
     assert (small.training.images, small.training.seed) == (1000, 0)
     assert (params.evaluation.samples, params.gate.margin) == (64, 0.02)
 
@@ -81,7 +82,7 @@ def test_overrides_reach_the_part_that_has_the_key() -> None:
         {"family": "vae"}, "vae", ["images=500", "network.beta=2", "precision=bf16", "flip=false", "image_size=32"]
     )
     assert config.training == TrainingConfig(images=500, precision="bf16", flip=False)
-    assert (config.network.beta, config.image_size) == (2.0, 32)
+    assert (config.network.beta, config.image_size) == (2.0, Size(32, 32))
 
 
 @pytest.mark.parametrize(

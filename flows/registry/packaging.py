@@ -11,6 +11,7 @@ from flows.settings import Settings
 from genmodel.code import file_of
 from genmodel.errors import GenmodelError, ModelError
 from genmodel.files import durable
+from genmodel.sizes import CHANNELS, Size, shape_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +47,8 @@ def package(
         images = sampler(example)
     config = {
         "space": model.space.as_dict(),
-        "image_size": model.image_size,
+        "image_size": model.image_size.plain(),
+        "channels": model.spec.channels,
         "classes": list(classes),
         "class_counts": list(classes.values()),
     }
@@ -112,11 +114,12 @@ def try_out(folder: Path, name: str, settings: Settings, n: int = 4) -> str:
         images = np.asarray(model.predict(_request(model, n)))
     except Exception as error:  # torch, zip, MLflow and the shipped code raise errors of their own
         raise ModelError(f"{name} does not load and generate: {_in_a_line(error)}") from error
-    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != n or images.shape[3] != 3:
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != n or images.shape[3] not in CHANNELS:
         raise ModelError(f"{name} does not generate images, but {images.dtype} {list(images.shape)}")
     if images.min() == images.max():
         raise ModelError(f"{name} generates blank images: all their values are {images.min()}")
-    return f"It loads from the registry and generates {images.shape[1]} px images."
+    _, height, width, channels = images.shape
+    return f"It loads from the registry and generates {shape_text(Size(height, width), channels)} images."
 
 
 def exported(folder: Path, family: str, name: str, settings: Settings, device: str = "cpu") -> "ExportedGraph":
@@ -142,7 +145,7 @@ def exported(folder: Path, family: str, name: str, settings: Settings, device: s
         except Exception as error:  # whatever a graph of another version of torch may raise
             raise ModelError(f"{name} does not generate: {_in_a_line(error)}") from error
         shape = list(getattr(images, "shape", []))
-        if len(shape) != 4 or (shape[0], shape[3]) != (len(codes), 3) or images.dtype != torch.uint8:
+        if len(shape) != 4 or shape[0] != len(codes) or shape[3] not in CHANNELS or images.dtype != torch.uint8:
             raise ModelError(f"{name} does not generate images, but {getattr(images, 'dtype', type(images))} {shape}")
         return images
 

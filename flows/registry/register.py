@@ -24,6 +24,7 @@ from genmodel.errors import EvaluationError, IncomparableError, ModelError
 from genmodel.files import durable
 from genmodel.output.printable import printable
 from genmodel.params import Params, read_gate, read_params
+from genmodel.sizes import shape_text
 
 if TYPE_CHECKING:
     from flows.registry.champion import Promotions
@@ -129,7 +130,7 @@ def _champion(
 
 
 class _UnlikeError(IncomparableError):
-    """The champion's images are of another size than today's models'."""
+    """The champion's images are of another size, or have other channels, than today's models'."""
 
 
 def _judged(registry: Registry, champion: Version, params: Params) -> "Judged":
@@ -142,8 +143,9 @@ def _judged(registry: Registry, champion: Version, params: Params) -> "Judged":
 
     block, real, size = Block.open(DATA), Reference.open(REFERENCE), params.evaluation.image_size
     with registry.exported(champion, choose_device()) as source:
-        if source.image_size != size:
-            raise _UnlikeError(f"it makes images of {source.image_size} px, and today's models of {size} px")
+        if (source.image_size, source.channels) != (size, block.channels):
+            makes, today = shape_text(source.image_size, source.channels), shape_text(size, block.channels)
+            raise _UnlikeError(f"it makes images of {makes}, and today's models of {today}")
         return judge_images(source, block, real, params.evaluation, FEATURES).judged()
 
 

@@ -4,7 +4,7 @@ A server needs mlflow, numpy and torch, but not genmodel: in the shipped file th
 from it takes the place of the import (flows/registry/packaging.py).
 
 A request is {"n": 16, "seed": 3}, also as rows of a table, for a conditional model with a "class" by name or number, or
-codes, numbers [N, width]; the answer is images, uint8 [N, S, S, 3].
+codes, numbers [N, width]; the answer is images, uint8 [N, H, W, C].
 """
 
 from typing import Any

@@ -17,6 +17,7 @@ from genmodel.errors import BlockError, ModelError, TrackingError
 from genmodel.files import durable
 from genmodel.files.model_folder import read_config
 from genmodel.output.printable import printable
+from genmodel.sizes import Size
 from genmodel.training.identity import SHOWING
 from genmodel.training.rows import from_line
 
@@ -32,7 +33,8 @@ class DataVersion:
     source: str
     images: int
     classes: int
-    sizes: tuple[int, ...]  # pixels
+    sizes: tuple[int | str, ...]  # pixels: 64, or "128x64" (width x height)
+    channels: int = 3
 
     @classmethod
     def read(cls, block: Path, digest: str) -> "DataVersion":
@@ -44,13 +46,15 @@ class DataVersion:
             images=described["images"],
             classes=len(described["classes"]),
             sizes=tuple(described["sizes"]),
+            channels=described.get("channels", 3),
         )
 
     def described(self) -> dict[str, str]:
         """The fields of an MLflow dataset, JSON where its UI expects it."""
+        shapes = {size: [-1, *Size.of(size), self.channels] for size in self.sizes}
         specs = [
-            {"name": f"{size} px", "type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, size, size, 3]}}
-            for size in self.sizes
+            {"name": f"{size} px", "type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": shape}}
+            for size, shape in shapes.items()
         ]
         return {
             "name": printable(self.source),

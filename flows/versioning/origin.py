@@ -26,8 +26,9 @@ from genmodel.data.sources.layout import Layout
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import BlockError, VersioningError
 from genmodel.files import durable
+from genmodel.sizes import Size
 
-DIGITS, DEFAULT_SIZES = "digits", (16,)  # embedded: scikit-learn's 1,797 scans
+DIGITS, DEFAULT_SIZES = "digits", (Size(16, 16),)  # embedded: scikit-learn's 1,797 scans
 ALLOWED_REJECTS, VAL_FRACTION = 0.01, 0.1
 
 
@@ -76,7 +77,7 @@ class Step:
 class Origin(Step):
     """All that decides the block's bytes: the first source with its settings, then the updates."""
 
-    sizes: tuple[int, ...]  # side lengths in pixels
+    sizes: tuple[Size, ...]
     val_fraction: float = VAL_FRACTION  # share of the images held out for validation
     recipe: Recipe = field(default_factory=Recipe)
     updates: tuple[Step, ...] = ()
@@ -92,7 +93,7 @@ class Origin(Step):
         try:
             return cls(
                 **_step(told),
-                sizes=tuple(int(size) for size in told["sizes"]),
+                sizes=tuple(Size.of(size) for size in told["sizes"]),
                 val_fraction=float(told.get("val_fraction", VAL_FRACTION)),
                 recipe=Recipe.from_dict(told),
                 updates=tuple(Step(**_step(each)) for each in told.get("updates", ())),
@@ -104,7 +105,7 @@ class Origin(Step):
 
     def as_dict(self) -> dict[str, Any]:
         first = super().as_dict()
-        told: dict[str, Any] = {"source": first.pop("source"), "sizes": list(self.sizes)} | first
+        told: dict[str, Any] = {"source": first.pop("source"), "sizes": [size.plain() for size in self.sizes]} | first
         if self.val_fraction != VAL_FRACTION:
             told["val_fraction"] = self.val_fraction
         told |= self.recipe.as_dict()

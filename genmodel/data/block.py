@@ -1,11 +1,15 @@
 """The block: resized images in memory-mapped shards, a ledger of where each came from, and digests of it all.
 
-data/block.json             sizes, classes, recipe, generations (source, decoders, counts), every file's sha256
+data/block.json             sizes, channels, classes, recipe, generations (source, decoders, counts), files' sha256
 data/ledger-000.parquet     a row an image: name, class, label, split, sha256, original facts, shard, row
 data/rejects-000.parquet    what could not be used, and why
-data/64/shard-00000.npy     uint8 [rows, 64, 64, 3], NHWC, in canonical order (class, then name)
+data/64/shard-00000.npy     uint8 [rows, 64, 64, channels], NHWC, in canonical order (class, then name)
+data/128x64/...             images that are 128 wide and 64 high
 
 An update adds a generation: further shards and ledgers of its own. What an earlier one wrote never changes.
+
+Format 3 has sizes that are 64 or "128x64" (width x height), and 1 (grey), 3 (RGB) or 4 (RGBA) channels. Format 2, which
+is read as well, has squares of 3 channels.
 """
 
 import json
@@ -22,15 +26,17 @@ from genmodel.data import parquet
 from genmodel.errors import BlockError
 from genmodel.files import durable
 from genmodel.output import progress
+from genmodel.sizes import Size
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, 3)
 HEADER = 128  # bytes before a shard's first row
 SPLITS = {"train": 0, "val": 1}
 
 Split = Literal["train", "val", "all"]
 
 
-def shard_name(size: int, shard: int) -> str:
+def shard_name(size: Size, shard: int) -> str:
     """A shard's path inside the block."""
     return f"{size}/shard-{shard:05d}.npy"
 
@@ -45,9 +51,9 @@ def rejects_name(generation: int) -> str:
     return f"rejects-{generation:03d}.parquet"
 
 
-def shard_header(rows: int, size: int) -> bytes:
-    """The .npy header of uint8 [rows, size, size, 3], 128 bytes for any number of rows."""
-    facts = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({rows}, {size}, {size}, 3), }}"
+def shard_header(rows: int, size: Size, channels: int) -> bytes:
+    """The .npy header of uint8 [rows, height, width, channels], 128 bytes for any number of rows."""
+    facts = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {(rows, *size, channels)}, }}"
     return b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little") + facts.encode().ljust(HEADER - 11) + b"\n"
 
 
@@ -63,14 +69,15 @@ class Block:
         self.path = path
         self.facts = facts  # block.json
         self.digest = digest  # sha256 of block.json's bytes, which names all other bytes
-        self.sizes: list[int] = facts["sizes"]
+        self.sizes = [Size.of(size) for size in facts["sizes"]]
+        self.channels: int = facts.get("channels", 3)  # 1: grey, 3: RGB, 4: RGBA
         self.classes: list[str] = facts["classes"]
-        self.resize: str = facts["resize"]
+        self.resize: str = facts.get("recipe", facts)["resize"]
         columns = self.ledger(["label", "split", "shard", "row"])
         self.labels: np.ndarray = columns["label"]  # int32 [n]
         self.splits: np.ndarray = columns["split"]  # int32 [n], values of SPLITS
         self._shard, self._row = columns["shard"], columns["row"]
-        self._maps: dict[int, list[np.ndarray]] = {}
+        self._maps: dict[Size, list[np.ndarray]] = {}
 
     @classmethod
     def open(cls, path: Path) -> "Block":
@@ -87,8 +94,9 @@ class Block:
             checksum = facts.pop("checksum", None)
         except (RecursionError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BlockError(f"{index} is damaged: pull or prepare the block anew") from error
-        if version != FORMAT:
-            raise BlockError(f"{path} is a block of format {version!r}, not {FORMAT}: prepare it anew")
+        if version not in READABLE:
+            known = " or ".join(map(str, READABLE))
+            raise BlockError(f"{path} is a block of format {version!r}, not {known}: prepare it anew")
         if checksum != durable.digest_json(facts):
             raise BlockError(f"{index} is damaged: its checksum does not fit; pull or prepare the block anew")
         block = cls(path, facts, durable.digest_bytes(content))
@@ -128,8 +136,9 @@ class Block:
             raise BlockError(f"{self.path} has no images in split {split}: prepare it with another val fraction")
         return rows
 
-    def shards(self, size: int) -> list[np.ndarray]:
-        """The shards of a size as memory maps, uint8 [rows, size, size, 3] each; BlockError if there are none."""
+    def shards(self, size: Size | int | str) -> list[np.ndarray]:
+        """The shards of a size as memory maps, uint8 [rows, H, W, C] each; BlockError if there are none."""
+        size = Size.of(size)
         if size not in self.sizes:
             has = ", ".join(map(str, self.sizes))
             wanted = ",".join(map(str, sorted({*self.sizes, size})))
@@ -138,10 +147,10 @@ class Block:
             self._maps[size] = [self._map(size, shard) for shard in range(self.shard_count())]
         return self._maps[size]
 
-    def _map(self, size: int, shard: int) -> np.ndarray:
+    def _map(self, size: Size, shard: int) -> np.ndarray:
         name = shard_name(size, shard)
         rows = self.facts["files"][name]["rows"]
-        shape = (rows, size, size, 3)
+        shape = (rows, *size, self.channels)
         try:
             if (self.path / name).stat().st_size != HEADER + math.prod(shape):
                 raise BlockError(f"{self.path / name} has another length than block.json says: pull it anew")
@@ -151,10 +160,11 @@ class Block:
         except FileNotFoundError as error:
             raise BlockError(f"{self.path / name} is missing: pull or prepare the block anew") from error
 
-    def gather(self, size: int, indexes: np.ndarray) -> np.ndarray:
-        """Copies of the images at `indexes` (int64 [n], any order): uint8 [n, size, size, 3]."""
+    def gather(self, size: Size | int | str, indexes: np.ndarray) -> np.ndarray:
+        """Copies of the images at `indexes` (int64 [n], any order): uint8 [n, H, W, C]. `size`: 64 or "128x64"."""
+        size = Size.of(size)
         maps = self.shards(size)
-        result = np.empty((len(indexes), size, size, 3), np.uint8)
+        result = np.empty((len(indexes), *size, self.channels), np.uint8)
         shards, rows = self._shard[indexes], self._row[indexes]
         for shard in np.unique(shards):
             places = np.flatnonzero(shards == shard)
@@ -230,5 +240,5 @@ def _disagreements(block: Block) -> Iterator[str]:
             yield f"ledger: its shards and rows are not those of the {size} px shards"
         for shard, count in enumerate(rows):
             with (block.path / shard_name(size, shard)).open("rb") as handle:
-                if handle.read(HEADER) != shard_header(count, size):
+                if handle.read(HEADER) != shard_header(count, size, block.channels):
                     yield f"{shard_name(size, shard)}: its header is not that of {count} images"

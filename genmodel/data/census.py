@@ -20,12 +20,16 @@ _MODES = {
     "CMYK": {"CMYK"},
     "other colour spaces (YCbCr, Lab, HSV)": {"YCbCr", "LAB", "HSV"},
     "palette": {"P", "PA"},
-    "alpha, dropped": {"RGBA", "LA", "PA", "La", "RGBa"},
 }
+_ALPHA = {"RGBA", "LA", "PA", "La", "RGBa"}
 _REPAIRS = {
     "16-bit, scaled to 8": "16-bit",
+    "16-bit, scaled by the fewer bits that count": "declared-bits",
     "corrupt EXIF": "corrupt-exif",
     "rotated by EXIF, left as stored": "exif-rotated",
+    "rotated by EXIF, turned upright": "exif-upright",
+    "transparent, composed on the background": "composed",
+    "transparent, kept as alpha": "alpha",
     "animated, first frame taken": "first-frame",
 }
 
@@ -56,15 +60,20 @@ def count(block: Block) -> list[Count]:
     lines = [line("accepted", range(len(names)))]
     lines += [line(f"format {form}", where("format", {form})) for form in sorted(set(ledger["format"]))]
     lines += [line(what, places) for what, places in _misnamed(names, ledger["format"]).items()]
-    lines += [line(what, where("mode", modes)) for what, modes in _MODES.items()]
+    alpha = "alpha" if block.facts["format"] > 2 else "alpha, dropped"
+    lines += [line(what, where("mode", modes)) for what, modes in (_MODES | {alpha: _ALPHA}).items()]
     repairs = [set(text.split(",")) for text in ledger["repairs"]]
     for what, repair in _REPAIRS.items():
         lines.append(line(what, [place for place, noted in enumerate(repairs) if repair in noted]))
     lines.append(line("repaired in any way", [place for place, noted in enumerate(repairs) if noted != {""}]))
     lines.append(line("bytes that occur more than once", _repeated(ledger["sha256"])))
+    if "pixels" in ledger:
+        lines.append(line("pixels that occur more than once", _repeated(ledger["pixels"])))
     width, height = ledger["width"], ledger["height"]
     short = np.minimum(width, height)
-    lines += [line(f"short side below {size} px", np.flatnonzero(short < size)) for size in block.sizes]
+    for size in block.sizes:
+        what = f"short side below {size} px" if size.is_square else f"smaller than {size} px"
+        lines.append(line(what, np.flatnonzero((width < size.width) | (height < size.height))))
     lines.append(line("longer than 3:1", np.flatnonzero(np.maximum(width, height) > 3 * short)))
     lines += [line(f"{width_} x {height_} px", places) for (width_, height_), places in _common(width, height)]
     lines.append(line("rejected", range(len(rejects["name"])), rejects["name"]))
@@ -103,7 +112,8 @@ def _grouped(texts: Sequence[str]) -> dict[str, list[int]]:
 
 
 def _kind(reason: str) -> str:
-    """A reason without the numbers of the one image."""
+    """A reason without the numbers, or the other image, of the one image."""
+    reason = re.sub(r"^(the same image as ).*?(, under another class)?$", r"\1another\2", reason)
     return re.sub(r"\d[\d,]*", "N", reason)
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from genmodel.data.block import HEADER, Block, shard_header, shard_name
 from genmodel.errors import BlockError
 from genmodel.files import durable
+from genmodel.sizes import Size
 
 
 class ShardCheck:
@@ -18,7 +19,7 @@ class ShardCheck:
     waits for them, `beside` lets a thread of its own read the shards one after the other while the training goes on.
     """
 
-    def __init__(self, block: Block, size: int, shards: Sequence[int]) -> None:
+    def __init__(self, block: Block, size: Size, shards: Sequence[int]) -> None:
         self._block, self._size, self._shards = block, size, shards
         self._thread: threading.Thread | None = None
         self._damage: Exception | None = None
@@ -26,7 +27,7 @@ class ShardCheck:
         for shard in shards:
             name = shard_name(size, shard)
             with (block.path / name).open("rb") as handle:
-                if handle.read(HEADER) != shard_header(block.facts["files"][name]["rows"], size):
+                if handle.read(HEADER) != shard_header(block.facts["files"][name]["rows"], size, block.channels):
                     raise BlockError(f"{block.path / name} has another header than block.json says: pull it anew")
 
     def now(self) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from genmodel.errors import EvaluationError
+from genmodel.sizes import Size
 
 _WORDS = {"nan", "inf", "-inf"}  # JSON has no such numbers
 
 
 class AsJson:
-    """For frozen dataclasses of texts, numbers, lists, tuples, mappings and others of their kind."""
+    """For frozen dataclasses of texts, numbers, sizes of images, lists, tuples, mappings and others of their kind."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; an optional field is left out where it holds nothing, and numbers that are none are text."""
@@ -45,6 +46,8 @@ def _plain(value: Any) -> Any:
         return value.as_dict()
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    if isinstance(value, Size):
+        return value.plain()
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
@@ -66,6 +69,11 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return kind.from_dict(value, where)
     if kind is float and (type(value) in (int, float) or (isinstance(value, str) and value in _WORDS)):
         return float(value)
+    if kind is Size and type(value) in (int, str):
+        try:
+            return Size.of(value)
+        except ValueError as error:
+            raise EvaluationError(f"{where}: {error}") from error
     if kind is Any or (origin is None and type(value) is kind):
         return value
     raise EvaluationError(f"{where} must be {_NOUNS.get(origin or kind, kind)}, not {value!r:.80}")
@@ -73,5 +81,5 @@ def _read(kind: Any, value: Any, where: str) -> Any:
 
 _NOUNS = {
     int: "a whole number", float: "a number", str: "text", bool: "true or false", list: "a list", tuple: "two numbers",
-    dict: "keys and values",
+    dict: "keys and values", Size: "a size such as 64 or 128x64",
 }  # fmt: skip

@@ -55,7 +55,7 @@ def draw_neighbours(
     chosen = torch.tensor(order[:_SHOWN])
     images = source.draw(source.codes(config.samples, config.seed)[chosen])[0].cpu()
     rows = reference.rows(block)[nearest(seen.samples.features.values[chosen], reference.real.features, _NEIGHBOURS)[1]]
-    size = reference.about["image_size"]
-    real = torch.from_numpy(block.gather(size, rows.reshape(-1))).reshape(len(chosen), _NEIGHBOURS, size, size, 3)
+    real = torch.from_numpy(block.gather(reference.image_size, rows.reshape(-1)))
+    real = real.reshape(len(chosen), _NEIGHBOURS, *images.shape[1:])
     tiles = torch.cat([images[:, None], real], dim=1).flatten(0, 1)
     save_grid(path, tiles, columns=2 * (1 + _NEIGHBOURS))

@@ -26,6 +26,7 @@ from genmodel.files.model_folder import read_file
 from genmodel.models.contract import Family
 from genmodel.sampling.draw import ImageSource, Networks
 from genmodel.settings.config import EvaluationConfig, TrainingConfig, chosen, defaults
+from genmodel.sizes import shape_text
 
 
 class Seen(NamedTuple):
@@ -56,11 +57,10 @@ def judge_images(
     """
     use_cpu(config.threads)
     reference.check(block, config)
-    image_size = reference.about["image_size"]
-    if source.image_size != image_size:
+    if (source.image_size, source.channels) != (reference.image_size, reference.channels):
         raise IncomparableError(
-            f"{source.name} makes images of {source.image_size} px, but {reference.path} was made at {image_size} px:"
-            " make a reference of the model's size"
+            f"{source.name} makes images of {shape_text(source.image_size, source.channels)}, but {reference.path} was"
+            f" made at {shape_text(reference.image_size, reference.channels)}: make a reference of the model's size"
         )
     extractor = reference.extractor(config).to(source.device)
     samples, took = take(source, config.samples, config.seed, extractor, cache)
@@ -139,7 +139,8 @@ def _conditions(reference: Reference, config: EvaluationConfig) -> Conditions:
         extractor=ExtractorId(name=known["name"], fingerprint=known["fingerprint"], weights=known.get("weights")),
         block=about["block"],
         split=about["split"],
-        image_size=about["image_size"],
+        image_size=reference.image_size,
+        channels=reference.channels,
         resize=about["resize"],
         n_real=about["n"],
         n_held_out=about["n_held_out"],

@@ -21,6 +21,7 @@ from genmodel.evaluation.figures.pairwise import NEAREST
 from genmodel.evaluation.figures.real import Real
 from genmodel.files import durable, tensors
 from genmodel.settings.config import EvaluationConfig
+from genmodel.sizes import CHANNELS, Size
 
 _SPLIT: Literal["train"] = "train"
 _DECIDE = ("extractor", "extractor_weights", "classifier_images", "seed")  # beside the size, a trained extractor
@@ -45,6 +46,14 @@ class Reference:
         return cls(path, about, Real(**parts))
 
     @property
+    def image_size(self) -> Size:
+        return Size.of(self.about["image_size"])
+
+    @property
+    def channels(self) -> int:
+        return int(self.about.get("channels", 3))
+
+    @property
     def levels(self) -> Levels:
         """Of the real images."""
         return Levels(**self.about["levels"])
@@ -59,6 +68,7 @@ class Reference:
         for key, mine, now in (
             ("block", self.about["block"], block.digest),
             ("resize", self.about["resize"], block.resize),
+            ("channels", self.channels, block.channels),
             ("split", self.about["split"], _SPLIT),
             ("number of images", self.about["n"], min(config.samples, rows)),
         ):
@@ -67,7 +77,7 @@ class Reference:
                     f"{self.path} was made for {key} {str(mine)[:12]}, not {str(now)[:12]} as {block.path} and"
                     " evaluation.samples have it now: make it again"
                 )
-        if self.about["image_size"] not in block.sizes:
+        if self.image_size not in block.sizes:
             sizes = ", ".join(str(size) for size in block.sizes)
             raise IncomparableError(
                 f"{self.path} was made at {self.about['image_size']} px, but {block.path} holds {sizes}: make it again"
@@ -88,7 +98,7 @@ class Reference:
 
 
 def make_reference(
-    block: Block, image_size: int, config: EvaluationConfig, out: Path, device: str = "cpu", renew: bool = False
+    block: Block, image_size: Size, config: EvaluationConfig, out: Path, device: str = "cpu", renew: bool = False
 ) -> Reference:
     """Write the features of at most `config.samples` train images to `out`, and the extractor that made them.
 
@@ -103,8 +113,8 @@ def make_reference(
             f"{block.path} has {len(rows)} {_SPLIT} images, and a reference needs at least {NEAREST + 1}"
         )
     ShardCheck(block, image_size, range(block.shard_count())).now()
-    asked = {"image_size": image_size, **{name: getattr(config, name) for name in _DECIDE}}
-    extractor = None if renew else _kept(out, asked, config)
+    asked = {"image_size": image_size.plain(), **{name: getattr(config, name) for name in _DECIDE}}
+    extractor = None if renew else _kept(out, asked, block.channels, config)
     if renew:
         print("extractor renewed: as asked; all models and the champion are judged by it from now on")
     if extractor is None:
@@ -126,7 +136,8 @@ def make_reference(
         "extractor": extractor.about(),
         "extractor_settings": asked,
         "block": block.digest,
-        "image_size": image_size,
+        "image_size": image_size.plain(),
+        "channels": block.channels,
         "resize": block.resize,
         "split": _SPLIT,
         "n": len(rows),
@@ -140,19 +151,23 @@ def make_reference(
     return Reference.open(out)
 
 
-def _kept(out: Path, asked: dict[str, Any], config: EvaluationConfig) -> Extractor | None:
-    """The extractor in the reference `out`, where it was trained with the settings `asked`; says why where it was not.
+def _kept(out: Path, asked: dict[str, Any], channels: int, config: EvaluationConfig) -> Extractor | None:
+    """The extractor in the reference `out`, where it was trained with the settings `asked` on images of `channels`;
+    says why where it was not.
 
     One that is not kept there is made of a file or of nothing, the same every time.
     """
     if not (out / "reference.json").exists():
         return None
-    about = Reference.open(out).about
-    before = about["extractor_settings"]
+    there = Reference.open(out)
+    about, before = there.about, there.about["extractor_settings"]
     if changes := [
         f"evaluation.{name} {before.get(name)} -> {asked[name]}" for name in asked if before[name] != asked[name]
     ]:
         print(f"extractor renewed: {', '.join(changes)}")
+        return None
+    if there.channels != channels:
+        print(f"extractor renewed: the images are {CHANNELS[channels]}, and were {CHANNELS[there.channels]}")
         return None
     if "extractor.safetensors" not in about["files"]:
         return None

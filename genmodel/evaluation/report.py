@@ -6,6 +6,7 @@ from typing import Any, Self
 from genmodel.errors import EvaluationError
 from genmodel.evaluation.as_json import AsJson
 from genmodel.evaluation.table import FRECHET
+from genmodel.sizes import Size, shape_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +25,19 @@ class Conditions(AsJson):
     extractor: ExtractorId
     block: str  # digest
     split: str
-    image_size: int
+    image_size: Size
     resize: str
     n_real: int
     n_held_out: int
     n_samples: int
     importance_samples: int
     seed: int
+    channels: int = 3
+
+    @property
+    def shape(self) -> str:
+        """What the images are, in words."""
+        return shape_text(self.image_size, self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,5 @@
 """What a family can do beyond sampling. Whoever wants more of a model asks isinstance(model, Classifies), never for a
-family. Images in are uint8 [N, S, S, 3]; labels int64 [N], -1 where a class is not known; an unconditional family
+family. Images in are uint8 [N, H, W, C]; labels int64 [N], -1 where a class is not known; an unconditional family
 ignores them. All are called in eval mode, without gradients unless said.
 """
 
@@ -42,7 +42,7 @@ class Reconstructs(ABC):
 
     @abstractmethod
     def reconstruct(self, images: Tensor, labels: Tensor) -> Tensor:
-        """float [N, 3, S, S] in [-1, 1]."""
+        """float [N, C, H, W] in [-1, 1]."""
 
 
 class Classifies(ABC):
@@ -58,7 +58,7 @@ class Completes(ABC):
 
     @abstractmethod
     def complete(self, images: Tensor, known: Tensor, noise: Tensor, labels: Tensor) -> Tensor:
-        """float [N, 3, S, S] in [-1, 1], which agree with `images` where `known`, bool [N, S, S], holds.
+        """float [N, C, H, W] in [-1, 1], which agree with `images` where `known`, bool [N, H, W], holds.
 
         Deterministic in `noise`, float32 [N, space.width].
         """

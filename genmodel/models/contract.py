@@ -14,21 +14,23 @@ from torch import Tensor, nn
 
 from genmodel.models.noise import Space
 from genmodel.settings.schedule import Scheduled
+from genmodel.sizes import Size
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What images a model is made for: their side in pixels, and how many classes the block has."""
+    """What images a model is made for, and how many classes the block has."""
 
-    size: int
+    size: Size
+    channels: int = 3  # 1: grey, 3: RGB, 4: RGBA
     classes: int = 0
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images float [N, 3, S, S] in [-1, 1]; labels int64 [N], -1 where they are withheld from training."""
+    """Images float [N, C, H, W] in [-1, 1]; labels int64 [N], -1 where they are withheld from training."""
 
     images: Tensor
     labels: Tensor
@@ -146,6 +148,11 @@ class Family(nn.Module, ABC):
         self.spec = spec
         self.image_size = spec.size
 
+    @classmethod
+    def check(cls, spec: ImageSpec) -> None:
+        """ConfigError, naming the nearest that it can do, for images that the family cannot do; told before any
+        training."""
+
     @abstractmethod
     def initialise(self, rng: torch.Generator) -> None:
         """Draw all weights from `rng` (a CPU generator), so that they are the same on every device."""
@@ -175,7 +182,7 @@ class Family(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images float [N, 3, S, S] in [-1, 1] of noise, float32 [N, space.width]; called in eval mode.
+        """Images float [N, C, H, W] in [-1, 1] of noise, float32 [N, space.width]; called in eval mode.
 
         Image i depends on noise[i] and labels[i] alone. `labels`, int64 [N], only where `classes` is above 0. For N
         write noise.shape[0]: len(noise) makes an exported graph one of a fixed number of images.
@@ -187,8 +194,8 @@ class Family(nn.Module, ABC):
         return sum(update.new_batch for update in self.updates())
 
 
-def build_model(config: Any, classes: int) -> Family:
-    """The model of a RunConfig for a block of `classes`, with weights drawn from its training seed."""
-    model: Family = config.model(config.network, ImageSpec(config.image_size, classes))
+def build_model(config: Any, classes: int, channels: int = 3) -> Family:
+    """The model of a RunConfig for a block of these classes and channels, with weights drawn from its training seed."""
+    model: Family = config.model(config.network, ImageSpec(config.image_size, channels, classes))
     model.initialise(torch.Generator().manual_seed(config.training.seed))
     return model

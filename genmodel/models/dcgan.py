@@ -4,6 +4,7 @@ Strided convolutions alone, batch normalisation everywhere but at the generator'
 input, ReLU in the generator, LeakyReLU(0.2) in the discriminator, weights from N(0, 0.02), Adam with beta1 = 0.5,
 codes uniform in [-1, 1] (section 3 and 4). With base_channels=128 the generator at 64 px is the paper's figure 1:
 100 -> 4x4x1024 -> 8x8x512 -> 16x16x256 -> 32x32x128 -> 64x64x3; 64 is the width that most code since has used.
+Images of other sizes and channels have a smallest map of their own (see base_map) and are otherwise the same.
 """
 
 import itertools
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from genmodel.models.contract import Adam, Family, ImageSpec, Noise, Player, Step, Update
 from genmodel.models.noise import Space, uniform
 from genmodel.models.parts.augment import translate
-from genmodel.models.parts.convolution import Down, Up, doublings
+from genmodel.models.parts.convolution import Down, Up, base_map
 from genmodel.models.parts.losses import discriminator_loss, frozen, non_saturating_loss, r1_penalty, widened
 from genmodel.settings.config import Count, Positive, Range, Share
 
@@ -32,17 +33,17 @@ class DCGANConfig:
     beta2: Annotated[float, Range(0, 0.999999)] = 0.999
     discriminator_steps: Count = 1  # updates of the discriminator, each on a batch of its own, for one of the generator
     r1: Annotated[float, Range(0)] = 0.0  # weight gamma of the R1 penalty; 0 leaves it out
-    translate: Annotated[float, Range(0, 0.5)] = 0.0  # share of the side that images are moved by, for few images
+    translate: Annotated[float, Range(0, 0.5)] = 0.0  # share of the short side that images are moved by
 
 
 class Generator(nn.Module):
-    """z [N, latent_dim] -> images [N, 3, S, S] in [-1, 1]."""
+    """z [N, latent_dim] -> images [N, C, H, W] in [-1, 1]."""
 
-    def __init__(self, config: DCGANConfig, image_size: int) -> None:
+    def __init__(self, config: DCGANConfig, spec: ImageSpec) -> None:
         super().__init__()
-        times = doublings(image_size, "dcgan")
+        self.base, times = base_map(spec.size, "dcgan")
         widths = [config.base_channels * 2**k for k in reversed(range(times))]
-        self.project = nn.Linear(config.latent_dim, 4 * 4 * widths[0], bias=False)
+        self.project = nn.Linear(config.latent_dim, self.base.height * self.base.width * widths[0], bias=False)
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
         for wide, narrow in itertools.pairwise(widths):
             layers += [
@@ -50,30 +51,30 @@ class Generator(nn.Module):
                 nn.BatchNorm2d(narrow),
                 nn.ReLU(inplace=True),
             ]
-        layers += [Up(widths[-1], 3), nn.Tanh()]
+        layers += [Up(widths[-1], spec.channels), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
-        projected = self.project(z).view(z.shape[0], 4, 4, -1).permute(0, 3, 1, 2)
+        projected = self.project(z).view(z.shape[0], *self.base, -1).permute(0, 3, 1, 2)
         images: Tensor = self.layers(projected)
         return images
 
 
 class Discriminator(nn.Module):
-    """images [N, 3, S, S] -> logits [N] that they are real."""
+    """images [N, C, H, W] -> logits [N] that they are real."""
 
-    def __init__(self, config: DCGANConfig, image_size: int) -> None:
+    def __init__(self, config: DCGANConfig, spec: ImageSpec) -> None:
         super().__init__()
-        times = doublings(image_size, "dcgan")
+        base, times = base_map(spec.size, "dcgan")
         widths = [config.base_channels * 2**k for k in range(times)]
-        layers: list[nn.Module] = [Down(3, widths[0]), nn.LeakyReLU(0.2, inplace=True)]
+        layers: list[nn.Module] = [Down(spec.channels, widths[0]), nn.LeakyReLU(0.2, inplace=True)]
         for narrow, wide in itertools.pairwise(widths):
             layers += [
                 Down(narrow, wide, bias=False),
                 nn.BatchNorm2d(wide),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
-        layers += [nn.Conv2d(widths[-1], 1, 4)]
+        layers += [nn.Conv2d(widths[-1], 1, base)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -88,8 +89,12 @@ class DCGAN(Family):
     def __init__(self, config: DCGANConfig, spec: ImageSpec) -> None:
         super().__init__(config, spec)
         self.space = Space((uniform(config.latent_dim),))
-        self.generator = Generator(config, spec.size)
-        self.discriminator = Discriminator(config, spec.size)
+        self.generator = Generator(config, spec)
+        self.discriminator = Discriminator(config, spec)
+
+    @classmethod
+    def check(cls, spec: ImageSpec) -> None:
+        base_map(spec.size, "dcgan")
 
     def initialise(self, rng: torch.Generator) -> None:
         for module in self.modules():
@@ -146,7 +151,8 @@ class DCGAN(Family):
         return images
 
     def _judge(self, images: Tensor, noise: Noise) -> Tensor:
-        return widened(self.discriminator(translate(images, round(self.config.translate * self.image_size), noise)))
+        reach = round(self.config.translate * min(self.image_size))
+        return widened(self.discriminator(translate(images, reach, noise)))
 
     @property
     def averaged(self) -> nn.Module:

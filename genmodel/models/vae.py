@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from genmodel.models.abilities import Bounds, Reconstructs, Weighted
 from genmodel.models.contract import Adam, Family, ImageSpec, Noise, Player, Step, Update
 from genmodel.models.noise import Space, normal
-from genmodel.models.parts.convolution import Down, Up, doublings
+from genmodel.models.parts.convolution import Down, Up, base_map
 from genmodel.models.parts.losses import bits_per_dim, discretised_logistic_nll, gaussian_kl, widened
 from genmodel.pixels import to_model
 from genmodel.settings.config import Count, Positive
@@ -31,16 +31,17 @@ class VAEConfig:
 
 
 class Encoder(nn.Module):
-    """images [N, 3, S, S] -> mu, logvar [N, latent_dim] each."""
+    """images [N, C, H, W] -> mu, logvar [N, latent_dim] each."""
 
-    def __init__(self, config: VAEConfig, image_size: int) -> None:
+    def __init__(self, config: VAEConfig, spec: ImageSpec) -> None:
         super().__init__()
-        widths = [config.base_channels * 2**k for k in range(doublings(image_size, "vae"))]
+        base, times = base_map(spec.size, "vae")
+        widths = [config.base_channels * 2**k for k in range(times)]
         layers: list[nn.Module] = []
-        for before, after in zip([3, *widths], widths, strict=False):
+        for before, after in zip([spec.channels, *widths], widths, strict=False):
             layers += [Down(before, after), nn.SiLU(inplace=True)]
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Linear(4 * 4 * widths[-1], 2 * config.latent_dim)
+        self.head = nn.Linear(base.height * base.width * widths[-1], 2 * config.latent_dim)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         mu, logvar = widened(self.head(self.layers(images).flatten(1))).chunk(2, dim=1)
@@ -48,20 +49,21 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """z [N, latent_dim] -> the mean image [N, 3, S, S] in [-1, 1]."""
+    """z [N, latent_dim] -> the mean image [N, C, H, W] in [-1, 1]."""
 
-    def __init__(self, config: VAEConfig, image_size: int) -> None:
+    def __init__(self, config: VAEConfig, spec: ImageSpec) -> None:
         super().__init__()
-        widths = [config.base_channels * 2**k for k in reversed(range(doublings(image_size, "vae")))]
-        self.project = nn.Linear(config.latent_dim, 4 * 4 * widths[0])
+        self.base, times = base_map(spec.size, "vae")
+        widths = [config.base_channels * 2**k for k in reversed(range(times))]
+        self.project = nn.Linear(config.latent_dim, self.base.height * self.base.width * widths[0])
         layers: list[nn.Module] = [nn.SiLU(inplace=True)]
-        for before, after in zip(widths, [*widths[1:], 3], strict=True):
+        for before, after in zip(widths, [*widths[1:], spec.channels], strict=True):
             layers += [Up(before, after), nn.SiLU(inplace=True)]
         layers[-1] = nn.Tanh()
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
-        projected = self.project(z).view(z.shape[0], 4, 4, -1).permute(0, 3, 1, 2)
+        projected = self.project(z).view(z.shape[0], *self.base, -1).permute(0, 3, 1, 2)
         images: Tensor = self.layers(projected)
         return images
 
@@ -73,9 +75,13 @@ class VAE(Family, Bounds, Weighted, Reconstructs):
     def __init__(self, config: VAEConfig, spec: ImageSpec) -> None:
         super().__init__(config, spec)
         self.space = Space((normal(config.latent_dim),))
-        self.encoder = Encoder(config, spec.size)
-        self.decoder = Decoder(config, spec.size)
-        self.log_scale = nn.Parameter(torch.empty(3, 1, 1))
+        self.encoder = Encoder(config, spec)
+        self.decoder = Decoder(config, spec)
+        self.log_scale = nn.Parameter(torch.empty(spec.channels, 1, 1))
+
+    @classmethod
+    def check(cls, spec: ImageSpec) -> None:
+        base_map(spec.size, "vae")
 
     def initialise(self, rng: torch.Generator) -> None:
         for module in self.modules():

@@ -13,6 +13,7 @@ from genmodel.models.contract import Family
 from genmodel.models.noise import Space
 from genmodel.pixels import to_uint8
 from genmodel.sampling.requests import codes, in_batches
+from genmodel.sizes import Size
 
 
 class ImageSource(ABC):
@@ -21,7 +22,8 @@ class ImageSource(ABC):
     name: str  # for messages
     key: str  # sha256 of all numbers that decide its images
     modules: tuple[str, ...]  # whose code decides them beside those numbers, other than this one's
-    image_size: int  # pixels a side
+    image_size: Size
+    channels: int  # 1: grey, 3: RGB, 4: RGBA
     device: torch.device
     space: Space
     shares: Sequence[float]  # of the classes among images that nobody chose a class for; empty: not conditional
@@ -32,7 +34,7 @@ class ImageSource(ABC):
 
     @abstractmethod
     def draw(self, codes: Tensor) -> tuple[Tensor, int]:
-        """Images uint8 [N, S, S, 3], on the device, of codes; and how many of them held values that were not finite."""
+        """Images uint8 [N, H, W, C], on the device, of codes; and how many of them held values that were not finite."""
 
 
 class Networks(ImageSource):
@@ -41,7 +43,7 @@ class Networks(ImageSource):
     def __init__(self, model: Family, weights: str, name: str, shares: Sequence[float] = ()) -> None:
         self.model, self.key, self.name = model, weights, name
         self.modules = (type(model).__module__,)
-        self.image_size, self.space = model.image_size, model.space
+        self.image_size, self.channels, self.space = model.image_size, model.spec.channels, model.space
         self.shares = shares if model.classes else ()
         self.device = next(model.parameters()).device
 
@@ -52,7 +54,7 @@ class Networks(ImageSource):
 
 
 class ExportedGraph(ImageSource):
-    """A graph from codes to images uint8 [N, S, S, 3], as Sampler is one, with what its codes consist of."""
+    """A graph from codes to images uint8 [N, H, W, C], as Sampler is one, with what its codes consist of."""
 
     modules = ()
 
@@ -67,7 +69,8 @@ class ExportedGraph(ImageSource):
     ) -> None:
         self.graph, self.space, self.shares = graph, space, shares
         self.key, self.name, self.device = key, name, torch.device(device)
-        self.image_size = self.draw(self.codes(2, 0))[0].shape[1]
+        _, height, width, self.channels = self.draw(self.codes(2, 0))[0].shape
+        self.image_size = Size(height, width)
 
     @torch.no_grad()  # an exported graph may refuse inference mode
     def draw(self, codes: Tensor) -> tuple[Tensor, int]:
@@ -75,7 +78,7 @@ class ExportedGraph(ImageSource):
 
 
 class Sampler(nn.Module):
-    """What is shipped of a model: codes in, images uint8 [N, S, S, 3] out."""
+    """What is shipped of a model: codes in, images uint8 [N, H, W, C] out."""
 
     def __init__(self, model: Family) -> None:
         super().__init__()
@@ -86,14 +89,14 @@ class Sampler(nn.Module):
 
 
 def sampled(model: Family, codes: Tensor) -> Tensor:
-    """Images float [N, 3, S, S] of codes, as the model makes them."""
+    """Images float [N, C, H, W] of codes, as the model makes them."""
     if model.classes:
         return model.sample(codes[:, :-1], codes[:, -1].long())
     return model.sample(codes)
 
 
 def sample(model: Family, n: int, seed: int, counts: Sequence[float] = ()) -> Tensor:
-    """`n` samples, uint8 [n, S, S, 3] on the CPU: image i of a seed is the same for any n.
+    """`n` samples, uint8 [n, H, W, C] on the CPU: image i of a seed is the same for any n.
 
     `counts`: how often each class is drawn in a model of classes; equally often without.
     """

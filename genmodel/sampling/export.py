@@ -16,7 +16,7 @@ _OPSET = 18
 
 
 def export_onnx(model: Family, path: Path) -> None:
-    """Write the sampler as ONNX: input `codes` as requests.codes makes them, output `images` uint8 [N, S, S, 3], any N.
+    """Write the sampler as ONNX: input `codes` as requests.codes makes them, output `images` uint8 [N, H, W, C], any N.
 
     `model` is on the CPU and in eval mode. ModelError without the packages onnx and onnxscript, and for a model that
     torch cannot export.

@@ -24,7 +24,8 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[Family
     weights, _ = tensors.load(folder / "weights.safetensors", about["weights"])
     if not all(torch.isfinite(weight).all() for weight in weights.values()):
         raise ModelError(f"{folder / 'weights.safetensors'} holds weights that are not numbers: train the model again")
-    model: Family = config.model(config.network, ImageSpec(config.image_size, len(about["classes"])))
+    spec = ImageSpec(config.image_size, about.get("channels", 3), len(about["classes"]))
+    model: Family = config.model(config.network, spec)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

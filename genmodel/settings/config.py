@@ -10,11 +10,12 @@ from dataclasses import MISSING, dataclass
 from typing import Annotated, Any, Literal
 
 from genmodel.settings.schedule import Schedule
+from genmodel.sizes import Size
 
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a number, both included."""
+    """Bounds of a number, or of both sides of a size; both included."""
 
     low: float | None = None
     high: float | None = None
@@ -33,11 +34,13 @@ class Range:
 Count = Annotated[int, Range(1)]
 Positive = Annotated[float, Range(1e-12)]
 Share = Annotated[float, Range(0, 1)]
-ImageSize = Annotated[int, Range(8, 1024)]  # pixels a side
+ImageSize = Annotated[Size, Range(8, 1024)]  # pixels: 64, or "128x64" (width x height)
 
 
 def plain(value: Any) -> Any:
     """Settings as JSON gives them back: mappings, lists, numbers, texts."""
+    if isinstance(value, Size):
+        return value.plain()
     if dataclasses.is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -115,7 +118,7 @@ class TrainingConfig:
 class EvaluationConfig:
     """How every model is judged: the same for all, or their figures could not stand side by side."""
 
-    image_size: ImageSize = 64  # the one size at which all models are compared
+    image_size: ImageSize = Size(64, 64)  # noqa: RUF009  # the one size at which all models are compared
     samples: Annotated[int, Range(16)] = 10_000
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     extractor: Literal["classifier", "inception", "dinov2", "pixels"] = "classifier"
@@ -123,6 +126,9 @@ class EvaluationConfig:
     classifier_images: Count = 100_000  # the classifier's training budget, images seen
     importance_samples: Count = 64  # of z for each val image, where a model has a likelihood
     threads: Annotated[int, Range(0)] = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size", Size.of(self.image_size))  # who writes 64 means that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +151,9 @@ class RunConfig:
     network: Any  # the family's own dataclass
     training: TrainingConfig
     model: Any  # the family's class; found by whoever reads the settings, so that nothing else must know all families
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size", Size.of(self.image_size))
 
     def as_dict(self) -> dict[str, Any]:
         """The settings alone, for JSON."""

@@ -1,9 +1,9 @@
 """A dataclass read from a mapping of YAML or JSON, by its types.
 
 Ranges stand in the annotations (`Annotated[int, Range(1)]`), so that a setting is described in one place. A setting may
-be a number, text, true or false, one of several texts (Literal), a list, a mapping, another dataclass, nothing (None)
-and unions of these with at most one dataclass. A range around such a type holds for all numbers in it, of a Schedule
-for `start` and `end`.
+be a number, text, true or false, one of several texts (Literal), a size of images, a list, a mapping, another
+dataclass, nothing (None) and unions of these with at most one dataclass. A range around such a type holds for all
+numbers in it, of a Schedule for `start` and `end`.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 from genmodel.errors import ConfigError
 from genmodel.settings.config import Range, default, plain
 from genmodel.settings.schedule import Schedule
+from genmodel.sizes import Size
 
 T = TypeVar("T")
 _HANDFUL = 12  # names that a message may list
@@ -106,6 +107,8 @@ def read_value(kind: Any, value: Any, where: str, usual: Any = None, bounds: Ran
         for name in ("start", "end") if isinstance(built, Schedule) and bounds is not None else ():
             _check_range(getattr(built, name), bounds, f"{where}.{name}")
         return built
+    if kind is Size:
+        return _size(value, bounds, where)
     if kind is float:
         value = _finite(value, where)
     _check_range(value, bounds, where)
@@ -114,6 +117,7 @@ def read_value(kind: Any, value: Any, where: str, usual: Any = None, bounds: Ran
 
 _UNIONS = (Union, types.UnionType)
 _NOUNS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", types.NoneType: "null"}
+_NOUNS[Size] = "a size such as 64 or 128x64 (width x height)"
 
 
 def _fits(kind: Any, value: Any) -> bool:
@@ -127,6 +131,8 @@ def _fits(kind: Any, value: Any) -> bool:
         return any(type(value) is type(each) and value == each for each in inner)
     if origin in (list, tuple):
         return isinstance(value, list | tuple)
+    if kind is Size:
+        return type(value) in (int, str)
     if origin is dict or dataclasses.is_dataclass(kind):
         return isinstance(value, Mapping)
     return kind is Any or type(value) is kind or (kind is float and type(value) is int)
@@ -165,6 +171,15 @@ def _text(key: Any, where: str) -> str:
     if not isinstance(key, str):
         raise ConfigError(f"{where}: the key {shown(key)} must be text: write it in quotes")
     return key
+
+
+def _size(value: int | str, bounds: Range | None, where: str) -> Size:
+    if bounds is not None and not all(int(side) in bounds for side in re.findall(r"\d{1,9}", str(value))):
+        raise ConfigError(f"{where}: must be {bounds}, not {shown(value)}")
+    try:
+        return Size.of(value)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _finite(value: float, where: str) -> float:

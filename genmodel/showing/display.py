@@ -83,11 +83,11 @@ class Display(Watcher):
         picture = self.folder / "curves.png"
         return f", its last curves in {picture.name}" if write_curves(rows, picture) else ""
 
-    def publish(self, folder: Path) -> None:
+    def publish(self, folder: Path, model: Family) -> None:
         """The sample grids, a timeline of them, and the replay; equal trainings give equal bytes."""
         grids = self.grids.paths()
         for picture in grids.values():
             durable.write_bytes(folder / "samples" / picture.name, picture.read_bytes())
-        timeline = self.grids.timeline(COLUMNS)
+        timeline = self.grids.timeline(COLUMNS, model.image_size)
         durable.write_with(folder / "timeline.png", lambda handle: timeline.save(handle, format="PNG"))
         write_replay(grids, self.clock, folder / "replay.gif")

@@ -8,34 +8,42 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from genmodel.files import durable
+from genmodel.pixels import to_rgb
+from genmodel.sizes import Size
 
 _GAP = 2  # pixels between the images of a grid
 
 
 def grid(images: Tensor, columns: int | None = None, gap: int = _GAP, zoom: int = 1) -> Image.Image:
-    """A picture of uint8 [N, H, W, 3] images in rows, white between them, each pixel drawn `zoom` times."""
-    count, height, width, _ = images.shape
+    """A picture of uint8 [N, H, W, C] images in rows, white between them, each pixel drawn `zoom` times.
+
+    Grey for grey images, else RGB: what is transparent lies on white.
+    """
+    count, height, width, channels = images.shape
+    flat = images[..., 0] if channels == 1 else to_rgb(images)
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     height, width = height * zoom, width * zoom
-    page = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap), "white")
-    for place, image in enumerate(images.cpu().numpy()):
+    mode = "L" if channels == 1 else "RGB"
+    page = Image.new(mode, (columns * (width + gap) + gap, rows * (height + gap) + gap), "white")
+    for place, image in enumerate(flat.cpu().numpy()):
         tile = Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)
         page.paste(tile, (gap + place % columns * (width + gap), gap + place // columns * (height + gap)))
     return page
 
 
-def timeline(grids: Mapping[int, Image.Image], columns: int, shown: int) -> Image.Image:
-    """How samples came to be: the first `shown` of each grid in a row, the images seen till then written before it.
+def timeline(grids: Mapping[int, Image.Image], columns: int, size: Size) -> Image.Image:
+    """How samples came to be: the first row of each grid, the images seen till then written before it.
 
-    `grids` are pictures of `columns` images a row that `grid` made, by images seen. Where their codes are the same,
-    a column shows one code all the way down.
+    `grids` are pictures of `columns` images of `size` a row that `grid` made, by images seen. Where their codes are the
+    same, a column shows one code all the way down.
     """
     margin = 96
-    side = (next(iter(grids.values())).width - _GAP) // columns
-    rows = {seen: picture.crop((0, 0, shown * side + _GAP, side)) for seen, picture in sorted(grids.items())}
-    width, height = next(iter(rows.values())).size
-    page = Image.new("RGB", (margin + width, height * len(rows)), "white")
+    first = next(iter(grids.values()))
+    width = first.width
+    height = ((width - _GAP) // columns - _GAP) * size.height // size.width + _GAP
+    rows = {seen: picture.crop((0, 0, width, height)) for seen, picture in sorted(grids.items())}
+    page = Image.new(first.mode, (margin + width, height * len(rows)), "white")
     pen = ImageDraw.Draw(page)
     for place, (seen, row) in enumerate(rows.items()):
         page.paste(row, (margin, place * height))
@@ -44,7 +52,7 @@ def timeline(grids: Mapping[int, Image.Image], columns: int, shown: int) -> Imag
 
 
 def save_grid(path: Path, images: Tensor, columns: int | None = None) -> None:
-    """Write a PNG grid of uint8 [N, H, W, 3] images; small ones are enlarged so that a person can see them."""
-    zoom = max(1, 64 // images.shape[1])
+    """Write a PNG grid of uint8 [N, H, W, C] images; small ones are enlarged so that a person can see them."""
+    zoom = max(1, 64 // max(images.shape[1:3]))
     picture = grid(images, columns, zoom=zoom)
     durable.write_with(path, lambda handle: picture.save(handle, format="PNG"))

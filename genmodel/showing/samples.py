@@ -11,6 +11,7 @@ from genmodel.files import durable
 from genmodel.models.contract import Family
 from genmodel.sampling.draw import sample, sample_classes
 from genmodel.showing.grids import save_grid, timeline
+from genmodel.sizes import Size
 
 COLUMNS, _ROWS = 8, 8  # of a grid
 CLASSES = 16  # at most, a row each
@@ -18,7 +19,7 @@ _LINEAR = 32  # parts of a training at whose ends a grid is drawn
 
 
 def grid_of(model: Family, seed: int) -> Tensor:
-    """Samples for a grid, uint8 [N, S, S, 3], always of the same codes; a row a class in a model of classes, where the
+    """Samples for a grid, uint8 [N, H, W, C], always of the same codes; a row a class in a model of classes, where the
     images of a column have the same noise."""
     if not model.classes:
         return sample(model, COLUMNS * _ROWS, seed)
@@ -34,7 +35,7 @@ class SampleGrids:
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, images_seen: int, images: Tensor) -> None:
-        """Keep a grid of uint8 [N, S, S, 3] samples; equal to the one that may be there from before a resume."""
+        """Keep a grid of uint8 [N, H, W, C] samples; equal to the one that may be there from before a resume."""
         path = self.folder / f"{images_seen:010d}.png"
         if not path.exists():
             save_grid(path, images, COLUMNS)
@@ -43,11 +44,11 @@ class SampleGrids:
         """The grids by images seen, in their order."""
         return {int(path.stem): path for path in sorted(self.folder.glob("*.png"))}
 
-    def timeline(self, columns: int) -> Image.Image:
-        """The log-spaced grids as one picture, a row for each moment; `columns` images stand in a grid's row."""
+    def timeline(self, columns: int, size: Size) -> Image.Image:
+        """The log-spaced grids as one picture, a row for each moment; a grid's row has `columns` images of `size`."""
         grids = self.paths()
         moments = {seen: Image.open(grids[seen]) for seen in log_spaced(grids)}
-        return timeline(moments, columns, shown=columns)
+        return timeline(moments, columns, size)
 
 
 def sample_moments(images: int, images_per_step: int) -> set[int]:

@@ -15,7 +15,7 @@ from genmodel.params import run_config
 def past_batch(run: Path, block: Block, step: int) -> tuple[Tensor, int, str]:
     """The images of a step, counted from 1, of the training whose record lies in the folder `run`.
 
-    Returns uint8 [N, S, S, 3], mirrored as they were; the images seen before; and the digest of their order, which the
+    Returns uint8 [N, H, W, C], mirrored as they were; the images seen before; and the digest of their order, which the
     record's row of that moment holds, too. ConfigError for a run that cannot be read or a step that it has not;
     BlockError for another block than the run's.
     """
@@ -28,7 +28,7 @@ def past_batch(run: Path, block: Block, step: int) -> tuple[Tensor, int, str]:
     if digest != block.digest:
         raise BlockError(f"{block.path} is another block ({block.digest[:16]}) than the run's ({digest[:16]})")
     training = config.training
-    model = config.model(config.network, ImageSpec(config.image_size, len(block.classes)))
+    model = config.model(config.network, ImageSpec(config.image_size, block.channels, len(block.classes)))
     per_step = training.batch_size * model.batches_per_step
     last = -(-training.images // per_step)
     if not 1 <= step <= last:

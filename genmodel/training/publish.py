@@ -20,6 +20,6 @@ def publish(model: Family, facts: Mapping[str, Any], record: Record, out: Path, 
     durable.remove_folder(new)
     weights = tensors.save(new / "weights.safetensors", model.state_dict())
     durable.write_text(new / "history.csv", record.history())
-    watcher.publish(new)
+    watcher.publish(new, model)
     write_config(new, {**facts, "weights": weights})
     durable.replace_folder(new, out)

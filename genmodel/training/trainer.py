@@ -88,7 +88,8 @@ class Training:
         self.device = torch.device(device)
         use_cpu(config.threads)
         set_precision(config, self.device)
-        model = build_model(identity.config, len(block.classes))  # first: it knows best which sizes there can be
+        # first: it knows which sizes there can be
+        model = build_model(identity.config, len(block.classes), block.channels)
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loader = Loader(
             block,
@@ -272,8 +273,9 @@ class Training:
         self.loader.check()  # a short training may end before the shards that it read were all compared
         if not self.world.is_main:
             return
-        classes = {"classes": self.loader.block.classes, "class_counts": self.loader.class_counts()}
-        facts = self.identity.as_dict() | {"images_seen": self.images_seen} | classes
+        block = self.loader.block
+        seen = {"channels": block.channels, "classes": block.classes, "class_counts": self.loader.class_counts()}
+        facts = self.identity.as_dict() | {"images_seen": self.images_seen} | seen
         with self.engine.ema.applied_to(self.model.averaged):
             publish(self.model, facts, self.record, out, self.watcher)
         durable.write_sealed(self.folder / "cost.json", self.cost())

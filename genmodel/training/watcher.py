@@ -56,5 +56,5 @@ class Watcher:
         """The training ends here, and these are the rows of its record; what to add to where the record is."""
         return ""
 
-    def publish(self, folder: Path) -> None:
-        """Add to the finished model's folder, before it is sealed."""
+    def publish(self, folder: Path, model: Family) -> None:
+        """Add to the folder of the finished `model`, before it is sealed."""

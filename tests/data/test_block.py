@@ -14,6 +14,7 @@ from genmodel.data.block import Block, shard_header, shard_name
 from genmodel.data.making.make import prepare
 from genmodel.data.making.update import update
 from genmodel.errors import BlockError
+from genmodel.sizes import Size
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,8 @@ def block(made: Path, tmp_path: Path) -> Block:
 
 
 def test_facts(block: Block) -> None:
-    assert (block.sizes, block.classes, len(block), block.resize) == ([8, 16], ["ape", "bee", "cat"], 42, "adm-1")
+    assert (block.sizes, block.channels) == ([Size(8, 8), Size(16, 16)], 3)
+    assert (block.classes, len(block), block.resize) == (["ape", "bee", "cat"], 42, "adm-1")
     assert block.labels.dtype == np.int32 and np.bincount(block.labels).tolist() == [14, 14, 14]
     assert [len(shard) for shard in block.shards(16)] == [8, 8, 8, 7, 8, 3]
 
@@ -85,7 +87,7 @@ def test_damaged_index(block: Block, content: str) -> None:
 
 def test_other_version(block: Block) -> None:
     (block.path / "block.json").write_text(json.dumps(block.facts | {"format": 9}))
-    with pytest.raises(BlockError, match="format 9, not 2: prepare it anew"):
+    with pytest.raises(BlockError, match="format 9, not 2 or 3: prepare it anew"):
         Block.open(block.path)
 
 
@@ -97,7 +99,7 @@ def test_a_changed_index_is_noticed(block: Block) -> None:
 
 
 def test_a_shard_of_other_length_or_none_is_noticed_when_opened(block: Block) -> None:
-    path = block.path / shard_name(16, 2)
+    path = block.path / shard_name(Size.of(16), 2)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(BlockError, match=r"shard-00002\.npy has another length"):
         block.shards(16)
@@ -191,7 +193,7 @@ def test_verify_checks_the_ledger_against_the_shards(made: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(("rows", "size"), [(0, 8), (1, 16), (131072, 16), (8192, 64), (512, 256), (2, 4096)])
 def test_headers_are_numpys(rows: int, size: int, tmp_path: Path) -> None:
-    header = shard_header(rows, size)
+    header = shard_header(rows, Size.of(size), 3)
     assert len(header) == 128
     with (tmp_path / "a.npy").open("wb") as handle:
         handle.write(header)

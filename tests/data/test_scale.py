@@ -13,8 +13,10 @@ import pytest
 from genmodel.data import parquet
 from genmodel.data.block import FORMAT, HEADER, Block, ledger_name, rejects_name, shard_header, shard_name, write_index
 from genmodel.data.making.make import shard_rows
+from genmodel.data.making.recipe import Recipe
 from genmodel.data.reading.loader import Loader
 from genmodel.files import durable
+from genmodel.sizes import Size
 
 IMAGES, CLASSES, SIZE = 1_281_167, 1000, 256
 ROOT = Path(__file__).parents[2]
@@ -38,7 +40,8 @@ print(json.dumps({"seconds": seconds, "mib": peak, "images": len(block), "train"
 def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scale") / "data"
     (folder / str(SIZE)).mkdir(parents=True)
-    per_shard = shard_rows(SIZE)
+    size = Size.of(SIZE)
+    per_shard = shard_rows([size], Recipe(channels=3))
     image = np.arange(IMAGES, dtype=np.int32)
     labels = np.sort(image % CLASSES)
     classes = [f"n{8 * i:08d}" for i in range(CLASSES)]
@@ -56,10 +59,10 @@ def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
         files[name] = {"sha256": durable.digest_file(folder / name), "bytes": (folder / name).stat().st_size}
     for shard in range(math.ceil(IMAGES / per_shard)):
         rows = min(per_shard, IMAGES - shard * per_shard)
-        with (folder / shard_name(SIZE, shard)).open("wb") as handle:
-            handle.write(shard_header(rows, SIZE))
+        with (folder / shard_name(size, shard)).open("wb") as handle:
+            handle.write(shard_header(rows, size, 3))
             handle.truncate(HEADER + rows * SIZE * SIZE * 3)
-        files[shard_name(SIZE, shard)] = {"sha256": "0" * 64, "rows": rows, "bytes": HEADER + rows * SIZE * SIZE * 3}
+        files[shard_name(size, shard)] = {"sha256": "0" * 64, "rows": rows, "bytes": HEADER + rows * SIZE * SIZE * 3}
     facts = {"format": FORMAT, "resize": "adm-1", "versions": {}, "classes": classes, "files": files, "sizes": [SIZE]}
     counts = {"images": IMAGES, "rejected": 0}
     generation = {"source": "simulated", "versions": {}, "ignored": 0} | counts

@@ -11,6 +11,7 @@ from genmodel.evaluation.extractors.features import extract, image_batches, spre
 from genmodel.evaluation.figures.real import Real
 from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.settings.config import EvaluationConfig
+from genmodel.sizes import Size
 
 CLASSIFIER = EvaluationConfig(samples=50, classifier_images=640)
 PIXELS = EvaluationConfig(samples=50, extractor="pixels")
@@ -18,7 +19,7 @@ PIXELS = EvaluationConfig(samples=50, extractor="pixels")
 
 @pytest.fixture(scope="module")
 def reference(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    return make_reference(block, 16, CLASSIFIER, tmp_path_factory.mktemp("made") / "reference")
+    return make_reference(block, Size(16, 16), CLASSIFIER, tmp_path_factory.mktemp("made") / "reference")
 
 
 def test_it_describes_itself(block: Block, reference: Reference) -> None:
@@ -48,9 +49,9 @@ def test_making_it_again_gives_the_same_bytes_and_replaces_the_old(
     block: Block, reference: Reference, tmp_path: Path
 ) -> None:
     out = tmp_path / "reference"
-    make_reference(block, 16, PIXELS, out)
+    make_reference(block, Size(16, 16), PIXELS, out)
     assert not (out / "extractor.safetensors").exists()
-    make_reference(block, 16, CLASSIFIER, out)
+    make_reference(block, Size(16, 16), CLASSIFIER, out)
     names = ["extractor.safetensors", "reference.json", "statistics.safetensors"]
     assert sorted(path.name for path in out.iterdir()) == names
     assert all((out / name).read_bytes() == (reference.path / name).read_bytes() for name in names)
@@ -59,7 +60,7 @@ def test_making_it_again_gives_the_same_bytes_and_replaces_the_old(
 
 def test_all_images_are_taken_where_there_are_fewer_than_asked_for(block: Block, tmp_path: Path) -> None:
     many = EvaluationConfig(samples=100_000, extractor="pixels")
-    assert make_reference(block, 16, many, tmp_path / "reference").about["n"] == len(block.rows("train"))
+    assert make_reference(block, Size(16, 16), many, tmp_path / "reference").about["n"] == len(block.rows("train"))
 
 
 def test_another_block_is_refused(block: Block, single_class_block: Block, reference: Reference) -> None:
@@ -102,7 +103,7 @@ def test_another_extractor_is_refused(reference: Reference) -> None:
 def test_what_is_missing_or_damaged_is_named(block: Block, tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"reference.json is missing"):
         Reference.open(tmp_path / "reference")
-    make_reference(block, 16, PIXELS, tmp_path / "reference")
+    make_reference(block, Size(16, 16), PIXELS, tmp_path / "reference")
     statistics = tmp_path / "reference" / "statistics.safetensors"
     content = bytearray(statistics.read_bytes())
     content[-1] ^= 1
@@ -121,15 +122,15 @@ def test_the_extractor_stays_when_the_data_change_and_is_renewed_by_settings_or_
 
     config = EvaluationConfig(samples=40, seed=5, classifier_images=640)
     out = tmp_path / "reference"
-    first = make_reference(block, 16, config, out).about
+    first = make_reference(block, Size(16, 16), config, out).about
     other = make_block(tmp_path / "other", ["ash", "birch"], seed=9)
-    second = make_reference(other, 16, config, out).about
+    second = make_reference(other, Size(16, 16), config, out).about
     assert second["extractor"] == first["extractor"] and second["block"] != first["block"]
     assert capsys.readouterr().out == ""
 
-    renewed = make_reference(other, 16, config, out, renew=True).about
+    renewed = make_reference(other, Size(16, 16), config, out, renew=True).about
     assert capsys.readouterr().out.startswith("extractor renewed: as asked")
     assert renewed["extractor"]["fingerprint"] != first["extractor"]["fingerprint"]
-    again = make_reference(other, 16, replace(config, classifier_images=128), out).about
+    again = make_reference(other, Size(16, 16), replace(config, classifier_images=128), out).about
     assert again["extractor"]["fingerprint"] != renewed["extractor"]["fingerprint"]
     assert capsys.readouterr().out == "extractor renewed: evaluation.classifier_images 640 -> 128\n"

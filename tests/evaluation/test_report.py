@@ -27,6 +27,7 @@ from genmodel.params import run_config
 from genmodel.sampling.draw import sample
 from genmodel.sampling.load import load_model
 from genmodel.settings.config import EvaluationConfig
+from genmodel.sizes import Size
 
 ZEROS = torch.zeros(4, dtype=torch.float64)
 CONFIG = EvaluationConfig(samples=40, seed=5, classifier_images=640)
@@ -34,7 +35,7 @@ CONFIG = EvaluationConfig(samples=40, seed=5, classifier_images=640)
 
 @pytest.fixture(scope="module")
 def reference(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    return make_reference(block, 16, CONFIG, tmp_path_factory.mktemp("made") / "reference")
+    return make_reference(block, Size(16, 16), CONFIG, tmp_path_factory.mktemp("made") / "reference")
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,7 @@ def test_the_picture_shows_samples_beside_the_nearest_training_images(
 
 def test_what_does_not_apply_is_null(block: Block, gan_folder: Path, tmp_path: Path) -> None:
     config = EvaluationConfig(samples=16, extractor="pixels")
-    report, _ = evaluate(gan_folder, block, make_reference(block, 16, config, tmp_path / "reference"), config)
+    report, _ = evaluate(gan_folder, block, make_reference(block, Size(16, 16), config, tmp_path / "reference"), config)
     assert list(report.figures) == [figure.called("pixels") for figure in table.FIGURES]
     none = {name for name, value in report.figures.items() if value is None}
     abilities = {"bits_per_dim", "bits_per_dim_iw", "bits_per_dim_exact", "psnr", "ssim", "accuracy"}

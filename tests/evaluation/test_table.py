@@ -21,6 +21,7 @@ from genmodel.evaluation.telling.leaderboard import leaderboard, markdown, seeds
 from genmodel.evaluation.telling.page import write_page
 from genmodel.models import abilities
 from genmodel.settings.config import EvaluationConfig, GateConfig
+from genmodel.sizes import Size
 
 CONFIG = EvaluationConfig(samples=40, extractor="pixels")
 
@@ -53,7 +54,7 @@ def house(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("house")
 def test_a_new_figure_is_one_entry(block: Block, vae_folder: Path, gan_folder: Path, tmp_path: Path) -> None:
     """A figure of samples and one of an ability: in reports, intervals, leaderboard, Markdown, seeds, page and card."""
-    reference = make_reference(block, 16, CONFIG, tmp_path / "reference")
+    reference = make_reference(block, Size(16, 16), CONFIG, tmp_path / "reference")
     vae, gan = (evaluate(folder, block, reference, CONFIG)[0] for folder in (vae_folder, gan_folder))
     for report, names in ((vae, ["loud_pixels", "dark"]), (gan, ["loud_pixels"])):
         for name in names:

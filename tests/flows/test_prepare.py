@@ -148,7 +148,7 @@ def test_updates_are_shards_of_their_own_and_a_clone_makes_them_all_again(
     assert sorted(path.name for path in clone.iterdir() if path.name.startswith("data")) == ["data", "data.dvc"]
 
     said = command("--sizes", "16")  # all the steps at another size
-    assert Block.open(root / "data").sizes == [16] and len(Block.open(root / "data").facts["generations"]) == 3
+    assert Block.open(root / "data").sizes == [(16, 16)] and len(Block.open(root / "data").facts["generations"]) == 3
     assert Origin.of_data(root) == replace(Origin.of_data(clone), sizes=(16,)), said
 
 

@@ -8,6 +8,7 @@ import torch
 from genmodel.models.contract import Family
 from genmodel.sampling.draw import ExportedGraph, Networks, Sampler, sample, sample_classes, sampled
 from genmodel.sampling.requests import BATCH, in_batches
+from genmodel.sizes import Size
 
 pytestmark = pytest.mark.usefixtures("toys")
 FAMILIES = ["dcgan", "vae", "categories", "autoregressive", "conditional"]
@@ -51,7 +52,9 @@ def test_samples_are_of_their_seed(family: str, built: Build) -> None:
     assert torch.equal(sample(model, 90, seed=3)[:10], images)
     assert not torch.equal(sample(model, 10, seed=4), images)
     graph = ExportedGraph(Sampler(model), model.space, [1.0] * model.classes, "", "")
-    assert graph.image_size == 16 and torch.equal(graph.draw(graph.codes(10, 3))[0], images)
+    assert (graph.image_size, graph.channels) == (Size(16, 16), 3) and torch.equal(
+        graph.draw(graph.codes(10, 3))[0], images
+    )
 
 
 def test_classes_come_as_their_counts_say_and_alone_where_asked_for(built: Build) -> None:

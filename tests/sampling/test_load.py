@@ -12,6 +12,7 @@ from genmodel.files.model_folder import write_config
 from genmodel.models.contract import Family, build_model
 from genmodel.params import run_config
 from genmodel.sampling.load import load_model
+from genmodel.sizes import Size
 
 SEALED = json.dumps(seal({}))
 SMALL = {
@@ -36,7 +37,7 @@ def test_a_loaded_model_has_the_weights_that_were_saved(tmp_path: Path, family: 
     saved = save(tmp_path, SMALL[family])
     loaded, about = load_model(tmp_path)
     assert about["name"] == "small" and about["config"]["family"] == family
-    assert loaded.image_size == 16 and not loaded.training and loaded.classes == 2 * (family == "conditional")
+    assert loaded.image_size == Size(16, 16) and not loaded.training and loaded.classes == 2 * (family == "conditional")
     assert not any(weight.requires_grad for weight in loaded.parameters())
     expected = saved.state_dict()
     assert expected.keys() == loaded.state_dict().keys()

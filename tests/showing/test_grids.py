@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from genmodel.showing.grids import grid, save_grid, timeline
+from genmodel.sizes import Size
 
 
 def test_grid_shows_each_image_in_its_place(tmp_path: Path) -> None:
@@ -23,7 +24,7 @@ def test_timeline_puts_the_first_row_of_each_grid_behind_its_moment() -> None:
         images = torch.full((9, 64, 64, 3), shade, dtype=torch.uint8)
         images[3:] = 0  # the rows below the first
         grids[seen] = grid(images)
-    page = timeline(grids, columns=3, shown=3)
+    page = timeline(grids, columns=3, size=Size(64, 64))
     height = page.height // 2
     middle = [page.getpixel((page.width - 40, row * height + height // 2))[0] for row in (0, 1)]
     assert middle == [90, 200], "in the order of images seen"

@@ -8,6 +8,7 @@ from hypothesis import given
 from genmodel.models.contract import build_model
 from genmodel.sampling.draw import sample_classes
 from genmodel.showing.samples import SampleGrids, grid_of, log_spaced, sample_moments
+from genmodel.sizes import Size
 from tests.training.telling import config
 
 
@@ -16,7 +17,7 @@ def test_the_timeline_has_a_row_for_each_log_spaced_grid(tmp_path: Path) -> None
     for moment in sample_moments(1_024, 8):
         grids.add(moment, torch.full((16, 64, 64, 3), moment // 8, dtype=torch.uint8))
     assert len(grids.paths()) > 30
-    page = grids.timeline(columns=8)
+    page = grids.timeline(columns=8, size=Size(64, 64))
     height = 64 + 2
     shades = [page.getpixel((page.width - 20, row * height + 33))[0] for row in range(page.height // height)]
     assert shades == [0, 1, 2, 4, 8, 16, 32, 64, 128]

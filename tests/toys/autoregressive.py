@@ -17,8 +17,8 @@ from toys.layers import NoSettings, ToyFamily
 class Toy(ToyFamily, Likelihood, Completes):
     def __init__(self, config: NoSettings, spec: ImageSpec) -> None:
         super().__init__(config, spec)
-        self.space = Space((uniform(3, spec.size, spec.size),), meaningful=False)
-        self.next_row = torch.nn.Linear(3 * spec.size, 3 * spec.size)
+        self.space = Space((uniform(spec.channels, *spec.size),), meaningful=False)
+        self.next_row = torch.nn.Linear(*[spec.channels * spec.size.width] * 2)
 
     def players(self) -> Sequence[Player]:
         return [Player("predictor", [self], Adam(lr=1e-2))]
@@ -40,13 +40,13 @@ class Toy(ToyFamily, Likelihood, Completes):
         return loss, {"loss/bits": loss.detach()}
 
     def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        unknown = torch.zeros(noise.shape[0], 3, self.image_size, self.image_size, device=noise.device)
+        unknown = torch.zeros(noise.shape[0], self.spec.channels, *self.image_size, device=noise.device)
         return self._drawn(unknown, torch.zeros_like(unknown[:, 0], dtype=torch.bool), noise)
 
     def _drawn(self, images: Tensor, known: Tensor, noise: Tensor) -> Tensor:
         points = (0.5 + 0.499 * self.space.split(noise)[0]).logit()
         rows: list[Tensor] = []
-        for row in range(self.image_size):
+        for row in range(self.image_size.height):
             mean = self._mean_of_row(rows[-1] if rows else torch.zeros_like(images[:, :, 0]))
             drawn = (mean + math.exp(-1) * points[:, :, row]).clamp(-1, 1)
             rows.append(torch.where(known[:, None, row], images[:, :, row], drawn))

@@ -19,9 +19,9 @@ class Toy(ToyFamily, Bounds):
     def __init__(self, config: NoSettings, spec: ImageSpec) -> None:
         super().__init__(config, spec)
         self.space = Space((normal(5),))
-        self.encoder, self.decoder = Summary(10, spec.size), Pixels(5, spec.size)
+        self.encoder, self.decoder = Summary(10, spec), Pixels(5, spec)
         self.scale = nn.Parameter(torch.ones(10))
-        self.register_buffer("reference", torch.zeros(4, 3, spec.size, spec.size))
+        self.register_buffer("reference", torch.zeros(4, spec.channels, *spec.size))
 
     def begin(self, batch: Batch) -> None:
         self.reference.copy_(batch.images[:4])

@@ -16,8 +16,8 @@ class Toy(ToyFamily):
     def __init__(self, config: NoSettings, spec: ImageSpec) -> None:
         super().__init__(config, spec)
         self.space = Space((uniform(4), categorical(3)))
-        self.generator = Pixels(4 + 3, spec.size)
-        self.discriminator, self.finder = Summary(1, spec.size), Summary(3, spec.size)
+        self.generator = Pixels(4 + 3, spec)
+        self.discriminator, self.finder = Summary(1, spec), Summary(3, spec)
 
     def players(self) -> Sequence[Player]:
         return [

@@ -16,7 +16,7 @@ class Toy(ToyFamily):
         self.classes = spec.classes
         self.space = Space((normal(2), uniform(1, 2), categorical(3)))
         self.project, self.shade = torch.nn.Linear(4, 8), torch.nn.Embedding(3, 8)
-        self.embed, self.decoder = torch.nn.Embedding(spec.classes, 8), Pixels(8, spec.size)
+        self.embed, self.decoder = torch.nn.Embedding(spec.classes, 8), Pixels(8, spec)
 
     def players(self) -> Sequence[Player]:
         return [Player("generator", [self], Adam(lr=1e-2))]

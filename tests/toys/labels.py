@@ -17,7 +17,7 @@ class Toy(ToyFamily, Classifies, Reconstructs):
     def __init__(self, config: NoSettings, spec: ImageSpec) -> None:
         super().__init__(config, spec)
         self.space = Space((normal(5),))
-        self.encoder, self.decoder = Summary(5, spec.size), Pixels(5, spec.size)
+        self.encoder, self.decoder = Summary(5, spec), Pixels(5, spec)
         self.head = torch.nn.Linear(5, max(1, spec.classes))
 
     def players(self) -> Sequence[Player]:

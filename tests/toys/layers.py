@@ -1,35 +1,36 @@
 """What the toys are made of."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from genmodel.models.contract import Family
+from genmodel.models.contract import Family, ImageSpec
 
 
 class Pixels(nn.Module):
-    """[N, inputs] -> images [N, 3, S, S] in [-1, 1]."""
+    """[N, inputs] -> images [N, C, H, W] in [-1, 1]."""
 
-    def __init__(self, inputs: int, size: int) -> None:
+    def __init__(self, inputs: int, spec: ImageSpec) -> None:
         super().__init__()
-        self.size = size
-        self.layers = nn.Sequential(nn.Linear(inputs, 16), nn.SiLU(), nn.Linear(16, 3 * size * size), nn.Tanh())
+        self.shape = (spec.channels, *spec.size)
+        outputs = math.prod(self.shape)
+        self.layers = nn.Sequential(nn.Linear(inputs, 16), nn.SiLU(), nn.Linear(16, outputs), nn.Tanh())
 
     def forward(self, values: Tensor) -> Tensor:
         images: Tensor = self.layers(values)
-        return images.view(-1, 3, self.size, self.size)
+        return images.view(-1, *self.shape)
 
 
 class Summary(nn.Module):
-    """images [N, 3, S, S] -> [N, outputs]."""
+    """images [N, C, H, W] -> [N, outputs]."""
 
-    def __init__(self, outputs: int, size: int) -> None:
+    def __init__(self, outputs: int, spec: ImageSpec) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Flatten(), nn.Linear(3 * size * size, 16), nn.LeakyReLU(0.2), nn.Linear(16, outputs)
-        )
+        inputs = spec.channels * math.prod(spec.size)
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(inputs, 16), nn.LeakyReLU(0.2), nn.Linear(16, outputs))
 
     def forward(self, images: Tensor) -> Tensor:
         found: Tensor = self.layers(images)

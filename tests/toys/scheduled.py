@@ -26,7 +26,7 @@ class Toy(ToyFamily):
     def __init__(self, config: Config, spec: ImageSpec) -> None:
         super().__init__(config, spec)
         self.space = Space((normal(4),))
-        self.generator, self.discriminator = Pixels(4, spec.size), Summary(1, spec.size)
+        self.generator, self.discriminator = Pixels(4, spec), Summary(1, spec)
 
     def players(self) -> Sequence[Player]:
         optimizer = Adam(lr=self.config.lr, betas=(0.0, self.config.beta2))

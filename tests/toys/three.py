@@ -16,8 +16,8 @@ class Toy(ToyFamily, Reconstructs, Inverts):
     def __init__(self, config: NoSettings, spec: ImageSpec) -> None:
         super().__init__(config, spec)
         self.space = Space((normal(5),))
-        self.generator, self.encoder = Pixels(5, spec.size), Summary(5, spec.size)
-        self.critic = Summary(1, spec.size)
+        self.generator, self.encoder = Pixels(5, spec), Summary(5, spec)
+        self.critic = Summary(1, spec)
 
     def players(self) -> Sequence[Player]:
         parts = {"critic": self.critic, "generator": self.generator}

@@ -83,7 +83,7 @@ class Toy(Family):
     def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         assert labels is not None and not self.training
         colours = self.scale(self.colours(labels) + 0.1 * noise)
-        return colours.tanh()[:, :, None, None].expand(-1, -1, self.image_size, self.image_size)
+        return colours.tanh()[:, :, None, None].expand(-1, -1, *self.image_size)
 
 
 def config(**chosen: Any) -> RunConfig:

@@ -14,17 +14,24 @@ _EXIF, _MORE = 0xE1, 0xE2  # what Pillow reads of these decides what an image is
 _KNOWN = {*_TABLES, *_APPS} - {_EXIF}
 
 
-def decoded(content: bytes) -> Image.Image | None:
-    """The RGB image of a JPEG's bytes, the same as Image.open's; None if it is not a usual one, or not a whole one."""
+def decoded(content: bytes, need: tuple[int, int] | None = None) -> tuple[Image.Image, tuple[int, int]] | None:
+    """The RGB image of a JPEG's bytes, the same as Image.open's, and the JPEG's own width and height.
+
+    `need` is what Image.draft is told: a width and a height that the image may be reduced to, by 2, 4 or 8. None if it
+    is not a usual JPEG, or not a whole one.
+    """
     try:
         size = _size(content)
         if size is None:
             return None
-        pixels = core.new("RGB", size)
-        decoder = Image._getdecoder("RGB", "jpeg", ("RGB", ""))
-        decoder.setimage(pixels, (0, 0, *size))
+        ratio = min(size[0] // need[0], size[1] // need[1]) if need else 1
+        scale = next((scale for scale in (8, 4, 2) if ratio >= scale), 1)
+        reduced = -(-size[0] // scale), -(-size[1] // scale)
+        pixels = core.new("RGB", reduced)
+        decoder = Image._getdecoder("RGB", "jpeg", ("RGB", ""), (scale, 0))
+        decoder.setimage(pixels, (0, 0, *reduced))
         left, error = decoder.decode(content)
-        return Image.Image()._new(pixels) if left < 0 <= error else None  # below 0: it has come to the end
+        return (Image.Image()._new(pixels), size) if left < 0 <= error else None  # below 0: it has come to the end
     except Exception:  # noqa: BLE001  # damaged bytes, or another Pillow
         return None
 

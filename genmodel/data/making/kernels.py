@@ -23,9 +23,9 @@ _Taps = tuple[_Ints, _Ints, _Ints]  # the first pixel that each place is made of
 class Kernels(NamedTuple):
     """The functions below, compiled."""
 
-    taps: Callable[[int, int, int, int, bool], _Taps]
+    taps: Callable[[int, float, int, int, int, bool], _Taps]
     horizontal: Callable[[_Pixels, _Ints, _Ints, _Ints], _Pixels]
-    vertical: Callable[[_Pixels, _Ints, _Ints, _Ints], NDArray[np.uint8]]
+    vertical: Callable[[_Pixels, _Ints, _Ints, _Ints, int], NDArray[np.uint8]]
     pairs: Callable[[_Pixels, _Ints, _Ints, _Ints], _Pixels]
 
 
@@ -43,22 +43,26 @@ def compiled() -> Kernels | None:
         shown = types.Array(types.uint32, 2, "C", readonly=True)
         band, levels, whole = types.uint32[:, ::1], types.uint8[:, :, ::1], types.int64
         return Kernels(
-            njit(types.Tuple(taps)(*[whole] * 4, types.boolean), nogil=True, cache=True)(_taps),
+            njit(types.Tuple(taps)(whole, types.float64, whole, whole, whole, types.boolean), nogil=True, cache=True)(
+                _taps
+            ),
             njit(band(shown, *taps), nogil=True, cache=True)(_horizontal),
-            njit(levels(band, *taps), nogil=True, cache=True)(_vertical),
+            njit(levels(band, *taps, whole), nogil=True, cache=True)(_vertical),
             njit(band(shown, *taps), nogil=True, cache=True)(_pairs),
         )
     except (ImportError, RuntimeError, OSError, EOFError):
         return None
 
 
-def _taps(size: int, target: int, start: int, count: int, cubic: bool) -> _Taps:
+def _taps(size: int, extent: float, target: int, start: int, count: int, cubic: bool) -> _Taps:
     """Of `count` places of a side that goes from `size` to `target` pixels, from the place `start` on, BICUBIC or BOX.
+
+    The first `extent` of the `size` pixels become the whole side: Pillow's `box`.
 
     Which pixels these are is a matter of rounding, so this is Pillow's own arithmetic (src/libImaging/Resample.c,
     precompute_coeffs and normalize_coeffs_8bpc) in the same order. The cubic is Keys 1981, eq. 4, with a = -1/2.
     """
-    scale = size / target
+    scale = extent / target
     stretch = max(scale, 1.0)
     step, reach = 1 / stretch, (2.0 if cubic else 0.5) * stretch
     most = 2 * math.ceil(reach) + 1
@@ -111,10 +115,10 @@ def _horizontal(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints) -> 
     return result
 
 
-def _vertical(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints) -> NDArray[np.uint8]:
-    """Resample [height, width] vertically, and leave the fourth byte out: [len(first), width, 3]."""
+def _vertical(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints, bands: int) -> NDArray[np.uint8]:
+    """Resample [height, width] vertically, and leave bytes beyond the bands out: [len(first), width, bands], 3 or 4."""
     width, levels = pixels.shape[1], pixels.view(np.uint8)
-    result = np.empty((len(first), width, 3), np.uint8)
+    result = np.empty((len(first), width, bands), np.uint8)
     sums, made = np.empty(4 * width, np.int32), np.empty(4 * width, np.uint8)
     for y in range(len(first)):
         sums[:] = _HALF
@@ -126,6 +130,8 @@ def _vertical(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints) -> ND
             made[i] = min(max(sums[i] >> _BITS, 0), 255)
         for x in range(width):
             result[y, x, 0], result[y, x, 1], result[y, x, 2] = made[4 * x], made[4 * x + 1], made[4 * x + 2]
+            if bands == 4:
+                result[y, x, 3] = made[4 * x + 3]
     return result
 
 

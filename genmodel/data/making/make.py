@@ -9,38 +9,47 @@ block is renamed into place.
 import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
 from genmodel.data.block import FORMAT, Block
+from genmodel.data.making import same
+from genmodel.data.making.decode import COLOURED, decode, versions
 from genmodel.data.making.finish import write_generation
 from genmodel.data.making.pool import make_shards
 from genmodel.data.making.recipe import Recipe
-from genmodel.data.making.resize import RECIPE, versions
 from genmodel.data.making.shards import Job, Outcome, Slice, is_accepted, read_part
 from genmodel.data.sources.arrays import Digits
 from genmodel.data.sources.checksums import checking
 from genmodel.data.sources.layout import Layout
-from genmodel.data.sources.members import Listing, Member, Source
+from genmodel.data.sources.members import Listing, Member, Reject, Source
 from genmodel.data.sources.opening import open_source
-from genmodel.errors import BlockError, ConfigError, SourceError
+from genmodel.errors import BlockError, ConfigError, GenmodelError, SourceError
 from genmodel.files import durable
 from genmodel.output import progress
+from genmodel.sizes import Size
 
 SHARD_BYTES = 128 << 20
+_LOOKED_AT = 256  # images, for whether all are grey
 
 # (job, members, rows, shards, workers) -> every slice with its outcomes when it is made, as pool.make_shards
 Maker = Callable[[Job, Sequence[Member], int, Sequence[int], int], Iterator[tuple[Slice, list[Outcome]]]]
 
 
+class ColouredError(GenmodelError):
+    """An image, by its name, that does not fit into a block of grey ones."""
+
+
 def prepare(
     source: str,
     out: Path,
-    sizes: Sequence[int],
+    sizes: Sequence[Size | int | str],
     workers: int = 0,
     val_fraction: float = 0.1,
     max_reject_share: float = 0.01,
@@ -58,31 +67,82 @@ def prepare(
     full disk. On any error `out` is as it was before.
     """
     check_settings(val_fraction, max_reject_share, sizes, workers)
-    sizes = sorted(set(sizes))
+    wanted = sorted({Size.of(size) for size in sizes})
     if durable.is_foreign(out, "block.json"):
         raise BlockError(f"{out} is there and is not a block: move it away or choose another --out")
     origin = open_source(source, devkit)
-    rows = shard_rows(max(sizes))
     with checking(origin.files) as finish_checking:
         listing = scan(origin, source)
-        with workplace(out, plan(source, origin, listing, sizes, rows, layout, recipe)) as place:
-            job = Job(origin, place, sizes)
-            convert(job, listing.members, rows, workers, max_reject_share * len(listing.members), make)
-            finish_checking()
-            write_generation(job, listing.members, rows, val_fraction, listing.ignored)
-            durable.replace_folder(place / "block", out)
+        members = listing.members
+        recipe = recipe.for_classes({member.class_name for member in members if not member.refused})
+
+        def plan_of(tried: Recipe) -> dict[str, Any]:
+            rows = shard_rows(wanted, tried)
+            return plan(source, origin, listing, wanted, rows, layout, tried)
+
+        for tried in _tries(recipe, lambda tried: is_begun(out, plan_of(tried)), origin, members):
+            rows = shard_rows(wanted, tried)
+            with workplace(out, plan_of(tried)) as place:
+                job = Job(origin, place, wanted, tried)
+                try:
+                    convert(job, members, rows, workers, max_reject_share * len(members), make)
+                except ColouredError as found:
+                    progress.say(f"{found} has colours, the images before it have none: beginning again in colour")
+                    continue
+                finish_checking()
+                if tried.duplicates == "drop":
+                    same.leave_out(job, members, rows, None)
+                write_generation(job, members, rows, val_fraction, listing.ignored)
+                durable.replace_folder(place / "block", out)
+            break
     return Block.open(out)
 
 
-def shard_rows(size: int) -> int:
-    """Members a shard: the largest power of two whose rows at `size` px take at most 128 MiB."""
-    return 1 << (SHARD_BYTES // (size * size * 3)).bit_length() - 1
+def _tries(
+    recipe: Recipe, is_begun: Callable[[Recipe], bool], origin: Source, members: Sequence[Member]
+) -> Iterator[Recipe]:
+    """The recipe; where it leaves the channels to the images, with one, then, if that proves wrong, with three.
+
+    One is not tried where a look at some of the images shows colours, or where an earlier run has found some already.
+    """
+    if recipe.channels is not None:
+        yield recipe
+        return
+    grey, colour = replace(recipe, channels=1), replace(recipe, channels=3)
+    if not is_begun(colour) and (is_begun(grey) or not _some_coloured(grey, origin, members)):
+        yield grey
+    yield colour
 
 
-def check_settings(val_fraction: float, max_reject_share: float, sizes: Sequence[int], workers: int = 0) -> None:
+def _some_coloured(recipe: Recipe, origin: Source, members: Sequence[Member]) -> bool:
+    """Whether one of a few has colours: from all over the source, or its first where it unpacks what it passes."""
+    found = sorted((member for member in members if not member.refused), key=lambda member: member.locator)
+    apart = 1 if found and origin.unit(found[0]) is not None else -(-len(found) // _LOOKED_AT)
+    for member in found[:: max(1, apart)][:_LOOKED_AT]:
+        try:
+            decode(origin.read(member), recipe)
+        except Reject as reject:
+            if str(reject) == COLOURED:
+                return True
+    return False
+
+
+def shard_rows(sizes: Sequence[Size], recipe: Recipe) -> int:
+    """Members a shard: the largest power of two whose rows at the largest of the sizes take at most 128 MiB."""
+    assert recipe.channels is not None
+    return 1 << (SHARD_BYTES // (max(map(math.prod, sizes)) * recipe.channels)).bit_length() - 1
+
+
+def check_settings(
+    val_fraction: float, max_reject_share: float, sizes: Sequence[Size | int | str], workers: int = 0
+) -> None:
     """ConfigError, naming the option, for a setting out of range."""
-    if not sizes or not all(8 <= size <= 4096 for size in sizes):
-        raise ConfigError(f"--sizes: give sizes from 8 to 4096 px such as 64,256, not {','.join(map(str, sizes))!r}")
+    try:
+        known = [Size.of(size) for size in sizes]
+    except ValueError as error:
+        raise ConfigError(f"--sizes: {error}") from None
+    if not known:
+        raise ConfigError("--sizes: give sizes such as 64,128x64 (width x height)")
     if workers < 0:
         raise ConfigError(f"--workers: must be at least 1, or 0 for one a core, not {workers}")
     for option, value in (("--val-fraction", val_fraction), ("--allow-rejects", max_reject_share)):
@@ -109,7 +169,7 @@ def plan(
     source: str,
     origin: Source,
     listing: Listing,
-    sizes: Sequence[int],
+    sizes: Sequence[Size],
     rows: int,
     layout: Layout,
     recipe: Recipe,
@@ -124,14 +184,21 @@ def plan(
         "source": source if isinstance(origin, Digits) else str(Path(source).resolve()),
         "stamp": origin.stamp,
         "members": durable.digest_bytes(repr(listing.members).encode()),
-        "sizes": list(sizes),
+        "sizes": [size.plain() for size in sizes],
         "base": base,
         "layout": layout.as_dict(),
-        "recipe": recipe.as_dict(),
-        "resize": RECIPE,
+        "recipe": asdict(recipe),
         "versions": versions(),
         "shard_rows": rows,
     }
+
+
+def is_begun(out: Path, plan: dict[str, Any]) -> bool:
+    """Whether a preparation of that plan was begun and not finished."""
+    try:
+        return bool(json.loads((out.with_name(out.name + ".partial") / "plan.json").read_text()) == plan)
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 @contextlib.contextmanager
@@ -139,7 +206,7 @@ def workplace(out: Path, plan: dict[str, Any]) -> Iterator[Path]:
     """The folder `<out>.partial`, ours alone, with what an earlier run of the same plan left; removed at the end."""
     place = out.with_name(out.name + ".partial")
     with durable.storage_errors(place), _locked(place):
-        if not (place / "plan.json").exists() or json.loads((place / "plan.json").read_text()) != plan:
+        if not is_begun(out, plan):
             for child in ("plan.json", "seen", "block", "parts"):
                 path = place / child
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -166,14 +233,18 @@ def _locked(place: Path) -> IO[str]:
 
 
 def convert(job: Job, members: Sequence[Member], rows: int, workers: int, allowed: float, make: Maker) -> None:
-    """Make every shard that is not there yet; SourceError if more than `allowed` members, or all, are rejected."""
+    """Make every shard that is not there yet; SourceError if more than `allowed` members, or all, are rejected.
+
+    ColouredError for an image with colours in a block of one channel, unless colours become grey.
+    """
     rejects: list[tuple[str, str]] = []
     seen = 0
-    for some, outcomes in outcomes_of(job, members, rows, workers, make, "prepare"):
-        seen += len(outcomes)
-        rejects += _rejects(some, outcomes)
-        if len(rejects) > allowed:
-            break
+    with contextlib.closing(outcomes_of(job, members, rows, workers, make, "prepare")) as made:
+        for some, outcomes in made:
+            seen += len(outcomes)
+            rejects += _rejects(some, outcomes)
+            if len(rejects) > allowed:
+                break
     if len(rejects) > allowed or (rejects and not job.first_shard and len(rejects) == len(members)):
         first = "; ".join(f"{name}: {reason}" for name, reason in sorted(rejects)[:3])
         fix = "fix the source, or allow it with --allow-rejects"
@@ -182,7 +253,7 @@ def convert(job: Job, members: Sequence[Member], rows: int, workers: int, allowe
 
 def outcomes_of(
     job: Job, members: Sequence[Member], rows: int, workers: int, make: Maker, what: str
-) -> Iterator[tuple[Sequence[Member], list[Outcome]]]:
+) -> Generator[tuple[Sequence[Member], list[Outcome]]]:
     """Members with their outcomes: those of finished shards first, then the rest as workers get on with it."""
     with durable.storage_errors(job.place):
         for folder in ("parts", *(f"block/{size}" for size in job.sizes)):
@@ -206,4 +277,8 @@ def outcomes_of(
 
 def _rejects(members: Sequence[Member], outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
     pairs = zip(members, outcomes, strict=True)
-    return [(member.name, str(outcome[1])) for member, outcome in pairs if not is_accepted(outcome)]
+    bad = [(m.name, str(o[1])) for m, o in pairs if not is_accepted(o) and not same.is_left_out(o)]
+    for name, reason in bad:
+        if reason == COLOURED:
+            raise ColouredError(name)
+    return bad

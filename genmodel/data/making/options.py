@@ -3,8 +3,9 @@
 import argparse
 from dataclasses import fields
 
-from genmodel.data.making.recipe import Recipe
+from genmodel.data.making.recipe import ADM, FAST, MAX_PIXELS, Recipe
 from genmodel.data.sources.layout import Layout
+from genmodel.errors import ConfigError
 from genmodel.sizes import Size
 
 
@@ -18,6 +19,25 @@ def add_layout(parser: argparse.ArgumentParser) -> None:
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """How an image becomes pixels."""
+    add = parser.add_argument_group("how an image becomes pixels").add_argument
+    add("--recipe", dest="resize", metavar="NAME", help=f"{ADM}, or {FAST}: decode at a reduced scale (default: {ADM})")
+    add(
+        "--orient",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="turn images as EXIF says (default: yes, but not ImageNet's)",
+    )
+    add(
+        "--background", metavar="COLOUR", help="of what is transparent: white, black, #rrggbb, checker (default: white)"
+    )
+    add("--channels", type=int, help="1 (colours become grey), 3, or 4 with alpha (1 where all are grey, else 3)")
+    add("--bits", type=int, help="that count in files of 16 bits (default: as each of them declares)")
+    add(
+        "--max-pixels",
+        type=int,
+        help=f"of an image; it takes 4 to 20 bytes of memory a pixel (default: {MAX_PIXELS:,})",
+    )
+    add("--duplicates", metavar="HOW", help="keep or drop: of equal images all but the first (default: keep)")
 
 
 def layout_of(options: argparse.Namespace) -> Layout | None:
@@ -35,8 +55,8 @@ def recipe_of(options: argparse.Namespace) -> Recipe | None:
 
 
 def sizes(text: str) -> list[Size]:
-    """The type of --sizes: 64,128x64."""
+    """The type of --sizes: 64,128x64; ConfigError for anything else."""
     try:
         return sorted({Size.of(part.strip()) for part in text.split(",")})
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise ConfigError(f"--sizes: {error}") from None

@@ -1,9 +1,9 @@
-"""BOX and BICUBIC of RGB images as Pillow computes them, bit for bit, in a fifth of its time where numba is installed.
+"""BOX and BICUBIC as Pillow computes them, bit for bit, in a fifth of its time where numba is installed.
 
-A horizontal pass, then a vertical one, each rounded to 8 bits. Pillow's weights are fixed-point numbers of 22 bits, so
-its sums are whole numbers that may be added in any order: here by compiled loops, on Pillow's own memory as its Arrow
-interface shows it to pyarrow, and only for the pixels that are kept. Without numba or pyarrow, or for an image that
-Pillow cannot show, it is Pillow.
+Of RGB and RGBa images: a horizontal pass, then a vertical one, each rounded to 8 bits. Pillow's weights are fixed-point
+numbers of 22 bits, so its sums are whole numbers that may be added in any order: here by compiled loops, on Pillow's
+own memory as its Arrow interface shows it to pyarrow, and only for the pixels that are kept. Without numba or pyarrow,
+or for an image that Pillow cannot show, it is Pillow.
 """
 
 import numpy as np
@@ -11,35 +11,48 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from genmodel.data.making.kernels import compiled
+from genmodel.sizes import Size
 
 _BOX, _BICUBIC = Image.Resampling.BOX, Image.Resampling.BICUBIC
 
 
 def halve(image: Image.Image) -> Image.Image:
-    """The same as image.resize((width // 2, height // 2), BOX), horizontally first, of an RGB image."""
+    """The same as image.resize((width // 2, height // 2), BOX), horizontally first."""
     width, height = image.width // 2, image.height // 2
     kernels = compiled()
     pixels = _pixels(image) if kernels else None
     if kernels is None or pixels is None:
         return image.resize((width, image.height), _BOX).resize((width, height), _BOX)
-    band = kernels.pairs(pixels, *kernels.taps(image.width, width, 0, width, False))
-    levels = kernels.vertical(band, *kernels.taps(image.height, height, 0, height, False))
-    return Image.frombytes("RGB", (width, height), levels)
+    band = kernels.pairs(pixels, *kernels.taps(image.width, image.width, width, 0, width, False))
+    levels = kernels.vertical(
+        band, *kernels.taps(image.height, image.height, height, 0, height, False), len(image.getbands())
+    )
+    return Image.frombytes(image.mode, (width, height), levels)
 
 
-def bicubic(image: Image.Image, size: tuple[int, int], side: int) -> NDArray[np.uint8]:
-    """The middle [side, side, 3] of image.resize(size, BICUBIC), horizontally first, of an RGB image."""
-    (width, height), (left, top) = size, ((length - side) // 2 for length in size)
-    if size == image.size:  # each weight is 1: the same bits
-        return np.asarray(image)[top : top + side, left : left + side]
+def bicubic(
+    image: Image.Image, size: tuple[int, int], target: Size, extent: tuple[float, float] | None = None
+) -> NDArray[np.uint8]:
+    """The middle [H, W, bands] of image.resize(size, BICUBIC), horizontally first, as large as `target`.
+
+    `extent` is the width and height of what is resized, from the first corner on; None: the whole image.
+    """
+    extent = extent or image.size
+    (width, height), (rows, columns) = size, target
+    left, top = (width - columns) // 2, (height - rows) // 2
+    if size == image.size == extent:  # each weight is 1: the same bits
+        return np.asarray(image)[top : top + rows, left : left + columns]
     kernels = compiled()
     pixels = _pixels(image) if kernels else None
     if kernels is None or pixels is None:
-        band = image.resize((width, image.height), _BICUBIC)
-        band = band.crop((left, 0, left + side, image.height))  # now: the vertical pass mixes no columns
-        return np.asarray(band.resize((side, height), _BICUBIC).crop((0, top, side, top + side)))
-    levels = kernels.horizontal(pixels, *kernels.taps(image.width, width, left, side, True))
-    return kernels.vertical(levels, *kernels.taps(image.height, height, top, side, True))
+        band = image.resize((width, image.height), _BICUBIC, box=(0, 0, extent[0], image.height))
+        band = band.crop((left, 0, left + columns, image.height))  # now: the vertical pass mixes no columns
+        band = band.resize((columns, height), _BICUBIC, box=(0, 0, columns, extent[1]))
+        return np.asarray(band.crop((0, top, columns, top + rows)))
+    levels = kernels.horizontal(pixels, *kernels.taps(image.width, extent[0], width, left, columns, True))
+    return kernels.vertical(
+        levels, *kernels.taps(image.height, extent[1], height, top, rows, True), len(image.getbands())
+    )
 
 
 def _pixels(image: Image.Image) -> NDArray[np.uint32] | None:

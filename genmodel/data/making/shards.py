@@ -13,13 +13,15 @@ Each step can be repeated after a kill, and gives the same bytes.
 """
 
 import contextlib
+import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,14 +30,19 @@ import numpy as np
 from PIL import Image
 
 from genmodel.data.block import HEADER, shard_header, shard_name
-from genmodel.data.making.resize import FORMATS, decode, resize_all
+from genmodel.data.making import transparency
+from genmodel.data.making.decode import decode, known
+from genmodel.data.making.recipe import Recipe
+from genmodel.data.making.resize import resize_all
 from genmodel.data.sources.members import Member, Reject, Source
 from genmodel.files import durable
+from genmodel.sizes import Size
 
 SLICE = 64  # members; small, so that all workers end together and need little memory
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
-# An accepted member's (sha256, width, height, mode, format, repairs), or a rejected one's (sha256, reason).
+# An accepted member's (sha256, width, height, mode, format, repairs, pixels), or a rejected one's (sha256, reason).
+# `pixels` is a digest of what was made of it at the largest size: images that are equal have the same.
 Outcome = tuple[str | int, ...]
 Part = dict[str, Any]  # {"scratch": folder, "files": {name: its facts in block.json}, "outcomes": [...]}
 
@@ -55,11 +62,17 @@ class Job:
 
     source: Source
     place: Path  # holds block/ and parts/
-    sizes: Sequence[int]  # none: the members are only read, for their sha256
+    sizes: Sequence[Size]  # none: the members are only read, for their sha256
+    recipe: Recipe = field(default_factory=lambda: Recipe(channels=3))
     first_shard: int = 0  # the number of the first shard in the block
     scratch: str = field(default_factory=_scratch)  # marks the folders whose rows may be built upon
 
-    def shard_name(self, size: int, shard: int) -> str:
+    @property
+    def channels(self) -> int:
+        assert self.recipe.channels is not None
+        return self.recipe.channels
+
+    def shard_name(self, size: Size, shard: int) -> str:
         """The path inside the block of the job's n-th shard."""
         return shard_name(size, self.first_shard + shard)
 
@@ -80,7 +93,7 @@ def make_slice(job: Job, rows: int, piece: Slice) -> list[Outcome]:
     outcomes: list[Outcome] = []
     lines: dict[int, dict[int, Outcome]] = {}  # by shard and row
     with contextlib.ExitStack() as files:
-        handles: dict[tuple[int, int], tuple[Path, int]] = {}
+        handles: dict[tuple[int, Size], tuple[Path, int]] = {}
         for place, member in zip(*piece, strict=True):
             shard, row = divmod(place, rows)
             outcome, images = _convert(job, member)
@@ -118,7 +131,7 @@ def _append(path: Path, line: str) -> None:
         file.write(f"\n{line}\n".encode())
 
 
-def _convert(job: Job, member: Member) -> tuple[Outcome, dict[int, np.ndarray]]:
+def _convert(job: Job, member: Member) -> tuple[Outcome, dict[Size, np.ndarray]]:
     digest = ""
     try:
         if member.refused:
@@ -127,8 +140,14 @@ def _convert(job: Job, member: Member) -> tuple[Outcome, dict[int, np.ndarray]]:
         digest = durable.digest_bytes(content)
         if not job.sizes:
             raise Reject("only read")
-        image, facts = decode(content)
-        return (digest, *vars(facts).values()), resize_all(image, job.sizes)
+        image, facts = decode(content, job.recipe, job.sizes)
+        made = resize_all(image, job.sizes, facts.extent)
+        if job.channels == 4:
+            made = {size: transparency.straight(pixels, job.recipe.colour) for size, pixels in made.items()}
+        made = {size: np.ascontiguousarray(pixels[..., : job.channels]) for size, pixels in made.items()}
+        same = hashlib.sha256(made[max(job.sizes)].data).hexdigest()[:32]
+        kinds = facts.mode, facts.format, facts.repairs
+        return (digest, facts.width, facts.height, *kinds, same), made
     except Reject as reject:
         return (digest, str(reject)), {}
 
@@ -138,9 +157,9 @@ def is_resampled(job: Job, members: Sequence[Member]) -> bool:
     for member in members if job.sizes else ():
         with (
             contextlib.suppress(Exception),  # whatever is wrong with it is told when it is made
-            Image.open(io.BytesIO(job.source.read(member)), formats=FORMATS) as image,
+            Image.open(io.BytesIO(job.source.read(member)), formats=known()) as image,
         ):
-            if [min(image.size)] != list(job.sizes):
+            if any(max(size.width / image.width, size.height / image.height) != 1 for size in job.sizes):
                 return True
     return False
 
@@ -170,26 +189,50 @@ def finish(job: Job, shard: int, count: int) -> Part:
         rows, whole = folder / f"{size}.rows", _whole(folder, name)
         with durable.storage_errors(whole):
             if len(kept) < count:
-                _copy_rows(rows, whole, size, kept)
+                _copy_rows(rows, whole, math.prod(size) * job.channels, kept)
             elif rows.exists():  # or else an earlier try has renamed it
                 rows.replace(whole)
-            with whole.open("r+b") as handle:
-                handle.write(shard_header(len(kept), size))
-                handle.flush()
-                os.fsync(handle.fileno())
-        files[name] = {"sha256": durable.digest_file(whole), "rows": len(kept), "bytes": whole.stat().st_size}
+        files[name] = _ended(whole, shard_header(len(kept), size, job.channels), len(kept))
     for changed in (folder, folder.parent):
         durable.sync_folder(changed)
     return {"scratch": job.scratch, "files": files, "outcomes": outcomes}
+
+
+def _ended(whole: Path, header: bytes, rows: int) -> dict[str, Any]:
+    """A shard's file, all of whose rows are there, with its header and on the disk; its facts in block.json."""
+    with durable.storage_errors(whole), whole.open("r+b") as handle:
+        handle.write(header)
+        handle.flush()
+        os.fsync(handle.fileno())
+    return {"sha256": durable.digest_file(whole), "rows": rows, "bytes": whole.stat().st_size}
+
+
+def thin(job: Job, shard: int, dropped: Mapping[int, Outcome]) -> None:
+    """Take the images at some places among a finished shard's members out of it; `dropped` are their new outcomes."""
+    part, own = read_part(job.place, shard), replace(job, scratch=f"thin-{job.scratch}")
+    assert part is not None, f"shard {shard} is not finished"
+    outcomes = [dropped.get(place, outcome) for place, outcome in enumerate(part["outcomes"])]
+    rows = [place for place, outcome in enumerate(part["outcomes"]) if is_accepted(outcome)]
+    kept = [row for row, place in enumerate(rows) if place not in dropped]
+    folder, files = own.folder(shard), {}
+    for size in job.sizes:
+        name = job.shard_name(size, shard)
+        whole = _whole(folder, name)
+        with durable.storage_errors(whole):
+            folder.mkdir(parents=True, exist_ok=True)
+            _copy_rows(job.place / "block" / name, whole, math.prod(size) * job.channels, kept)
+        files[name] = _ended(whole, shard_header(len(kept), size, job.channels), len(kept))
+    for changed in (folder, folder.parent):
+        durable.sync_folder(changed)
+    install(job.place, shard, {"scratch": own.scratch, "files": files, "outcomes": outcomes})
 
 
 def _whole(folder: Path, name: str) -> Path:
     return folder / name.replace("/", "-")
 
 
-def _copy_rows(rows: Path, whole: Path, size: int, kept: Sequence[int]) -> None:
-    """Write the rows at the places `kept` one after the other; `rows` stays as it is, so that it can be done again."""
-    row = size * size * 3
+def _copy_rows(rows: Path, whole: Path, row: int, kept: Sequence[int]) -> None:
+    """Write the rows, of so many bytes, at the places `kept` one after the other; `rows` stays, to do it again."""
     with contextlib.ExitStack() as files:
         target = files.enter_context(whole.open("wb"))
         target.seek(HEADER)

@@ -9,11 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genmodel.data.block import Block
+from genmodel.data.making import same
 from genmodel.data.making.finish import write_generation
-from genmodel.data.making.make import Maker, check_settings, convert, outcomes_of, plan, scan, shard_rows, workplace
+from genmodel.data.making.make import (
+    ColouredError,
+    Maker,
+    check_settings,
+    convert,
+    outcomes_of,
+    plan,
+    scan,
+    shard_rows,
+    workplace,
+)
 from genmodel.data.making.pool import make_shards
 from genmodel.data.making.recipe import Recipe
-from genmodel.data.making.resize import RECIPE
 from genmodel.data.making.shards import Job
 from genmodel.data.sources.checksums import checking
 from genmodel.data.sources.layout import Layout
@@ -22,6 +32,10 @@ from genmodel.data.sources.opening import open_source
 from genmodel.errors import BlockError
 from genmodel.files import durable
 
+_NOT_GREY = (
+    "{image} has colours, and all images of {out} are grey: prepare the block anew from all of its sources, with "
+    "--channels 3, or with --channels 1 if colours shall become grey"
+)
 _READ_ROWS = 1 << 13  # members whose digests are kept in one file
 
 
@@ -77,11 +91,9 @@ def update(
     Errors are those of `prepare`; more than `max_reject_share` of the source being new and of no use is one.
     """
     base = Block.open(out)
-    if base.resize != RECIPE:
-        raise BlockError(f"{out} was resized by {base.resize}, not {RECIPE}: prepare it anew")
     check_settings(base.facts["val_fraction"], max_reject_share, base.sizes)
-    recipe = Recipe.from_dict(base.facts.get("recipe", {}))
-    origin, rows = open_source(source, devkit), shard_rows(max(base.sizes))
+    recipe = Recipe.of_block(base.facts)
+    origin, rows = open_source(source, devkit), shard_rows(base.sizes, recipe)
     with checking(origin.files) as finish_checking:
         listing = scan(origin, source)
         with workplace(out, plan(source, origin, listing, base.sizes, rows, layout, recipe, base.digest)) as place:
@@ -90,10 +102,15 @@ def update(
             for members, outcomes in outcomes_of(reading, listing.members, _READ_ROWS, workers, make, "compare"):
                 digests |= {member: str(outcome[0]) for member, outcome in zip(members, outcomes, strict=True)}
             found = _compare(base, listing.members, digests)
-            job = Job(origin, place, base.sizes, base.shard_count())
+            job = Job(origin, place, base.sizes, recipe, base.shard_count())
             if found.new and not (place / "block/block.json").exists():  # or else only the moving was cut short
-                convert(job, found.new, rows, workers, max_reject_share * len(listing.members), make)
+                try:
+                    convert(job, found.new, rows, workers, max_reject_share * len(listing.members), make)
+                except ColouredError as error:
+                    raise BlockError(_NOT_GREY.format(image=error, out=out)) from None
                 finish_checking()
+                if recipe.duplicates == "drop":
+                    same.leave_out(job, found.new, rows, base)
                 write_generation(job, found.new, rows, base.facts["val_fraction"], listing.ignored, base)
             if found.new:
                 _move(place / "block", out)

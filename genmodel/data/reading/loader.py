@@ -1,6 +1,7 @@
 """Batches of a block: the same ones whether they come from the device's memory, the host's, or the memory map."""
 
 import hashlib
+import math
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +11,8 @@ from torch import Tensor
 from genmodel.data.block import Block, Split
 from genmodel.data.reading.order import flips, labelled_places, order
 from genmodel.data.reading.store import Place, Store, best_place
-from genmodel.errors import ConfigError
+from genmodel.errors import BlockError, ConfigError
+from genmodel.sizes import Size
 
 _AHEAD = 1 << 13  # positions whose order is worked out at once
 _CACHED = 256 << 10  # bytes mirrored at once
@@ -24,34 +26,40 @@ class Loader:
     `place` is where the images live: in the memory of `device` where half of what is free there holds them, else in
     the (pinned) memory of the host, else in the memory map. What is not on the device is read ahead by a thread. With
     `flip`, half of the images are mirrored, anew every epoch. Of each class `labelled` images keep their label, chosen
-    by the seed; the others' is -1. Of `world_size` processes each takes its share of every batch, in the order of their
-    ranks. What is compared with block.json, and when, see `Store`.
+    by the seed; the others' is -1, as that of images without a class, which `unlabelled=False` leaves out. Of
+    `world_size` processes each takes its share of every batch, in the order of their ranks. What is compared with
+    block.json, and when, see `Store`.
     """
 
     def __init__(
         self,
         block: Block,
-        image_size: int,
+        image_size: Size | int | str,
         split: Split,
         seed: int,
         device: str | torch.device = "cpu",
         flip: bool = False,
         labelled: int | None = None,
+        unlabelled: bool = True,
         place: Place | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         assert 0 <= rank < world_size
-        block.shards(image_size)  # a size that the block has not is an error now, not at the first batch
-        self.block, self.image_size, self.seed, self.flip = block, image_size, seed, flip
+        self.block, self.image_size, self.seed, self.flip = block, Size.of(image_size), seed, flip
+        block.shards(self.image_size)  # a size that the block has not is an error now, not at the first batch
         self.device = torch.device(device)
         self.rank, self.world_size = rank, world_size
         self._rows = block.rows(split)
+        if not unlabelled:
+            self._rows = self._rows[block.labels[self._rows] >= 0]
+            if not len(self._rows):
+                raise BlockError(f"{block.path} has no images with a label in split {split}")
         self._labels = block.labels[self._rows].astype(np.int64)
         if labelled is not None:
             self._labels[~labelled_places(self._labels, labelled, seed)] = -1
-        self.place: Place = place or best_place(len(self) * image_size * image_size * 3, self.device)
-        self._store = Store(block, image_size, self._rows, self.device, self.place)
+        self.place: Place = place or best_place(len(self) * math.prod(self.image_size) * block.channels, self.device)
+        self._store = Store(block, self.image_size, self._rows, self.device, self.place)
         self._threads = None if self.place == "device" else ThreadPoolExecutor(_THREADS, "read-ahead")
         self._coming: dict[tuple[int, int], tuple[Future[Tensor], np.ndarray]] = {}  # (first, count) -> batch, places
         self._first, self._order = 0, np.empty(0, np.int64)
@@ -62,7 +70,7 @@ class Loader:
         return len(self._rows)
 
     def batch(self, images_seen: int, batch_size: int) -> tuple[Tensor, Tensor]:
-        """The batch after `images_seen` images: uint8 [B, S, S, 3] and labels int64 [B], on the device.
+        """The batch after `images_seen` images: uint8 [B, H, W, C] and labels int64 [B], on the device.
 
         B is batch_size / world_size; ConfigError if that is not a whole number; BlockError once a shard is found
         damaged. A batch may straddle two epochs.
@@ -83,9 +91,9 @@ class Loader:
         return self._store.take(places).to(self.device), self._labels_at(places)
 
     def class_counts(self) -> list[int]:
-        """How many images of the split each class has."""
+        """How many images of the split each class has; those without a class (label -1) count for none."""
         labels = self.block.labels[self._rows]
-        return [int(count) for count in np.bincount(labels, minlength=len(self.block.classes))]
+        return [int(count) for count in np.bincount(labels[labels >= 0], minlength=len(self.block.classes))]
 
     def order_digest(self, images_seen: int) -> str:
         """sha256 over the rows of the block that were shown before `images_seen`, in their order, as int64 (-1 - row

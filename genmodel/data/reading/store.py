@@ -15,6 +15,7 @@ from torch import Tensor
 
 from genmodel.data.block import HEADER, Block
 from genmodel.data.check import ShardCheck
+from genmodel.sizes import Size
 
 Place = Literal["device", "host", "map"]
 
@@ -29,19 +30,20 @@ class Store:
     are compared beside the training; what is found stops the next `take`. BlockError names the damaged file.
     """
 
-    def __init__(self, block: Block, size: int, rows: np.ndarray, device: torch.device, place: Place) -> None:
-        self._shape = (len(rows), size, size, 3)
+    def __init__(self, block: Block, size: Size, rows: np.ndarray, device: torch.device, place: Place) -> None:
+        shape = (*size, block.channels)
+        self._shape = (len(rows), *shape)
         self._device, self._place = device, place
         ledger = block.ledger(["shard", "row"])
         shards = ledger["shard"][rows]
-        self._mapped, firsts = one_range(block.shards(size), size)
+        self._mapped, firsts = one_range(block.shards(size), shape)
         self._rows = firsts[shards] + ledger["row"][rows]  # of the range
         self.check = ShardCheck(block, size, np.unique(shards).tolist())
         self._checking = threading.Lock()
         self._held: Tensor | None = None
 
     def take(self, places: np.ndarray) -> Tensor:
-        """Copies of the images at places of the split, uint8 [n, S, S, 3]: on the device if they live there, else in
+        """Copies of the images at places of the split, uint8 [n, H, W, C]: on the device if they live there, else in
         the host's memory, pinned where the device is a GPU. Threads may call it beside each other."""
         with self._checking:
             if self._place == "map":
@@ -84,14 +86,15 @@ class Store:
         return images
 
 
-def one_range(shards: Sequence[np.ndarray], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Memory-mapped shards once more, one behind the other: uint8 [R, S, S, 3], and the row where each shard begins,
-    int64 [len(shards)]. One call then gathers rows of many shards, in C and without Python's lock.
+def one_range(shards: Sequence[np.ndarray], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Memory-mapped shards of images of one `shape` (H, W, C) once more, one behind the other: uint8 [R, H, W, C], and
+    the row where each shard begins, int64 [len(shards)]. One call then gathers rows of many shards, in C and without
+    Python's lock.
 
     Between two shards are rows that nobody may read: a file begins at a page, and its rows must be whole steps from
     those of the first. Only addresses are spent on them.
     """
-    row = size * size * 3
+    row = math.prod(shape)
     slot = math.lcm(row, mmap.ALLOCATIONGRANULARITY)
     slots = [-(-(HEADER + shard.nbytes) // slot) for shard in shards]
     firsts = np.cumsum([0, *slots]) * (slot // row)
@@ -101,7 +104,7 @@ def one_range(shards: Sequence[np.ndarray], size: int) -> tuple[np.ndarray, np.n
         if isinstance(shard, np.memmap):  # an empty one is none
             _map_at(content.ctypes.data + first * row, Path(str(shard.filename)))
     rows = (len(content) - HEADER) // row
-    return content[HEADER : HEADER + rows * row].reshape(rows, size, size, 3), firsts[:-1]
+    return content[HEADER : HEADER + rows * row].reshape(rows, *shape), firsts[:-1]
 
 
 def _map_at(address: int, path: Path) -> None:

@@ -17,8 +17,9 @@ from genmodel.evaluation.extractors.classifier import Classifier
 from genmodel.evaluation.extractors.dinov2 import DINOv2
 from genmodel.evaluation.extractors.features import Extractor
 from genmodel.files import durable
-from genmodel.pixels import to_model
+from genmodel.pixels import to_model, to_rgb
 from genmodel.settings.config import EvaluationConfig
+from genmodel.sizes import Size
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -29,29 +30,40 @@ _OFFLINE = "evaluation.extractor classifier and pixels work offline"
 
 
 class Pixels(Extractor):
-    """Mean colours of an 8x8 raster: no weights, no classes; sees layout and colour, no shapes."""
+    """Mean colours of an 8x8 raster: no weights, no classes; sees layout and colour, no shapes.
+
+    All channels count, transparency as well; the raster's cells are as wide and high as the image has it.
+    """
 
     name = "pixels"
-    dim = 8 * 8 * 3
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.channels, self.dim = channels, 8 * 8 * channels
 
     @classmethod
-    def make(cls, block: Block, image_size: int, config: EvaluationConfig, device: str) -> Self:
-        return cls()
+    def make(cls, block: Block, image_size: Size, config: EvaluationConfig, device: str) -> Self:
+        return cls(block.channels)
 
     @classmethod
     def load(cls, folder: Path, about: Mapping[str, Any], config: EvaluationConfig) -> Self:
-        return cls()
+        return cls(about.get("channels", 3))
 
     @property
     def fingerprint(self) -> str:
-        return durable.digest_json({"extractor": self.name, "version": 1})
+        more = {} if self.channels == 3 else {"channels": self.channels}
+        return durable.digest_json({"extractor": self.name, "version": 1, **more})
 
     def forward(self, images: Tensor) -> tuple[Tensor, None]:
         return adaptive_avg_pool2d(to_model(images), 8).flatten(1), None
 
 
 class Inception(Extractor):
-    """The network of the published FID, KID and Inception scores, through torch-fidelity, at 299 px."""
+    """The network of the published FID, KID and Inception scores, through torch-fidelity, at 299 px.
+
+    It sees squares of three channels: a rectangle is resized to one, out of its proportions, grey is repeated and RGBA
+    composed on white. So figures of other shapes are no published ones, and stand beside those of their shape alone.
+    """
 
     name = "inception"
     dim = 2048
@@ -74,7 +86,7 @@ class Inception(Extractor):
         self.network = network.to(memory_format=torch.channels_last)  # 0.7 of the time on a CPU, features to 4e-7
 
     @classmethod
-    def make(cls, block: Block, image_size: int, config: EvaluationConfig, device: str) -> Self:
+    def make(cls, block: Block, image_size: Size, config: EvaluationConfig, device: str) -> Self:
         return cls(_inception_weights(config))
 
     @classmethod
@@ -89,7 +101,7 @@ class Inception(Extractor):
         return {**super().about(), "weights": INCEPTION_SHA256}
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        values, logits = self.network(images.permute(0, 3, 1, 2))
+        values, logits = self.network(to_rgb(images).permute(0, 3, 1, 2))
         return values, logits
 
 

@@ -19,6 +19,7 @@ from genmodel.files.durable import digest_bytes
 from genmodel.output.progress import bar
 from genmodel.pixels import to_model
 from genmodel.settings.config import EvaluationConfig
+from genmodel.sizes import Size
 
 _VERSION = 1  # of architecture and training: raise it when either changes
 _TRAINING_BATCH = 64
@@ -26,18 +27,20 @@ _LEARNING_RATE = 2e-3
 
 
 class Classifier(Extractor):
-    """Convolutions down to 4x4, a mean over the map, 64 features, logits. GroupNorm: no image depends on another."""
+    """Convolutions until the short side is 4, a mean over the map, 64 features, logits. Images of any shape and
+    channels. GroupNorm: no image depends on another."""
 
     name = "classifier"
     dim = 64
 
-    def __init__(self, image_size: int, classes: int, names: Sequence[str] = ()) -> None:
+    def __init__(self, image_size: Size, channels: int, classes: int, names: Sequence[str] = ()) -> None:
         super().__init__()
         self.classes = names
         self.val_accuracy = math.nan
-        stride = max(1, image_size // 32)  # a wide first step keeps large images affordable
-        layers: list[nn.Module] = _block(3, 32, kernel=2 * stride + 1, stride=stride)
-        side, width = image_size // stride, 32
+        short = min(image_size)
+        stride = max(1, short // 32)  # a wide first step keeps large images affordable
+        layers: list[nn.Module] = _block(channels, 32, kernel=2 * stride + 1, stride=stride)
+        side, width = short // stride, 32
         while side > 4:
             layers += _block(width, min(2 * width, 128), kernel=3, stride=2)
             side, width = (side + 1) // 2, min(2 * width, 128)
@@ -46,8 +49,9 @@ class Classifier(Extractor):
         self.head = nn.Linear(self.dim, classes)
 
     @classmethod
-    def make(cls, block: Block, image_size: int, config: EvaluationConfig, device: str) -> Self:
-        """Train on the train split; the seed decides weights and order, so the result is the same every time."""
+    def make(cls, block: Block, image_size: Size, config: EvaluationConfig, device: str) -> Self:
+        """Train on what has a label in the train split; the seed decides weights and order, so the result is the same
+        every time."""
         if len(block.classes) < 2:
             raise EvaluationError(
                 f"{block.path} has {len(block.classes)} classes and a classifier needs two:"
@@ -55,9 +59,10 @@ class Classifier(Extractor):
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            classifier = cls(image_size, len(block.classes), block.classes)
+            classifier = cls(image_size, block.channels, len(block.classes), block.classes)
         classifier.to(device)
-        _train(classifier, Loader(block, image_size, "train", config.seed), config.classifier_images, device)
+        loader = Loader(block, image_size, "train", config.seed, unlabelled=False)
+        _train(classifier, loader, config.classifier_images, device)
         classifier.eval().requires_grad_(False)
         classifier.val_accuracy = _accuracy(classifier, block, image_size, device)
         return classifier
@@ -66,10 +71,10 @@ class Classifier(Extractor):
     def load(cls, folder: Path, about: Mapping[str, Any], config: EvaluationConfig) -> Self:
         entry = about["extractor"]
         names = entry.get("class_names", [])  # none are known of a classifier of an older version
-        classifier = cls(about["image_size"], entry["classes"], names)
+        classifier = cls(Size.of(about["image_size"]), about.get("channels", 3), entry["classes"], names)
         weights, _ = tensors.load(folder / "extractor.safetensors", about["files"]["extractor.safetensors"])
         classifier.load_state_dict(weights)
-        classifier.val_accuracy = entry["val_accuracy"]
+        classifier.val_accuracy = math.nan if entry["val_accuracy"] is None else entry["val_accuracy"]
         return classifier.eval().requires_grad_(False)
 
     @property
@@ -88,7 +93,7 @@ class Classifier(Extractor):
             **super().about(),
             "classes": self.head.out_features,
             "class_names": list(self.classes),
-            "val_accuracy": self.val_accuracy,
+            "val_accuracy": None if math.isnan(self.val_accuracy) else self.val_accuracy,
         }
 
 
@@ -115,9 +120,12 @@ def _train(classifier: Classifier, loader: Loader, budget: int, device: str) -> 
     progress.close()
 
 
-def _accuracy(classifier: Classifier, block: Block, image_size: int, device: str) -> float:
-    """Share of the val split that the classifier names rightly."""
+def _accuracy(classifier: Classifier, block: Block, image_size: Size, device: str) -> float:
+    """Share of the val split that the classifier names rightly, of what has a label there; NaN where nothing has."""
     rows = block.rows("val")
+    rows = rows[block.labels[rows] >= 0]
+    if not len(rows):
+        return math.nan
     logits = extract(classifier, image_batches(block, image_size, rows), device).logits
     assert logits is not None
     labels = torch.as_tensor(block.labels[rows])

@@ -17,8 +17,9 @@ from genmodel.data.block import Block
 from genmodel.errors import EvaluationError, ModelError
 from genmodel.evaluation.extractors.features import Extractor
 from genmodel.files import durable, tensors
-from genmodel.pixels import to_model
+from genmodel.pixels import to_model, to_rgb
 from genmodel.settings.config import EvaluationConfig
+from genmodel.sizes import Size
 
 DINOV2_FILE = "dinov2_vits14_pretrain.pth"
 DINOV2_SOURCE = "https://github.com/facebookresearch/dinov2#pretrained-models"
@@ -105,6 +106,8 @@ class _Scale(nn.Module):
 class DINOv2(Extractor):
     """The class token of DINOv2 ViT-S/14 or ViT-B/14 at 224 px.
 
+    It sees squares of three channels: a rectangle is resized to one, out of its proportions, grey is repeated and RGBA
+    composed on white.
     The official files' sha256 is not pinned: that of the file at hand is part of the fingerprint and stands in reports.
     """
 
@@ -123,7 +126,7 @@ class DINOv2(Extractor):
         self.eval().requires_grad_(False)
 
     @classmethod
-    def make(cls, block: Block, image_size: int, config: EvaluationConfig, device: str) -> Self:
+    def make(cls, block: Block, image_size: Size, config: EvaluationConfig, device: str) -> Self:
         return cls(Path(config.extractor_weights))
 
     @classmethod
@@ -139,7 +142,7 @@ class DINOv2(Extractor):
 
     def forward(self, images: Tensor) -> tuple[Tensor, None]:
         side = _SIDE * _PATCH
-        levels = (to_model(images) + 1) / 2
+        levels = (to_model(to_rgb(images)) + 1) / 2
         resized = interpolate(levels, size=(side, side), mode="bicubic", antialias=True).clamp(0, 1)
         shift, scale = (levels.new_tensor(values).view(3, 1, 1) for values in (_MEAN, _DEVIATION))
         return self.network((resized - shift) / scale), None

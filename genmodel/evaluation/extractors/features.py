@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from genmodel.data.block import SPLITS, Block
 from genmodel.settings.config import EvaluationConfig
+from genmodel.sizes import Size
 
 BATCH_SIZE = 256  # the same everywhere, so that the last bits of features do not depend on who asks
 
@@ -35,7 +36,7 @@ class Extractor(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def make(cls, block: Block, image_size: int, config: EvaluationConfig, device: str) -> Self:
+    def make(cls, block: Block, image_size: Size, config: EvaluationConfig, device: str) -> Self:
         """The extractor for a block's images; EvaluationError if it cannot be had."""
 
     @classmethod
@@ -50,7 +51,7 @@ class Extractor(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features and logits of uint8 [N, S, S, 3] images."""
+        """Features and logits of uint8 [N, H, W, C] images."""
 
     def weights(self) -> dict[str, Tensor]:
         """What the reference's folder must keep of it to load it again."""
@@ -63,7 +64,7 @@ class Extractor(nn.Module, ABC):
 
 @torch.inference_mode()
 def extract(extractor: Extractor, batches: Iterable[Tensor], device: str = "cpu") -> Features:
-    """Features and logits, on the CPU, of all images in batches of uint8 [B, S, S, 3]."""
+    """Features and logits, on the CPU, of all images in batches of uint8 [B, H, W, C]."""
     parts = [extractor(images.to(device)) for images in batches]
     values = torch.cat([values.float().cpu() for values, _ in parts])
     logits = [logits.float().cpu() for _, logits in parts if logits is not None]
@@ -81,7 +82,7 @@ def held_out_rows(block: Block, n: int) -> NDArray[np.int64]:
     return spread(np.flatnonzero(block.splits == SPLITS["val"]), n)
 
 
-def image_batches(block: Block, image_size: int, rows: NDArray[np.int64]) -> Iterator[Tensor]:
-    """The block's images of `rows`, in their order, as uint8 [B, S, S, 3] batches."""
+def image_batches(block: Block, image_size: Size, rows: NDArray[np.int64]) -> Iterator[Tensor]:
+    """The block's images of `rows`, in their order, as uint8 [B, H, W, C] batches."""
     for start in range(0, len(rows), BATCH_SIZE):
         yield torch.from_numpy(block.gather(image_size, rows[start : start + BATCH_SIZE]))

@@ -36,7 +36,7 @@ class Meter:
         self._low, self._high = 255, 0
 
     def add(self, images: Tensor, broken: int = 0) -> None:
-        """uint8 [N, S, S, 3]."""
+        """uint8 [N, H, W, C]."""
         wide = images.cpu().double()
         sums = [wide.sum(dim=0), wide.square().sum(dim=0)]
         self._sums = [old + new for old, new in zip(self._sums, sums, strict=True)] if self._sums else sums

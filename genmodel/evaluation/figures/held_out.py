@@ -22,18 +22,19 @@ class Shown:
     """A model and a batch of val images that it is shown."""
 
     model: Family
-    images: Tensor  # uint8 [N, S, S, 3]
-    labels: Tensor  # int64 [N], as the model counts classes; -1 for one that it does not know
+    images: Tensor  # uint8 [N, H, W, C]
+    labels: Tensor  # int64 [N], as the model counts classes; -1 for one that it does not know, and where there is none
+    labelled: Tensor  # bool [N], whether the block says what it is
     importance_samples: int
 
     @cached_property
     def levels(self) -> Tensor:
-        """float64 [N, 3, S, S] in [0, 255]."""
+        """float64 [N, C, H, W] in [0, 255]."""
         return self.images.permute(0, 3, 1, 2).double()
 
     @cached_property
     def rebuilt(self) -> Tensor:
-        """The reconstructions, float64 [N, 3, S, S] in [0, 255], not rounded."""
+        """The reconstructions, float64 [N, C, H, W] in [0, 255], not rounded."""
         assert isinstance(self.model, abilities.Reconstructs)
         return (self.model.reconstruct(self.images, self.labels).double() + 1) * 127.5
 
@@ -51,15 +52,18 @@ def abilities_measured(
     figures = [figure for figure in table.FIGURES if figure.needs in table.ABILITIES and _can(model, figure.needs)]
     if not figures or not len(rows):
         return {}
-    known = torch.tensor([classes.index(name) if name in classes else -1 for name in block.classes])
-    labels = known[torch.as_tensor(block.labels[rows], dtype=torch.int64)]
+    told = torch.as_tensor(block.labels[rows], dtype=torch.int64)
+    known = torch.tensor([*(classes.index(name) if name in classes else -1 for name in block.classes), -1])
+    labels = known[told]  # the last for images without a label, -1
     rngs = {figure.name: torch.Generator(device).manual_seed(config.seed) for figure in figures}
     found: dict[str, list[Tensor]] = {figure.name: [] for figure in figures}
-    for images, told in zip(image_batches(block, model.image_size, rows), labels.split(BATCH_SIZE), strict=True):
-        shown = Shown(model, images.to(device), told.to(device), config.importance_samples)
+    parts = (image_batches(block, model.image_size, rows), labels.split(BATCH_SIZE), (told >= 0).split(BATCH_SIZE))
+    for images, theirs, labelled in zip(*parts, strict=True):
+        shown = Shown(model, images.to(device), theirs.to(device), labelled.to(device), config.importance_samples)
         for figure in figures:
             found[figure.name].append(figure.function()(shown, rngs[figure.name]))
-    return {name: mean(torch.cat(values).cpu()) for name, values in found.items()}
+    whole = {name: torch.cat(values).cpu() for name, values in found.items()}
+    return {name: mean(values) for name, values in whole.items() if len(values)}
 
 
 def _can(model: Family, ability: str) -> bool:
@@ -92,4 +96,5 @@ def structural_similarity(shown: Shown, rng: torch.Generator) -> Tensor:
 
 def accuracy(shown: Shown, rng: torch.Generator) -> Tensor:
     assert isinstance(shown.model, abilities.Classifies)
-    return (shown.model.classify(shown.images).argmax(dim=1) == shown.labels).double()
+    right = shown.model.classify(shown.images).argmax(dim=1) == shown.labels
+    return right[shown.labelled].double()

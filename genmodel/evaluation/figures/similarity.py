@@ -1,4 +1,4 @@
-"""How alike two images are: pure functions in float64 of pairs of images, float levels 0 to 255 as [N, 3, S, S]."""
+"""How alike two images are: pure functions in float64 of pairs of images, float levels 0 to 255 as [N, C, H, W]."""
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity of each pair, [N], at most 1 (Wang et al. 2004, eq. 13): the mean over map and channels.
 
-    Whole windows only; in an image smaller than 11 px the window is the image.
+    Whole windows only; along a side shorter than 11 px the window is the side.
     """
     similarity, _ = _maps(a.double(), b.double())
     return similarity
@@ -29,11 +29,11 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity over up to five scales, each half as fine: [N], 0 to 1 (Wang et al. 2003, eq. 7).
 
-    Small images have as many scales as leave whole windows (16 px one, 64 px three, 176 px five), their weights scaled
-    to sum to 1: compare at equal sizes only. Means of a scale below 0 count as 0.
+    Small images have as many scales as leave whole windows along the short side (16 px one, 64 px three, 176 px five),
+    their weights scaled to sum to 1: compare at equal sizes only. Means of a scale below 0 count as 0.
     """
     a, b = a.double(), b.double()
-    sides = [a.shape[-1] // 2**scale for scale in range(len(_SCALES))]
+    sides = [min(a.shape[-2:]) // 2**scale for scale in range(len(_SCALES))]
     scales = max(1, sum(side >= _WINDOW for side in sides))
     weights = torch.tensor(_SCALES[:scales], dtype=torch.float64)
     product = torch.ones(len(a), dtype=torch.float64, device=a.device)
@@ -46,10 +46,10 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
 
 def _maps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """The mean over map and channels of luminance x contrast x structure, and of the latter two alone: [N] each."""
-    blur = _gaussian(a.shape[-1]).to(a.device)
+    down, along = (_gaussian(side).to(a.device) for side in a.shape[-2:])
 
     def mean(images: Tensor) -> Tensor:
-        return blur @ images @ blur.T
+        return down @ images @ along.T
 
     mean_a, mean_b = mean(a), mean(b)
     variances = mean(a * a) - mean_a**2 + mean(b * b) - mean_b**2

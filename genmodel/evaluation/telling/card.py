@@ -9,6 +9,7 @@ from typing import Any
 from genmodel.evaluation import table
 from genmodel.evaluation.report import Report
 from genmodel.output.printable import markdown_code, markdown_text
+from genmodel.sizes import Size, shape_text
 
 _NOT_STATED = "not stated"
 _NOT_MEASURED = "Not measured: no images were held out to compare with."
@@ -33,10 +34,10 @@ def model_card(
     `data` and `cost` are named facts, listed as they are; `picture` is an address of a sample grid, or a data: URI.
     """
     config, conditions, extractor = about["config"], report.conditions, report.conditions.extractor
-    size = config["image_size"]
+    shape = shape_text(Size.of(config["image_size"]), about.get("channels", 3))
     judged = f"{conditions.n_samples} samples against {conditions.n_real} real images"
     parts = [
-        f"# {markdown_text(about['name'])}: a {config['family']} of {size} px",
+        f"# {markdown_text(about['name'])}: a {config['family']} of {shape}",
         f"Weights `{about['weights'][:16]}`, training `{about['fingerprint'][:16]}`.",
         "## Intended use",
         _INTENDED,

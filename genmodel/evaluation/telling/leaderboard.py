@@ -118,7 +118,7 @@ def _row(report: Report, members: Reports, figures: Iterable[str]) -> dict[str, 
         "n_samples": conditions.n_samples,
         "n_real": conditions.n_real,
         "extractor": f"{conditions.extractor.name} {conditions.extractor.fingerprint[:8]}",
-        "image_size": conditions.image_size,
+        "image_size": conditions.image_size.plain(),
         "data": conditions.block[:8],
         "code": report.code[:8],
     }

@@ -6,7 +6,6 @@ matrices takes 0.65 of its time there for maps of 4x4 at width 512, a third at 1
 """
 
 import functools
-import math
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genmodel.errors import ConfigError
+from genmodel.sizes import Size
 
 _SHAPE: dict[str, Any] = {"stride": 2, "padding": 1}
 _SHORT = 8  # longest row of the smaller map, up to which the product is faster
@@ -43,12 +43,36 @@ class Up(nn.ConvTranspose2d):
         return super().forward(images, output_size)
 
 
-def doublings(image_size: int, family: str) -> int:
-    """How often a 4x4 map doubles to reach `image_size`; ConfigError for a size that is not a power of two from 8."""
-    times = math.log2(image_size) - 2
-    if times < 1 or times != int(times):
-        raise ConfigError(f"{family} cannot do {image_size} px: it does powers of two from 8 (8, 16, 32, 64, 128, ...)")
-    return int(times)
+def base_map(size: Size, family: str) -> tuple[Size, int]:
+    """The smallest map, whose short side is 4 to 7, and how often it doubles to reach `size`: (4, 4), 4 for 64 px,
+    (7, 7), 2 for 28 px, (4, 8), 4 for 128x64. ConfigError, naming the nearest sizes, where it cannot."""
+    times = _times(min(size))
+    if times < 1 or any(side % 2**times for side in size):
+        near = " or ".join(map(str, _nearest(size)))
+        raise ConfigError(
+            f"{family} cannot do {size} px: it halves both sides alike until the short one is 4 to 7, and can do {near}"
+        )
+    return Size(size.height >> times, size.width >> times), times
+
+
+def _times(side: int) -> int:
+    """How often a side halves until it is below 8."""
+    return max(0, side.bit_length() - 3)
+
+
+def _nearest(size: Size) -> list[Size]:
+    """The two sizes that can be done nearest to one that cannot; of squares squares."""
+    short, long = sorted(size)
+    shorts = [base << times for times in range(1, 10) for base in range(4, 8)]
+    below, above = max((side for side in shorts if side <= short), default=8), min(s for s in shorts if s >= short)
+    found = {}
+    for side in (below, above):
+        unit = 1 << _times(side)
+        for other in [side] if size.is_square else [long // unit * unit, -(-long // unit) * unit]:
+            if other >= side:
+                fitting = Size(side, other) if size.height <= size.width else Size(other, side)
+                found[fitting] = abs(side - short) + abs(other - long)
+    return sorted(sorted(found, key=found.__getitem__)[:2])
 
 
 def weight_gradient(large: Tensor, small: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class Engine:
         return self.config.batch_size * self.model.batches_per_step
 
     def step(self, images: Tensor, labels: Tensor, images_seen: int) -> None:
-        """One step on uint8 [N, S, S, 3] images and labels int64 [N], N = images_per_step / world.size, after
+        """One step on uint8 [N, H, W, C] images and labels int64 [N], N = images_per_step / world.size, after
         `images_seen` images.
 
         Its noise depends on the seed and on the number of the step alone.

@@ -18,9 +18,12 @@ from genmodel.data import parquet
 from genmodel.data.block import Block
 from genmodel.data.making import make as prepare
 from genmodel.data.making import shards
-from genmodel.data.making.resize import decode, resize
+from genmodel.data.making.decode import decode
+from genmodel.data.making.recipe import Recipe
+from genmodel.data.making.resize import resize
 from genmodel.errors import BlockError, ConfigError, SourceError, StorageError
 from genmodel.files import durable
+from genmodel.sizes import Size
 
 Make = Callable[..., Block]
 Pack = Callable[[str, dict[str, bytes]], str]
@@ -151,13 +154,17 @@ def test_no_space_left(
 def test_a_killed_worker_is_told(
     make: Make, images: dict[str, bytes], packed: Pack, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(shards, "decode", lambda content: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(shards, "decode", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(StorageError, match=r"was killed: .*--workers"):
         make(packed("tar", images), tmp_path / "data")
 
 
 def test_shard_rows() -> None:
-    assert [prepare.shard_rows(size) for size in (16, 64, 128, 256, 4096)] == [131072, 8192, 2048, 512, 2]
+    squares = [[Size(side, side)] for side in (16, 64, 128, 256, 4096)]
+    colour, grey = Recipe(channels=3), Recipe(channels=1)
+    assert [prepare.shard_rows(sizes, colour) for sizes in squares] == [131072, 8192, 2048, 512, 2]
+    assert prepare.shard_rows([Size(64, 64), Size(32, 256)], colour) == 4096
+    assert prepare.shard_rows([Size(64, 64)], grey) == 32768
 
 
 def test_the_index_holds_no_paths_and_no_times(
@@ -166,7 +173,7 @@ def test_the_index_holds_no_paths_and_no_times(
     block = make(packed("tar", images), tmp_path / "data")
     text = (block.path / "block.json").read_text()
     assert str(tmp_path) not in text
-    keys = "format sizes resize classes images rejected val_fraction generations files checksum"
+    keys = "format sizes channels recipe classes images rejected val_fraction generations files checksum"
     assert sorted(json.loads(text)) == sorted(keys.split(" "))
 
 
@@ -178,7 +185,10 @@ def test_workers_need_no_torch() -> None:
 def test_digits(make: Make, tmp_path: Path) -> None:
     block = make("digits", tmp_path / "data", sizes=[16], max_reject_share=0)
     assert len(block) == 1797 and block.classes == list("0123456789")
-    assert durable.digest_file(block.path / "16/shard-00000.npy")[:12] == "b886863170b6"
+    assert block.channels == 1 and block.gather(16, np.arange(2)).shape == (2, 16, 16, 1)
+    colour = make("digits", tmp_path / "colour", sizes=[16], max_reject_share=0, recipe=Recipe(channels=3))
+    assert durable.digest_file(colour.path / "16/shard-00000.npy")[:12] == "b886863170b6"
+    np.testing.assert_array_equal(colour.shards(16)[0][..., :1], block.shards(16)[0])
 
 
 def test_real_images(make: Make, shared: Callable[[str], str], tmp_path: Path) -> None:

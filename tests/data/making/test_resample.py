@@ -13,6 +13,7 @@ from PIL import Image
 
 from genmodel.data.making import kernels, resample
 from genmodel.data.making.resample import bicubic, halve
+from genmodel.sizes import Size
 
 BOX, BICUBIC = Image.Resampling.BOX, Image.Resampling.BICUBIC
 
@@ -37,7 +38,7 @@ def assert_bicubic_is_pillows(image: Image.Image, size: tuple[int, int], side: i
     (width, height), before = size, image.tobytes()
     whole = np.asarray(image.resize((width, image.height), BICUBIC).resize(size, BICUBIC))
     left, top = (width - side) // 2, (height - side) // 2
-    found = bicubic(image, size, side)
+    found = bicubic(image, size, Size(side, side))
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, whole[top : top + side, left : left + side])
     assert image.tobytes() == before
@@ -90,7 +91,7 @@ def test_what_is_resized_next_is_the_same_too() -> None:
     """The fourth byte of a pixel, which is not looked at, leaks into nothing."""
     image = noise(501, 375)
     expected = image.resize((250, 375), BOX).resize((250, 187), BOX).resize((171, 187), BICUBIC)
-    found = bicubic(halve(image), (171, 128), 128)
+    found = bicubic(halve(image), (171, 128), Size(128, 128))
     np.testing.assert_array_equal(found, np.asarray(expected.resize((171, 128), BICUBIC))[:, 21:149])
 
 
@@ -132,3 +133,20 @@ def test_where_nothing_can_be_kept_it_is_pillow() -> None:
     )
     pixels = Image.fromarray(np.arange(90, dtype=np.uint8).reshape(5, 6, 3))
     assert done.stdout.split() == ["None", str(np.asarray(halve(pixels)).sum()), "True"]
+
+
+@given(st.integers(8, 300), st.integers(8, 300), st.integers(0, 63), st.integers(0, 63), st.integers(1, 90))
+@settings(deadline=None, max_examples=60)
+def test_bicubic_of_a_part_is_pillows_box(width: int, height: int, less: int, lower: int, side: int) -> None:
+    image, extent = noise(width, height), (width - less / 64, height - lower / 64)
+    band = image.resize((side, height), BICUBIC, box=(0, 0, extent[0], height))
+    whole = np.asarray(band.resize((side, side), BICUBIC, box=(0, 0, side, extent[1])))
+    np.testing.assert_array_equal(bicubic(image, (side, side), Size(side, side), extent), whole)
+
+
+def test_four_bands_are_pillows() -> None:
+    rng = np.random.default_rng(1)
+    image = Image.frombytes("RGBa", (151, 97), rng.integers(0, 256, (97, 151, 4), np.uint8))
+    assert_half_is_pillows(image)
+    whole = np.asarray(image.resize((70, 97), BICUBIC).resize((70, 50), BICUBIC))
+    np.testing.assert_array_equal(bicubic(image, (70, 50), Size(height=40, width=60)), whole[5:45, 5:65])

@@ -18,10 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from genmodel.data.making.resize import decode, resize, resize_all
+from genmodel.data.making.decode import decode
+from genmodel.data.making.resize import resize, resize_all
 from genmodel.data.sources.members import Reject
 from genmodel.data.sources.opening import open_source
 from genmodel.files.durable import digest_bytes
+from genmodel.sizes import Size
 
 Picture = Callable[..., Image.Image]
 Encode = Callable[..., bytes]
@@ -99,9 +101,8 @@ SHAPES = [(50, 37), (37, 50), (64, 64), (16, 16), (9, 13), (1, 1), (3, 40), (131
 @pytest.mark.parametrize(("width", "height"), SHAPES)
 def test_pixels_equal_an_independent_implementation(width: int, height: int, picture: Picture) -> None:
     image = picture(width * height, width, height)
-    sizes = resize_all(image, [8, 16, 32])
-    assert list(sizes) == [32, 16, 8]
-    for target, pixels in sizes.items():
+    sizes = resize_all(image, [Size(8, 8), Size(16, 16), Size(32, 32)])
+    for (target, _), pixels in sizes.items():
         assert pixels.shape == (target, target, 3) and pixels.dtype == np.uint8
         np.testing.assert_array_equal(pixels, adm(np.asarray(image), target))
         np.testing.assert_array_equal(pixels, resize(image, target))
@@ -121,7 +122,7 @@ def test_real_images_equal_plain_pillow(shared: Callable[[str], str]) -> None:
         content = source.read(member)
         plain, (image, _) = Image.open(io.BytesIO(content)).convert("RGB"), decode(content)
         assert image.tobytes() == plain.tobytes()
-        for target, pixels in resize_all(image, [256, 128, 64]).items():
+        for (target, _), pixels in resize_all(image, [Size(side, side) for side in (256, 128, 64)]).items():
             whole = plain
             while min(whole.size) >= 2 * target:
                 whole = whole.resize((whole.width // 2, whole.height), Image.Resampling.BOX)
@@ -222,7 +223,7 @@ def png(width: int, height: int) -> bytes:
 
 def rejected(content: bytes, *targets: int) -> str:
     with pytest.raises(Reject) as caught:
-        resize_all(decode(content)[0], targets)
+        resize_all(decode(content)[0], [Size(side, side) for side in targets])
     return str(caught.value)
 
 
@@ -274,7 +275,7 @@ PEAK = """
 import sys
 from pathlib import Path
 from genmodel.data.sources.members import Reject
-from genmodel.data.making.resize import decode
+from genmodel.data.making.decode import decode
 content = Path(sys.argv[1]).read_bytes()
 def peak():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) >> 10
@@ -337,3 +338,25 @@ def test_damage_is_decoded_or_rejected_never_a_crash(data: Any, picture: Picture
     except Reject as reject:
         image, reason = None, str(reject)
     assert image or (reason and "\n" not in reason)
+
+
+def covered(pixels: np.ndarray, target: Size) -> np.ndarray:
+    """The recipe of a rectangle, in numpy alone."""
+    while pixels.shape[0] >= 2 * target.height and pixels.shape[1] >= 2 * target.width:
+        pixels = resample(pixels, pixels.shape[1] // 2, pixels.shape[0] // 2, box, 0.5)
+    scale = max(target.height / pixels.shape[0], target.width / pixels.shape[1])
+    height, width = (round(side * scale) for side in pixels.shape[:2])
+    pixels = resample(pixels, width, height, cubic, 2.0)
+    top, left = (height - target.height) // 2, (width - target.width) // 2
+    return pixels[top : top + target.height, left : left + target.width]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 140), st.integers(1, 140), st.integers(8, 40), st.integers(8, 40))
+def test_rectangles_of_any_shape(width: int, height: int, columns: int, rows: int) -> None:
+    pixels = np.random.default_rng(width * height).integers(0, 256, (height, width, 3), np.uint8)
+    targets = [Size(rows, columns), Size(columns, rows), Size(16, 16)]
+    for target, found in resize_all(Image.fromarray(pixels), targets).items():
+        assert found.shape == (*target, 3)
+        np.testing.assert_array_equal(found, covered(pixels, target))
+    np.testing.assert_array_equal(covered(pixels, Size(16, 16)), adm(pixels, 16))

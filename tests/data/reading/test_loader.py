@@ -23,6 +23,7 @@ from genmodel.errors import BlockError, ConfigError
 from genmodel.files.durable import digest_bytes, write_json
 from genmodel.params import run_config
 from genmodel.showing.grids import save_grid
+from genmodel.sizes import Size
 from genmodel.training.identify import identify
 from genmodel.training.trainer import train
 
@@ -265,7 +266,7 @@ def test_the_gpu_gives_the_same(block: Block) -> None:
 @pytest.mark.parametrize("place", PLACES)
 def test_a_large_batch_in_any_order_holds_its_images(place: Place, block: Block) -> None:
     rows, places = np.arange(len(block))[::-1], np.random.default_rng(0).integers(len(block), size=6001)
-    held = store.Store(block, 8, rows, torch.device("cpu"), place)
+    held = store.Store(block, Size.of(8), rows, torch.device("cpu"), place)
     np.testing.assert_array_equal(held.take(places).numpy(), block.gather(8, rows[places]))
 
 
@@ -274,7 +275,7 @@ def test_gathering_from_memory_waits_for_no_other_core(block: Block, monkeypatch
     """Threads that share the work of a batch wait for each other where another process has a core: tens of times."""
     images = torch.zeros((3000, 64, 64, 3), dtype=torch.uint8)
     monkeypatch.setattr(store.Store, "_bring", lambda self: images)
-    held = store.Store(block, 16, np.arange(len(block)), torch.device("cpu"), "device")
+    held = store.Store(block, Size.of(16), np.arange(len(block)), torch.device("cpu"), "device")
     held._shape = tuple(images.shape)
     places, threads = np.random.default_rng(0).integers(len(images), size=256), torch.get_num_threads()
 
@@ -296,7 +297,7 @@ def test_shards_in_one_range_hold_their_rows_and_give_the_addresses_back(block: 
     shards = block.shards(16)
     assert len(shards) > 2
     before = Path("/proc/self/maps").read_text().count("16/shard-")
-    images, firsts = store.one_range(shards, 16)
+    images, firsts = store.one_range(shards, (16, 16, 3))
     assert Path("/proc/self/maps").read_text().count("16/shard-") == before + len(shards)
     for shard, first in zip(shards, firsts, strict=True):
         np.testing.assert_array_equal(images[first : first + len(shard)], shard)
@@ -307,12 +308,12 @@ def test_shards_in_one_range_hold_their_rows_and_give_the_addresses_back(block: 
 
 def test_a_shard_without_rows_takes_a_place_in_the_range(block: Block) -> None:
     shards = [np.empty((0, 16, 16, 3), np.uint8), block.shards(16)[1]]
-    images, firsts = store.one_range(shards, 16)
+    images, firsts = store.one_range(shards, (16, 16, 3))
     np.testing.assert_array_equal(images[firsts[1] : firsts[1] + len(shards[1])], shards[1])
 
 
 def test_two_threads_bring_the_images_into_memory_once(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = store.Store(block, 8, np.arange(len(block)), torch.device("cpu"), "host")
+    held = store.Store(block, Size.of(8), np.arange(len(block)), torch.device("cpu"), "host")
     brought: list[int] = []
     real = store.Store._bring
 

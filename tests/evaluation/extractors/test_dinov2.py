@@ -15,6 +15,7 @@ from genmodel.evaluation.extractors.features import extract
 from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.files import durable, tensors
 from genmodel.settings.config import EvaluationConfig
+from genmodel.sizes import Size
 
 
 def random_state(width: int = 384) -> dict[str, Tensor]:
@@ -143,7 +144,7 @@ def test_what_is_missing_or_wrong_is_one_line_with_file_source_and_a_way_offline
 @pytest.mark.slow
 def test_a_reference_holds_the_digest_and_refuses_other_weights(block: Block, weights: Path, tmp_path: Path) -> None:
     config = EvaluationConfig(samples=16, extractor="dinov2", extractor_weights=str(weights))
-    made = make_reference(block, 16, config, tmp_path / "reference")
+    made = make_reference(block, Size(16, 16), config, tmp_path / "reference")
     assert made.about["extractor"]["weights"] == durable.digest_file(weights)
     assert Reference.open(made.path).extractor(config).fingerprint == made.about["extractor"]["fingerprint"]
     torch.save({name: value * 2 for name, value in random_state().items()}, tmp_path / "other.pth")

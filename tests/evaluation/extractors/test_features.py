@@ -20,6 +20,7 @@ from genmodel.evaluation.extractors.classifier import Classifier
 from genmodel.evaluation.extractors.features import Extractor, extract, image_batches, spread
 from genmodel.files import durable
 from genmodel.settings.config import EvaluationConfig
+from genmodel.sizes import Size
 
 CONFIG = EvaluationConfig(samples=100, classifier_images=1280)
 
@@ -30,7 +31,7 @@ def noise(n: int, size: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def classifier(block: Block) -> Classifier:
-    return Classifier.make(block, 16, CONFIG, "cpu")
+    return Classifier.make(block, Size(16, 16), CONFIG, "cpu")
 
 
 def test_the_table_and_the_settings_know_the_same_extractors() -> None:
@@ -66,8 +67,8 @@ def test_pixels_are_mean_colours_in_model_range() -> None:
     images[0, :2, 2:4, 1] = 255  # raster cell (0, 1), green
     values, logits = extract(Pixels(), [images])
     cells = values.view(3, 8, 8)
-    assert logits is None and values.dtype == torch.float32 and values.shape == (1, Pixels.dim)
-    assert cells[1, 0, 1] == 1 and cells.sum() == 1 - (Pixels.dim - 1)
+    assert logits is None and values.dtype == torch.float32 and values.shape == (1, 192)
+    assert cells[1, 0, 1] == 1 and cells.sum() == 1 - 191
 
 
 def test_the_classifier_learns_the_labels_and_says_how_well(block: Block, classifier: Classifier) -> None:
@@ -84,13 +85,13 @@ def test_training_again_gives_the_same_classifier_and_leaves_the_callers_generat
 ) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    again = Classifier.make(block, 16, CONFIG, "cpu")
+    again = Classifier.make(block, Size(16, 16), CONFIG, "cpu")
     assert torch.equal(torch.get_rng_state(), before)
     assert again.fingerprint == classifier.fingerprint
 
 
 def test_the_fingerprint_follows_every_weight(block: Block, classifier: Classifier) -> None:
-    other = Classifier(16, 3)
+    other = Classifier(Size(16, 16), 3, classes=3)
     other.load_state_dict(classifier.state_dict())
     assert other.fingerprint == classifier.fingerprint
     with torch.no_grad():
@@ -108,7 +109,7 @@ def test_features_do_not_depend_on_the_batch(name: str, classifier: Classifier) 
 
 @pytest.mark.parametrize("size", [8, 16, 32, 48, 64, 100, 256])
 def test_the_classifier_takes_images_of_every_size(size: int) -> None:
-    classifier = Classifier(size, 2)
+    classifier = Classifier(Size(size, size), 3, classes=2)
     values, _ = extract(classifier, [noise(2, size)])
     assert values.shape == (2, 64)
     assert classifier.trunk(torch.zeros(1, 3, size, size)).shape[2:] in {(3, 3), (4, 4)}
@@ -116,7 +117,7 @@ def test_the_classifier_takes_images_of_every_size(size: int) -> None:
 
 def test_a_block_of_one_class_is_pointed_to_pixels(single_class_block: Block) -> None:
     with pytest.raises(EvaluationError, match=r"set evaluation.extractor: pixels"):
-        Classifier.make(single_class_block, 16, CONFIG, "cpu")
+        Classifier.make(single_class_block, Size(16, 16), CONFIG, "cpu")
 
 
 def test_inception_without_its_weights_names_file_source_and_ways_offline(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from genmodel.models.families import FAMILIES
 from genmodel.models.noise import Space, normal
 from genmodel.params import run_config
 from genmodel.settings.config import EvaluationConfig, GateConfig
+from genmodel.sizes import Size
 
 CONFIG = EvaluationConfig(samples=120, extractor="pixels", image_size=16)
 IMAGES, CODES = 400, 8
@@ -42,7 +43,7 @@ class Toy(Family):
     def __init__(self, config: ToyConfig, spec: ImageSpec) -> None:
         super().__init__(config, spec)
         self.space = Space((normal(config.latent_dim),))
-        self.table = nn.Parameter(torch.zeros(IMAGES, 3, spec.size, spec.size))
+        self.table = nn.Parameter(torch.zeros(IMAGES, 3, *spec.size))
         self.gain = nn.Parameter(torch.ones(()))
 
     def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -81,7 +82,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     for dark in (False, True):
         folder = tmp_path_factory.mktemp("health")
         block = make_block(folder, dark)
-        made[dark] = (block, make_reference(block, 16, CONFIG, folder / "reference"))
+        made[dark] = (block, make_reference(block, Size(16, 16), CONFIG, folder / "reference"))
     return made
 
 
@@ -95,7 +96,7 @@ def judge(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judg
     def run(table: Tensor, gain: float = 1.0, history: str = "", dark: bool = False) -> Decision:
         """A finished toy's whole evaluation, and the gate's word on it."""
         config = run_config({"family": "toy", "image_size": 16, "network": {}}, "test")
-        model = Toy(ToyConfig(), ImageSpec(16))
+        model = Toy(ToyConfig(), ImageSpec(Size.of(16)))
         model.table.data, model.gain.data = table, torch.tensor(gain)
         digest = tensors.save(tmp_path / "weights.safetensors", model.state_dict())
         about = {

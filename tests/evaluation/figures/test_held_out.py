@@ -26,6 +26,7 @@ from genmodel.pixels import to_model
 from genmodel.sampling.draw import Networks
 from genmodel.sampling.load import load_model
 from genmodel.settings.config import EvaluationConfig
+from genmodel.sizes import Size
 
 CONFIG = EvaluationConfig(samples=60, seed=5, classifier_images=6400)
 COUNTS = [40, 20, 60]
@@ -43,8 +44,8 @@ class Painter(Family, Likelihood, Classifies):
 
     def __init__(self, config: PainterConfig, spec: ImageSpec) -> None:
         super().__init__(config, spec)
-        self.space, self.classes = Space((normal(3, spec.size, spec.size),)), spec.classes
-        self.means = nn.Parameter(torch.zeros(spec.classes, 3, spec.size, spec.size))
+        self.space, self.classes = Space((normal(3, *spec.size),)), spec.classes
+        self.means = nn.Parameter(torch.zeros(spec.classes, 3, *spec.size))
 
     def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         assert labels is not None
@@ -64,11 +65,11 @@ class Painter(Family, Likelihood, Classifies):
 
 @pytest.fixture(scope="module")
 def reference(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    return make_reference(block, 16, CONFIG, tmp_path_factory.mktemp("made") / "reference")
+    return make_reference(block, Size(16, 16), CONFIG, tmp_path_factory.mktemp("made") / "reference")
 
 
 def painter(block: Block, shift: int = 0) -> Painter:
-    model = Painter(PainterConfig(shift=shift), ImageSpec(16, len(block.classes)))
+    model = Painter(PainterConfig(shift=shift), ImageSpec(Size.of(16), classes=len(block.classes)))
     images = to_model(torch.from_numpy(block.gather(16, block.rows("train"))))
     labels = torch.as_tensor(block.labels[block.rows("train")])
     model.means.data = torch.stack([images[labels == label].mean(dim=0) for label in range(len(block.classes))])
@@ -112,7 +113,7 @@ def test_it_applies_only_where_the_extractor_tells_the_classes_of_the_model(
 ) -> None:
     config = EvaluationConfig(samples=60, extractor="pixels")
     judged(block, reference, tmp_path / "model")
-    pixels = make_reference(block, 16, config, tmp_path / "reference")
+    pixels = make_reference(block, Size(16, 16), config, tmp_path / "reference")
     assert evaluate(tmp_path / "model", block, pixels, config)[0].figures["conditional_accuracy"] is None
     renamed = judged(block, reference, tmp_path / "renamed", classes=["cedar", "ash", "birch"])
     assert renamed.figures["conditional_accuracy"] is None, "the model counts its classes in another order"

@@ -12,6 +12,7 @@ from genmodel.files import tensors
 from genmodel.files.model_folder import write_config
 from genmodel.models.contract import Family, ImageSpec, Player, Update
 from genmodel.models.noise import Space, normal
+from genmodel.sizes import Size
 from tests.reports import Numbers, made_report
 
 
@@ -19,7 +20,7 @@ class Painter(Family):
     """Noise float32 [N, 4] to images of 8 px."""
 
     def __init__(self, seed: int = 0) -> None:
-        super().__init__(None, ImageSpec(8))
+        super().__init__(None, ImageSpec(Size.of(8)))
         self.space = Space((normal(4),))
         torch.manual_seed(seed)
         self.layer = nn.Linear(4, 8 * 8 * 3)
