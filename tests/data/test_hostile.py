@@ -29,6 +29,7 @@ import json, resource, sys, time
 from pathlib import Path
 from genmodel.data.making import shards
 from genmodel.data.making.make import prepare
+from genmodel.data.sources.arrange import listing_of
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError
 
@@ -45,7 +46,7 @@ def archive(path):
     began = time.monotonic()
     try:
         source = open_source(path)
-        members = source.scan().members
+        members = listing_of(source).members
         job = shards.Job(source, Path("unused"), [16])
         outcomes = [timed(job, member)[0] for member in members]
         reasons = [outcome[1] for outcome in outcomes if not shards.is_accepted(outcome)]

@@ -11,7 +11,7 @@ from genmodel.data import parquet
 from genmodel.data.block import FORMAT, SPLITS, Block, ledger_name, rejects_name, write_index
 from genmodel.data.making.resize import RECIPE, versions
 from genmodel.data.making.shards import Job, is_accepted, read_part
-from genmodel.data.sources.members import Member, in_label_order
+from genmodel.data.sources.members import Ignored, Member, in_label_order
 from genmodel.files import durable
 from genmodel.output.printable import printable
 
@@ -24,7 +24,12 @@ Table = dict[str, Any]  # columns by name
 
 
 def write_generation(
-    job: Job, members: Sequence[Member], rows: int, val_fraction: float, ignored: int, base: Block | None = None
+    job: Job,
+    members: Sequence[Member],
+    rows: int,
+    val_fraction: float,
+    ignored: Mapping[str, Ignored],
+    base: Block | None = None,
 ) -> None:
     """Write the ledgers of `members`, in finished shards of `rows` each, and the block.json of `base` and these.
 
@@ -43,7 +48,8 @@ def write_generation(
         count, size = len(table["name"]), (folder / name).stat().st_size
         files[name] = {"sha256": durable.digest_file(folder / name), "rows": count, "bytes": size}
     images, rejected = len(ledger["name"]), len(rejects["name"])
-    generation = {"source": printable(job.source.name), "versions": versions(), "ignored": ignored}
+    generation: dict[str, Any] = {"source": printable(job.source.name), "versions": versions()}
+    generation["ignored"] = {rule: each._asdict() for rule, each in sorted(ignored.items())}
     facts = {
         "format": FORMAT,
         "sizes": list(job.sizes),

@@ -22,6 +22,7 @@ from genmodel.data.making.pool import make_shards
 from genmodel.data.making.recipe import Recipe
 from genmodel.data.making.resize import RECIPE, versions
 from genmodel.data.making.shards import Job, Outcome, Slice, is_accepted, read_part
+from genmodel.data.sources.arrange import listing_of
 from genmodel.data.sources.arrays import Digits
 from genmodel.data.sources.checksums import checking
 from genmodel.data.sources.layout import Layout
@@ -64,7 +65,7 @@ def prepare(
     origin = open_source(source, devkit)
     rows = shard_rows(max(sizes))
     with checking(origin.files) as finish_checking:
-        listing = scan(origin, source)
+        listing = scan(origin, source, layout)
         with workplace(out, plan(source, origin, listing, sizes, rows, layout, recipe)) as place:
             job = Job(origin, place, sizes)
             convert(job, listing.members, rows, workers, max_reject_share * len(listing.members), make)
@@ -90,12 +91,13 @@ def check_settings(val_fraction: float, max_reject_share: float, sizes: Sequence
             raise ConfigError(f"{option}: must be between 0 and 1, not {value!r}")
 
 
-def scan(origin: Source, source: str) -> Listing:
-    """The members of a source; SourceError if there are none."""
-    listing = origin.scan()
+def scan(origin: Source, source: str, layout: Layout) -> Listing:
+    """What a source holds and means; SourceError if it has no images."""
+    listing = listing_of(origin, layout)
     if not listing.members:
-        passed = f" ({listing.ignored:,} other files)" if listing.ignored else ""
-        raise SourceError(f"{source} holds no images{passed}: give a folder or an archive of JPEG, PNG, ... files")
+        passed = sum(each.files for each in listing.ignored.values())
+        others = f" ({passed:,} other files)" if passed else ""
+        raise SourceError(f"{source} holds no images{others}: give a folder or an archive of JPEG, PNG, ... files")
     return listing
 
 

@@ -83,7 +83,7 @@ def update(
     recipe = Recipe.from_dict(base.facts.get("recipe", {}))
     origin, rows = open_source(source, devkit), shard_rows(max(base.sizes))
     with checking(origin.files) as finish_checking:
-        listing = scan(origin, source)
+        listing = scan(origin, source, layout)
         with workplace(out, plan(source, origin, listing, base.sizes, rows, layout, recipe, base.digest)) as place:
             digests: dict[Member, str] = {}
             reading = Job(origin, place / "seen", sizes=())

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from genmodel.data.sources.archives import open_bytes, stamp_of
-from genmodel.data.sources.members import Listing, Member, Source, listing
+from genmodel.data.sources.members import Collector, Found, Member, Source
 from genmodel.errors import SourceError
 
 _IMAGES, _LABELS = b"\0\0\x08\x03", b"\0\0\x08\x01"  # bytes in three dimensions, bytes in one
@@ -34,8 +34,11 @@ class Digits(Source):
         self._contents: list[bytes] = [_pgm(8, 8, image.astype("uint8").tobytes()) for image in levels]
         self._labels = [str(label) for label in rows[:, -1]]
 
-    def scan(self) -> Listing:
-        return listing((Member(label, f"{label}/{i:04d}.pgm", (i,)) for i, label in enumerate(self._labels)), 0)
+    def scan(self) -> Found:
+        found = Collector()
+        for i, label in enumerate(self._labels):
+            found.add(f"{i:04d}.pgm", (i,), 0, label=label)
+        return found.found()
 
     def read(self, member: Member) -> bytes:
         return self._contents[int(member.locator[0])]
@@ -65,7 +68,7 @@ class Idx(Source):
         if not 0 < min(self._height, self._width) <= max(self._height, self._width) <= _MAX_SIDE:
             raise SourceError(f"{path} holds images of {self._width} x {self._height} pixels: fetch it again")
 
-    def scan(self) -> Listing:
+    def scan(self) -> Found:
         if self._count > max(_ITEMS, self._path.stat().st_size // _BYTES_AN_ITEM):
             raise SourceError(f"{self._path} claims {self._count:,} images, too many for its size: fetch it again")
         labels_content = open_bytes(self._labels)
@@ -79,7 +82,10 @@ class Idx(Source):
             if len(content.read_at(end - 1, 2)) != 1:
                 raise SourceError(f"{path} is cut off or has more than its {self._count:,} items: fetch it again")
         labels = labels_content.read_at(8, self._count)
-        return listing((Member(f"{label}", f"{label}/{i:05d}.pgm", (i,)) for i, label in enumerate(labels)), 0)
+        found = Collector()
+        for i, label in enumerate(labels):
+            found.add(f"{i:05d}.pgm", (i,), 0, label=f"{label}")
+        return found.found()
 
     @property
     def _area(self) -> int:

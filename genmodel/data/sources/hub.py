@@ -13,20 +13,9 @@ from typing import Any
 
 from genmodel.data import parquet
 from genmodel.data.sources.archives import stamp_of
-from genmodel.data.sources.members import (
-    FLAT_CLASS,
-    MAX_PATH,
-    Listing,
-    Member,
-    Reject,
-    Source,
-    hostile,
-    listing,
-    too_large,
-)
-from genmodel.data.sources.webdataset import class_name
+from genmodel.data.sources.labels import class_name
+from genmodel.data.sources.members import FLAT_CLASS, MAX_PATH, Collector, Found, Member, Reject, Source, too_large
 from genmodel.errors import SourceError
-from genmodel.output.printable import printable
 
 _IMAGES = "image", "img", "jpg", "png"
 _LABELS = "label", "labels", "cls", "class", "fine_label"
@@ -52,13 +41,16 @@ class Hub(Source):
         self.name, self.stamp, self.files = name, stamp_of(self._paths), self._paths
         self._groups: dict[tuple[int, int], Any] = {}  # the images of those read last
 
-    def scan(self) -> Listing:
-        rows: list[tuple[str, str, str, Locator]] = []  # class, path, the name it gets without one, where it is
+    def scan(self) -> Found:
+        rows: list[tuple[str | None, str, str, Locator]] = []  # class, path, the name it gets without one, where it is
         for file, path in enumerate(self._paths):
             rows += [(label, inside, name, (file, *at)) for label, inside, name, at in _rows(path)]
         counts = Counter(inside for _, inside, _, _ in rows if inside)
-        named = ((label, inside if counts[inside] == 1 else name, at) for label, inside, name, at in rows)
-        return listing((_member(*row) for row in named), 0)
+        found = Collector()
+        for label, inside, name, at in rows:
+            special = "has no label" if label is None else ""
+            found.add(inside if counts[inside] == 1 else name, at, 0, special, label=label)
+        return found.found()
 
     def read(self, member: Member) -> bytes:
         file, group, row = map(int, member.locator)
@@ -74,8 +66,8 @@ class Hub(Source):
         return content
 
 
-def _rows(path: Path) -> Iterator[tuple[str, str, str, tuple[int, int]]]:
-    """Every row's class (or nothing), path in the table, name after its place, row group, row; no image is read."""
+def _rows(path: Path) -> Iterator[tuple[str | None, str, str, tuple[int, int]]]:
+    """Every row's class (see class_name), path in the table, name after its place, row group, row; no image is read."""
     with _reading(path) as table:
         _, inside, label = _columns(table, path)
         columns = [column for column in (inside, label) if column]
@@ -194,11 +186,6 @@ def _columns(table: Any, path: Path) -> tuple[str, str, str]:
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             return name, "", label
     raise SourceError(f"{path} has no column of images (bytes, or a struct with bytes), only {', '.join(schema.names)}")
-
-
-def _member(known: str, name: str, at: Locator) -> Member:
-    refused = hostile(name) or ("" if known else "has no label")
-    return Member("" if refused else known, printable(name) if refused else f"{known}/{name}", at, refused)
 
 
 def _one_line(error: Exception) -> str:

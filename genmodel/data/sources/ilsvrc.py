@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from genmodel.data.sources.archives import open_bytes, stamp_of, tar_entries
-from genmodel.data.sources.members import Collector, Listing
+from genmodel.data.sources.members import Collector, Found, is_image
 from genmodel.data.sources.packed import Tar
 from genmodel.data.sources.synsets import SYNSETS
 from genmodel.errors import SourceError
@@ -30,7 +30,7 @@ class Validation(Tar):
         self.files = [path, self._devkit]
         self.stamp = stamp_of(self.files)
 
-    def scan(self) -> Listing:
+    def scan(self) -> Found:
         synsets = validation_synsets(self._devkit)
         found = Collector()
         for entry in tar_entries(self._content, 0, self._content.length, str(self._path)):
@@ -38,9 +38,10 @@ class Validation(Tar):
             number = int(match[1]) if match else 0
             if number > len(synsets):
                 raise SourceError(f"{self._devkit} has {len(synsets):,} labels, none for {entry.name}: fetch it again")
-            name = f"{synsets[number - 1]}/{entry.name}" if number else entry.name
-            found.add(name, (entry.offset, entry.size), entry.size, entry.special)
-        return found.listing()
+            label = synsets[number - 1] if number else None
+            special = entry.special or ("" if number or not is_image(entry.name) else "has no label in the devkit")
+            found.add(entry.name, (entry.offset, entry.size), entry.size, special, label=label)
+        return found.found()
 
 
 def validation_synsets(devkit: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """Where raw images come from. Nothing is unpacked to disk.
 
     source = open_source("ILSVRC2012_img_train.tar")
-    for member in source.scan().members:
+    for member in listing_of(source).members:
         content = source.read(member)
 
 packed.py       a tar, tar.gz or zip of class folders, a tar of tars
@@ -22,7 +22,7 @@ from genmodel.data.sources.archives import open_bytes, tar_entries
 from genmodel.data.sources.arrays import Digits, Idx, is_idx
 from genmodel.data.sources.hub import Hub
 from genmodel.data.sources.ilsvrc import VALIDATION_NAME, Validation
-from genmodel.data.sources.members import Collector, Listing, Member, Reject, Source, is_hidden, is_image
+from genmodel.data.sources.members import Collector, Found, Locator, Member, Reject, Source, is_hidden, is_image
 from genmodel.data.sources.packed import Tar, Zip, special_mode
 from genmodel.data.sources.webdataset import WebDataset, is_webdataset
 from genmodel.errors import SourceError
@@ -136,8 +136,8 @@ class Folder(Source):
         self._path = path.resolve()
         self.name = self._path.name
 
-    def scan(self) -> Listing:
-        found = Collector()
+    def scan(self) -> Found:
+        found = Collector(self.head)
         folders = [""]
         while folders:
             folder = folders.pop()
@@ -153,11 +153,18 @@ class Folder(Source):
                             found.add(path, locator, facts.st_size, special_mode(facts.st_mode))
             except OSError as error:
                 raise SourceError(f"cannot read {self._path / folder}: {error.strerror}") from error
-        return found.listing()
+        return found.found()
 
     def _raw(self, path: str) -> bytes:
         """A path inside as the system has it. Names are UTF-8 in any locale, as in a tar, or classes depended on it."""
         return os.path.join(os.fsencode(self._path), path.encode("utf-8", "surrogateescape"))  # noqa: PTH118
+
+    def head(self, locator: Locator) -> bytes:
+        try:
+            with open(self._raw(str(locator[0])), "rb", buffering=0) as handle:  # noqa: PTH123
+                return handle.read(32)
+        except OSError:
+            return b""
 
     def read(self, member: Member) -> bytes:
         try:

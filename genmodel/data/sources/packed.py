@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path
 
 from genmodel.data.sources.archives import Bytes, PlainFile, open_bytes, stamp_of, tar_entries
-from genmodel.data.sources.members import MAX_BYTES, Collector, Listing, Member, Reject, Source, is_hidden
+from genmodel.data.sources.members import MAX_BYTES, Collector, Found, Locator, Member, Reject, Source, is_hidden
 from genmodel.errors import SourceError
 
 
@@ -17,8 +17,8 @@ class Tar(Source):
         self._path, self._content = path, open_bytes(path)
         self.name, self.stamp, self.files = path.name, stamp_of([path]), [path]
 
-    def scan(self) -> Listing:
-        found = Collector()
+    def scan(self) -> Found:
+        found = Collector(self.head)
         for entry in tar_entries(self._content, 0, self._content.length, str(self._path)):
             if entry.special or not entry.name.lower().endswith(".tar") or is_hidden(entry.name):
                 found.add(entry.name, (entry.offset, entry.size), entry.size, entry.special)
@@ -26,7 +26,11 @@ class Tar(Source):
             where = f"{entry.name} in {self._path}"
             for inner in tar_entries(self._content, entry.offset, entry.size, where):
                 found.add(inner.name, (inner.offset, inner.size), inner.size, inner.special, inside=entry.name[:-4])
-        return found.listing()
+        return found.found()
+
+    def head(self, locator: Locator) -> bytes:
+        offset, size = map(int, locator)
+        return self._content.read_at(offset, min(size, 32))
 
     def read(self, member: Member) -> bytes:
         return read_whole(self._content, self._path, member, *map(int, member.locator))
@@ -47,8 +51,8 @@ class Zip(Source):
         self._path, self._file = path, PlainFile(path)
         self.name, self.stamp, self.files = path.name, stamp_of([path]), [path]
 
-    def scan(self) -> Listing:
-        found = Collector()
+    def scan(self) -> Found:
+        found = Collector(self.head)
         try:
             with zipfile.ZipFile(self._path) as archive:
                 entries = archive.infolist()
@@ -58,7 +62,7 @@ class Zip(Source):
             if not entry.is_dir():
                 locator = (entry.header_offset, entry.compress_size, entry.file_size, entry.CRC, entry.compress_type)
                 found.add(entry.filename, locator, entry.file_size, _special_in_zip(entry))
-        return found.listing()
+        return found.found()
 
     def read(self, member: Member) -> bytes:
         """The bytes straight from the file: zipfile's own handle could not be shared between processes."""

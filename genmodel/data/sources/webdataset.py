@@ -10,24 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from genmodel.data.sources.archives import Bytes, Entry, open_bytes, stamp_of, tar_entries
+from genmodel.data.sources.labels import class_name
 from genmodel.data.sources.members import (
     EXTENSIONS,
     FLAT_CLASS,
-    Listing,
+    Collector,
+    Found,
     Member,
     Source,
     hostile,
     is_hidden,
-    listing,
-    too_large,
 )
 from genmodel.data.sources.packed import read_whole
 from genmodel.errors import SourceError
-from genmodel.output.printable import is_printable, printable
 
 _OPEN = 64  # shards whose handles are kept
 _MAX_LABEL = 1 << 20  # bytes of a .cls or .json
-_MAX_CLASS = 200  # characters of a class's name
+_LABELS = frozenset(["cls", "json"])
 _JSON_LABELS = "label", "cls", "class"
 
 
@@ -39,35 +38,40 @@ def is_webdataset(names: Sequence[str]) -> bool:
 
 
 class WebDataset(Source):
-    """Shards, each a tar or tar.gz. An image's name is CLASS/KEY.jpg, or CLASS/SHARD/KEY.jpg if a key comes twice."""
+    """Shards, each a tar or tar.gz. An image's path is KEY.jpg, or SHARD/KEY.jpg if a key comes twice."""
 
     def __init__(self, paths: Sequence[Path], name: str) -> None:
         self._paths = sorted(paths)
         self.name, self.stamp, self.files = name, stamp_of(self._paths), self._paths
         self._opened: dict[int, Bytes] = {}
 
-    def scan(self) -> Listing:
+    def scan(self) -> Found:
+        found = Collector()
         images: list[tuple[str, str, int, Entry]] = []  # key, extension, shard, entry
-        labels: dict[tuple[int, str], str] = {}
-        refused: list[Member] = []
-        ignored = 0
+        labels: dict[tuple[int, str], str | None] = {}
         for shard, path in enumerate(self._paths):
             content = self._content(shard)
             for entry in tar_entries(content, 0, content.length, str(path)):
                 key, extension = _split(entry.name)
-                if reason := entry.special or hostile(entry.name):
-                    refused.append(Member("", printable(entry.name), (shard, entry.offset, entry.size), reason))
-                elif is_hidden(entry.name) or extension not in EXTENSIONS | {"cls", "json"}:
-                    ignored += 1
+                if entry.special or hostile(entry.name):
+                    found.add(entry.name, (shard, entry.offset, entry.size), entry.size, entry.special)
+                elif is_hidden(entry.name) or extension not in EXTENSIONS | _LABELS:
+                    found.ignore(entry.name, _ignored_by(entry.name, extension))
                 elif extension in EXTENSIONS:
                     images.append((key, extension, shard, entry))
-                elif entry.size <= _MAX_LABEL and (extension == "cls" or (shard, key) not in labels):
-                    label = _label(extension, content.read_at(entry.offset, entry.size))
-                    if label:
-                        labels[shard, key] = label
+                else:
+                    found.ignore(entry.name, f"beside an image (.{extension})")
+                    if entry.size <= _MAX_LABEL and (extension == "cls" or labels.get((shard, key)) is None):
+                        labels[shard, key] = _label(extension, content.read_at(entry.offset, entry.size))
         twice = len({image[:2] for image in images}) < len(images)
-        members = [_member(image, labels, self._paths[image[2]].name.partition(".")[0] * twice) for image in images]
-        return listing(refused + members, ignored)
+        flat = not any(label is not None for label in labels.values())
+        for key, extension, shard, entry in images:
+            label = FLAT_CLASS if flat else labels.get((shard, key))
+            special = "has no label (.cls) beside it" if label is None else ""
+            inside = self._paths[shard].name.partition(".")[0] if twice else ""
+            locator = shard, entry.offset, entry.size
+            found.add(f"{key}.{extension}", locator, entry.size, special, inside, label)
+        return found.found()
 
     def read(self, member: Member) -> bytes:
         shard, offset, size = map(int, member.locator)
@@ -84,14 +88,6 @@ class WebDataset(Source):
         return self._opened[shard]
 
 
-def _member(image: tuple[str, str, int, Entry], labels: dict[tuple[int, str], str], inside: str) -> Member:
-    key, extension, shard, entry = image
-    label = labels.get((shard, key), "") if labels else FLAT_CLASS
-    name = "/".join(part for part in (label, inside, f"{key}.{extension}") if part)
-    refused = hostile(name) or too_large(entry.size) or ("" if label else "has no label (.cls) beside it")
-    return Member(label, printable(name), (shard, entry.offset, entry.size), refused)
-
-
 def _split(name: str) -> tuple[str, str]:
     """A member's key, and its extension in lower case."""
     folder, slash, file = name.removeprefix("./").rpartition("/")
@@ -99,25 +95,19 @@ def _split(name: str) -> tuple[str, str]:
     return folder + slash + stem, extension.lower()
 
 
-def _label(extension: str, content: bytes) -> str:
-    """The label in a .cls or .json, fit for a class's name; nothing if there is none."""
+def _ignored_by(name: str, extension: str) -> str:
+    return "a system's own file" if is_hidden(name) else f"beside an image (.{extension})"
+
+
+def _label(extension: str, content: bytes) -> str | None:
+    """The label in a .cls or .json as a class's name, "" for -1; None if there is none."""
     try:
         found: Any = content.decode().strip()
         if extension == "json":
             facts = json.loads(found)
-            found = next((facts[key] for key in _JSON_LABELS if key in facts), "") if isinstance(facts, dict) else ""
+            found = (
+                next((facts[key] for key in _JSON_LABELS if key in facts), None) if isinstance(facts, dict) else None
+            )
     except (ValueError, RecursionError):
-        return ""
+        return None
     return class_name(found)
-
-
-def class_name(label: Any) -> str:
-    """A label, a whole number or a name, as a class's name; nothing if it is neither."""
-    if isinstance(label, bool) or not isinstance(label, int | str):
-        return ""
-    if isinstance(label, str) and len(label) > 10 * _MAX_CLASS:
-        return ""
-    text = " ".join(str(label).split()).replace("/", "_")
-    if text.startswith("-") or text in (".", "..") or len(text) > _MAX_CLASS or not is_printable(text):
-        return ""
-    return str(int(text)) if text.lstrip("+").isdecimal() else text  # 07 and 7 are one class

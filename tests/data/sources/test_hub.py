@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from genmodel.data.block import Block
+from genmodel.data.sources.arrange import listing_of
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError
 
@@ -35,7 +36,7 @@ def write(path: Path, some: list[dict[str, Any]], kind: Any = IMAGE) -> Path:
 
 def contents(place: object) -> dict[str, bytes]:
     source = open_source(str(place))
-    return {member.name: source.read(member) for member in source.scan().members}
+    return {member.name: source.read(member) for member in listing_of(source).members}
 
 
 def test_a_file_a_folder_and_a_pattern(images: dict[str, bytes], tmp_path: Path) -> None:

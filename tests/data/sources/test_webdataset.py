@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from genmodel.data.block import Block
+from genmodel.data.sources.arrange import listing_of
 from genmodel.data.sources.opening import open_source
 from genmodel.data.sources.webdataset import WebDataset, class_name
 from genmodel.errors import SourceError
@@ -56,9 +57,11 @@ def test_folder_pattern_and_single_shard(
     for place in [*places, f"{one}/train-0000.{packed}"]:
         source = open_source(place)
         assert isinstance(source, WebDataset)
-        found = source.scan()
+        found = listing_of(source)
         assert {member.name: source.read(member) for member in found.members} == names(images)
-        assert found.ignored == 42 and not any(member.refused for member in found.members)
+        assert sum(each.files for each in found.ignored.values()) == 42 and not any(
+            member.refused for member in found.members
+        )
         copy = pickle.loads(pickle.dumps(source))
         assert copy.read(found.members[9]) == source.read(found.members[9])
 
@@ -83,7 +86,7 @@ def test_keys_that_start_anew_in_each_shard(tar_bytes: TarBytes, tmp_path: Path)
     for shard in ("a", "b"):
         (tmp_path / f"{shard}.tar").write_bytes(tar_bytes([("0.jpg", shard.encode()), ("0.cls", b"7")]))
     source = open_source(str(tmp_path))
-    assert {m.name: source.read(m) for m in source.scan().members} == {"7/a/0.jpg": b"a", "7/b/0.jpg": b"b"}
+    assert {m.name: source.read(m) for m in listing_of(source).members} == {"7/a/0.jpg": b"a", "7/b/0.jpg": b"b"}
 
 
 HOSTILE: dict[str, tuple[list[tuple[str, bytes]], dict[str, str]]] = {
@@ -121,7 +124,7 @@ HOSTILE: dict[str, tuple[list[tuple[str, bytes]], dict[str, str]]] = {
 def test_what_is_hostile_is_refused_with_a_reason(what: str, tar_bytes: TarBytes, tmp_path: Path) -> None:
     files, reasons = HOSTILE[what]
     (tmp_path / "s.tar").write_bytes(tar_bytes(files))
-    found = {m.name: m.refused for m in open_source(str(tmp_path / "s.tar")).scan().members}
+    found = {m.name: m.refused for m in listing_of(open_source(str(tmp_path / "s.tar"))).members}
     assert found == reasons
 
 
@@ -138,7 +141,7 @@ def test_missing_and_mixed_shards_are_told(images: dict[str, bytes], tar_bytes: 
         open_source(f"{folder}/{{0..99999}}{{0..99999}}.tar")
     (folder / "train-0002.tar").write_bytes((folder / "train-0002.tar").read_bytes()[:700])
     with pytest.raises(SourceError, match=r"train-0002\.tar .*fetch it again"):
-        open_source(f"{folder}/train-{{0000..0003}}.tar").scan()
+        listing_of(open_source(f"{folder}/train-{{0000..0003}}.tar"))
 
 
 @pytest.mark.parametrize(
