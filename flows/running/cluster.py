@@ -64,8 +64,8 @@ def runner(address: str, workers: int) -> TaskRunner[Any]:
 class _Order:
     """What a worker is told. No dataclass, whose members Prefect and Dask would look through one by one."""
 
-    def __init__(self, job: Job, shard: int, members: Sequence[Member]) -> None:
-        self.job, self.shard, self.members, self.decoders = job, shard, members, versions()
+    def __init__(self, job: Job, rows: int, shard: int, members: Sequence[Member]) -> None:
+        self.job, self.rows, self.shard, self.members, self.decoders = job, rows, shard, members, versions()
 
 
 @task(name="shard", task_run_name="shard {order.shard}", cache_policy=NO_CACHE)
@@ -84,7 +84,7 @@ def _make_one(order: _Order) -> Part:
             f"{_text(order.decoders)}; install requirements.lock on both"
         )
     try:
-        return make_shard(job, order.shard, order.members)
+        return make_shard(job, order.rows, order.shard, order.members)
     except SourceError as error:
         raise SourceError(f"{error} (on {host})") from error
 
@@ -104,25 +104,25 @@ def make_shards(
     assert context is not None and isinstance(context.task_runner, DaskTaskRunner)
     client, submit = context.task_runner.client, cast(Any, _make_one).submit
     waiting = iter(shards)
-    pending: dict[Any, tuple[PrefectDaskFuture[Part], Slice]] = {}
+    pending: dict[Any, tuple[PrefectDaskFuture[Part], int, Sequence[Member]]] = {}
     try:
         while True:
             threads = sum(client.nthreads().values())
             for shard in islice(waiting, max(0, _AHEAD * max(1, threads) - len(pending))):
-                piece = Slice(shard, 0, members[shard * rows : (shard + 1) * rows])
-                future = submit(_Order(job, shard, piece.members))
-                pending[future.wrapped_future] = future, piece
+                some = members[shard * rows : (shard + 1) * rows]
+                future = submit(_Order(job, rows, shard, some))
+                pending[future.wrapped_future] = future, shard, some
             if not pending:
                 return
             with client.as_current():
                 ready = wait(list(pending), return_when="FIRST_COMPLETED").done
             for ended in ready:
-                future, piece = pending.pop(ended)
+                future, shard, some = pending.pop(ended)
                 part = future.result()
-                if not (job.folder(piece.shard).parent / part["scratch"]).exists():
-                    raise StorageError(f"a worker made shard {piece.shard} in another {job.place} than this machine's")
-                install(job.place, piece.shard, part)
-                yield piece, part["outcomes"]
+                if not (job.folder(shard).parent / part["scratch"]).exists():
+                    raise StorageError(f"a worker made shard {shard} in another {job.place} than this machine's")
+                install(job.place, shard, part)
+                yield Slice(range(shard * rows, shard * rows + len(some)), some), part["outcomes"]
     except KilledWorker as error:
         fix = "run the same command again, with fewer workers a machine if memory was short"
         raise StorageError(f"several workers died of one shard: {fix}") from error

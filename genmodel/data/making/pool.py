@@ -1,110 +1,142 @@
-"""Worker processes that turn slices into shards of the block."""
+"""Members dealt out to worker processes, which turn them into shards of the block.
 
-import os
-import signal
-import sys
-import threading
+A piece of them takes a quarter of a second. They come in canonical order; or, where a source unpacks much to read one
+of them (a row group of Parquet, a stretch of a gzip), in the order in which they lie in it, and such a unit to one
+worker, so that it is unpacked once. Rows go to their members' places, so that either way gives the same bytes.
+"""
+
 import time
+from array import array
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
-from multiprocessing import get_context
-from typing import Any
+from multiprocessing import connection
 
 from genmodel.data.making.kernels import compiled
-from genmodel.data.making.shards import SLICE, Job, Outcome, Slice, finish, install, made_slices, make_slice
+from genmodel.data.making.shards import (
+    SLICE,
+    Job,
+    Outcome,
+    Slice,
+    finish,
+    install,
+    is_resampled,
+    made_rows,
+    make_slice,
+)
+from genmodel.data.making.workers import Worker
 from genmodel.data.sources.members import Member
-from genmodel.errors import StorageError
 
-_AHEAD = 2  # tasks a worker has waiting: a shard is finished soon after its last slice
+_BUSY = 0.25  # seconds that a piece is to take
+_FEWEST, _MOST = 8, 2048  # members of a piece; the first pieces have the fewest
+_LOOKED_AT = 8  # images, for whether any are resampled
 
 
 def make_shards(
     job: Job, members: Sequence[Member], rows: int, shards: Sequence[int], workers: int
 ) -> Iterator[tuple[Slice, list[Outcome]]]:
-    """Make the given shards of `rows` members each; yields every slice with its members' outcomes when it is made.
+    """Make the given shards of `rows` members each; yields some members with their outcomes when they are made.
 
     What a kill undoes are the slices that workers have in hand: together no more than a shard's members, or a member a
     worker where there are more workers than rows. An error in a worker is raised here; StorageError if a worker was
     killed from outside.
     """
-    waiting = _slices(job, members, rows, shards, max(1, min(SLICE, rows // workers)))
-    made: dict[int, dict[int, list[Outcome]]] = {}  # shard -> start -> outcomes
-    pending: dict[Future[Any], Slice | None] = {}  # None: a shard that is being finished
-    pool = _start(job, workers)
+    sizes = {shard: min(rows, len(members) - shard * rows) for shard in shards}
+    todo, missing = array("q"), dict(sizes)  # places; how many of a shard
+    for shard, size in sizes.items():
+        made = made_rows(job, shard)
+        if made:
+            places = [shard * rows + row for row in made]
+            yield Slice(places, [members[place] for place in places]), list(made.values())
+        missing[shard] -= len(made)
+        todo.extend(shard * rows + row for row in range(size) if row not in made)
+    whole = [shard for shard in shards if not missing[shard]]
+    deal = _Deal(job, members, todo, workers)
+    if is_resampled(job, deal.first(_LOOKED_AT)):
+        compiled()  # before workers are forked, who share it: half a second, and 120 MB
+    about = job, rows, max(1, min(SLICE, rows // workers))
+    count = min(workers, max(len(whole), -(-len(todo) // _FEWEST)))
+    crew = [Worker(about) for _ in range(count)]
     try:
         while True:
-            for piece, outcomes in islice(waiting, max(0, _AHEAD * workers - len(pending))):
-                pending[pool.submit(_work, piece) if outcomes is None else _ended(outcomes)] = piece
-            if not pending:
+            for worker in crew:
+                if worker.task is None and whole:
+                    shard = whole.pop()
+                    worker.ask(shard, _seal, shard, sizes[shard])
+                elif worker.task is None and (piece := deal.piece(worker)):
+                    worker.ask(piece, _work, piece)
+            busy = {worker.pipe: worker for worker in crew if worker.task is not None}
+            if not busy:
                 return
-            for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                done, result = pending.pop(future), future.result()
-                if done is None:
+            for pipe in connection.wait(list(busy)):
+                task, result = busy[pipe].answer()  # type: ignore[index]
+                if not isinstance(task, Slice):
                     continue
-                shard = made.setdefault(done.shard, {})
-                shard[done.start] = result
-                if sum(map(len, shard.values())) == len(members[done.shard * rows : (done.shard + 1) * rows]):
-                    whole = [outcome for start in sorted(shard) for outcome in shard[start]]
-                    pending[pool.submit(_seal, done.shard, whole)] = None
-                    del made[done.shard]
-                yield done, result
-    except BrokenProcessPool as error:
-        fix = "run the same command again, with fewer --workers if memory was short"
-        raise StorageError(f"a worker that prepared images was killed: {fix}") from error
+                outcomes, seconds = result
+                deal.pace(len(outcomes) / seconds)
+                for place in task.places:
+                    shard = place // rows
+                    missing[shard] -= 1
+                    if not missing[shard]:
+                        whole.append(shard)
+                yield task, outcomes
     finally:
-        pool.shutdown(cancel_futures=True)
+        for worker in crew:
+            worker.end()
 
 
-def _slices(
-    job: Job, members: Sequence[Member], rows: int, shards: Sequence[int], most: int
-) -> Iterator[tuple[Slice, list[Outcome] | None]]:
-    """The shards' slices: those that an earlier run has made, with their outcomes, and the rest, cut anew."""
-    for shard in shards:
-        those, made, end = members[shard * rows : (shard + 1) * rows], made_slices(job, shard), 0
-        for start in [*sorted(made), len(those)]:
-            for first in range(end, start, most):
-                yield Slice(shard, first, those[first : min(first + most, start)]), None
-            if start in made:
-                end = start + len(made[start])
-                yield Slice(shard, start, those[start:end]), made[start]
+class _Deal:
+    """What is still to be made, dealt out in pieces."""
+
+    def __init__(self, job: Job, members: Sequence[Member], todo: "array[int]", workers: int) -> None:
+        self._source, self._members, self._workers = job.source, members, workers
+        self._todo, self._at, self._most = todo, 0, _FEWEST
+        self._units: dict[Worker, array[int]] = {}  # what is left of those that workers are at
+        if todo and self._unit(0) is not None:
+            self._todo = array("q", sorted(todo, key=self._locator))
+
+    def first(self, count: int) -> list[Member]:
+        """The first members of all."""
+        return [self._members[place] for place in self._todo[:count]]
+
+    def pace(self, rate: float) -> None:
+        """Take note of how many members a second a worker makes."""
+        self._most = max(_FEWEST, min(_MOST, round(rate * _BUSY)))
+
+    def piece(self, worker: Worker) -> Slice | None:
+        """What a worker is to make next, in the order of the source; None if there is nothing."""
+        left = self._units.pop(worker, None) or self._next()
+        count = len(left) if 2 * len(left) <= 3 * self._most else self._most
+        if left[count:]:
+            self._units[worker] = left[count:]
+        places = sorted(left[:count], key=self._locator)
+        return Slice(places, [self._members[place] for place in places]) if places else None
+
+    def _next(self) -> "array[int]":
+        """The places of the next unit; or some, where members are read one by one."""
+        start = end = self._at
+        if start < len(self._todo) and self._unit(start) is None:
+            end += max(_FEWEST, min(self._most, (len(self._todo) - start) // (2 * self._workers)))  # all end together
+        else:
+            while end < len(self._todo) and self._unit(end) == self._unit(start):
+                end += 1
+        self._at = min(end, len(self._todo))
+        return self._todo[start:end]
+
+    def _unit(self, number: int) -> object:
+        return self._source.unit(self._members[self._todo[number]])
+
+    def _locator(self, place: int) -> tuple[int | str, ...]:
+        return self._members[place].locator
 
 
-def _ended(outcomes: list[Outcome]) -> Future[list[Outcome]]:
-    future: Future[list[Outcome]] = Future()
-    future.set_result(outcomes)
-    return future
+def _work(about: tuple[Job, int, int], piece: Slice) -> tuple[list[Outcome], float]:
+    """In a worker: the outcomes of a piece, and the seconds that it took; what is kept at a kill are its slices."""
+    (job, rows, most), began, outcomes = about, time.monotonic(), []
+    for start in range(0, len(piece.places), most):
+        some = slice(start, start + most)
+        outcomes += make_slice(job, rows, Slice(piece.places[some], piece.members[some]))
+    return outcomes, time.monotonic() - began
 
 
-def _start(job: Job, workers: int) -> ProcessPoolExecutor:
-    # Forked workers share what the scan learned, and the compiler's 120 MB, which are loaded before; elsewhere than on
-    # Linux forking is not safe.
-    compiled()
-    context = get_context("fork" if sys.platform == "linux" else "spawn")
-    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(job, os.getpid()))
-
-
-_job: Job  # in a worker
-
-
-def _start_worker(job: Job, parent: int) -> None:
-    """Make this process a worker on `job`, which ends when its parent does, and leaves ctrl-C to it."""
-    global _job
-    _job = job
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.2)
-    os._exit(1)
-
-
-def _work(piece: Slice) -> list[Outcome]:
-    return make_slice(_job, piece)
-
-
-def _seal(shard: int, outcomes: list[Outcome]) -> None:
-    install(_job.place, shard, finish(_job, shard, outcomes))
+def _seal(about: tuple[Job, int, int], shard: int, count: int) -> None:
+    job, _, _ = about
+    install(job.place, shard, finish(job, shard, count))

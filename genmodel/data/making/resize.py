@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
+from genmodel.data.making import jpeg
 from genmodel.data.making.resample import bicubic, halve
 from genmodel.data.sources.members import Reject
 from genmodel.output.printable import printable
@@ -48,6 +49,8 @@ def decode(content: bytes) -> tuple[Image.Image, Facts]:
     """The RGB image of a file's bytes, and its facts; Reject with the reason if it cannot be used whole."""
     if not content:
         raise Reject("an empty file")
+    if usual := jpeg.decoded(content):
+        return usual, Facts(*usual.size, usual.mode, "JPEG", "")
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut image is a reject, whatever another library has set
     try:
         with warnings.catch_warnings(record=True) as said:

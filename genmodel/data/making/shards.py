@@ -1,31 +1,34 @@
 """A shard in the making: slices of members decoded and written, the shard finished from them, then put into the block.
 
-A slice's rows are written at their members' places, so that slices may come in any order and from any process; its
-outcomes are left in a file beside the rows. A finished shard has no gaps for rejected members, and its header. Putting
-it into the block begins with its part, a file of digests and outcomes that says the shard is done. Each step can be
-repeated after a kill, and gives the same bytes.
+A member's rows are written at its place, so that members may come in any order and from any process; a line with the
+outcomes of a slice is then appended to a file beside the rows. A finished shard has no gaps for rejected members, and
+its header. Putting it into the block begins with its part, a file of digests and outcomes that says the shard is done.
+Each step can be repeated after a kill, and gives the same bytes.
 
     parts/00012.json                            the part
     parts/00012/SCRATCH/                        where the shard is made, until it is in the block:
         256.rows                                a row a member, zeros for rejected ones
-        00064.json                              the outcomes of the slice at member 64, whose rows are written
+        outcomes                                a line a slice: the rows that are written, and their outcomes
         256-shard-00012.npy                     the finished shard
 """
 
+import contextlib
+import io
 import json
 import os
 import shutil
 import socket
 import uuid
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from genmodel.data.block import HEADER, shard_header, shard_name
-from genmodel.data.making.resize import decode, resize_all
+from genmodel.data.making.resize import FORMATS, decode, resize_all
 from genmodel.data.sources.members import Member, Reject, Source
 from genmodel.files import durable
 
@@ -65,37 +68,54 @@ class Job:
         return self.place / "parts" / f"{shard:05d}" / self.scratch
 
 
-@dataclass(frozen=True)
-class Slice:
-    """Members start, start + 1, ... of a shard."""
+class Slice(NamedTuple):
+    """Some members of the job, and their places in its canonical list: place // rows is the shard, the rest the row."""
 
-    shard: int
-    start: int
+    places: Sequence[int]
     members: Sequence[Member]
 
 
-def make_slice(job: Job, piece: Slice) -> list[Outcome]:
-    """Decode, resize and write a slice; the outcome of each of its members, in order."""
-    count = len(piece.members)
-    outcomes: list[Outcome] = [()] * count
-    pixels = {size: np.zeros((count, size, size, 3), np.uint8) for size in job.sizes}
-    for i in sorted(range(count), key=lambda i: piece.members[i].locator):  # in the archive's order
-        outcomes[i], images = _convert(job, piece.members[i])
-        for size, image in images.items():
-            pixels[size][i] = image
-    folder = job.folder(piece.shard)
-    with durable.storage_errors(folder):
-        folder.parent.mkdir(exist_ok=True)
-        folder.mkdir(exist_ok=True)
-    for size, rows in pixels.items():
-        path = folder / f"{size}.rows"
-        with durable.storage_errors(path):
-            path.touch()
-            with path.open("r+b") as handle:
-                handle.seek(HEADER + piece.start * rows[0].nbytes)
-                handle.write(rows.data)
-    durable.write_text(folder / f"{piece.start:05d}.json", json.dumps(outcomes), sync=False)
+def make_slice(job: Job, rows: int, piece: Slice) -> list[Outcome]:
+    """Decode, resize and write members of shards of `rows` members each; the outcome of each member, in order."""
+    outcomes: list[Outcome] = []
+    lines: dict[int, dict[int, Outcome]] = {}  # by shard and row
+    with contextlib.ExitStack() as files:
+        handles: dict[tuple[int, int], tuple[Path, int]] = {}
+        for place, member in zip(*piece, strict=True):
+            shard, row = divmod(place, rows)
+            outcome, images = _convert(job, member)
+            for size, image in images.items():
+                if (shard, size) not in handles:
+                    path = job.folder(shard) / f"{size}.rows"
+                    handles[shard, size] = path, _open(path, os.O_WRONLY)
+                    files.callback(os.close, handles[shard, size][1])
+                _write_at(*handles[shard, size], image, HEADER + row * image.nbytes)
+            outcomes.append(outcome)
+            lines.setdefault(shard, {})[row] = outcome
+    for shard, line in lines.items():
+        _append(job.folder(shard) / "outcomes", json.dumps([list(line), list(line.values())]))
     return outcomes
+
+
+def _open(path: Path, how: int) -> int:
+    with durable.storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, how | os.O_CREAT, 0o666)
+
+
+def _write_at(path: Path, handle: int, pixels: np.ndarray, offset: int) -> None:
+    content = np.ascontiguousarray(pixels).data.cast("B")
+    with durable.storage_errors(path):
+        while content:
+            written = os.pwrite(handle, content, offset)
+            content, offset = content[written:], offset + written
+
+
+def _append(path: Path, line: str) -> None:
+    """Append a line, which begins on a new one whatever a killed process has left of its own."""
+    handle = _open(path, os.O_WRONLY | os.O_APPEND)
+    with durable.storage_errors(path), os.fdopen(handle, "ab") as file:
+        file.write(f"\n{line}\n".encode())
 
 
 def _convert(job: Job, member: Member) -> tuple[Outcome, dict[int, np.ndarray]]:
@@ -108,9 +128,21 @@ def _convert(job: Job, member: Member) -> tuple[Outcome, dict[int, np.ndarray]]:
         if not job.sizes:
             raise Reject("only read")
         image, facts = decode(content)
-        return (digest, *astuple(facts)), resize_all(image, job.sizes)
+        return (digest, *vars(facts).values()), resize_all(image, job.sizes)
     except Reject as reject:
         return (digest, str(reject)), {}
+
+
+def is_resampled(job: Job, members: Sequence[Member]) -> bool:
+    """Whether one of some members has another size than is made of it, as far as their headers tell."""
+    for member in members if job.sizes else ():
+        with (
+            contextlib.suppress(Exception),  # whatever is wrong with it is told when it is made
+            Image.open(io.BytesIO(job.source.read(member)), formats=FORMATS) as image,
+        ):
+            if [min(image.size)] != list(job.sizes):
+                return True
+    return False
 
 
 def is_accepted(outcome: Outcome) -> bool:
@@ -118,20 +150,26 @@ def is_accepted(outcome: Outcome) -> bool:
     return len(outcome) > 2
 
 
-def made_slices(job: Job, shard: int) -> dict[int, list[Outcome]]:
-    """What an earlier run has made of a shard and can be built upon: outcomes by the slices' first members."""
-    return {int(path.stem): json.loads(path.read_text()) for path in job.folder(shard).glob("[0-9]*.json")}
+def made_rows(job: Job, shard: int) -> dict[int, Outcome]:
+    """What has been made of a shard and can be built upon: the outcomes of its members by their rows."""
+    path, made = job.folder(shard) / "outcomes", dict[int, Outcome]()
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):  # a line that a kill has cut
+            made.update(zip(*json.loads(line or "[[], []]"), strict=True))
+    return made
 
 
-def finish(job: Job, shard: int, outcomes: list[Outcome]) -> Part:
-    """Finish the files of a shard all of whose slices are made; only its scratch folder changes."""
+def finish(job: Job, shard: int, count: int) -> Part:
+    """Finish the files of a shard all of whose `count` members are made; only its scratch folder changes."""
+    made = made_rows(job, shard)
+    outcomes = [made[row] for row in range(count)]
     kept = [place for place, outcome in enumerate(outcomes) if is_accepted(outcome)]
     folder, files = job.folder(shard), {}
     for size in job.sizes:
         name = job.shard_name(size, shard)
         rows, whole = folder / f"{size}.rows", _whole(folder, name)
         with durable.storage_errors(whole):
-            if len(kept) < len(outcomes):
+            if len(kept) < count:
                 _copy_rows(rows, whole, size, kept)
             elif rows.exists():  # or else an earlier try has renamed it
                 rows.replace(whole)
@@ -152,8 +190,10 @@ def _whole(folder: Path, name: str) -> Path:
 def _copy_rows(rows: Path, whole: Path, size: int, kept: Sequence[int]) -> None:
     """Write the rows at the places `kept` one after the other; `rows` stays as it is, so that it can be done again."""
     row = size * size * 3
-    with rows.open("rb") as source, whole.open("wb") as target:
+    with contextlib.ExitStack() as files:
+        target = files.enter_context(whole.open("wb"))
         target.seek(HEADER)
+        source = files.enter_context(rows.open("rb")) if kept else target  # there are none of a shard of rejects
         for place in kept:
             target.write(os.pread(source.fileno(), row, HEADER + place * row))
 
@@ -194,13 +234,14 @@ def read_part(place: Path, shard: int) -> Part | None:
     return part if sizes == {name: facts["bytes"] for name, facts in part["files"].items()} else None
 
 
-def make_shard(job: Job, shard: int, members: Sequence[Member]) -> Part:
+def make_shard(job: Job, rows: int, shard: int, members: Sequence[Member]) -> Part:
     """Make one whole shard in this process, ready to be installed by the process that the place belongs to.
 
     Its scratch folder is its own: others may make the same shard at the same time, or have been left behind by a kill.
     """
     own = replace(job, scratch=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}")
-    outcomes: list[Outcome] = []
-    for start in range(0, len(members), SLICE):
-        outcomes += make_slice(own, Slice(shard, start, members[start : start + SLICE]))
-    return finish(own, shard, outcomes)
+    order = sorted(range(len(members)), key=lambda row: members[row].locator)
+    for start in range(0, len(order), SLICE):
+        some = order[start : start + SLICE]
+        make_slice(own, rows, Slice([shard * rows + row for row in some], [members[row] for row in some]))
+    return finish(own, shard, len(members))

@@ -3,6 +3,8 @@
 Reading goes through `os.pread` alone, so that processes forked from a scan share its descriptors and what it learned.
 """
 
+import bisect
+import operator
 import os
 import tarfile
 import zlib
@@ -14,7 +16,6 @@ from genmodel.errors import SourceError
 
 _CHUNK = 64 << 10
 _MAX_HEADER = 1 << 20  # bytes of all headers of a tar's member, and of those for all members; more is a bomb
-_MAX_POINTS = 1024
 _ENDLESS = 1 << 62
 
 
@@ -63,15 +64,15 @@ class _Point(NamedTuple):
 
 
 class GzipFile:
-    """The unpacked bytes of a gzip file, with copies of the inflater every 8 MiB to start from.
+    """The unpacked bytes of a gzip file, with copies of the inflater to start from, every MiB or, of large ones, more.
 
     The copies come to be as the reading gets on. Pickles as its path.
     """
 
-    def __init__(self, path: Path, spacing: int = 8 << 20) -> None:
+    def __init__(self, path: Path, spacing: int = 1 << 20, most: int = 1024) -> None:
         self.path = path
         self._file = PlainFile(path)
-        self._spacing = spacing
+        self._spacing, self._most = spacing, most
         self._points = [_Point(0, 0, zlib.decompressobj(31), True)]
         self._restore(self._points[0])
 
@@ -83,7 +84,7 @@ class GzipFile:
         return _ENDLESS
 
     def read_at(self, offset: int, size: int) -> bytes:
-        point = next(point for point in reversed(self._points) if point.offset <= offset)
+        point = self._points[self.stretch(offset)]
         if offset < self._start or point.offset > self._start + len(self._buffer):
             self._restore(point)
         parts: list[bytes] = []
@@ -96,6 +97,10 @@ class GzipFile:
             elif not self._inflate():
                 break
         return b"".join(parts)
+
+    def stretch(self, offset: int) -> int:
+        """Which of the stretches an offset lies in that are unpacked from their beginnings on."""
+        return bisect.bisect_right(self._points, offset, key=operator.itemgetter(0)) - 1
 
     def _restore(self, point: _Point) -> None:
         self._start, self._buffer = point.offset, b""
@@ -134,15 +139,20 @@ class GzipFile:
     def _remember(self) -> None:
         offset = self._start + len(self._buffer)
         self._points.append(_Point(offset, self._packed, self._engine.copy(), self._fresh))
-        if len(self._points) > _MAX_POINTS:  # 40 KiB each
+        if len(self._points) > self._most:  # 40 KiB each
             self._points = self._points[::2]
             self._spacing *= 2
 
 
-def open_bytes(path: Path) -> Bytes:
-    """The bytes of a file, unpacked if it is a gzip."""
+def open_bytes(path: Path, points: int = 1024) -> Bytes:
+    """The bytes of a file, unpacked if it is a gzip, with so many copies of the inflater kept at most."""
     with path.open("rb") as handle:
-        return GzipFile(path) if handle.read(2) == b"\x1f\x8b" else PlainFile(path)
+        return GzipFile(path, most=points) if handle.read(2) == b"\x1f\x8b" else PlainFile(path)
+
+
+def stretch_of(content: Bytes, offset: int) -> int | None:
+    """What must be unpacked to read at `offset`, by its number; None where nothing is packed."""
+    return content.stretch(offset) if isinstance(content, GzipFile) else None
 
 
 def stamp_of(paths: Sequence[Path]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genmodel.data.sources.archives import open_bytes, stamp_of
+from genmodel.data.sources.archives import open_bytes, stamp_of, stretch_of
 from genmodel.data.sources.members import Collector, Found, Member, Source
 from genmodel.errors import SourceError
 
@@ -90,6 +90,9 @@ class Idx(Source):
     @property
     def _area(self) -> int:
         return int(self._height * self._width)
+
+    def unit(self, member: Member) -> object:
+        return stretch_of(self._content, 16 + int(member.locator[0]) * self._area)
 
     def read(self, member: Member) -> bytes:
         levels = self._content.read_at(16 + int(member.locator[0]) * self._area, self._area)

@@ -20,6 +20,7 @@ from genmodel.errors import SourceError
 _IMAGES = "image", "img", "jpg", "png"
 _LABELS = "label", "labels", "cls", "class", "fine_label"
 _GROUPS = 2  # row groups whose images are kept in memory
+_TOGETHER = 256  # rows that one worker reads; of a larger row group each has a part, and unpacks it all
 _ROOM = 256 << 20  # bytes that a row group may unpack to, however small its file is
 _MOST = 4  # times its file's bytes that it may, where that is more: images are compressed already
 _ROWS = 1 << 18  # rows that a file may have, however small it is
@@ -33,7 +34,7 @@ Locator = tuple[int, int, int]  # file, row group, row
 class Hub(Source):
     """Parquet files. An image's name is CLASS/PATH, or CLASS/FILE-ROW where the path is missing or comes twice.
 
-    A row group is unpacked whole to read one of its images: rows sorted by class are read much faster than shuffled.
+    A row group is unpacked whole to read one of its images, so they are read in the order of the rows.
     """
 
     def __init__(self, paths: Sequence[Path], name: str) -> None:
@@ -51,6 +52,10 @@ class Hub(Source):
             special = "has no label" if label is None else ""
             found.add(inside if counts[inside] == 1 else name, at, 0, special, label=label)
         return found.found()
+
+    def unit(self, member: Member) -> object:
+        file, group, row = map(int, member.locator)
+        return file, group, row // _TOGETHER
 
     def read(self, member: Member) -> bytes:
         file, group, row = map(int, member.locator)

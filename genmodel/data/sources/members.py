@@ -108,6 +108,10 @@ class Source(ABC):
         except Reject:
             return b""
 
+    def unit(self, member: Member) -> object:
+        """What is unpacked to read a member, if that is much more: its neighbours are read with it. None: nothing."""
+        return None
+
 
 class Collector:
     """Gathers a source's files, each by one call. `head` reads the first bytes of one whose ending says nothing."""

@@ -5,7 +5,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from genmodel.data.sources.archives import Bytes, PlainFile, open_bytes, stamp_of, tar_entries
+from genmodel.data.sources.archives import Bytes, PlainFile, open_bytes, stamp_of, stretch_of, tar_entries
 from genmodel.data.sources.members import MAX_BYTES, Collector, Found, Locator, Member, Reject, Source, is_hidden
 from genmodel.errors import SourceError
 
@@ -31,6 +31,9 @@ class Tar(Source):
     def head(self, locator: Locator) -> bytes:
         offset, size = map(int, locator)
         return self._content.read_at(offset, min(size, 32))
+
+    def unit(self, member: Member) -> object:
+        return stretch_of(self._content, int(member.locator[0]))
 
     def read(self, member: Member) -> bytes:
         return read_whole(self._content, self._path, member, *map(int, member.locator))

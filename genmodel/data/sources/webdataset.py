@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genmodel.data.sources.archives import Bytes, Entry, open_bytes, stamp_of, tar_entries
+from genmodel.data.sources.archives import Bytes, Entry, open_bytes, stamp_of, stretch_of, tar_entries
 from genmodel.data.sources.labels import class_name
 from genmodel.data.sources.members import (
     EXTENSIONS,
@@ -25,6 +25,7 @@ from genmodel.data.sources.packed import read_whole
 from genmodel.errors import SourceError
 
 _OPEN = 64  # shards whose handles are kept
+_POINTS = 64  # of each, if it is a gzip, that it is unpacked from: 160 MB in all
 _MAX_LABEL = 1 << 20  # bytes of a .cls or .json
 _LABELS = frozenset(["cls", "json"])
 _JSON_LABELS = "label", "cls", "class"
@@ -73,6 +74,11 @@ class WebDataset(Source):
             found.add(f"{key}.{extension}", locator, entry.size, special, inside, label)
         return found.found()
 
+    def unit(self, member: Member) -> object:
+        shard, offset, _ = map(int, member.locator)
+        stretch = stretch_of(self._content(shard), offset)
+        return None if stretch is None else (shard, stretch)
+
     def read(self, member: Member) -> bytes:
         shard, offset, size = map(int, member.locator)
         return read_whole(self._content(shard), self._paths[shard], member, offset, size)
@@ -82,7 +88,7 @@ class WebDataset(Source):
             if len(self._opened) == _OPEN:
                 self._opened.pop(next(iter(self._opened)))
             try:
-                self._opened[shard] = open_bytes(self._paths[shard])
+                self._opened[shard] = open_bytes(self._paths[shard], _POINTS)
             except FileNotFoundError as error:
                 raise SourceError(f"{self._paths[shard]} is gone: fetch it again") from error
         return self._opened[shard]

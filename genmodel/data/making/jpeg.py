@@ -1,0 +1,49 @@
+"""The usual JPEG, decoded by Pillow's decoder without Pillow's book-keeping, which takes as long for a small image.
+
+Whatever is not the usual kind, or is not whole, is left to Image.open, which has the words for what is wrong with it.
+"""
+
+from PIL import Image
+from PIL import _imaging as core
+
+_START, _SCAN = b"\xff\xd8\xff", 0xDA
+_FRAMES = 0xC0, 0xC1, 0xC2  # baseline, extended, progressive
+_TABLES = 0xC4, 0xDB, 0xDD, 0xFE  # Huffman, quantisation, restart interval; a comment
+_APPS = range(0xE0, 0xF0)
+_EXIF, _MORE = 0xE1, 0xE2  # what Pillow reads of these decides what an image is: its orientation, several images in one
+_KNOWN = {*_TABLES, *_APPS} - {_EXIF}
+
+
+def decoded(content: bytes) -> Image.Image | None:
+    """The RGB image of a JPEG's bytes, the same as Image.open's; None if it is not a usual one, or not a whole one."""
+    try:
+        size = _size(content)
+        if size is None:
+            return None
+        pixels = core.new("RGB", size)
+        decoder = Image._getdecoder("RGB", "jpeg", ("RGB", ""))
+        decoder.setimage(pixels, (0, 0, *size))
+        left, error = decoder.decode(content)
+        return Image.Image()._new(pixels) if left < 0 <= error else None  # below 0: it has come to the end
+    except Exception:  # noqa: BLE001  # damaged bytes, or another Pillow
+        return None
+
+
+def _size(content: bytes) -> tuple[int, int] | None:
+    """Width and height by the header, if it has nothing in it but what makes three colours of 8 bits; else None."""
+    if not content.startswith(_START):
+        return None
+    at, size = 2, None
+    while content[at] == 0xFF:
+        kind, length = content[at + 1], content[at + 2] << 8 | content[at + 3]
+        if kind == _SCAN:
+            limit = Image.MAX_IMAGE_PIXELS
+            return size if size and limit and 0 < size[0] * size[1] <= limit else None
+        if kind in _FRAMES:
+            if size or content[at + 4] != 8 or content[at + 9] != 3:
+                return None
+            size = content[at + 7] << 8 | content[at + 8], content[at + 5] << 8 | content[at + 6]
+        elif kind not in _KNOWN or (kind == _MORE and content[at + 4 : at + 8] == b"MPF\0"):
+            return None
+        at += 2 + length
+    return None
