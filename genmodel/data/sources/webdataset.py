@@ -5,12 +5,13 @@ label as text. Where there is none, the label is "label", "cls" or "class" of th
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from genmodel.data.sources.archives import Bytes, Entry, open_bytes, stamp_of, stretch_of, tar_entries
+from genmodel.data.sources.archives import Bytes, Entry, stamp_of, tar_entries
 from genmodel.data.sources.labels import class_name
+from genmodel.data.sources.links import followed
 from genmodel.data.sources.members import (
     EXTENSIONS,
     FLAT_CLASS,
@@ -22,10 +23,8 @@ from genmodel.data.sources.members import (
     is_hidden,
 )
 from genmodel.data.sources.packed import read_whole
-from genmodel.errors import SourceError
+from genmodel.data.sources.streams import Streams
 
-_OPEN = 64  # shards whose handles are kept
-_POINTS = 64  # of each, if it is a gzip, that it is unpacked from: 160 MB in all
 _MAX_LABEL = 1 << 20  # bytes of a .cls or .json
 _LABELS = frozenset(["cls", "json"])
 _JSON_LABELS = "label", "cls", "class"
@@ -41,10 +40,10 @@ def is_webdataset(names: Sequence[str]) -> bool:
 class WebDataset(Source):
     """Shards, each a tar or tar.gz. An image's path is KEY.jpg, or SHARD/KEY.jpg if a key comes twice."""
 
-    def __init__(self, paths: Sequence[Path], name: str) -> None:
+    def __init__(self, paths: Sequence[Path], name: str, room: Path | None = None) -> None:
         self._paths = sorted(paths)
         self.name, self.stamp, self.files = name, stamp_of(self._paths), self._paths
-        self._opened: dict[int, Bytes] = {}
+        self._streams = Streams([[path] for path in self._paths], room)
 
     def scan(self) -> Found:
         found = Collector()
@@ -52,7 +51,7 @@ class WebDataset(Source):
         labels: dict[tuple[int, str], str | None] = {}
         for shard, path in enumerate(self._paths):
             content = self._content(shard)
-            for entry in tar_entries(content, 0, content.length, str(path)):
+            for entry in _followed(content, str(path)):
                 key, extension = _split(entry.name)
                 if entry.special or hostile(entry.name):
                     found.add(entry.name, (shard, entry.offset, entry.size), entry.size, entry.special)
@@ -76,22 +75,18 @@ class WebDataset(Source):
 
     def unit(self, member: Member) -> object:
         shard, offset, _ = map(int, member.locator)
-        stretch = stretch_of(self._content(shard), offset)
-        return None if stretch is None else (shard, stretch)
+        return self._streams.stretch(self._streams.unpacked(shard), offset)
 
     def read(self, member: Member) -> bytes:
         shard, offset, size = map(int, member.locator)
         return read_whole(self._content(shard), self._paths[shard], member, offset, size)
 
     def _content(self, shard: int) -> Bytes:
-        if shard not in self._opened:
-            if len(self._opened) == _OPEN:
-                self._opened.pop(next(iter(self._opened)))
-            try:
-                self._opened[shard] = open_bytes(self._paths[shard], _POINTS)
-            except FileNotFoundError as error:
-                raise SourceError(f"{self._paths[shard]} is gone: fetch it again") from error
-        return self._opened[shard]
+        return self._streams.open(self._streams.unpacked(shard))
+
+
+def _followed(content: Bytes, where: str) -> Iterator[Entry]:
+    return followed(lambda: tar_entries(content, 0, content.length, where))
 
 
 def _split(name: str) -> tuple[str, str]:
