@@ -23,7 +23,9 @@ from genmodel.errors import BlockError
 from genmodel.files import durable
 from genmodel.output import progress
 
-FORMAT = 2
+FORMAT = 3
+READS = 2, 3  # 2: what was ignored is a number, no image is unlabelled
+UNLABELLED = -1  # the label of an image without a class, whose class in the ledger is ""
 HEADER = 128  # bytes before a shard's first row
 SPLITS = {"train": 0, "val": 1}
 
@@ -67,7 +69,7 @@ class Block:
         self.classes: list[str] = facts["classes"]
         self.resize: str = facts["resize"]
         columns = self.ledger(["label", "split", "shard", "row"])
-        self.labels: np.ndarray = columns["label"]  # int32 [n]
+        self.labels: np.ndarray = columns["label"]  # int32 [n], UNLABELLED where there is none
         self.splits: np.ndarray = columns["split"]  # int32 [n], values of SPLITS
         self._shard, self._row = columns["shard"], columns["row"]
         self._maps: dict[int, list[np.ndarray]] = {}
@@ -87,7 +89,7 @@ class Block:
             checksum = facts.pop("checksum", None)
         except (RecursionError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BlockError(f"{index} is damaged: pull or prepare the block anew") from error
-        if version != FORMAT:
+        if version not in READS:
             raise BlockError(f"{path} is a block of format {version!r}, not {FORMAT}: prepare it anew")
         if checksum != durable.digest_json(facts):
             raise BlockError(f"{index} is damaged: its checksum does not fit; pull or prepare the block anew")

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from genmodel.data import parquet
-from genmodel.data.block import FORMAT, SPLITS, Block, ledger_name, rejects_name, write_index
+from genmodel.data.block import FORMAT, SPLITS, UNLABELLED, Block, ledger_name, rejects_name, write_index
 from genmodel.data.making.resize import RECIPE, versions
 from genmodel.data.making.shards import Job, is_accepted, read_part
-from genmodel.data.sources.members import Ignored, Member, in_label_order
+from genmodel.data.sources.members import Listing, Member, in_label_order
 from genmodel.files import durable
 from genmodel.output.printable import printable
 
@@ -24,22 +24,17 @@ Table = dict[str, Any]  # columns by name
 
 
 def write_generation(
-    job: Job,
-    members: Sequence[Member],
-    rows: int,
-    val_fraction: float,
-    ignored: Mapping[str, Ignored],
-    base: Block | None = None,
+    job: Job, members: Sequence[Member], rows: int, val_fraction: float, listing: Listing, base: Block | None = None
 ) -> None:
     """Write the ledgers of `members`, in finished shards of `rows` each, and the block.json of `base` and these.
 
-    New classes get the labels behind those of `base`.
+    `members` are those of the `listing` that are new. New classes get the labels behind those of `base`.
     """
     folder = job.place / "block"
     for path in folder.glob(".*.partial"):  # of a run killed while it wrote a ledger
         path.unlink()
     old: Mapping[str, Any] = base.facts if base else _NOTHING
-    new_classes = {member.class_name for member in members if not member.refused}.difference(old["classes"])
+    new_classes = {member.class_name for member in members if member.class_name}.difference(old["classes"])
     classes = old["classes"] + in_label_order(new_classes)
     ledger, rejects, files = _tables(job, members, rows, classes, val_fraction)
     number = len(old["generations"])
@@ -49,7 +44,9 @@ def write_generation(
         files[name] = {"sha256": durable.digest_file(folder / name), "rows": count, "bytes": size}
     images, rejected = len(ledger["name"]), len(rejects["name"])
     generation: dict[str, Any] = {"source": printable(job.source.name), "versions": versions()}
-    generation["ignored"] = {rule: each._asdict() for rule, each in sorted(ignored.items())}
+    generation |= {"found": listing.found, "known": len(listing.members) - len(members), "ignored": {}}
+    generation["ignored"] = {rule: each._asdict() for rule, each in sorted(listing.ignored.items())}
+    generation |= {"read": dict(listing.read), "val": listing.val, "notes": list(listing.notes)}
     facts = {
         "format": FORMAT,
         "sizes": list(job.sizes),
@@ -68,10 +65,11 @@ def _tables(
     job: Job, members: Sequence[Member], rows: int, classes: Sequence[str], val_fraction: float
 ) -> tuple[Table, Table, dict[str, dict[str, Any]]]:
     """The columns of the ledger and of the rejects, and the facts of the shards' files."""
-    labels = {name: label for label, name in enumerate(classes)}
+    labels = {"": UNLABELLED} | {name: label for label, name in enumerate(classes)}
     ledger: Table = {name: array("i") if name in _NUMBERS else [] for name in _LEDGER}
     rejects: Table = {name: [] for name in _REJECTS}
     files: dict[str, dict[str, Any]] = {}
+    attributes: list[str] = []
     for shard in range(-(-len(members) // rows)):
         part = read_part(job.place, shard)
         assert part is not None, f"shard {shard} is not finished"
@@ -82,13 +80,14 @@ def _tables(
                 _append(rejects, member.name, member.class_name, *outcome)
                 continue
             digest, width, height, *kinds = outcome
-            split = SPLITS["val" if int(digest[:8], 16) < val_fraction * 2**32 else "train"]
+            split = member.split or ("val" if int(digest[:8], 16) < val_fraction * 2**32 else "train")
             kinds = map(sys.intern, kinds)
-            origin = member.name, member.class_name, labels[member.class_name], split, digest, width, height, *kinds
-            _append(ledger, *origin, job.first_shard + shard, row)
+            origin = member.name, member.class_name, labels[member.class_name], SPLITS[split], digest, width, height
+            _append(ledger, *origin, *kinds, job.first_shard + shard, row)
+            attributes.append(member.attributes)
             row += 1
-    arrays = {name: np.array(column, np.int32) for name, column in ledger.items() if name in _NUMBERS}
-    return ledger | arrays, rejects, files
+    ledger |= {name: np.array(column, np.int32) for name, column in ledger.items() if name in _NUMBERS}
+    return ledger | ({"attributes": attributes} if any(attributes) else {}), rejects, files
 
 
 def _append(table: Mapping[str, Any], *values: object) -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from genmodel.data.block import FORMAT, Block
+from genmodel.data.making.account import scan
 from genmodel.data.making.finish import write_generation
 from genmodel.data.making.pool import make_shards
 from genmodel.data.making.recipe import Recipe
 from genmodel.data.making.resize import RECIPE, versions
 from genmodel.data.making.shards import Job, Outcome, Slice, is_accepted, read_part
-from genmodel.data.sources.arrange import listing_of
 from genmodel.data.sources.arrays import Digits
 from genmodel.data.sources.checksums import checking
 from genmodel.data.sources.layout import Layout
@@ -59,6 +59,8 @@ def prepare(
     full disk. On any error `out` is as it was before.
     """
     check_settings(val_fraction, max_reject_share, sizes, workers)
+    if layout.allow_new_classes:
+        raise ConfigError("--allow-new-classes is for --update: all classes are new in a block that is made anew")
     sizes = sorted(set(sizes))
     if durable.is_foreign(out, "block.json"):
         raise BlockError(f"{out} is there and is not a block: move it away or choose another --out")
@@ -70,7 +72,7 @@ def prepare(
             job = Job(origin, place, sizes)
             convert(job, listing.members, rows, workers, max_reject_share * len(listing.members), make)
             finish_checking()
-            write_generation(job, listing.members, rows, val_fraction, listing.ignored)
+            write_generation(job, listing.members, rows, val_fraction, listing)
             durable.replace_folder(place / "block", out)
     return Block.open(out)
 
@@ -89,16 +91,6 @@ def check_settings(val_fraction: float, max_reject_share: float, sizes: Sequence
     for option, value in (("--val-fraction", val_fraction), ("--allow-rejects", max_reject_share)):
         if not 0 <= value <= 1:
             raise ConfigError(f"{option}: must be between 0 and 1, not {value!r}")
-
-
-def scan(origin: Source, source: str, layout: Layout) -> Listing:
-    """What a source holds and means; SourceError if it has no images."""
-    listing = listing_of(origin, layout)
-    if not listing.members:
-        passed = sum(each.files for each in listing.ignored.values())
-        others = f" ({passed:,} other files)" if passed else ""
-        raise SourceError(f"{source} holds no images{others}: give a folder or an archive of JPEG, PNG, ... files")
-    return listing
 
 
 def _enough_workers() -> int:

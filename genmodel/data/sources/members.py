@@ -9,7 +9,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from genmodel.output.printable import is_printable, printable
 
@@ -81,6 +81,14 @@ class Listing(NamedTuple):
 
     members: list[Member]  # in canonical order
     ignored: dict[str, Ignored]  # by rule
+    notes: tuple[str, ...] = ()  # lines for the person
+    read: Mapping[str, Any] = {}  # how classes were told; an update of the block reads its source in the same way
+    val: str = ""  # the name of the split that is held out, if the source has one
+
+    @property
+    def found(self) -> int:
+        """How many files the source has."""
+        return len(self.members) + sum(each.files for each in self.ignored.values())
 
 
 class Source(ABC):
