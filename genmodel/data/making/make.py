@@ -64,7 +64,7 @@ def prepare(
     sizes = sorted(set(sizes))
     if durable.is_foreign(out, "block.json"):
         raise BlockError(f"{out} is there and is not a block: move it away or choose another --out")
-    origin = open_source(source, devkit)
+    origin = open_source(source, devkit, out.parent)
     rows = shard_rows(max(sizes))
     with checking(origin.files) as finish_checking:
         listing = scan(origin, source, layout)

@@ -87,7 +87,7 @@ def update(
         raise BlockError(f"{out} was resized by {base.resize}, not {RECIPE}: prepare it anew")
     check_settings(base.facts["val_fraction"], max_reject_share, base.sizes)
     recipe = Recipe.from_dict(base.facts.get("recipe", {}))
-    origin, rows = open_source(source, devkit), shard_rows(max(base.sizes))
+    origin, rows = open_source(source, devkit, out.parent), shard_rows(max(base.sizes))
     with checking(origin.files) as finish_checking:
         listing = scan(origin, source, layout, known_of(base))
         new = new_classes(listing, base)

@@ -181,7 +181,9 @@ class GzipFile:
             if self._fresh and self._wbits < 0 and self._packed:
                 return False
             chunk = self._file.read_at(self._packed, _CHUNK)
-            if self._fresh and self._wbits > 0 and not chunk.startswith(b"\x1f"):  # zeros may pad the end of a gzip file
+            if (
+                self._fresh and self._wbits > 0 and not chunk.startswith(b"\x1f")
+            ):  # zeros may pad the end of a gzip file
                 if chunk.strip(b"\0"):
                     raise SourceError(f"{self.path} holds something else behind its end: fetch it again")
                 self._packed += len(chunk)

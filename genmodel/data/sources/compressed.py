@@ -110,7 +110,7 @@ class Spooled:
             raise SourceError(f"{self._where} unpacks to more than {self._room:,} bytes, too many for its size")
         if self._length >= _WORTH_TELLING and not self._told:
             self._told, free = True, shutil.disk_usage(self._spool.room).free
-            say(f"{self._where} is packed by {self._packing}: unpacking it into {self._spool.room} ({free:,} bytes free)")
+            say(f"{self._where}: unpacking {self._packing} into {self._spool.room}, which has {free:,} bytes free")
         if self._ended:
             self._stream = None
 
@@ -163,7 +163,7 @@ def _opened(packing: str, content: Bytes, where: str) -> Any:
 class _Xz:
     """LZMAFile has no bound for its memory."""
 
-    def __init__(self, reader: io.BufferedReader) -> None:
+    def __init__(self, reader: Any) -> None:
         self._reader, self._engine = reader, _engine()
 
     def read(self, size: int) -> bytes:

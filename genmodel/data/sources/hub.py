@@ -13,12 +13,22 @@ from typing import Any
 
 from genmodel.data import parquet
 from genmodel.data.sources.archives import stamp_of
+from genmodel.data.sources.columns import Columns, columns_of
 from genmodel.data.sources.labels import class_name
-from genmodel.data.sources.members import FLAT_CLASS, MAX_PATH, Collector, Found, Member, Reject, Source, too_large
+from genmodel.data.sources.members import (
+    FLAT_CLASS,
+    LABEL_FILES,
+    MAX_PATH,
+    Collector,
+    Found,
+    Member,
+    Reject,
+    Source,
+    too_large,
+)
+from genmodel.data.sources.splits import canonical
 from genmodel.errors import SourceError
 
-_IMAGES = "image", "img", "jpg", "png"
-_LABELS = "label", "labels", "cls", "class", "fine_label"
 _GROUPS = 2  # row groups whose images are kept in memory
 _TOGETHER = 256  # rows that one worker reads; of a larger row group each has a part, and unpacks it all
 _ROOM = 256 << 20  # bytes that a row group may unpack to, however small its file is
@@ -28,7 +38,9 @@ _BYTES_A_ROW = 64  # that a file with more rows must have; the smallest PNG has 
 _BY_DICTIONARY = 2, 8  # parquet.thrift: enum Encoding
 _BY_PREFIX = 7
 
-Locator = tuple[int, int, int]  # file, row group, row
+_CONFIG = "default"  # what the hub calls the only one
+
+Locator = tuple[int, ...]  # file, row group, row; and which of the images of a list
 
 
 class Hub(Source):
@@ -37,33 +49,40 @@ class Hub(Source):
     A row group is unpacked whole to read one of its images, so they are read in the order of the rows.
     """
 
-    def __init__(self, paths: Sequence[Path], name: str) -> None:
-        self._paths = sorted(paths)
+    def __init__(self, paths: Sequence[Path], name: str, splits: Sequence[str] = ()) -> None:
+        """`splits`: which one each of the files is of, if that is known."""
+        ordered = sorted(zip(paths, splits or [""] * len(paths), strict=True))
+        self._paths, self._splits = [path for path, _ in ordered], [split for _, split in ordered]
         self.name, self.stamp, self.files = name, stamp_of(self._paths), self._paths
         self._groups: dict[tuple[int, int], Any] = {}  # the images of those read last
 
     def scan(self) -> Found:
         rows: list[tuple[str | None, str, str, Locator]] = []  # class, path, the name it gets without one, where it is
-        for file, path in enumerate(self._paths):
-            rows += [(label, inside, name, (file, *at)) for label, inside, name, at in _rows(path)]
-        counts = Counter(inside for _, inside, _, _ in rows if inside)
         found = Collector()
+        for file, path in enumerate(self._paths):
+            rows += [(label, inside, name, (file, *at)) for label, inside, name, at in _rows(path, found)]
+        counts = Counter(inside for _, inside, _, _ in rows if inside)
+        several = len(set(self._splits)) > 1
         for label, inside, name, at in rows:
             special = "has no label" if label is None else ""
-            found.add(inside if counts[inside] == 1 else name, at, 0, special, label=label)
+            split = self._splits[at[0]]
+            name = inside if counts[inside] == 1 else name
+            found.add(name, at, 0, special, split if several else "", label, split)
         return found.found()
 
     def unit(self, member: Member) -> object:
-        file, group, row = map(int, member.locator)
+        file, group, row, *_ = map(int, member.locator)
         return file, group, row // _TOGETHER
 
     def read(self, member: Member) -> bytes:
-        file, group, row = map(int, member.locator)
+        file, group, row, *item = map(int, member.locator)
         if (file, group) not in self._groups:
             if len(self._groups) == _GROUPS:
                 self._groups.pop(next(iter(self._groups)))
             self._groups[file, group] = _images(self._paths[file], group)
-        content: bytes | None = self._groups[file, group][row].as_py()
+        images, columns = self._groups[file, group]
+        value = images[row].as_py()
+        content: bytes | None = columns.content(value, *item) if item else value
         if content is None:
             raise Reject("no image in the row")
         if refused := too_large(len(content)):
@@ -71,10 +90,39 @@ class Hub(Source):
         return content
 
 
-def _rows(path: Path) -> Iterator[tuple[str | None, str, str, tuple[int, int]]]:
-    """Every row's class (see class_name), path in the table, name after its place, row group, row; no image is read."""
+def tables_in(folder: Path) -> list[tuple[Path, str]]:
+    """The Parquet files of a folder as the hub has them, each with its split or nothing: data/train-*.parquet,
+    default/train/0000.parquet, train/*.parquet, *.parquet. SourceError if several configurations are there."""
+    for pattern in ("*.parquet", "data/*.parquet", "*/*.parquet", "*/*/*.parquet"):
+        paths = [path for path in sorted(folder.glob(pattern)) if not path.name.startswith(".") and path.is_file()]
+        paths = [path for path in paths if path.name not in LABEL_FILES]
+        if not paths:
+            continue
+        configurations = {path.parent.parent.name for path in paths} if pattern.count("/") == 2 else {_CONFIG}
+        if len(configurations) > 1:
+            names = sorted(configurations)
+            chosen = _CONFIG if _CONFIG in names else names[0]
+            raise SourceError(f"{folder} holds {', '.join(names)}: give one of them, such as {folder / chosen}")
+        return [(path, _split_of(path, path.parent.name if pattern.startswith("*/") else "")) for path in paths]
+    return []
+
+
+def _split_of(path: Path, folder: str) -> str:
+    """The split that a file is of by its name or its folder's; nothing if they do not say."""
+    name = path.name.partition("-")[0] if "-" in path.name else path.stem
+    return name if canonical(name) else folder if canonical(folder) else ""
+
+
+def _rows(path: Path, found: Collector) -> Iterator[tuple[str | None, str, str, tuple[int, ...]]]:
+    """Every image's class (see class_name), path in the table, name after its place, row group, row; none is read.
+
+    Columns of images that are not used, and rows without any, are told to `found`.
+    """
     with _reading(path) as table:
-        _, inside, label = _columns(table, path)
+        told = columns_of(table.schema_arrow, path)
+        for other in told.others:
+            found.ignore(f"{path.name}: {other}", f"a column of images beside {told.image}")
+        inside, label = _leaf(table, told, 0) if told.is_list else told.parts[1], told.label
         columns = [column for column in (inside, label) if column]
         number = 0
         counts = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
@@ -82,19 +130,41 @@ def _rows(path: Path) -> Iterator[tuple[str | None, str, str, tuple[int, int]]]:
             raise SourceError(f"{path} claims {sum(counts):,} rows, too many for its size: fetch it again")
         for group, count in enumerate(counts):
             part = _read(table, path, group, columns) if columns else None
-            paths = _values(part[inside]) if part and inside else [None] * count
+            key = told.image if told.is_list else inside
+            paths = _values(part[key]) if part and inside else [None] * count
             labels = _values(part[label]) if part and label else [FLAT_CLASS] * count
             for row, (path_in_table, name) in enumerate(zip(paths, labels, strict=True)):
+                if told.is_list:
+                    if not path_in_table:
+                        found.ignore(f"{path.name}: row {number}", "a row without images")
+                    for item in range(len(path_in_table or ())):
+                        yield class_name(name), "", f"{path.stem}-{number:06d}-{item}", (group, row, item)
+                    number += 1
+                    continue
                 inside_it = (path_in_table or "")[: MAX_PATH + 1]  # one longer is refused and need not be kept
                 yield class_name(name), inside_it, f"{path.stem}-{number:06d}", (group, row)
                 number += 1
 
 
-def _images(path: Path, group: int) -> Any:
+def _leaf(table: Any, columns: Columns, number: int) -> str:
+    """The column of a list's paths, where it has some, or of its bytes (`number` -1), as Parquet calls it."""
+    names = [name for name in _leaves(table) if name.startswith(f"{columns.image}.")]
+    if columns.is_struct:
+        wanted = ".path" if number == 0 and columns.has_path else ".bytes"
+        names = [name for name in names if name.endswith(wanted)]
+    return names[0]
+
+
+def _leaves(table: Any) -> list[str]:
+    return [table.schema.column(place).path for place in range(len(table.schema))]
+
+
+def _images(path: Path, group: int) -> tuple[Any, Columns]:
     """The bytes of a row group's images, as pyarrow has them."""
     with _reading(path) as table:
-        image = _columns(table, path)[0]
-        return _read(table, path, group, [image])[image]
+        columns = columns_of(table.schema_arrow, path)
+        leaf = _leaf(table, columns, -1) if columns.is_list else columns.parts[0]
+        return _read(table, path, group, [leaf])[columns.image if columns.is_list else leaf], columns
 
 
 def _read(table: Any, path: Path, group: int, columns: list[str]) -> Any:
@@ -126,8 +196,10 @@ def _repeating(table: Any, path: Path, group: int, columns: Sequence[str]) -> li
                 dictionary += page.unpacked if page.is_dictionary else 0
                 by_dictionary += page.values if page.encoding in _BY_DICTIONARY else 0
                 by_prefix += page.values * page.unpacked if page.encoding == _BY_PREFIX else 0
-            rows = max(facts.num_rows, chunk.num_values)
-            if max(unpacked, by_prefix) > room or rows > facts.num_rows or chunk.physical_type.startswith("FIXED"):
+            rows, most = max(facts.num_rows, chunk.num_values), facts.num_rows
+            if table.schema.column(_leaves(table).index(name)).max_repetition_level:  # a list's
+                most = max(_ROWS, size // _BYTES_A_ROW)
+            if max(unpacked, by_prefix) > room or rows > most or chunk.physical_type.startswith("FIXED"):
                 raise SourceError(
                     f"{path}: row group {group} may unpack to more than {room:,} bytes ({name}: {unpacked:,} bytes, "
                     f"{rows:,} values): write it again in smaller row groups, or fetch it again"
@@ -170,28 +242,8 @@ def _reading(path: Path) -> Iterator[Any]:
     except FileNotFoundError as error:
         raise SourceError(f"{path} is gone: fetch it again") from error
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise SourceError(f"{path} is not a whole Parquet file ({_one_line(error)}): fetch it again") from error
+        raise SourceError(f"{path} is not a whole Parquet file ({one_line(error)}): fetch it again") from error
 
 
-def _columns(table: Any, path: Path) -> tuple[str, str, str]:
-    """The columns of the images' bytes, of their paths and of their labels, the last two empty where there are none."""
-    import pyarrow as pa
-
-    schema = table.schema_arrow
-    label = next((name for name in _LABELS if name in schema.names), "")
-    if label and pa.types.is_nested(schema.field(label).type):
-        raise SourceError(f"{path}: its column {label} holds {schema.field(label).type}, no whole numbers or names")
-    for name in [*(name for name in _IMAGES if name in schema.names), *schema.names]:
-        kind = schema.field(name).type
-        inside = (
-            {field.name for field in kind if not pa.types.is_nested(field.type)} if pa.types.is_struct(kind) else ()
-        )
-        if "bytes" in inside:
-            return f"{name}.bytes", f"{name}.path" if "path" in inside else "", label
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            return name, "", label
-    raise SourceError(f"{path} has no column of images (bytes, or a struct with bytes), only {', '.join(schema.names)}")
-
-
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]

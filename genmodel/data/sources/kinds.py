@@ -41,15 +41,16 @@ _MAGIC = (
     (b"#!", "program"),
 )
 _UNPACK = "unpack it first ({}), and give the folder"
+_SAVE = "save its images as PNG, or by numpy.savez(file, images=..., labels=...)"
 _TOLD = {
     "7z": "is a 7z archive, which is not read: " + _UNPACK.format("7z x"),
     "rar": "is a RAR archive, which is not read: " + _UNPACK.format("unrar x"),
     "compress": "is packed by compress, which is not read: " + _UNPACK.format("uncompress"),
     "lzip": "is packed by lzip, which is not read: " + _UNPACK.format("lzip -d"),
     "lz4": "is packed by LZ4, which is not read: " + _UNPACK.format("lz4 -d"),
-    "split zip": "is a part of a split zip: join the parts with `zip -s 0 NAME.zip --out whole.zip`, and give whole.zip",
-    "hdf5": "is an HDF5 file, which is not read: save its images as PNG, or by numpy.savez(file, images=..., labels=...)",
-    "matlab": "is a MATLAB file, which is not read: save its images as PNG, or by numpy.savez(file, images=..., labels=...)",
+    "split zip": "is a part of a split zip: join them with `zip -s 0 NAME.zip --out whole.zip`, and give whole.zip",
+    "hdf5": "is an HDF5 file, which is not read: " + _SAVE,
+    "matlab": "is a MATLAB file, which is not read: " + _SAVE,
     "arrow file": "is an Arrow file by itself: give a folder that save_to_disk has written, or Parquet files",
     "arrow": "is an Arrow stream: give the folder that it lies in",
     "pdf": "is a PDF: give a folder or an archive of image files",
@@ -59,10 +60,8 @@ _TOLD = {
     "web page": "is a web page, not an archive (a quota, a login?): open the address in a browser, and fetch it again",
     "json": "is JSON: give the folder or the archive that holds the images",
     "text": "is text: give the folder or the archive that holds the images",
-    "pickle": "is a pickle, which may run anything and is not read (but for CIFAR's batches): save its images as PNG, or "
-    "by numpy.savez(file, images=..., labels=...)",
+    "pickle": "is a pickle, which may run anything, and is not one of CIFAR's batches: " + _SAVE,
     "idx labels": "holds MNIST's labels, not its images: give the file beside it whose name has images-idx3-ubyte",
-    "lmdb": "is the file of an LMDB: give the folder that it lies in",
 }
 
 
@@ -77,7 +76,9 @@ def kind_of(head: bytes) -> str:
         return "image"
     if head[16:20] == b"\xde\xc0\xef\xbe":
         return "lmdb"
-    if re.match(rb"\x80[\2-\5][\x95}](?s:.)", head) or head.startswith((b"\x80\2c", b"\x80\3c", b"\x80\2]", b"\x80\3]")):
+    if re.match(rb"\x80[\2-\5][\x95}](?s:.)", head) or head.startswith(
+        (b"\x80\2c", b"\x80\3c", b"\x80\2]", b"\x80\3]")
+    ):
         return "pickle"
     if head[:1] == b"\x50" or head[1:4] == b"\x2a\x4d\x18":
         return "zstd" if re.match(rb"[\x50-\x5f]\x2a\x4d\x18", head) else ""
@@ -112,8 +113,12 @@ def has_zip_end(content: Bytes) -> bool:
 
 def refusal(kind: str, where: object) -> SourceError:
     """Why a file of a kind cannot be a source, and what can be done."""
-    told = _TOLD.get(kind, "is of no kind that is known here: give a folder or an archive of image files")
-    return SourceError(f"{where} {told}")
+    return SourceError(f"{where} {told_of(kind)}")
+
+
+def told_of(kind: str) -> str:
+    """The same in words that go on from the file's name."""
+    return _TOLD.get(kind, "is not of a kind that is read, or is damaged: give a folder or an archive of image files")
 
 
 _SPLIT = re.compile(r"(?P<base>.+?)(?P<mark>[._-](?:part[._-]?)?)(?P<number>\d{1,5}|[a-z]{2,3})", re.IGNORECASE)

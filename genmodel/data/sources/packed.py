@@ -87,15 +87,7 @@ class Packed(Source):
             elif depth == _DEEPEST:
                 found.ignore(_join(inside, entry.filename), _TOO_DEEP)
             else:
-                name = f"{entry.filename} in {where}"
-                try:
-                    start = entry.header_offset + _header(self._streams.open(number), entry.header_offset)
-                except Reject as error:
-                    raise SourceError(f"{name} is {error}: fetch it again") from error
-                part = self._streams.add(number, start, entry.compress_size, "", name)
-                if entry.compress_type == zipfile.ZIP_DEFLATED:
-                    part = self._streams.add(part, 0, entry.compress_size, "deflate", name)
-                    part = self._streams.add(part, 0, entry.file_size, "", name)
+                part = zip_stream(self._streams, number, entry)
                 self._scan(found, part, _join(inside, ENDING.sub("", entry.filename)), depth + 1)
 
     def _is_archive(self, name: str, locator: Locator) -> bool:
@@ -160,6 +152,19 @@ def zip_entries(content: Bytes, where: str) -> Iterator[zipfile.ZipInfo]:
     if len(entries) > max(_ENTRIES, content.length // _BYTES_AN_ENTRY):
         raise SourceError(f"{where} has {len(entries):,} members, too many for its size: fetch it again")
     return (entry for entry in entries if not entry.is_dir())
+
+
+def zip_stream(streams: Streams, number: int, entry: zipfile.ZipInfo) -> int:
+    """The number of the stream that is a member of the zip in stream `number`, stored or deflated."""
+    name = f"{entry.filename} in {streams.where(number)}"
+    try:
+        start = entry.header_offset + _header(streams.open(number), entry.header_offset)
+    except Reject as error:
+        raise SourceError(f"{name} is {error}: fetch it again") from error
+    if entry.compress_type == zipfile.ZIP_STORED:
+        return streams.add(number, start, entry.compress_size, "", name)
+    packed = streams.add(number, start, entry.compress_size, "deflate", name)
+    return streams.add(packed, 0, entry.file_size, "", name)
 
 
 def _header(content: Bytes, start: int) -> int:
