@@ -15,6 +15,7 @@ from genmodel.data import parquet
 from genmodel.data.sources.archives import stamp_of
 from genmodel.data.sources.labels import class_name
 from genmodel.data.sources.members import FLAT_CLASS, MAX_PATH, Collector, Found, Member, Reject, Source, too_large
+from genmodel.data.sources.splits import canonical
 from genmodel.errors import SourceError
 
 _IMAGES = "image", "img", "jpg", "png"
@@ -47,9 +48,10 @@ class Hub(Source):
             rows += [(label, inside, name, (file, *at)) for label, inside, name, at in _rows(path)]
         counts = Counter(inside for _, inside, _, _ in rows if inside)
         found = Collector()
+        splits = _splits([path.name for path in self._paths])
         for label, inside, name, at in rows:
             special = "has no label" if label is None else ""
-            found.add(inside if counts[inside] == 1 else name, at, 0, special, label=label)
+            found.add(inside if counts[inside] == 1 else name, at, 0, special, label=label, split=splits[at[0]])
         return found.found()
 
     def read(self, member: Member) -> bytes:
@@ -186,6 +188,12 @@ def _columns(table: Any, path: Path) -> tuple[str, str, str]:
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             return name, "", label
     raise SourceError(f"{path} has no column of images (bytes, or a struct with bytes), only {', '.join(schema.names)}")
+
+
+def _splits(names: Sequence[str]) -> list[str]:
+    """The split of each file, train of train-00000-of-00002.parquet, if they have several."""
+    splits = [name.partition("-")[0] if "-" in name else "" for name in names]
+    return splits if len(set(splits)) > 1 and any(map(canonical, splits)) else [""] * len(names)
 
 
 def _one_line(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Class folders packed into one file: a tar, a tar.gz, a tar of tars, a zip. Read in place."""
 
+import contextlib
 import stat
 import zipfile
 import zlib
@@ -8,6 +9,8 @@ from pathlib import Path
 from genmodel.data.sources.archives import Bytes, PlainFile, open_bytes, stamp_of, tar_entries
 from genmodel.data.sources.members import MAX_BYTES, Collector, Found, Locator, Member, Reject, Source, is_hidden
 from genmodel.errors import SourceError
+
+_IS_UTF8 = 0x800  # a zip's flag: the name is in UTF-8, not in code page 437
 
 
 class Tar(Source):
@@ -59,9 +62,10 @@ class Zip(Source):
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             raise SourceError(f"{self._path} is not a whole zip ({error}): fetch it again") from error
         for entry in entries:
-            if not entry.is_dir():
+            name = zip_name(entry)
+            if not name.endswith("/"):
                 locator = (entry.header_offset, entry.compress_size, entry.file_size, entry.CRC, entry.compress_type)
-                found.add(entry.filename, locator, entry.file_size, _special_in_zip(entry))
+                found.add(name, locator, entry.file_size, _special_in_zip(entry))
         return found.found()
 
     def read(self, member: Member) -> bytes:
@@ -80,6 +84,15 @@ class Zip(Source):
         if len(content) != size or zlib.crc32(content) != checksum:
             raise Reject("damaged in the zip")
         return content
+
+
+def zip_name(entry: zipfile.ZipInfo) -> str:
+    r"""An entry's name as it was meant: UTF-8 where the flag for it is missing (macOS), and a/b for a\b (.NET)."""
+    name = entry.filename
+    if not entry.flag_bits & _IS_UTF8:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode()
+    return name if "/" in name else name.replace("\\", "/")
 
 
 def _special_in_zip(entry: zipfile.ZipInfo) -> str:
