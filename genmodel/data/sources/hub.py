@@ -46,12 +46,14 @@ class Hub(Source):
         rows: list[tuple[str | None, str, str, Locator]] = []  # class, path, the name it gets without one, where it is
         for file, path in enumerate(self._paths):
             rows += [(label, inside, name, (file, *at)) for label, inside, name, at in _rows(path)]
-        counts = Counter(inside for _, inside, _, _ in rows if inside)
-        found = Collector()
         splits = _splits([path.name for path in self._paths])
+        counts = Counter((splits[at[0]], inside) for _, inside, _, at in rows if inside)
+        found = Collector()
         for label, inside, name, at in rows:
             special = "has no label" if label is None else ""
-            found.add(inside if counts[inside] == 1 else name, at, 0, special, label=label, split=splits[at[0]])
+            found.add(
+                inside if counts[splits[at[0]], inside] == 1 else name, at, 0, special, label=label, split=splits[at[0]]
+            )
         return found.found()
 
     def read(self, member: Member) -> bytes:
