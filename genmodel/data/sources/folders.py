@@ -105,8 +105,8 @@ def _level(paths: Collection[Parts], layout: Layout, known: Known | None, accoun
                 return level
         if not deepest:
             raise SourceError(
-                f"{account.where}: {shortened('/'.join(min(paths)))} lies in no class folder, as the block's images do: "
-                f"say --classes FILE with a file of labels, or --classes none for the one class {FLAT_CLASS}"
+                f"{account.where}: {shortened('/'.join(min(paths)))} lies in no class folder, as the block's do: say "
+                f"--classes FILE with a file of labels, or --classes none for the one class {FLAT_CLASS}"
             )
         level = deepest - 1 - int(known.read.get("below", deepest))
         if len(depths) == 1 and level >= 0:

@@ -50,10 +50,8 @@ class Hub(Source):
         counts = Counter((splits[at[0]], inside) for _, inside, _, at in rows if inside)
         found = Collector()
         for label, inside, name, at in rows:
-            special = "has no label" if label is None else ""
-            found.add(
-                inside if counts[splits[at[0]], inside] == 1 else name, at, 0, special, label=label, split=splits[at[0]]
-            )
+            special, split = "has no label" if label is None else "", splits[at[0]]
+            found.add(inside if counts[split, inside] == 1 else name, at, 0, special, label=label, split=split)
         return found.found()
 
     def read(self, member: Member) -> bytes:
