@@ -1,5 +1,6 @@
 """The end of a preparation: the finished shards' parts become a generation's ledgers, and these block.json."""
 
+import os
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
@@ -34,16 +35,18 @@ def write_generation(
     for path in folder.glob(".*.partial"):  # of a run killed while it wrote a ledger
         path.unlink()
     old: Mapping[str, Any] = base.facts if base else _NOTHING
-    new_classes = {member.class_name for member in members if member.class_name}.difference(old["classes"])
-    classes = old["classes"] + in_label_order(new_classes)
-    ledger, rejects, files = _tables(job, members, rows, classes, val_fraction)
+    ledger, rejects, files = _tables(job, members, rows, val_fraction)
+    classes = old["classes"] + in_label_order(set(ledger["class"]).difference(old["classes"], [""]))
+    labels = {"": UNLABELLED} | {name: label for label, name in enumerate(classes)}
+    ledger["label"] = np.array([labels[name] for name in ledger["class"]], np.int32)
     number = len(old["generations"])
     for name, table in ((ledger_name(number), ledger), (rejects_name(number), rejects)):
         parquet.write(folder / name, table)
         count, size = len(table["name"]), (folder / name).stat().st_size
         files[name] = {"sha256": durable.digest_file(folder / name), "rows": count, "bytes": size}
     images, rejected = len(ledger["name"]), len(rejects["name"])
-    generation: dict[str, Any] = {"source": printable(job.source.name), "versions": versions()}
+    source = os.fsencode(job.source.name).decode("utf-8", "surrogateescape")  # whatever the locale took it for
+    generation: dict[str, Any] = {"source": printable(source), "versions": versions()}
     generation |= {"found": listing.found, "known": len(listing.members) - len(members), "ignored": {}}
     generation["ignored"] = {rule: each._asdict() for rule, each in sorted(listing.ignored.items())}
     generation |= {"read": dict(listing.read), "val": listing.val, "notes": list(listing.notes)}
@@ -62,10 +65,9 @@ def write_generation(
 
 
 def _tables(
-    job: Job, members: Sequence[Member], rows: int, classes: Sequence[str], val_fraction: float
+    job: Job, members: Sequence[Member], rows: int, val_fraction: float
 ) -> tuple[Table, Table, dict[str, dict[str, Any]]]:
-    """The columns of the ledger and of the rejects, and the facts of the shards' files."""
-    labels = {"": UNLABELLED} | {name: label for label, name in enumerate(classes)}
+    """The columns of the ledger, labels left open, and of the rejects, and the facts of the shards' files."""
     ledger: Table = {name: array("i") if name in _NUMBERS else [] for name in _LEDGER}
     rejects: Table = {name: [] for name in _REJECTS}
     files: dict[str, dict[str, Any]] = {}
@@ -82,7 +84,7 @@ def _tables(
             digest, width, height, *kinds = outcome
             split = member.split or ("val" if int(digest[:8], 16) < val_fraction * 2**32 else "train")
             kinds = map(sys.intern, kinds)
-            origin = member.name, member.class_name, labels[member.class_name], SPLITS[split], digest, width, height
+            origin = member.name, member.class_name, UNLABELLED, SPLITS[split], digest, width, height
             _append(ledger, *origin, *kinds, job.first_shard + shard, row)
             attributes.append(member.attributes)
             row += 1

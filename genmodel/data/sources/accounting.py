@@ -32,6 +32,11 @@ class Known(NamedTuple):
     val_given: bool  # whether its val split came with a source
 
 
+def shortened(path: str) -> str:
+    """A path for a line: both ends of one that is long."""
+    return path if len(path) <= 100 else f"{path[:50]}...{path[-40:]}"
+
+
 @dataclass
 class Account:
     """What is told of a source while its files are arranged."""

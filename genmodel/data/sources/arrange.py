@@ -95,8 +95,11 @@ def _members(images: Sequence[Image], val: str, held: bool) -> list[Member]:
     for image in images:
         entry = image.entry
         path = entry.path.split("/") if forms[image.path] > 1 else image.path  # as it is, where NFC makes two one
-        name = f"{image.label}/{'/'.join(path)}" if entry.label else "/".join(path[cut:])
         split = ("val" if val and image.split == val else "train") if held else ""
+        if entry.label is None or not image.label:
+            name = "/".join(path[cut if entry.label is None else 0 :])
+        else:  # the same path may be there in both splits
+            name = "/".join([image.label, *[val] * (split == "val"), *path])
         refused = image.missing or ("has no label" if image.label is None else hostile(name))
         shown = printable(name) if refused else name
         members.append(

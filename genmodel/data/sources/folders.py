@@ -5,13 +5,14 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from genmodel.data.sources.accounting import Account, Image, Known, Parts
+from genmodel.data.sources.accounting import Account, Image, Known, Parts, shortened
 from genmodel.data.sources.layout import Layout
 from genmodel.data.sources.members import FLAT_CLASS
 from genmodel.data.sources.splits import canonical, shared_folders
 from genmodel.errors import SourceError
+from genmodel.output.printable import printable
 
-_IMAGES = frozenset(["images", "image", "imgs", "img", "jpegimages", "photos", "rgb"])
+_IMAGES = frozenset(["images", "image", "imgs", "img", "jpegimages", "rgb"])
 _MASKS = frozenset(
     ["mask", "masks", "annotation", "annotations", "label", "labels", "gt", "groundtruth", "ground_truth", "trimaps"]
 ) | {"segmentation", "segmentations", "segmentationclass", "segmentationobject"}
@@ -104,7 +105,7 @@ def _level(paths: Collection[Parts], layout: Layout, known: Known | None, accoun
                 return level
         if not deepest:
             raise SourceError(
-                f"{account.where}: {'/'.join(min(paths))} lies in no class folder, as the block's images do: say "
+                f"{account.where}: {shortened('/'.join(min(paths)))} lies in no class folder, as the block's do: say "
                 f"--classes FILE with a file of labels, or --classes none for the one class {FLAT_CLASS}"
             )
         level = deepest - 1 - int(known.read.get("below", deepest))
@@ -123,7 +124,7 @@ def _level(paths: Collection[Parts], layout: Layout, known: Known | None, accoun
 
 def _refuse_depths(paths: Collection[Parts], shared: int, where: str) -> None:
     shallow, deep = (pick(paths, key=lambda path: (len(path), path)) for pick in (min, max))
-    names = f"{'/'.join(shallow)} and {'/'.join(deep)}"
+    names = " and ".join(printable(shortened("/".join(path))) for path in (shallow, deep))
     if len(shallow) - 1 == shared:
         raise SourceError(
             f"{where}: images lie beside class folders and inside of them ({names}): say --classes folder to reject "

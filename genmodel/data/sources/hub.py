@@ -24,6 +24,7 @@ from genmodel.data.sources.members import (
     Member,
     Reject,
     Source,
+    is_hidden,
     too_large,
 )
 from genmodel.data.sources.splits import canonical
@@ -38,8 +39,6 @@ _BYTES_A_ROW = 64  # that a file with more rows must have; the smallest PNG has 
 _BY_DICTIONARY = 2, 8  # parquet.thrift: enum Encoding
 _BY_PREFIX = 7
 
-_CONFIG = "default"  # what the hub calls the only one
-
 Locator = tuple[int, ...]  # file, row group, row; and which of the images of a list
 
 
@@ -49,10 +48,8 @@ class Hub(Source):
     A row group is unpacked whole to read one of its images, so they are read in the order of the rows.
     """
 
-    def __init__(self, paths: Sequence[Path], name: str, splits: Sequence[str] = ()) -> None:
-        """`splits`: which one each of the files is of, if that is known."""
-        ordered = sorted(zip(paths, splits or [""] * len(paths), strict=True))
-        self._paths, self._splits = [path for path, _ in ordered], [split for _, split in ordered]
+    def __init__(self, paths: Sequence[Path], name: str) -> None:
+        self._paths = sorted(paths)
         self.name, self.stamp, self.files = name, stamp_of(self._paths), self._paths
         self._groups: dict[tuple[int, int], Any] = {}  # the images of those read last
 
@@ -61,13 +58,12 @@ class Hub(Source):
         found = Collector()
         for file, path in enumerate(self._paths):
             rows += [(label, inside, name, (file, *at)) for label, inside, name, at in _rows(path, found)]
-        counts = Counter(inside for _, inside, _, _ in rows if inside)
-        several = len(set(self._splits)) > 1
+        splits = _splits(self._paths)
+        names = Counter(inside or name for _, inside, name, _ in rows)
         for label, inside, name, at in rows:
-            special = "has no label" if label is None else ""
-            split = self._splits[at[0]]
-            name = inside if counts[inside] == 1 else name
-            found.add(name, at, 0, special, split if several else "", label, split)
+            special, split = "has no label" if label is None else "", splits[at[0]]
+            inside = inside if names[inside] == 1 else name
+            found.add(inside, at, 0, special, split if names[inside] > 1 else "", label, split)
         return found.found()
 
     def unit(self, member: Member) -> object:
@@ -90,27 +86,29 @@ class Hub(Source):
         return content
 
 
-def tables_in(folder: Path) -> list[tuple[Path, str]]:
-    """The Parquet files of a folder as the hub has them, each with its split or nothing: data/train-*.parquet,
-    default/train/0000.parquet, train/*.parquet, *.parquet. SourceError if several configurations are there."""
+def tables_in(folder: Path) -> list[Path]:
+    """The Parquet files of a folder as the hub has them: data/train-*.parquet, default/train/0000.parquet,
+    train/*.parquet, *.parquet. SourceError if several configurations are there."""
     for pattern in ("*.parquet", "data/*.parquet", "*/*.parquet", "*/*/*.parquet"):
-        paths = [path for path in sorted(folder.glob(pattern)) if not path.name.startswith(".") and path.is_file()]
-        paths = [path for path in paths if path.name not in LABEL_FILES]
-        if not paths:
-            continue
-        configurations = {path.parent.parent.name for path in paths} if pattern.count("/") == 2 else {_CONFIG}
+        paths = [path for path in sorted(folder.glob(pattern)) if path.is_file() and path.name not in LABEL_FILES]
+        paths = [path for path in paths if not is_hidden(path.relative_to(folder).as_posix())]
+        configurations = sorted({path.parent.parent.name for path in paths}) if pattern.count("/") == 2 else []
         if len(configurations) > 1:
-            names = sorted(configurations)
-            chosen = _CONFIG if _CONFIG in names else names[0]
-            raise SourceError(f"{folder} holds {', '.join(names)}: give one of them, such as {folder / chosen}")
-        return [(path, _split_of(path, path.parent.name if pattern.startswith("*/") else "")) for path in paths]
+            chosen = "default" if "default" in configurations else configurations[0]
+            raise SourceError(
+                f"{folder} holds {', '.join(configurations)}: give one of them, such as {folder / chosen}"
+            )
+        if paths:
+            return paths
     return []
 
 
-def _split_of(path: Path, folder: str) -> str:
-    """The split that a file is of by its name or its folder's; nothing if they do not say."""
-    name = path.name.partition("-")[0] if "-" in path.name else path.stem
-    return name if canonical(name) else folder if canonical(folder) else ""
+def _splits(paths: Sequence[Path]) -> list[str]:
+    """The split of each file, train of train-00000-of-00002.parquet or train/0000.parquet, if they have several."""
+    splits = [path.name.partition("-")[0] if "-" in path.name else path.stem for path in paths]
+    if len({path.parent for path in paths}) > 1:
+        splits = [path.parent.name for path in paths]
+    return splits if len(set(splits)) > 1 and any(map(canonical, splits)) else [""] * len(paths)
 
 
 def _rows(path: Path, found: Collector) -> Iterator[tuple[str | None, str, str, tuple[int, ...]]]:

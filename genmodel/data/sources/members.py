@@ -146,7 +146,7 @@ class Collector:
         whatever its ending.
         """
         shown = f"{inside}/{path}" if inside else path
-        refused = special or hostile(path) or hostile(inside)
+        refused = hostile(path) or hostile(inside) or special
         if refused and not special and not is_printable(path) and not is_image("".join(path.split())):
             self.ignore(shown, "a name of a system's own")  # the "Icon\\r" of a Mac's folder, say
         elif refused:

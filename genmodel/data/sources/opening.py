@@ -4,6 +4,7 @@
     for member in listing_of(source).members:
         content = source.read(member)
 
+folder.py       a folder
 packed.py       tars and zips of class folders, plain or packed, one in the other; folders of them
 ilsvrc.py       ImageNet's validation tar, with the labels of its devkit
 webdataset.py   tars of key.jpg, key.cls, key.json
@@ -26,13 +27,14 @@ from genmodel.data.sources.archives import open_bytes, tar_entries
 from genmodel.data.sources.arrays import Digits, Idx
 from genmodel.data.sources.arrow import Arrow, saved_data_sets
 from genmodel.data.sources.cifar import Cifar, batch_files, is_batch
+from genmodel.data.sources.folder import Folder
 from genmodel.data.sources.hub import Hub, tables_in
 from genmodel.data.sources.ilsvrc import VALIDATION_NAME, Validation
 from genmodel.data.sources.kinds import ARCHIVES, HEAD, PACKINGS, has_zip_end, kind_of, parts_beside, refusal, told_of
 from genmodel.data.sources.lmdb import Lmdb, lmdb_folders
-from genmodel.data.sources.members import Collector, Found, Locator, Member, Reject, Source, is_hidden, is_image
+from genmodel.data.sources.members import Source, is_hidden, is_image
 from genmodel.data.sources.npz import Npz, zip_begins_with
-from genmodel.data.sources.packed import ENDING, Packed, special_mode
+from genmodel.data.sources.packed import ENDING, Packed
 from genmodel.data.sources.streams import Streams
 from genmodel.data.sources.webdataset import WebDataset, is_webdataset
 from genmodel.errors import SourceError
@@ -104,6 +106,8 @@ def open_file(path: Path, devkit: Path | None = None, room: Path | None = None) 
         raise refusal(kind, path)
     peek = itertools.islice(tar_entries(content, 0, content.length, str(path)), _PEEK)
     names = [entry.name.removeprefix("./") for entry in peek]
+    if all(is_image(name) and "/" not in name for name in names) and not VALIDATION_NAME.fullmatch((names or [""])[0]):
+        names += [entry.name for entry in tar_entries(content, 0, content.length, str(path))]  # labels may come last
     if names and all(VALIDATION_NAME.fullmatch(name) for name in names):
         return Validation(path, devkit, room)
     if any(is_batch(name) for name in names):
@@ -134,8 +138,8 @@ def open_folder(folder: Path, room: Path | None = None) -> Source:
     shards = [folder / each for each in names if each.endswith(_TARS)]
     if tables := tables_in(folder):
         stems = {path.name.partition(".")[0] for path in shards}
-        if not stems.intersection(path.name.partition(".")[0] for path, _ in tables):  # as img2dataset writes them
-            return Hub([path for path, _ in tables], name, [split for _, split in tables])
+        if not stems.intersection(path.name.partition(".")[0] for path in tables):  # as img2dataset writes them
+            return Hub(tables, name)
     if shards and isinstance(open_file(shards[0], None, room), WebDataset):
         return WebDataset(shards, name, room)
     if any("idx3-ubyte" in each for each in names):
@@ -212,50 +216,3 @@ def _choices(braced: str) -> list[str]:
         return braced.split(",")
     first, last = int(span[1]), min(int(span[2]), int(span[1]) + _MAX_PATTERN)
     return [str(number).zfill(len(span[1])) for number in range(first, last + 1)]
-
-
-class Folder(Source):
-    """A folder of class folders, or of images. Links are not followed."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path.resolve()
-        self.name = self._path.name
-
-    def scan(self) -> Found:
-        found = Collector(self.head)
-        folders = [""]
-        while folders:
-            folder = folders.pop()
-            try:
-                with os.scandir(self._raw(folder)) as entries:
-                    for entry in entries:
-                        path = folder + entry.name.decode("utf-8", "surrogateescape")
-                        if entry.is_dir(follow_symlinks=False):
-                            folders.append(path + "/")
-                        else:
-                            facts = entry.stat(follow_symlinks=False)
-                            locator = (path, facts.st_size, facts.st_mtime_ns)
-                            found.add(path, locator, facts.st_size, special_mode(facts.st_mode))
-            except OSError as error:
-                raise SourceError(f"cannot read {self._path / folder}: {error.strerror}") from error
-        return found.found()
-
-    def _raw(self, path: str) -> bytes:
-        """A path inside as the system has it. Names are UTF-8 in any locale, as in a tar, or classes depended on it."""
-        return os.path.join(os.fsencode(self._path), path.encode("utf-8", "surrogateescape"))  # noqa: PTH118
-
-    def head(self, locator: Locator) -> bytes:
-        try:
-            with open(self._raw(str(locator[0])), "rb", buffering=0) as handle:  # noqa: PTH123
-                return handle.read(32)
-        except OSError:
-            return b""
-
-    def read(self, member: Member) -> bytes:
-        try:
-            with open(self._raw(str(member.locator[0])), "rb") as handle:  # noqa: PTH123
-                return handle.read()
-        except FileNotFoundError as error:
-            raise SourceError(f"{self._path} changed while it was read: {member.name} is gone") from error
-        except OSError as error:
-            raise Reject(f"cannot be read: {error.strerror}") from error

@@ -4,6 +4,7 @@ A tar of tars has a tar for each class, as ImageNet's has (n01440764.tar, ...); 
 an archive NAME.zip of a source lies in a folder NAME.
 """
 
+import contextlib
 import re
 import stat
 import zipfile
@@ -23,6 +24,7 @@ ENDING = re.compile(r"\.(tar|zip|tgz|tbz2?|txz|tzst|tar\.(gz|bz2|xz|zst))$", re.
 _DEEPEST = 2  # archives in an archive in the one that is given
 _ENTRIES, _BYTES_AN_ENTRY = 1 << 18, 64  # as for a tar's members
 _HEADER = 30  # bytes, in front of a zip's member, and its name
+_IS_UTF8 = 0x800  # a zip's flag: the name is in UTF-8, not in code page 437
 
 
 class Packed(Source):
@@ -81,14 +83,14 @@ class Packed(Source):
         where = self._streams.where(number)
         for entry in zip_entries(self._streams.open(number), where):
             locator = number, entry.header_offset, entry.compress_size, entry.file_size, entry.CRC, entry.compress_type
-            special = _special_in_zip(entry)
-            if special or not self._is_archive(entry.filename, locator):
-                found.add(entry.filename, locator, entry.file_size, special, inside)
+            special, name = _special_in_zip(entry), zip_name(entry)
+            if special or not self._is_archive(name, locator):
+                found.add(name, locator, entry.file_size, special, inside)
             elif depth == _DEEPEST:
-                found.ignore(_join(inside, entry.filename), _TOO_DEEP)
+                found.ignore(_join(inside, name), _TOO_DEEP)
             else:
                 part = zip_stream(self._streams, number, entry)
-                self._scan(found, part, _join(inside, ENDING.sub("", entry.filename)), depth + 1)
+                self._scan(found, part, _join(inside, ENDING.sub("", name)), depth + 1)
 
     def _is_archive(self, name: str, locator: Locator) -> bool:
         if not ENDING.search(name) or is_hidden(name):
@@ -151,7 +153,7 @@ def zip_entries(content: Bytes, where: str) -> Iterator[zipfile.ZipInfo]:
         raise refusal("split zip", where)
     if len(entries) > max(_ENTRIES, content.length // _BYTES_AN_ENTRY):
         raise SourceError(f"{where} has {len(entries):,} members, too many for its size: fetch it again")
-    return (entry for entry in entries if not entry.is_dir())
+    return (entry for entry in entries if not zip_name(entry).endswith("/"))
 
 
 def zip_stream(streams: Streams, number: int, entry: zipfile.ZipInfo) -> int:
@@ -186,6 +188,15 @@ def _read_zipped(content: Bytes, start: int, packed_size: int, size: int, checks
     if len(found) != size or zlib.crc32(found) != checksum:
         raise Reject("damaged in the zip")
     return found
+
+
+def zip_name(entry: zipfile.ZipInfo) -> str:
+    r"""An entry's name as it was meant: UTF-8 where the flag for it is missing (macOS), and a/b for a\b (.NET)."""
+    name = entry.filename
+    if not entry.flag_bits & _IS_UTF8:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode()
+    return name if "/" in name else name.replace("\\", "/")
 
 
 def _special_in_zip(entry: zipfile.ZipInfo) -> str:

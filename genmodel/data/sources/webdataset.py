@@ -1,13 +1,14 @@
 """WebDataset shards: tars whose members KEY.jpg, KEY.cls and KEY.json are one sample. Read in place.
 
-https://github.com/webdataset/webdataset: the key is the path up to the first dot of the file's name; .cls holds the
-label as text. Where there is none, the label is "label", "cls" or "class" of the .json.
+https://github.com/webdataset/webdataset: the key is the path up to the first dot of the file's name; up to the last one
+where that makes no image of it, or a label is there for it. .cls holds the label as text. Where there is none, the
+label is "label", "cls" or "class" of the .json.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from genmodel.data.sources.archives import Bytes, Entry, stamp_of, tar_entries
 from genmodel.data.sources.labels import class_name
@@ -32,9 +33,17 @@ _JSON_LABELS = "label", "cls", "class"
 
 def is_webdataset(names: Sequence[str]) -> bool:
     """Whether a tar that begins with these members is a shard: labels beside the images."""
+    known = set(names)
     images = {key for key, extension in map(_split, names) if extension in EXTENSIONS}
     labels = {key for key, extension in map(_split, names) if extension == "cls"}
-    return bool(images and labels) or any(f"{key}.json" in names and "/" not in key for key in images)
+    return bool(images and labels) or any(f"{key}.json" in known and "/" not in key for key in images)
+
+
+class _Image(NamedTuple):
+    key: str
+    extension: str
+    shard: int
+    entry: Entry
 
 
 class WebDataset(Source):
@@ -47,22 +56,30 @@ class WebDataset(Source):
 
     def scan(self) -> Found:
         found = Collector()
-        images: list[tuple[str, str, int, Entry]] = []  # key, extension, shard, entry
+        images: list[_Image] = []
         labels: dict[tuple[int, str], str | None] = {}
         for shard, path in enumerate(self._paths):
             content = self._content(shard)
+            those: list[tuple[Entry, str, str]] = []
             for entry in _followed(content, str(path)):
-                key, extension = _split(entry.name)
-                if entry.special or hostile(entry.name):
-                    found.add(entry.name, (shard, entry.offset, entry.size), entry.size, entry.special)
-                elif is_hidden(entry.name) or extension not in EXTENSIONS | _LABELS:
-                    found.ignore(entry.name, _ignored_by(entry.name, extension))
-                elif extension in EXTENSIONS:
-                    images.append((key, extension, shard, entry))
+                locator = shard, entry.offset, entry.size
+                if entry.special or hostile(entry.name) or is_hidden(entry.name):
+                    found.add(entry.name, locator, entry.size, entry.special)
                 else:
-                    found.ignore(entry.name, f"beside an image (.{extension})")
-                    if entry.size <= _MAX_LABEL and (extension == "cls" or labels.get((shard, key)) is None):
-                        labels[shard, key] = _label(extension, content.read_at(entry.offset, entry.size))
+                    those.append((entry, *_split(entry.name)))
+            plain = {key for _, key, extension in those if extension in EXTENSIONS}
+            labelled = {_at_last_dot(entry.name)[0] for entry, _, _ in those if _at_last_dot(entry.name)[1] in _LABELS}
+            for entry, key, extension in those:
+                last_key, last = _at_last_dot(entry.name)
+                if extension not in EXTENSIONS | _LABELS and (key not in plain or last_key in labelled):
+                    key, extension = last_key, last  # "frame 22.01.png" with "frame 22.01.cls", or alone
+                if extension in EXTENSIONS:
+                    images.append(_Image(key, extension, shard, entry))
+                    continue
+                found.ignore(entry.name, f"beside an image (.{extension if extension in _LABELS else last})")
+                fits = extension in _LABELS and entry.size <= _MAX_LABEL
+                if fits and (extension == "cls" or labels.get((shard, key)) is None):
+                    labels[shard, key] = _label(extension, content.read_at(entry.offset, entry.size))
         twice = len({image[:2] for image in images}) < len(images)
         flat = not any(label is not None for label in labels.values())
         for key, extension, shard, entry in images:
@@ -96,8 +113,10 @@ def _split(name: str) -> tuple[str, str]:
     return folder + slash + stem, extension.lower()
 
 
-def _ignored_by(name: str, extension: str) -> str:
-    return "a system's own file" if is_hidden(name) else f"beside an image (.{extension})"
+def _at_last_dot(name: str) -> tuple[str, str]:
+    """The same as _split(), of a key that has dots itself."""
+    stem, _, extension = name.removeprefix("./").rpartition(".")
+    return stem, extension.lower()
 
 
 def _label(extension: str, content: bytes) -> str | None:

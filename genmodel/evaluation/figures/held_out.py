@@ -51,7 +51,9 @@ def abilities_measured(
     figures = [figure for figure in table.FIGURES if figure.needs in table.ABILITIES and _can(model, figure.needs)]
     if not figures or not len(rows):
         return {}
-    known = torch.tensor([classes.index(name) if name in classes else -1 for name in block.classes])
+    known = torch.tensor(
+        [*(classes.index(name) if name in classes else -1 for name in block.classes), -1]
+    )  # the last: -1
     labels = known[torch.as_tensor(block.labels[rows], dtype=torch.int64)]
     rngs = {figure.name: torch.Generator(device).manual_seed(config.seed) for figure in figures}
     found: dict[str, list[Tensor]] = {figure.name: [] for figure in figures}

@@ -54,12 +54,6 @@ def test_flat() -> None:
     assert names("photos/1.jpg", "photos/2.jpg") == [("photos", "photos/1.jpg"), ("photos", "photos/2.jpg")]
 
 
-def test_an_image_beside_the_class_folders_is_refused() -> None:
-    first, second = listing("a/1.jpg", "stray.jpg").members
-    assert (first.class_name, "beside" in first.refused) == ("", True)
-    assert second.name == "a/1.jpg" and not second.refused
-
-
 def test_other_and_hidden_files_are_counted_not_taken() -> None:
     result = listing("a/1.jpg", "README.txt", "a/._1.jpg", ".DS_Store", "__MACOSX/a/1.jpg", "a/noextension", "a/.jpg")
     assert [member.name for member in result.members] == ["a/1.jpg"]

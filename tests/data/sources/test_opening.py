@@ -139,21 +139,6 @@ def test_links_and_devices_in_a_tar_are_refused_unread(tmp_path: Path, tar_bytes
     }
 
 
-def test_links_and_pipes_in_a_folder_are_refused(packed: Pack, tmp_path: Path) -> None:
-    folder = Path(packed("folder", {"a/1.jpg": b"1"}))
-    (tmp_path / "secret.jpg").write_bytes(b"secret")
-    (folder / "a/2.jpg").symlink_to(tmp_path / "secret.jpg")
-    (folder / "b").symlink_to(tmp_path)
-    os.mkfifo(folder / "a/3.jpg")
-    listing = listing_of(open_source(str(folder)))
-    assert {m.name: m.refused for m in listing.members if m.refused} == {
-        "a/2.jpg": "a link",
-        "a/3.jpg": "not a plain file",
-        "b": "a link",
-    }
-    assert len(listing.members) == 4
-
-
 def test_zip_oddities_are_refused_or_rejected(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "s", "w") as archive:
         link = zipfile.ZipInfo("a/link.jpg")

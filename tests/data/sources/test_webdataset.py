@@ -59,9 +59,8 @@ def test_folder_pattern_and_single_shard(
         assert isinstance(source, WebDataset)
         found = listing_of(source)
         assert {member.name: source.read(member) for member in found.members} == names(images)
-        assert sum(each.files for each in found.ignored.values()) == 42 and not any(
-            member.refused for member in found.members
-        )
+        assert sum(each.files for each in found.ignored.values()) == 84  # 42 of them labels
+        assert not any(member.refused for member in found.members)
         copy = pickle.loads(pickle.dumps(source))
         assert copy.read(found.members[9]) == source.read(found.members[9])
 
@@ -99,7 +98,7 @@ HOSTILE: dict[str, tuple[list[tuple[str, bytes]], dict[str, str]]] = {
             "3/s/1.jpg": "a name that occurs 2 times",
             "s/2.jpg": "has no label (.cls) beside it",
             "../3.jpg": "a name with ..",
-            "s/4.jpg": "has no label (.cls) beside it",
+            "s/4.jpg": "",
             "s/5.jpg": "has no label (.cls) beside it",
             "s/6.jpg": "has no label (.cls) beside it",
         },
@@ -112,7 +111,6 @@ HOSTILE: dict[str, tuple[list[tuple[str, bytes]], dict[str, str]]] = {
         {
             "7/0.jpg": "",
             "\\x1b[2J.jpg": "a name with control or hidden characters",
-            "\\x1b[2J.cls": "a name with control or hidden characters",
             "2.jpg": "has no label (.cls) beside it",
             "3.jpg": "has no label (.cls) beside it",
         },
@@ -147,9 +145,9 @@ def test_missing_and_mixed_shards_are_told(images: dict[str, bytes], tar_bytes: 
 @pytest.mark.parametrize(
     ("label", "expected"),
     [
-        *[(3, "3"), ("007", "7"), ("cat, tabby", "cat, tabby"), ("a/b", "a_b"), (-1, ""), ("..", ""), (True, "")],
-        *[(2.5, ""), ("a\x1b[2Jb", ""), ("a\u202eb", ""), ("a\x9bb", ""), ("a\nb", "a b")],
+        *[(3, "3"), ("007", "7"), ("cat, tabby", "cat, tabby"), ("a/b", "a_b"), (-1, ""), ("..", None), (True, None)],
+        *[(2.5, None), ("a\x1b[2Jb", None), ("a\u202eb", None), ("a\x9bb", None), ("a\nb", "a b")],
     ],
 )
-def test_class_names(label: object, expected: str) -> None:
+def test_class_names(label: object, expected: str | None) -> None:
     assert class_name(label) == expected
