@@ -59,11 +59,14 @@ class Hub(Source):
         for file, path in enumerate(self._paths):
             rows += [(label, inside, name, (file, *at)) for label, inside, name, at in _rows(path, found)]
         splits = _splits(self._paths)
-        names = Counter(inside or name for _, inside, name, _ in rows)
+        counts = Counter((splits[at[0]], inside or name) for _, inside, name, at in rows)
+        everywhere = Counter(path for _, path in counts.elements())
         for label, inside, name, at in rows:
             special, split = "has no label" if label is None else "", splits[at[0]]
-            inside = inside if names[inside] == 1 else name
-            found.add(inside, at, 0, special, split if names[inside] > 1 else "", label, split)
+            path = inside or name
+            folder = split if everywhere[path] > 1 and canonical(split) != "train" else ""  # val has it, too
+            path = path if counts[split, path] == 1 else name
+            found.add(path, at, 0, special, folder, label, split)
         return found.found()
 
     def unit(self, member: Member) -> object:
