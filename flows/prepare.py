@@ -21,6 +21,8 @@ from flows.settings import Settings
 from flows.versioning import dvc as versioning
 from flows.versioning.origin import ALLOWED_REJECTS, DEFAULT_SIZES, DIGITS, VAL_FRACTION, Origin, Step
 from flows.versioning.repo import DATA, data_held
+from genmodel.data.block import Block
+from genmodel.data.making.account import account, overview
 from genmodel.data.making.make import Maker
 from genmodel.data.making.options import add_layout, add_recipe, layout_of, recipe_of, sizes
 from genmodel.data.making.pool import make_shards
@@ -29,6 +31,7 @@ from genmodel.data.sources.layout import Layout
 from genmodel.data.telling import in_a_line
 from genmodel.errors import ConfigError, SourceError, VersioningError, user_errors
 from genmodel.files import durable
+from genmodel.output.printable import printable
 from genmodel.sizes import Size
 
 _NOTE = "data.update.json"  # of an update that is not versioned yet
@@ -71,6 +74,8 @@ def make_block(root: Path, origin: Origin, workers: int, dask: bool) -> None:
     """Write data/ and say in a line what it holds."""
     block = origin.make(root, workers, _maker(dask))
     get_run_logger().info(f"data: {in_a_line(block)}, from {origin.title}")
+    for line in account(block):
+        get_run_logger().info(line)
 
 
 @task(name="update", task_run_name="update", cache_policy=NO_CACHE)
@@ -158,6 +163,9 @@ def main(argv: list[str] | None = None) -> int:
         root = Path.cwd()
         settings = Settings.read(os.environ, root)
         origin = _updated(root, options) if options.update else _asked(root, options)
+        if options.list:
+            _list(root, origin, options.update)
+            return 0
         before = versioning.digest(root) if options.update else ""
         parameters = {"root": root, "origin": origin, "workers": options.workers, "update": options.update}
         if options.dask:
@@ -168,6 +176,14 @@ def main(argv: list[str] | None = None) -> int:
         if not options.update or digest != before:
             print(f"data.dvc {digest}: commit it, and run `python -m flows.retrain`")
     return 0
+
+
+def _list(root: Path, origin: Origin, update: bool) -> None:
+    """Show what the last of the origin's steps would do."""
+    step = origin.steps[-1]
+    block = Block.open(root / DATA) if update else None
+    lines = overview(step.location(root), step.layout.under(root), step.devkit_path(root), block)
+    print("\n".join(map(printable, lines)))
 
 
 def _run_on_cluster(dask: str, settings: Settings, parameters: dict[str, Any]) -> None:
@@ -253,6 +269,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--update", action="store_true", help="add what is new in the source to the data, as shards of their own"
     )
+    parser.add_argument("--list", action="store_true", help="show what would be done, and do nothing")
     parser.add_argument("--workers", type=int, default=0, help="processes (default: one more than cores)")
     parser.add_argument(
         "--dask",

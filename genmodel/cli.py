@@ -19,12 +19,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def prepare(arguments: argparse.Namespace) -> None:
+    from genmodel.data.making.account import account
     from genmodel.data.making.make import prepare
     from genmodel.data.making.options import layout_of, recipe_of
     from genmodel.data.making.recipe import Recipe
     from genmodel.data.sources.layout import Layout
     from genmodel.data.telling import in_a_line
 
+    if arguments.list:
+        _overview(arguments)
+        return
     if arguments.update:
         _update(arguments)
         return
@@ -40,6 +44,18 @@ def prepare(arguments: argparse.Namespace) -> None:
         recipe=recipe_of(arguments) or Recipe(),
     )
     print(printable(f"{arguments.out}: {in_a_line(block)}"))
+    print("\n".join(map(printable, account(block))))
+
+
+def _overview(arguments: argparse.Namespace) -> None:
+    from genmodel.data.block import Block
+    from genmodel.data.making.account import overview
+    from genmodel.data.making.options import layout_of
+    from genmodel.data.sources.layout import Layout
+
+    block = Block.open(arguments.out) if arguments.update else None
+    lines = overview(arguments.source, layout_of(arguments) or Layout(), arguments.devkit, block)
+    print("\n".join(map(printable, lines)))
 
 
 def _update(arguments: argparse.Namespace) -> None:
@@ -195,6 +211,7 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-rejects", type=float, default=0.01, help="share of unreadable images that is not an error"
     )
     add.add_argument("--update", action="store_true", help="add what is new in the source to the block that is there")
+    add.add_argument("--list", action="store_true", help="show what would be done, and do nothing")
     add.add_argument("--devkit", type=Path, help="ILSVRC2012_devkit_t12.tar.gz (default: the one beside the val tar)")
     add_layout(add)
     add_recipe(add)

@@ -18,7 +18,9 @@ A programmer's mistake is an assert, never one of these. `user_errors` is how an
 """
 
 import contextlib
+import io
 import os
+import sys
 import time
 from collections.abc import Iterator
 
@@ -94,6 +96,8 @@ def user_errors() -> Iterator[None]:
 
     Of torchrun's processes the first speaks: the others mostly meet the same error, and are ended before they say so.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a class's name may have letters that the terminal has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     os.umask(os.umask(0o022) | 0o022)  # whatever is written from here on, here or in a child, only the owner changes
     try:
         yield

@@ -68,7 +68,7 @@ class Step:
             workers=workers,
             max_reject_share=self.allow_rejects,
             devkit=self.devkit_path(root),
-            layout=self.layout,
+            layout=self.layout.under(root),
             make=maker,
         )
 
@@ -155,7 +155,7 @@ class Origin(Step):
             val_fraction=self.val_fraction,
             max_reject_share=self.allow_rejects,
             devkit=self.devkit_path(root),
-            layout=self.layout,
+            layout=self.layout.under(root),
             recipe=self.recipe,
             make=maker,
         )

@@ -39,7 +39,7 @@ class Count(NamedTuple):
 
     what: str
     images: int
-    share: float  # of all images, the rejected among them
+    share: float  # of all images, the rejected among them; of files ignored: of all files
     example: str  # the first such image's name
 
 
@@ -77,9 +77,25 @@ def count(block: Block) -> list[Count]:
     lines.append(line("longer than 3:1", np.flatnonzero(np.maximum(width, height) > 3 * short)))
     lines += [line(f"{width_} x {height_} px", places) for (width_, height_), places in _common(width, height)]
     lines.append(line("rejected", range(len(rejects["name"])), rejects["name"]))
-    for reason, places in _grouped([_kind(reason) for reason in rejects["reason"]]).items():
+    for reason, places in _grouped([without_numbers(reason) for reason in rejects["reason"]]).items():
         lines.append(line(f"rejected: {reason}", places, rejects["name"]))
-    return lines
+    return lines + _accounts(block)
+
+
+def _accounts(block: Block) -> list[Count]:
+    """All files of the sources, and those of them that are no images, by the rules that left them out."""
+    generations = [facts for facts in block.facts["generations"] if "found" in facts]  # format 2 does not say it
+    found = max(1, sum(facts["found"] for facts in generations))
+    rules: dict[str, tuple[int, str]] = {"in the block already": (sum(facts["known"] for facts in generations), "")}
+    for facts in generations:
+        for rule, each in facts["ignored"].items():
+            before, example = rules.get(f"ignored: {rule}", (0, each["example"]))
+            rules[f"ignored: {rule}"] = before + each["files"], example
+    lines = [Count("files found", sum(facts["found"] for facts in generations), 1.0, "")]
+    lines += [
+        Count(printable(rule), files, files / found, example) for rule, (files, example) in rules.items() if files
+    ]
+    return lines if generations else []
 
 
 def _misnamed(names: Sequence[str], formats: Sequence[str]) -> dict[str, list[int]]:
@@ -111,7 +127,7 @@ def _grouped(texts: Sequence[str]) -> dict[str, list[int]]:
     return dict(sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])))
 
 
-def _kind(reason: str) -> str:
+def without_numbers(reason: str) -> str:
     """A reason without the numbers, or the other image, of the one image."""
     reason = re.sub(r"^(the same image as ).*?(, under another class)?$", r"\1another\2", reason)
     return re.sub(r"\d[\d,]*", "N", reason)

@@ -29,6 +29,7 @@ import json, resource, sys, time
 from pathlib import Path
 from genmodel.data.making import shards
 from genmodel.data.making.make import prepare
+from genmodel.data.sources.arrange import listing_of
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError
 
@@ -45,7 +46,7 @@ def archive(path):
     began = time.monotonic()
     try:
         source = open_source(path)
-        members = source.scan().members
+        members = listing_of(source).members
         job = shards.Job(source, Path("unused"), [16])
         outcomes = [timed(job, member)[0] for member in members]
         reasons = [outcome[1] for outcome in outcomes if not shards.is_accepted(outcome)]
@@ -139,14 +140,15 @@ def archives(png: bytes) -> Iterator[Expected]:
     rng = random.Random(1)
     good: list[tuple[str, bytes, dict[str, Any]]] = [(f"{'ab'[i % 2]}/{i}.png", png, {}) for i in range(4)]
     whole = tar_of(*good)
-    names = ["../up.png", "a/../../up.png", "/abs.png", "//abs.png", "a/..", "a\\..\\up.png", "a/\udcff.png"]
+    names = ["../up.png", "a/../../up.png", "/abs.png", "//abs.png", "a/..", "b/a\\..\\up.png", "a/\udcff.png"]
     names += ["x" * 300 + ".png", "a/\n.png", "a/" * 120 + "deep.png", "a/..png", " .png", "a//b.png", "./a/./c.png"]
     names += ["C:/a/w.png", "~/a.png"]
     no_images = {"a/..png"}  # a hidden file
+    asked = {"a/" * 120 + "deep.png", " .png", "C:/a/w.png"}  # other depths than the others have
     for i, name in enumerate(names):
-        yield f"name{i}.tar", tar_of(*good, (name, png, {})), 4 + (name not in no_images), False
+        yield f"name{i}.tar", tar_of(*good, (name, png, {})), 4 + (name not in no_images), name in asked
         if "\udcff" not in name:
-            yield f"name{i}.zip", zip_of(*good, (name, png, {})), 4 + (name not in no_images), False
+            yield f"name{i}.zip", zip_of(*good, (name, png, {})), 4 + (name not in no_images), name in asked
     for target in ("/etc/passwd", "../../up", "a/0.png", ""):
         for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
             link = tar_of(*good, ("a/link.png", b"", {"type": kind, "linkname": target}))

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from genmodel.data import parquet
+from genmodel.data.sources.arrange import listing_of
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError
 
@@ -25,6 +26,7 @@ SCRIPT = """
 import json, resource, sys
 import pyarrow.parquet
 from genmodel.data.sources.members import Reject
+from genmodel.data.sources.arrange import listing_of
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError
 
@@ -32,7 +34,7 @@ pages = int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (1500 << 20),) * 2)
 try:
     source = open_source(sys.argv[1])
-    members = source.scan().members
+    members = listing_of(source).members
     lengths = []
     for member in members[:20] + members[-20:]:
         try:
@@ -147,7 +149,7 @@ def test_flipped_page_headers_end_in_a_line(tmp_path: Path, images: dict[str, by
     for place in range(4, 24):
         source = open_source(str(tmp_path / f"{place}.parquet"))
         try:
-            ends.add(len([source.read(member) for member in source.scan().members]))
+            ends.add(len([source.read(member) for member in listing_of(source).members]))
         except SourceError as error:
             ends.add(str(error).partition("(")[0].rpartition(" is ")[2])
     assert "not a whole Parquet file " in ends

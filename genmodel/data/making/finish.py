@@ -1,5 +1,6 @@
 """The end of a preparation: the finished shards' parts become a generation's ledgers, and these block.json."""
 
+import os
 import sys
 from array import array
 from collections import Counter
@@ -10,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from genmodel.data import parquet
-from genmodel.data.block import FORMAT, SPLITS, Block, ledger_name, rejects_name, write_index
+from genmodel.data.block import FORMAT, SPLITS, UNLABELLED, Block, ledger_name, rejects_name, write_index
 from genmodel.data.making import same
 from genmodel.data.making.decode import versions
 from genmodel.data.making.shards import Job, is_accepted, read_part
-from genmodel.data.sources.members import Member, in_label_order
+from genmodel.data.sources.members import Listing, Member, in_label_order
 from genmodel.files import durable
 from genmodel.output.printable import printable
 
@@ -30,28 +31,32 @@ Table = dict[str, Any]  # columns by name
 
 
 def write_generation(
-    job: Job, members: Sequence[Member], rows: int, val_fraction: float, ignored: int, base: Block | None = None
+    job: Job, members: Sequence[Member], rows: int, val_fraction: float, listing: Listing, base: Block | None = None
 ) -> None:
     """Write the ledgers of `members`, in finished shards of `rows` each, and the block.json of `base` and these.
 
-    New classes get the labels behind those of `base`.
+    `members` are those of the `listing` that are new. New classes get the labels behind those of `base`.
     """
     folder = job.place / "block"
     for path in folder.glob(".*.partial"):  # of a run killed while it wrote a ledger
         path.unlink()
     old: Mapping[str, Any] = base.facts if base else _NOTHING
-    new_classes = {member.class_name for member in members if not member.refused}.difference(old["classes"])
-    classes = old["classes"] + in_label_order(new_classes)
     groups = same.groups(job, members, rows, base)
-    ledger, rejects, files = _tables(job, members, rows, classes, val_fraction, groups, base)
+    ledger, rejects, files = _tables(job, members, rows, val_fraction, groups, base)
+    classes = old["classes"] + in_label_order(set(ledger["class"]).difference(old["classes"], [""]))
+    labels = {"": UNLABELLED} | {name: label for label, name in enumerate(classes)}
+    ledger["label"] = np.array([labels[name] for name in ledger["class"]], np.int32)
     number = len(old["generations"])
     for name, table in ((ledger_name(number), ledger), (rejects_name(number), rejects)):
         parquet.write(folder / name, table)
         count, size = len(table["name"]), (folder / name).stat().st_size
         files[name] = {"sha256": durable.digest_file(folder / name), "rows": count, "bytes": size}
     images, rejected = len(ledger["name"]), len(rejects["name"])
-    decoders = versions(set(ledger["format"]))
-    generation = {"source": printable(job.source.name), "versions": decoders, "ignored": ignored}
+    source = os.fsencode(job.source.name).decode("utf-8", "surrogateescape")  # whatever the locale took it for
+    generation: dict[str, Any] = {"source": printable(source), "versions": versions(set(ledger["format"]))}
+    generation |= {"found": listing.found, "known": len(listing.members) - len(members), "ignored": {}}
+    generation["ignored"] = {rule: each._asdict() for rule, each in sorted(listing.ignored.items())}
+    generation |= {"read": dict(listing.read), "val": listing.val, "notes": list(listing.notes)}
     generation |= _counts(ledger, rejects, groups)
     settings = {
         "format": FORMAT,
@@ -74,17 +79,16 @@ def _tables(
     job: Job,
     members: Sequence[Member],
     rows: int,
-    classes: Sequence[str],
     val_fraction: float,
     groups: Mapping[str, same.Group],
     base: Block | None,
 ) -> tuple[Table, Table, dict[str, dict[str, Any]]]:
-    """The columns of the ledger and of the rejects, and the facts of the shards' files."""
-    labels = {name: label for label, name in enumerate(classes)}
+    """The columns of the ledger, labels left open, and of the rejects, and the facts of the shards' files."""
     columns = [name for name in _LEDGER if name != "pixels" or base is None or base.facts["format"] > 2]
     ledger: Table = {name: array("i") if name in _NUMBERS else [] for name in columns}
     rejects: Table = {name: [] for name in _REJECTS}
     files: dict[str, dict[str, Any]] = {}
+    attributes: list[str] = []
     for shard in range(-(-len(members) // rows)):
         part = read_part(job.place, shard)
         assert part is not None, f"shard {shard} is not finished"
@@ -95,17 +99,30 @@ def _tables(
                 _append(rejects, member.name, member.class_name, *outcome)
                 continue
             digest, width, height, *kinds, pixels = outcome
-            group = groups.get(pixels)
-            split = group.split if group else None
-            if split is None:  # the same for equal images
-                lowest = group.lowest if group else digest
-                split = SPLITS["val" if int(lowest[:8], 16) < val_fraction * 2**32 else "train"]
             kinds = map(sys.intern, kinds)
-            origin = member.name, member.class_name, labels[member.class_name], split, digest, width, height, *kinds
+            split = SPLITS[_split(member, groups.get(pixels), members, digest, val_fraction)]
+            origin = member.name, member.class_name, UNLABELLED, split, digest, width, height, *kinds
             _append(ledger, *origin, *([pixels] if "pixels" in ledger else []), job.first_shard + shard, row)
+            attributes.append(member.attributes)
             row += 1
-    arrays = {name: np.array(column, np.int32) for name, column in ledger.items() if name in _NUMBERS}
-    return ledger | arrays, rejects, files
+    ledger |= {name: np.array(column, np.int32) for name, column in ledger.items() if name in _NUMBERS}
+    return ledger | ({"attributes": attributes} if any(attributes) else {}), rejects, files
+
+
+def _split(
+    member: Member, group: same.Group | None, members: Sequence[Member], digest: str, val_fraction: float
+) -> str:
+    """The split of an image: that of its equals in the block, the one that the source gives, or by its digest.
+
+    Equal images are never on both sides: those that the source has on both are held out.
+    """
+    if group and group.split is not None:
+        return "val" if group.split == SPLITS["val"] else "train"
+    given = {members[place].split for place in group.places} if group else {member.split}
+    if given != {""}:
+        return "val" if "val" in given else "train"
+    lowest = group.lowest if group else digest
+    return "val" if int(lowest[:8], 16) < val_fraction * 2**32 else "train"
 
 
 def _counts(ledger: Table, rejects: Table, groups: Mapping[str, same.Group]) -> dict[str, int]:

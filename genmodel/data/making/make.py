@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from genmodel.data.block import FORMAT, Block
 from genmodel.data.making import same
+from genmodel.data.making.account import scan
 from genmodel.data.making.decode import COLOURED, decode, versions
 from genmodel.data.making.finish import write_generation
 from genmodel.data.making.pool import make_shards
@@ -67,12 +68,14 @@ def prepare(
     full disk. On any error `out` is as it was before.
     """
     check_settings(val_fraction, max_reject_share, sizes, workers)
+    if layout.allow_new_classes:
+        raise ConfigError("--allow-new-classes is for --update: all classes are new in a block that is made anew")
     wanted = sorted({Size.of(size) for size in sizes})
     if durable.is_foreign(out, "block.json"):
         raise BlockError(f"{out} is there and is not a block: move it away or choose another --out")
-    origin = open_source(source, devkit)
+    origin = open_source(source, devkit, out.parent)
     with checking(origin.files) as finish_checking:
-        listing = scan(origin, source)
+        listing = scan(origin, source, layout)
         members = listing.members
         recipe = recipe.for_classes({member.class_name for member in members if not member.refused})
 
@@ -92,7 +95,7 @@ def prepare(
                 finish_checking()
                 if tried.duplicates == "drop":
                     same.leave_out(job, members, rows, None)
-                write_generation(job, members, rows, val_fraction, listing.ignored)
+                write_generation(job, members, rows, val_fraction, listing)
                 durable.replace_folder(place / "block", out)
             break
     return Block.open(out)
@@ -148,15 +151,6 @@ def check_settings(
     for option, value in (("--val-fraction", val_fraction), ("--allow-rejects", max_reject_share)):
         if not 0 <= value <= 1:
             raise ConfigError(f"{option}: must be between 0 and 1, not {value!r}")
-
-
-def scan(origin: Source, source: str) -> Listing:
-    """The members of a source; SourceError if there are none."""
-    listing = origin.scan()
-    if not listing.members:
-        passed = f" ({listing.ignored:,} other files)" if listing.ignored else ""
-        raise SourceError(f"{source} holds no images{passed}: give a folder or an archive of JPEG, PNG, ... files")
-    return listing
 
 
 def _enough_workers() -> int:

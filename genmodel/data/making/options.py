@@ -15,6 +15,7 @@ def add_layout(parser: argparse.ArgumentParser) -> None:
     add("--classes", help="none, folder, 'depth N', or a file of labels (default: what is certain, else an error)")
     add("--split", metavar="NAME", help="read this split of a source that has several")
     add("--val-split", metavar="NAME", help="hold out this split, instead of a share of the images")
+    add("--allow-new-classes", action="store_true", default=None, help="with --update: classes that are not there yet")
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +43,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
 
 def layout_of(options: argparse.Namespace) -> Layout | None:
     """The layout that is asked for; None if nothing is said."""
-    said = {name: getattr(options, name) for name in ("classes", "split", "val_split")}
+    said = {name: getattr(options, name) for name in ("classes", "split", "val_split", "allow_new_classes")}
     said = {name: value for name, value in said.items() if value is not None}
     return Layout(**said) if said else None
 

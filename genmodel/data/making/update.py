@@ -10,6 +10,7 @@ from pathlib import Path
 
 from genmodel.data.block import Block
 from genmodel.data.making import same
+from genmodel.data.making.account import account, known_of, new_classes, scan
 from genmodel.data.making.finish import write_generation
 from genmodel.data.making.make import (
     ColouredError,
@@ -18,7 +19,6 @@ from genmodel.data.making.make import (
     convert,
     outcomes_of,
     plan,
-    scan,
     shard_rows,
     workplace,
 )
@@ -27,15 +27,16 @@ from genmodel.data.making.recipe import Recipe
 from genmodel.data.making.shards import Job
 from genmodel.data.sources.checksums import checking
 from genmodel.data.sources.layout import Layout
-from genmodel.data.sources.members import Member
+from genmodel.data.sources.members import Listing, Member
 from genmodel.data.sources.opening import open_source
-from genmodel.errors import BlockError
+from genmodel.errors import BlockError, SourceError
 from genmodel.files import durable
 
 _NOT_GREY = (
     "{image} has colours, and all images of {out} are grey: prepare the block anew from all of its sources, with "
     "--channels 3, or with --channels 1 if colours shall become grey"
 )
+_SHOWN = 10  # new classes that an error names
 _READ_ROWS = 1 << 13  # members whose digests are kept in one file
 
 
@@ -59,11 +60,14 @@ class Update:
     added: int
     rejected: int
     new_files: dict[str, int]  # bytes by name, block.json among them; nothing if nothing was new
+    new_classes: list[str]
 
     def lines(self) -> list[str]:
         """It in words, a line each."""
         found = self.findings
         lines = [f"{self.added:,} new images, {self.rejected:,} rejected, {found.known:,} were there already"]
+        if self.new_classes:
+            lines.append(f"new classes: {', '.join(self.new_classes)}")
         if found.elsewhere:
             lines.append(f"{found.elsewhere:,} of the source are in the block under another class: left as they are")
         if found.changed:
@@ -72,6 +76,7 @@ class Update:
             lines.append(f"{found.absent:,} of the block are not in the source: they stay")
         if not self.new_files:
             return [*lines, "a push has nothing to send"]
+        lines += account(self.block)
         size = sum(self.new_files.values())
         lines.append(f"a push sends {len(self.new_files):,} new files, {size:,} bytes, and the list of the folder:")
         return lines + [f"  {name}  {size:,}" for name, size in self.new_files.items()]
@@ -93,9 +98,12 @@ def update(
     base = Block.open(out)
     check_settings(base.facts["val_fraction"], max_reject_share, base.sizes)
     recipe = Recipe.of_block(base.facts)
-    origin, rows = open_source(source, devkit), shard_rows(base.sizes, recipe)
+    origin, rows = open_source(source, devkit, out.parent), shard_rows(base.sizes, recipe)
     with checking(origin.files) as finish_checking:
-        listing = scan(origin, source)
+        listing = scan(origin, source, layout, known_of(base))
+        new = new_classes(listing, base)
+        if new and not layout.allow_new_classes:
+            raise SourceError(_refusal(source, listing, new))
         with workplace(out, plan(source, origin, listing, base.sizes, rows, layout, recipe, base.digest)) as place:
             digests: dict[Member, str] = {}
             reading = Job(origin, place / "seen", sizes=())
@@ -111,14 +119,23 @@ def update(
                 finish_checking()
                 if recipe.duplicates == "drop":
                     same.leave_out(job, found.new, rows, base)
-                write_generation(job, found.new, rows, base.facts["val_fraction"], listing.ignored, base)
+                write_generation(job, found.new, rows, base.facts["val_fraction"], listing, base)
             if found.new:
                 _move(place / "block", out)
     block = Block.open(out)
     names = [name for name in block.facts["files"] if name not in base.facts["files"]]
     new_files = {name: (out / name).stat().st_size for name in [*names, "block.json"] if names}
     added, rejected = len(block) - len(base), block.facts["rejected"] - base.facts["rejected"]
-    return Update(block, found, added, rejected, new_files)
+    return Update(block, found, added, rejected, new_files, block.classes[len(base.classes) :])
+
+
+def _refusal(source: str, listing: Listing, new: list[str]) -> str:
+    shown = ", ".join(new[:_SHOWN]) + (f" and {len(new) - _SHOWN:,} more" if len(new) > _SHOWN else "")
+    example = next(member.name for member in listing.members if member.class_name == new[0])
+    return (
+        f"{source} has classes that the block has not: {shown} ({example}): say --allow-new-classes to add them, or "
+        "--classes to tell what the folders mean"
+    )
 
 
 def _compare(base: Block, members: list[Member], digests: dict[Member, str]) -> Findings:

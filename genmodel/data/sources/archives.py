@@ -4,6 +4,7 @@ Reading goes through `os.pread` alone, so that processes forked from a scan shar
 """
 
 import bisect
+import itertools
 import operator
 import os
 import tarfile
@@ -16,7 +17,9 @@ from genmodel.errors import SourceError
 
 _CHUNK = 64 << 10
 _MAX_HEADER = 1 << 20  # bytes of all headers of a tar's member, and of those for all members; more is a bomb
-_ENDLESS = 1 << 62
+ENDLESS = 1 << 62
+_ROOM, _MOST = 1 << 30, 100  # bytes that a packed file may unpack to, however small; times its size, where that is more
+_FEW, _BYTES_AN_ENTRY = 1 << 18, 64  # entries that an archive may have; bytes that one with more must have for each
 
 
 class Bytes(Protocol):
@@ -56,6 +59,56 @@ class PlainFile:
             os.close(self._handle)
 
 
+class Part:
+    """`length` bytes of others, from `start` on."""
+
+    def __init__(self, content: Bytes, start: int, length: int) -> None:
+        self._content, self._start, self.length = content, start, length
+
+    @property
+    def stored(self) -> int:
+        return min(self.length, _stored(self._content))
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return self._content.read_at(self._start + offset, max(0, min(size, self.length - offset)))
+
+
+class Joined:
+    """The bytes of files one after the other. Pickles as their paths."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._files = [PlainFile(path) for path in paths]
+        self._starts = [0, *itertools.accumulate(file.length for file in self._files)]
+
+    def __reduce__(self) -> tuple[type, tuple[list[Path]]]:
+        return Joined, ([file.path for file in self._files],)
+
+    @property
+    def length(self) -> int:
+        return self._starts[-1]
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        parts: list[bytes] = []
+        while size > 0 and offset < self.length:
+            number = bisect.bisect_right(self._starts, offset) - 1
+            part = self._files[number].read_at(offset - self._starts[number], size)
+            if not part:
+                break
+            parts.append(part)
+            offset, size = offset + len(part), size - len(part)
+        return b"".join(parts)
+
+
+def _stored(content: Bytes) -> int:
+    """How many bytes there are of something before any of it is unpacked."""
+    return int(getattr(content, "stored", content.length))
+
+
+def unpacked_room(size: int) -> int:
+    """How many bytes a packed file of `size` bytes may unpack to: images are packed already."""
+    return max(_ROOM, _MOST * size)
+
+
 class _Point(NamedTuple):
     offset: int  # in the unpacked bytes
     packed: int  # in the file
@@ -69,19 +122,32 @@ class GzipFile:
     The copies come to be as the reading gets on. Pickles as its path.
     """
 
-    def __init__(self, path: Path, spacing: int = 1 << 20, most: int = 1024) -> None:
-        self.path = path
-        self._file = PlainFile(path)
-        self._spacing, self._most = spacing, most
-        self._points = [_Point(0, 0, zlib.decompressobj(31), True)]
+    def __init__(
+        self,
+        path: Path | str,
+        spacing: int = 1 << 20,
+        most: int = 1024,
+        content: Bytes | None = None,
+        wbits: int = 31,
+    ) -> None:
+        self.path = path  # or how `content`, the packed bytes, is called
+        self._file: Bytes = PlainFile(Path(path)) if content is None else content
+        self._spacing, self._most, self._wbits = spacing, most, wbits  # -15: the bare stream that a zip has
+        self._room = unpacked_room(self._file.length)
+        self._points = [_Point(0, 0, zlib.decompressobj(wbits), True)]
         self._restore(self._points[0])
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
+        assert isinstance(self.path, Path)
         return GzipFile, (self.path,)
 
     @property
     def length(self) -> int:
-        return _ENDLESS
+        return ENDLESS
+
+    @property
+    def stored(self) -> int:
+        return self._file.length
 
     def read_at(self, offset: int, size: int) -> bytes:
         point = self._points[self.stretch(offset)]
@@ -109,9 +175,15 @@ class GzipFile:
     def _inflate(self) -> bool:
         """Take the next bytes into the buffer; False at the end."""
         self._start, self._buffer = self._start + len(self._buffer), b""
+        if self._start > self._room:
+            raise SourceError(f"{self.path} unpacks to more than {self._room:,} bytes, too many for its size")
         while not self._buffer:
+            if self._fresh and self._wbits < 0 and self._packed:
+                return False
             chunk = self._file.read_at(self._packed, _CHUNK)
-            if self._fresh and not chunk.startswith(b"\x1f"):  # zeros may pad the end of a gzip file
+            if (
+                self._fresh and self._wbits > 0 and not chunk.startswith(b"\x1f")
+            ):  # zeros may pad the end of a gzip file
                 if chunk.strip(b"\0"):
                     raise SourceError(f"{self.path} holds something else behind its end: fetch it again")
                 self._packed += len(chunk)
@@ -134,7 +206,7 @@ class GzipFile:
         self._fresh = self._engine.eof
         if self._fresh:
             self._packed -= len(self._engine.unused_data)
-            self._engine = zlib.decompressobj(31)
+            self._engine = zlib.decompressobj(self._wbits)
 
     def _remember(self) -> None:
         offset = self._start + len(self._buffer)
@@ -168,6 +240,8 @@ class Entry(NamedTuple):
     offset: int  # of its bytes in the outermost archive
     size: int
     special: str  # why it is not a plain file, or nothing
+    link: str = ""  # what a link names
+    hard: bool = False  # whether it names it from the archive's top; or else from the link's own folder
 
 
 def tar_entries(content: Bytes, start: int, length: int, where: str) -> Iterator[Entry]:
@@ -179,7 +253,7 @@ def tar_entries(content: Bytes, start: int, length: int, where: str) -> Iterator
     window = _Window(content, start, length)
     try:
         tar = tarfile.TarFile(fileobj=window, encoding="utf-8", errors="surrogateescape")  # type: ignore[arg-type]
-        before = -1
+        before, count = -1, 0
         while (info := tar.next()) is not None:
             if tar.offset <= before or info.size < 0:
                 raise tarfile.ReadError("a header of negative size")
@@ -187,7 +261,11 @@ def tar_entries(content: Bytes, start: int, length: int, where: str) -> Iterator
             tar.members = []  # type: ignore[attr-defined]  # it would keep a kilobyte for each
             window.asked = sum(map(len, tar.pax_headers.values()))  # those for all members stay
             if not info.isdir():
-                yield Entry(info.name, start + info.offset_data, info.size, _special(info))
+                count += 1
+                if count > max(_FEW, _stored(content) // _BYTES_AN_ENTRY):
+                    raise SourceError(f"{where} has more than {count - 1:,} members, too many for its size")
+                link = info.linkname if info.issym() or info.islnk() else ""
+                yield Entry(info.name, start + info.offset_data, info.size, _special(info), link, info.islnk())
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError, IndexError) as error:
         raise SourceError(f"{where} is not a whole tar ({error}): fetch it again") from error
     window.seek(tar.offset)

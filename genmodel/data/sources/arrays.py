@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from genmodel.data.sources.archives import open_bytes, stamp_of, stretch_of
-from genmodel.data.sources.members import Listing, Member, Source, listing
+from genmodel.data.sources.members import Collector, Found, Member, Source
 from genmodel.errors import SourceError
 
 _IMAGES, _LABELS = b"\0\0\x08\x03", b"\0\0\x08\x01"  # bytes in three dimensions, bytes in one
@@ -15,8 +15,11 @@ _ITEMS = 1 << 18  # images that a file may have, however small it is
 _BYTES_AN_ITEM = 16  # that a file with more of them must have; MNIST's has 165 in its gzip
 
 
-def _pgm(width: int, height: int, levels: bytes) -> bytes:
-    return b"P5\n%d %d\n255\n" % (width, height) + levels
+def pnm(levels: bytes, width: int, height: int, channels: int = 1, planar: bool = False) -> bytes:
+    """Bytes of pixels, 1 or 3 channels of each, as a file: PGM or PPM. `planar`: one channel after the other."""
+    if planar and channels > 1:
+        levels = np.frombuffer(levels, np.uint8).reshape(channels, height, width).transpose(1, 2, 0).tobytes()
+    return b"P%d\n%d %d\n255\n" % (5 if channels == 1 else 6, width, height) + levels
 
 
 class Digits(Source):
@@ -31,19 +34,17 @@ class Digits(Source):
             raise SourceError("the digits come with scikit-learn: pip install scikit-learn")
         rows = np.loadtxt(path, np.int64, delimiter=",")  # 64 levels, and the label
         levels = (rows[:, :-1] * 255 + 8) // 16  # 0..16 -> 0..255, rounded
-        self._contents: list[bytes] = [_pgm(8, 8, image.astype("uint8").tobytes()) for image in levels]
+        self._contents: list[bytes] = [pnm(image.astype("uint8").tobytes(), 8, 8) for image in levels]
         self._labels = [str(label) for label in rows[:, -1]]
 
-    def scan(self) -> Listing:
-        return listing((Member(label, f"{label}/{i:04d}.pgm", (i,)) for i, label in enumerate(self._labels)), 0)
+    def scan(self) -> Found:
+        found = Collector()
+        for i, label in enumerate(self._labels):
+            found.add(f"{i:04d}.pgm", (i,), 0, label=label)
+        return found.found()
 
     def read(self, member: Member) -> bytes:
         return self._contents[int(member.locator[0])]
-
-
-def is_idx(path: Path) -> bool:
-    """Whether a file is images or labels as MNIST has them, plain or in a gzip."""
-    return open_bytes(path).read_at(0, 4) in (_IMAGES, _LABELS)
 
 
 class Idx(Source):
@@ -53,9 +54,11 @@ class Idx(Source):
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._content = path, open_bytes(path)
+        if self._content.read_at(0, 4) == _LABELS:
+            name = path.name.replace("labels", "images").replace("idx1", "idx3")
+            raise SourceError(f"{path} holds labels, not images: give the images' file, {path.with_name(name)}")
         self._labels = _labels_beside(path)
-        self._content = open_bytes(path)
         self.name, self.files = path.name, [path, self._labels]
         self.stamp = stamp_of(self.files)
         header = self._content.read_at(0, 16)
@@ -65,7 +68,7 @@ class Idx(Source):
         if not 0 < min(self._height, self._width) <= max(self._height, self._width) <= _MAX_SIDE:
             raise SourceError(f"{path} holds images of {self._width} x {self._height} pixels: fetch it again")
 
-    def scan(self) -> Listing:
+    def scan(self) -> Found:
         if self._count > max(_ITEMS, self._path.stat().st_size // _BYTES_AN_ITEM):
             raise SourceError(f"{self._path} claims {self._count:,} images, too many for its size: fetch it again")
         labels_content = open_bytes(self._labels)
@@ -79,7 +82,10 @@ class Idx(Source):
             if len(content.read_at(end - 1, 2)) != 1:
                 raise SourceError(f"{path} is cut off or has more than its {self._count:,} items: fetch it again")
         labels = labels_content.read_at(8, self._count)
-        return listing((Member(f"{label}", f"{label}/{i:05d}.pgm", (i,)) for i, label in enumerate(labels)), 0)
+        found = Collector()
+        for i, label in enumerate(labels):
+            found.add(f"{i:05d}.pgm", (i,), 0, label=f"{label}")
+        return found.found()
 
     @property
     def _area(self) -> int:
@@ -92,7 +98,7 @@ class Idx(Source):
         levels = self._content.read_at(16 + int(member.locator[0]) * self._area, self._area)
         if len(levels) != self._area:
             raise SourceError(f"{self._path} changed while it was read: {member.name} is cut off")
-        return _pgm(self._width, self._height, levels)
+        return pnm(levels, self._width, self._height)
 
 
 def _labels_beside(path: Path) -> Path:

@@ -13,23 +13,23 @@ from typing import Any
 
 from genmodel.data import parquet
 from genmodel.data.sources.archives import stamp_of
+from genmodel.data.sources.columns import Columns, columns_of
+from genmodel.data.sources.labels import class_name
 from genmodel.data.sources.members import (
     FLAT_CLASS,
+    LABEL_FILES,
     MAX_PATH,
-    Listing,
+    Collector,
+    Found,
     Member,
     Reject,
     Source,
-    hostile,
-    listing,
+    is_hidden,
     too_large,
 )
-from genmodel.data.sources.webdataset import class_name
+from genmodel.data.sources.splits import canonical
 from genmodel.errors import SourceError
-from genmodel.output.printable import printable
 
-_IMAGES = "image", "img", "jpg", "png"
-_LABELS = "label", "labels", "cls", "class", "fine_label"
 _GROUPS = 2  # row groups whose images are kept in memory
 _TOGETHER = 256  # rows that one worker reads; of a larger row group each has a part, and unpacks it all
 _ROOM = 256 << 20  # bytes that a row group may unpack to, however small its file is
@@ -39,7 +39,7 @@ _BYTES_A_ROW = 64  # that a file with more rows must have; the smallest PNG has 
 _BY_DICTIONARY = 2, 8  # parquet.thrift: enum Encoding
 _BY_PREFIX = 7
 
-Locator = tuple[int, int, int]  # file, row group, row
+Locator = tuple[int, ...]  # file, row group, row; and which of the images of a list
 
 
 class Hub(Source):
@@ -53,25 +53,34 @@ class Hub(Source):
         self.name, self.stamp, self.files = name, stamp_of(self._paths), self._paths
         self._groups: dict[tuple[int, int], Any] = {}  # the images of those read last
 
-    def scan(self) -> Listing:
-        rows: list[tuple[str, str, str, Locator]] = []  # class, path, the name it gets without one, where it is
+    def scan(self) -> Found:
+        rows: list[tuple[str | None, str, str, Locator]] = []  # class, path, the name it gets without one, where it is
+        found = Collector()
         for file, path in enumerate(self._paths):
-            rows += [(label, inside, name, (file, *at)) for label, inside, name, at in _rows(path)]
-        counts = Counter(inside for _, inside, _, _ in rows if inside)
-        named = ((label, inside if counts[inside] == 1 else name, at) for label, inside, name, at in rows)
-        return listing((_member(*row) for row in named), 0)
+            rows += [(label, inside, name, (file, *at)) for label, inside, name, at in _rows(path, found)]
+        splits = _splits(self._paths)
+        counts = Counter((splits[at[0]], inside or name) for _, inside, name, at in rows)
+        everywhere = Counter(path for _, path in counts.elements())
+        for label, inside, name, at in rows:
+            special, split = "has no label" if label is None else "", splits[at[0]]
+            text = inside or name
+            folder = split if everywhere[text] > 1 and canonical(split) != "train" else ""  # val has it, too
+            found.add(text if counts[split, text] == 1 else name, at, 0, special, folder, label, split)
+        return found.found()
 
     def unit(self, member: Member) -> object:
-        file, group, row = map(int, member.locator)
+        file, group, row, *_ = map(int, member.locator)
         return file, group, row // _TOGETHER
 
     def read(self, member: Member) -> bytes:
-        file, group, row = map(int, member.locator)
+        file, group, row, *item = map(int, member.locator)
         if (file, group) not in self._groups:
             if len(self._groups) == _GROUPS:
                 self._groups.pop(next(iter(self._groups)))
             self._groups[file, group] = _images(self._paths[file], group)
-        content: bytes | None = self._groups[file, group][row].as_py()
+        images, columns = self._groups[file, group]
+        value = images[row].as_py()
+        content: bytes | None = columns.content(value, *item) if item else value
         if content is None:
             raise Reject("no image in the row")
         if refused := too_large(len(content)):
@@ -79,10 +88,41 @@ class Hub(Source):
         return content
 
 
-def _rows(path: Path) -> Iterator[tuple[str, str, str, tuple[int, int]]]:
-    """Every row's class (or nothing), path in the table, name after its place, row group, row; no image is read."""
+def tables_in(folder: Path) -> list[Path]:
+    """The Parquet files of a folder as the hub has them: data/train-*.parquet, default/train/0000.parquet,
+    train/*.parquet, *.parquet. SourceError if several configurations are there."""
+    for pattern in ("*.parquet", "data/*.parquet", "*/*.parquet", "*/*/*.parquet"):
+        paths = [path for path in sorted(folder.glob(pattern)) if path.is_file() and path.name not in LABEL_FILES]
+        paths = [path for path in paths if not is_hidden(path.relative_to(folder).as_posix())]
+        configurations = sorted({path.parent.parent.name for path in paths}) if pattern.count("/") == 2 else []
+        if len(configurations) > 1:
+            chosen = "default" if "default" in configurations else configurations[0]
+            raise SourceError(
+                f"{folder} holds {', '.join(configurations)}: give one of them, such as {folder / chosen}"
+            )
+        if paths:
+            return paths
+    return []
+
+
+def _splits(paths: Sequence[Path]) -> list[str]:
+    """The split of each file, train of train-00000-of-00002.parquet or train/0000.parquet, if they have several."""
+    splits = [path.name.partition("-")[0] if "-" in path.name else path.stem for path in paths]
+    if len({path.parent for path in paths}) > 1:
+        splits = [path.parent.name for path in paths]
+    return splits if len(set(splits)) > 1 and any(map(canonical, splits)) else [""] * len(paths)
+
+
+def _rows(path: Path, found: Collector) -> Iterator[tuple[str | None, str, str, tuple[int, ...]]]:
+    """Every image's class (see class_name), path in the table, name after its place, row group, row; none is read.
+
+    Columns of images that are not used, and rows without any, are told to `found`.
+    """
     with _reading(path) as table:
-        _, inside, label = _columns(table, path)
+        told = columns_of(table.schema_arrow, path)
+        for other in told.others:
+            found.ignore(f"{path.name}: {other}", f"a column of images beside {told.image}")
+        inside, label = _leaf(table, told, 0) if told.is_list else told.parts[1], told.label
         columns = [column for column in (inside, label) if column]
         number = 0
         counts = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
@@ -90,19 +130,41 @@ def _rows(path: Path) -> Iterator[tuple[str, str, str, tuple[int, int]]]:
             raise SourceError(f"{path} claims {sum(counts):,} rows, too many for its size: fetch it again")
         for group, count in enumerate(counts):
             part = _read(table, path, group, columns) if columns else None
-            paths = _values(part[inside]) if part and inside else [None] * count
+            key = told.image if told.is_list else inside
+            paths = _values(part[key]) if part and inside else [None] * count
             labels = _values(part[label]) if part and label else [FLAT_CLASS] * count
             for row, (path_in_table, name) in enumerate(zip(paths, labels, strict=True)):
+                if told.is_list:
+                    if not path_in_table:
+                        found.ignore(f"{path.name}: row {number}", "a row without images")
+                    for item in range(len(path_in_table or ())):
+                        yield class_name(name), "", f"{path.stem}-{number:06d}-{item}", (group, row, item)
+                    number += 1
+                    continue
                 inside_it = (path_in_table or "")[: MAX_PATH + 1]  # one longer is refused and need not be kept
                 yield class_name(name), inside_it, f"{path.stem}-{number:06d}", (group, row)
                 number += 1
 
 
-def _images(path: Path, group: int) -> Any:
+def _leaf(table: Any, columns: Columns, number: int) -> str:
+    """The column of a list's paths, where it has some, or of its bytes (`number` -1), as Parquet calls it."""
+    names = [name for name in _leaves(table) if name.startswith(f"{columns.image}.")]
+    if columns.is_struct:
+        wanted = ".path" if number == 0 and columns.has_path else ".bytes"
+        names = [name for name in names if name.endswith(wanted)]
+    return names[0]
+
+
+def _leaves(table: Any) -> list[str]:
+    return [table.schema.column(place).path for place in range(len(table.schema))]
+
+
+def _images(path: Path, group: int) -> tuple[Any, Columns]:
     """The bytes of a row group's images, as pyarrow has them."""
     with _reading(path) as table:
-        image = _columns(table, path)[0]
-        return _read(table, path, group, [image])[image]
+        columns = columns_of(table.schema_arrow, path)
+        leaf = _leaf(table, columns, -1) if columns.is_list else columns.parts[0]
+        return _read(table, path, group, [leaf])[columns.image if columns.is_list else leaf], columns
 
 
 def _read(table: Any, path: Path, group: int, columns: list[str]) -> Any:
@@ -134,8 +196,10 @@ def _repeating(table: Any, path: Path, group: int, columns: Sequence[str]) -> li
                 dictionary += page.unpacked if page.is_dictionary else 0
                 by_dictionary += page.values if page.encoding in _BY_DICTIONARY else 0
                 by_prefix += page.values * page.unpacked if page.encoding == _BY_PREFIX else 0
-            rows = max(facts.num_rows, chunk.num_values)
-            if max(unpacked, by_prefix) > room or rows > facts.num_rows or chunk.physical_type.startswith("FIXED"):
+            rows, most = max(facts.num_rows, chunk.num_values), facts.num_rows
+            if table.schema.column(_leaves(table).index(name)).max_repetition_level:  # a list's
+                most = max(_ROWS, size // _BYTES_A_ROW)
+            if max(unpacked, by_prefix) > room or rows > most or chunk.physical_type.startswith("FIXED"):
                 raise SourceError(
                     f"{path}: row group {group} may unpack to more than {room:,} bytes ({name}: {unpacked:,} bytes, "
                     f"{rows:,} values): write it again in smaller row groups, or fetch it again"
@@ -178,33 +242,8 @@ def _reading(path: Path) -> Iterator[Any]:
     except FileNotFoundError as error:
         raise SourceError(f"{path} is gone: fetch it again") from error
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise SourceError(f"{path} is not a whole Parquet file ({_one_line(error)}): fetch it again") from error
+        raise SourceError(f"{path} is not a whole Parquet file ({one_line(error)}): fetch it again") from error
 
 
-def _columns(table: Any, path: Path) -> tuple[str, str, str]:
-    """The columns of the images' bytes, of their paths and of their labels, the last two empty where there are none."""
-    import pyarrow as pa
-
-    schema = table.schema_arrow
-    label = next((name for name in _LABELS if name in schema.names), "")
-    if label and pa.types.is_nested(schema.field(label).type):
-        raise SourceError(f"{path}: its column {label} holds {schema.field(label).type}, no whole numbers or names")
-    for name in [*(name for name in _IMAGES if name in schema.names), *schema.names]:
-        kind = schema.field(name).type
-        inside = (
-            {field.name for field in kind if not pa.types.is_nested(field.type)} if pa.types.is_struct(kind) else ()
-        )
-        if "bytes" in inside:
-            return f"{name}.bytes", f"{name}.path" if "path" in inside else "", label
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            return name, "", label
-    raise SourceError(f"{path} has no column of images (bytes, or a struct with bytes), only {', '.join(schema.names)}")
-
-
-def _member(known: str, name: str, at: Locator) -> Member:
-    refused = hostile(name) or ("" if known else "has no label")
-    return Member("" if refused else known, printable(name) if refused else f"{known}/{name}", at, refused)
-
-
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 from genmodel.data.sources.archives import open_bytes, stamp_of, tar_entries
-from genmodel.data.sources.members import Collector, Listing
-from genmodel.data.sources.packed import Tar
+from genmodel.data.sources.members import Collector, Found, is_image
+from genmodel.data.sources.packed import Packed
 from genmodel.data.sources.synsets import SYNSETS
 from genmodel.errors import SourceError
 
@@ -19,28 +19,31 @@ _TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _MAX_BYTES = 64 << 20  # of that file
 
 
-class Validation(Tar):
+class Validation(Packed):
     """The images by class: n01440764/ILSVRC2012_val_00000293.JPEG, say."""
 
-    def __init__(self, path: Path, devkit: Path | None) -> None:
-        super().__init__(path)
-        self._devkit = devkit or path.with_name(DEVKIT)
+    def __init__(self, path: Path, devkit: Path | None, room: Path | None = None) -> None:
+        super().__init__([([path], "")], path.name, room)
+        self._path, self._devkit = path, devkit or path.with_name(DEVKIT)
         if not self._devkit.is_file():
             raise SourceError(f"{path} has no labels: put {DEVKIT} beside it, or say where it is with --devkit")
         self.files = [path, self._devkit]
         self.stamp = stamp_of(self.files)
 
-    def scan(self) -> Listing:
+    def scan(self) -> Found:
         synsets = validation_synsets(self._devkit)
         found = Collector()
-        for entry in tar_entries(self._content, 0, self._content.length, str(self._path)):
+        stream = self._streams.unpacked(0)
+        content = self._streams.open(stream)
+        for entry in tar_entries(content, 0, content.length, str(self._path)):
             match = VALIDATION_NAME.fullmatch(entry.name.removeprefix("./"))
             number = int(match[1]) if match else 0
             if number > len(synsets):
                 raise SourceError(f"{self._devkit} has {len(synsets):,} labels, none for {entry.name}: fetch it again")
-            name = f"{synsets[number - 1]}/{entry.name}" if number else entry.name
-            found.add(name, (entry.offset, entry.size), entry.size, entry.special)
-        return found.listing()
+            label = synsets[number - 1] if number else None
+            special = entry.special or ("" if number or not is_image(entry.name) else "has no label in the devkit")
+            found.add(entry.name, (stream, entry.offset, entry.size), entry.size, special, label=label)
+        return found.found()
 
 
 def validation_synsets(devkit: Path) -> list[str]:

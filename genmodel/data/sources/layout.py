@@ -1,8 +1,12 @@
-"""What the folders and files of a source mean: which of them are classes, which are splits."""
+"""What a person says of a source's folders and files: which of them are classes, which are splits."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
+
+from genmodel.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -12,11 +16,42 @@ class Layout:
     classes: str = ""  # none, folder, "depth N", or the path of a file of labels
     split: str = ""  # the split that is read, of a source that has several
     val_split: str = ""  # the split whose images are the block's val split
+    allow_new_classes: bool = False  # of an update: whether it may bring classes that the block has not
 
-    def as_dict(self) -> dict[str, str]:
+    @property
+    def way(self) -> str:
+        """How classes are told: auto, none, folder, depth or file."""
+        if self.classes in ("none", "folder"):
+            return self.classes
+        if re.fullmatch(r"depth[ =]\d+", self.classes):
+            return "depth"
+        return "file" if self.classes else "auto"
+
+    @property
+    def depth(self) -> int:
+        """The N of "depth N", from 1 on; ConfigError if it is 0."""
+        number = int(self.classes.removeprefix("depth")[1:])
+        if number < 1:
+            raise ConfigError("--classes: depth counts an image's folders from 1 on")
+        return number
+
+    @property
+    def file(self) -> Path:
+        """The file of labels; ConfigError if it is none."""
+        path = Path(self.classes)
+        if not path.is_file():
+            raise ConfigError(f"--classes: say none, folder, 'depth N', or a file of labels; {self.classes} is no file")
+        return path
+
+    def under(self, root: Path) -> "Layout":
+        """The same with its file of labels looked for in `root`."""
+        return replace(self, classes=str(root / self.classes)) if self.way == "file" else self
+
+    def as_dict(self) -> dict[str, Any]:
         """What is said, for JSON."""
         return {name: value for name, value in asdict(self).items() if value}
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> "Layout":
-        return cls(**{name: str(told[name]) for name in cls.__dataclass_fields__ if name in told})
+        texts = {name: str(told[name]) for name in ("classes", "split", "val_split") if name in told}
+        return cls(**texts, allow_new_classes=bool(told.get("allow_new_classes", False)))

@@ -1,24 +1,38 @@
-"""What a source is made of: images by class and name, whatever they are packed in, and what is refused.
+"""What a source is made of: files by path and locator, whatever they are packed in, and what a layout makes of them.
 
-A name is CLASS/rest; the same images get the same names from a folder, a tar, a tar of tars or a zip. Folders that all
-images share (train/CLASS/x.jpg) are left out; images without any folder are of the one class "images".
+A source finds files (`Found`), a layout gives them meaning (arrange.py): images by class and name (`Listing`). Each
+file is in one of three places: an image that is used, one that is refused with a reason, or ignored by a rule that has
+a name.
 """
 
-import itertools
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from genmodel.output.printable import is_printable, printable
 
 FLAT_CLASS = "images"
 EXTENSIONS = frozenset(
     ["jpg", "jpeg", "jpe", "jfif", "png", "ppm", "pgm", "pbm", "pnm", "bmp", "gif", "tif", "tiff", "webp"]
-)
+) | {"avif", "avifs", "heic", "heif", "hif", "jxl", "jp2", "j2k", "jpf", "jpx"}
+_CELEBA = frozenset(f"list_{what}.{ending}" for what in ("attr_celeba", "eval_partition") for ending in ("txt", "csv"))
+LABEL_FILES = _CELEBA | {  # what a source may bring of its own to say which image is what; labels.py reads them
+    "dataset.json",
+    "metadata.csv",
+    "metadata.jsonl",
+    "metadata.parquet",
+    "val_annotations.txt",
+    "loc_val_solution.csv",
+}
+_TEXT = frozenset(["txt", "json", "jsonl", "csv", "xml", "md", "html", "cls", "yaml", "yml"])  # never looked into
+_BMP_HEADERS = 12, 40, 52, 56, 64, 108, 124  # bytes that Windows' and OS/2's versions have
 _MAX_NAME = 255  # bytes of a file's or folder's name, as file systems have it
 MAX_PATH = 4096  # characters of a whole name
 MAX_BYTES = 256 << 20  # of one image's file; a larger one is a mistake or a bomb
+
+Locator = tuple[int | str, ...]  # what a source needs to find a file's bytes
 
 
 class Reject(Exception):
@@ -28,21 +42,57 @@ class Reject(Exception):
 class Member(NamedTuple):
     """An image in a source; sorting members gives the canonical order: class, then name."""
 
-    class_name: str
+    class_name: str  # nothing: it has no label, or is refused
     name: str
-    locator: tuple[int | str, ...]  # what the source needs to find its bytes
+    locator: Locator
     refused: str = ""  # why it is rejected unread
+    split: str = ""  # "train" or "val" where the source has a val split
+    attributes: str = ""  # JSON, an object of texts; nothing where there are none
+
+
+class Entry(NamedTuple):
+    """A file of a source that may be an image, or says what images are."""
+
+    path: str  # as the source has it, behind the path of the archive that it lies in
+    locator: Locator
+    refused: str = ""
+    label: str | None = None  # the class that the container itself names; nothing: it says there is none; None: unsaid
+    split: str = ""  # as the container names it
+    attributes: str = ""
+
+
+class Ignored(NamedTuple):
+    """The files that one rule left out."""
+
+    files: int
+    example: str
+
+
+class Found(NamedTuple):
+    """All files of a source."""
+
+    entries: list[Entry]  # images, as far as endings and first bytes tell
+    label_files: list[Entry]
+    ignored: dict[str, Ignored]  # by rule
 
 
 class Listing(NamedTuple):
-    """All of a source: its images in canonical order, and how many files are no images."""
+    """All files of a source, and what they mean."""
 
-    members: list[Member]
-    ignored: int
+    members: list[Member]  # in canonical order
+    ignored: dict[str, Ignored]  # by rule
+    notes: tuple[str, ...] = ()  # lines for the person
+    read: Mapping[str, Any] = {}  # how classes were told; an update of the block reads its source in the same way
+    val: str = ""  # the name of the split that is held out, if the source has one
+
+    @property
+    def found(self) -> int:
+        """How many files the source has."""
+        return len(self.members) + sum(each.files for each in self.ignored.values())
 
 
 class Source(ABC):
-    """Raw images by class and name; sources.py opens the one that lies at a location.
+    """Files that may be images; opening.py opens the one that lies at a location.
 
     It may be pickled, and a process forked after `scan` uses what the scan learned.
     """
@@ -52,12 +102,19 @@ class Source(ABC):
     files: Sequence[Path] = ()  # the archives that it is read from
 
     @abstractmethod
-    def scan(self) -> Listing:
-        """All members in canonical order; SourceError if the source is cut off or damaged."""
+    def scan(self) -> Found:
+        """All files; SourceError if the source is cut off or damaged."""
 
     @abstractmethod
     def read(self, member: Member) -> bytes:
         """A member's bytes; Reject if they cannot be had, SourceError if the source has changed since the scan."""
+
+    def head(self, locator: Locator) -> bytes:
+        """A file's first 32 bytes or more, or all that it has; sources that need not read all of it override this."""
+        try:
+            return self.read(Member("", "", locator))
+        except Reject:
+            return b""
 
     def unit(self, member: Member) -> object:
         """What is unpacked to read a member, if that is much more: its neighbours are read with it. None: nothing."""
@@ -65,45 +122,88 @@ class Source(ABC):
 
 
 class Collector:
-    """Gathers a source's entries and names them."""
+    """Gathers a source's files, each by one call. `head` reads the first bytes of one whose ending says nothing."""
 
-    def __init__(self) -> None:
-        self._found: list[tuple[str, tuple[int | str, ...], str]] = []
-        self._ignored = 0
+    def __init__(self, head: Callable[[Locator], bytes] | None = None) -> None:
+        self._head = head
+        self._found = Found([], [], {})
 
-    def add(self, path: str, locator: tuple[int | str, ...], size: int, special: str = "", inside: str = "") -> None:
-        """Add the entry `path` of `size` bytes; `special`: why it is not a plain file; `inside`: its archive."""
-        refused = special or hostile(path) or hostile(inside)
+    def add(
+        self,
+        path: str,
+        locator: Locator,
+        size: int,
+        special: str = "",
+        inside: str = "",
+        label: str | None = None,
+        split: str = "",
+        attributes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Add the file `path` of `size` bytes; `special`: why it is not a plain file; `inside`: its archive's path.
+
+        `label`, `split` and `attributes` where the container itself knows them: a label is a class's name, "" an image
+        without a label, None a container that says nothing, whose folders then speak. What has a label is an image
+        whatever its ending.
+        """
+        shown = f"{inside}/{path}" if inside else path
+        refused = hostile(path) or hostile(inside) or special
         if refused and not special and not is_printable(path) and not is_image("".join(path.split())):
-            self._ignored += 1  # the "Icon\\r" of a Mac's folder, say
+            self.ignore(shown, "a name of a system's own")  # the "Icon\\r" of a Mac's folder, say
         elif refused:
-            shown = f"{inside}/{path}" if inside else path
-            self._found.append((printable(shown), locator, refused))
-        elif is_hidden(path) or not is_image(path):
-            self._ignored += 1
+            self._found.entries.append(Entry(printable(shown), locator, refused))
+        elif label is None and is_hidden(path):
+            self.ignore(shown, "a system's own file")
         else:
-            self._found.append(("/".join(_parts(inside) + _parts(path)), locator, too_large(size)))
-
-    def listing(self) -> Listing:
-        """The members in canonical order."""
-        hostile = [entry for entry in self._found if entry[2]]
-        plain = [entry for entry in self._found if not entry[2]]
-        cut = _shared_folders([path for path, _, _ in plain])
-        flat = all("/" not in path for path, _, _ in plain)
-        members = [Member("", *entry) for entry in hostile]
-        for path, locator, _ in plain:
-            name = path.split("/", cut)[-1]
-            top, slash, _ = name.partition("/")
-            if slash or flat:
-                members.append(Member(top if slash else FLAT_CLASS, name, locator))
+            told = json.dumps(dict(attributes), ensure_ascii=False, sort_keys=True) if attributes else ""
+            plain = "/".join(parts_of(inside) + parts_of(path))
+            entry = Entry(plain, locator, too_large(size), label, split, told)
+            if label is not None or is_image(path):
+                self._found.entries.append(entry)
+            elif path.rpartition("/")[2].lower() in LABEL_FILES:
+                self._found.label_files.append(entry)
+            elif size and self._looks_like_image(path, locator):
+                self._found.entries.append(entry)
             else:
-                members.append(Member("", name, locator, "lies beside the class folders, in none of them"))
-        return listing(members, self._ignored)
+                self.ignore(shown, f"not an image ({_ending(path)})")
+
+    def ignore(self, path: str, rule: str) -> None:
+        """Leave a file out by a rule, in words that go on from "ignored: 3"."""
+        before = self._found.ignored.get(rule)
+        example = printable(path)
+        self._found.ignored[rule] = (
+            Ignored(before.files + 1, min(before.example, example)) if before else Ignored(1, example)
+        )
+
+    def found(self) -> Found:
+        """All that was added."""
+        return self._found
+
+    def _looks_like_image(self, path: str, locator: Locator) -> bool:
+        if self._head is None or path.rpartition(".")[2].lower() in _TEXT:
+            return False
+        return has_image_magic(self._head(locator))
 
 
-def listing(members: Iterable[Member], ignored: int) -> Listing:
-    """The members in canonical order, those refused whose names occur twice."""
-    return Listing(_without_doubles(sorted(members)), ignored)
+def has_image_magic(head: bytes) -> bool:
+    """Whether a file that begins with these 32 bytes is an image, of a format that somebody may decode."""
+    if head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")):
+        return True
+    if head.startswith((b"\0\0\0\x0cJXL ", b"\xff\x0a", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):  # JPEG XL, 2000
+        return True
+    if head[4:8] == b"ftyp":  # ISO's container: AVIF, HEIC
+        return head[8:12] in (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+    if head.startswith(b"BM"):
+        return int.from_bytes(head[14:18], "little") in _BMP_HEADERS
+    if head[:4] == b"RIFF":
+        return head[8:12] == b"WEBP"
+    return head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace() and head[3:4].isdigit()
+
+
+def _ending(path: str) -> str:
+    """A file's ending as a rule names it."""
+    ending = path.rpartition("/")[2].rpartition(".")[2].lower()
+    plain = ending.isascii() and ending.isalnum() and len(ending) <= 10 and "." in path.rpartition("/")[2]
+    return f".{ending}" if plain else "without an ending"
 
 
 def in_label_order(classes: Iterable[str]) -> list[str]:
@@ -118,10 +218,11 @@ def is_image(path: str) -> bool:
 
 def is_hidden(path: str) -> bool:
     """Whether a system put the file there (.DS_Store, ._name, __MACOSX), not a person."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in _parts(path))
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts_of(path))
 
 
-def _parts(path: str) -> list[str]:
+def parts_of(path: str) -> list[str]:
+    """The folders of a path, and its file."""
     return [part for part in path.split("/") if part not in ("", ".")]
 
 
@@ -145,24 +246,3 @@ def hostile(path: str) -> str:
     if len(path) > MAX_PATH:
         return f"a name of more than {MAX_PATH:,} characters"
     return "" if is_printable(path) else "a name with control or hidden characters"
-
-
-def _shared_folders(paths: list[str]) -> int:
-    """How many leading folders all paths share, a folder for the class kept back."""
-    if not paths:
-        return 0
-    first, last = min(paths), max(paths)
-    same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
-    depth = min(path.count("/") for path in paths)
-    return max(0, min(first[:same].count("/"), depth - 1))
-
-
-def _without_doubles(members: list[Member]) -> list[Member]:
-    """Refuse every image whose name occurs twice: which of them is meant, only the archive's order could tell."""
-    result: list[Member] = []
-    for _, group in itertools.groupby(members, key=lambda member: (member.class_name, member.name)):
-        same = list(group)
-        if len(same) > 1 and not any(member.refused for member in same):
-            same = [member._replace(refused=f"a name that occurs {len(same)} times") for member in same]
-        result += same
-    return result

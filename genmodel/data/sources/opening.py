@@ -1,14 +1,19 @@
-"""Where raw images come from. Nothing is unpacked to disk.
+"""Where raw images come from. Nothing is unpacked to disk, but for bzip2, xz and Zstandard (compressed.py).
 
     source = open_source("ILSVRC2012_img_train.tar")
-    for member in source.scan().members:
+    for member in listing_of(source).members:
         content = source.read(member)
 
-packed.py       a tar, tar.gz or zip of class folders, a tar of tars
+folder.py       a folder
+packed.py       tars and zips of class folders, plain or packed, one in the other; folders of them
 ilsvrc.py       ImageNet's validation tar, with the labels of its devkit
 webdataset.py   tars of key.jpg, key.cls, key.json
 hub.py          Parquet files with a column of images
+arrow.py        what datasets' save_to_disk has written
+lmdb.py         LMDB with an image a key, as LSUN has it
 arrays.py       MNIST's IDX files; scikit-learn's digits
+npz.py          numpy's arrays of images
+cifar.py        CIFAR's batches, as Python and as bytes
 """
 
 import glob
@@ -19,37 +24,45 @@ import re
 from pathlib import Path
 
 from genmodel.data.sources.archives import open_bytes, tar_entries
-from genmodel.data.sources.arrays import Digits, Idx, is_idx
-from genmodel.data.sources.hub import Hub
+from genmodel.data.sources.arrays import Digits, Idx
+from genmodel.data.sources.arrow import Arrow, saved_data_sets
+from genmodel.data.sources.cifar import Cifar, batch_files, is_batch
+from genmodel.data.sources.folder import Folder
+from genmodel.data.sources.hub import Hub, tables_in
 from genmodel.data.sources.ilsvrc import VALIDATION_NAME, Validation
-from genmodel.data.sources.members import Collector, Listing, Member, Reject, Source, is_hidden, is_image
-from genmodel.data.sources.packed import Tar, Zip, special_mode
+from genmodel.data.sources.kinds import ARCHIVES, HEAD, PACKINGS, has_zip_end, kind_of, parts_beside, refusal, told_of
+from genmodel.data.sources.lmdb import Lmdb, lmdb_folders
+from genmodel.data.sources.members import Source, is_hidden, is_image
+from genmodel.data.sources.npz import Npz, zip_begins_with
+from genmodel.data.sources.packed import ENDING, Packed
+from genmodel.data.sources.streams import Streams
 from genmodel.data.sources.webdataset import WebDataset, is_webdataset
 from genmodel.errors import SourceError
 
-_KINDS = "a folder, a tar, a tar.gz, a zip, WebDataset shards, Parquet files, MNIST's IDX files, or digits"
-_TARS = (".tar", ".tar.gz", ".tgz")
+_KINDS = "a folder, an archive (tar or zip), WebDataset shards, Parquet files, arrays (npz, IDX, CIFAR), or digits"
+_TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _PEEK = 16  # members of a tar that are looked at to tell what it is
 _MAX_PATTERN = 100_000  # files a pattern may name
 
 
-def open_source(location: str, devkit: Path | None = None) -> Source:
+def open_source(location: str, devkit: Path | None = None, room: Path | None = None) -> Source:
     """The source at `location`: the path of a file or folder, "digits" where no folder is called so, or a pattern of
     WebDataset or Parquet files such as train-{0000..1023}.tar or data/train-*.parquet.
 
-    `devkit` is ILSVRC2012_devkit_t12.tar.gz, for ILSVRC2012_img_val.tar; by default it lies beside that.
+    `devkit` is ILSVRC2012_devkit_t12.tar.gz, for ILSVRC2012_img_val.tar; by default it lies beside that. `room` is the
+    folder for what must be unpacked to be read, by default that for temporary files.
     """
     path = Path(location)
     try:
         if path.is_dir():
-            return _open_folder(path)
+            return open_folder(path, room)
         if location == "digits":
             return Digits()
         if path.is_file():
-            return _open_file(path, devkit)
+            return open_file(path, devkit, room)
         paths = [] if path.exists() else _expand(location)
         if paths:
-            return _open_shards(paths, path.name)
+            return _open_shards(paths, path.name, room)
     except PermissionError as error:
         raise SourceError(f"not allowed to read {location}: {error.strerror}") from error
     except OSError as error:  # a name that is too long, a disk that does not answer
@@ -59,53 +72,129 @@ def open_source(location: str, devkit: Path | None = None) -> Source:
     raise SourceError(f"there is no source at {location}: give {_KINDS}")
 
 
-def _open_file(path: Path, devkit: Path | None) -> Source:
-    with path.open("rb") as handle:
-        magic = handle.read(4)
-    if not magic:
+def open_file(path: Path, devkit: Path | None = None, room: Path | None = None) -> Source:
+    """The source that a file is, or the split archive that it is a part of."""
+    parts = parts_beside(path) or [path]
+    streams = Streams([parts], room)
+    content = streams.open(0)
+    head = content.read_at(0, HEAD)
+    kind = kind_of(head)
+    if not head:
         raise SourceError(f"{path} is empty: fetch it again")
-    if magic.startswith(b"PK"):
-        return Zip(path)
-    if magic == b"PAR1":
+    if kind == "parquet":
         return Hub([path], path.name)
-    if is_idx(path):
+    if kind == "zip" and zip_begins_with(head, ".npy"):
+        return Npz(streams, path.name, parts)
+    if kind == "zip" or (kind in ("", "program") and has_zip_end(content)):
+        return Packed([(parts, "")], parts[0].name, room)
+    if kind == "npy":
+        return Npz(streams, path.name, parts)
+    if kind == "lmdb":
+        return Lmdb([(path, "")], path.name)
+    if kind in PACKINGS:
+        content = streams.open(streams.unpacked(0))
+        head = content.read_at(0, HEAD)
+        inner = kind_of(head)
+        if inner not in ("tar", "", "idx images", "idx labels"):
+            raise SourceError(f"{path} is packed by {kind}; what is in it {told_of(inner)}")
+        kind = inner
+    if kind in ("idx images", "idx labels"):
         return Idx(path)
-    content = open_bytes(path)
+    if is_batch(path.name, head):
+        return Cifar(streams, [(path.name, 0, 0, content.length)], path.name, parts)
+    if kind not in ("tar", "") or (kind == "" and not _is_zeros(head) and not ENDING.search(path.name)):
+        raise refusal(kind, path)
     peek = itertools.islice(tar_entries(content, 0, content.length, str(path)), _PEEK)
     names = [entry.name.removeprefix("./") for entry in peek]
+    if all(is_image(name) and "/" not in name for name in names) and not VALIDATION_NAME.fullmatch((names or [""])[0]):
+        names += [entry.name for entry in tar_entries(content, 0, content.length, str(path))]  # labels may come last
     if names and all(VALIDATION_NAME.fullmatch(name) for name in names):
-        return Validation(path, devkit)
-    return WebDataset([path], path.name) if is_webdataset(names) else Tar(path)
+        return Validation(path, devkit, room)
+    if any(is_batch(name) for name in names):
+        return Cifar.of_tar(streams, path.name, parts)
+    if is_webdataset(names) and len(parts) == 1:
+        return WebDataset([path], path.name, room)
+    return Packed([(parts, "")], parts[0].name, room)
 
 
-def _open_folder(folder: Path) -> Source:
+def _is_zeros(head: bytes) -> bool:
+    return not head.strip(b"\0")
+
+
+def open_folder(folder: Path, room: Path | None = None) -> Source:
+    """The source that a folder is."""
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if not is_hidden(entry.name))
     if any(is_image(name) for name in names):
         return Folder(folder)
-    for place in (folder, folder / "data"):  # where the hub keeps them
-        tables = sorted(place.glob("*.parquet"))
-        splits = sorted({path.name.partition("-")[0] for path in tables if "-" in path.name})
-        if len(splits) > 1:
-            raise SourceError(
-                f"{place} holds {', '.join(splits)}: choose one, such as '{place}/{splits[-1]}-*.parquet'"
-            )
-        if tables:
-            return Hub(tables, folder.resolve().name)
-    shards = [folder / name for name in names if name.endswith(_TARS)]
-    if shards and isinstance(_open_file(shards[0], None), WebDataset):
-        return WebDataset(shards, folder.resolve().name)
-    return Folder(folder)
+    name = folder.resolve().name
+    if saved := saved_data_sets(folder):
+        return Arrow(saved, name)
+    if databases := lmdb_folders(folder):
+        return Lmdb(databases, name)
+    batches = [path for path in batch_files(folder) if is_batch(path.name, _head(path))]
+    if batches:
+        return Cifar.of_files(batches, name, room)
+    shards = [folder / each for each in names if each.endswith(_TARS)]
+    if tables := tables_in(folder):
+        stems = {path.name.partition(".")[0] for path in shards}
+        if not stems.intersection(path.name.partition(".")[0] for path in tables):  # as img2dataset writes them
+            return Hub(tables, name)
+    if shards and isinstance(open_file(shards[0], None, room), WebDataset):
+        return WebDataset(shards, name, room)
+    if any("idx3-ubyte" in each for each in names):
+        images = [each for each in names if kind_of(open_bytes(folder / each).read_at(0, HEAD)) == "idx images"]
+        if len(images) == 1:
+            return Idx(folder / images[0])
+        raise SourceError(f"{folder} holds {' and '.join(images)}: give one of them, such as {folder / images[-1]}")
+    return _open_archives(folder, name, room) or Folder(folder)
 
 
-def _open_shards(paths: list[Path], name: str) -> Source:
+def _open_archives(folder: Path, name: str, room: Path | None) -> Source | None:
+    """The archives in a folder that has no images in it or below, if it has any."""
+    archives: list[tuple[list[Path], str]] = []
+    loose: list[tuple[Path, str]] = []
+    taken: set[Path] = set()
+    for above, folders, files in os.walk(folder):
+        folders[:] = sorted(each for each in folders if not is_hidden(each))
+        for each in sorted(files):
+            path = Path(above, each)
+            inside = path.relative_to(folder).as_posix()
+            if is_image(each) and not is_hidden(each):
+                return None
+            if path in taken or not path.is_file():
+                continue
+            parts = parts_beside(path) or [path]
+            kind = kind_of(_head(parts[0]))
+            is_archive = len(parts) > 1 or ENDING.search(each) or kind in ("tar", "zip")
+            if is_archive and not is_hidden(each) and kind in ("", *ARCHIVES):
+                archives.append((parts, ENDING.sub("", _without_part(inside, parts))))
+                taken.update(parts)
+            else:
+                loose.append((path, inside))
+    return Packed(archives, name, room, loose) if archives else None
+
+
+def _without_part(inside: str, parts: list[Path]) -> str:
+    """The path of a split archive without the number of its part."""
+    return re.sub(r"[._-](part[._-]?)?\w+$", "", inside) if len(parts) > 1 else inside
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as handle:
+        return handle.read(HEAD)
+
+
+def _open_shards(paths: list[Path], name: str, room: Path | None) -> Source:
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         raise SourceError(f"{len(missing):,} of {len(paths):,} files are not there, such as {missing[0]}: fetch them")
     if all(path.name.endswith(".parquet") for path in paths):
         return Hub(paths, name)
     if all(path.name.endswith(_TARS) for path in paths):
-        return WebDataset(paths, name)
+        return WebDataset(paths, name, room)
+    if parts := parts_beside(paths[0]):
+        return open_file(parts[0], None, room)
     raise SourceError(f"{name} names files that are neither all .tar nor all .parquet: name only one kind")
 
 
@@ -127,43 +216,3 @@ def _choices(braced: str) -> list[str]:
         return braced.split(",")
     first, last = int(span[1]), min(int(span[2]), int(span[1]) + _MAX_PATTERN)
     return [str(number).zfill(len(span[1])) for number in range(first, last + 1)]
-
-
-class Folder(Source):
-    """A folder of class folders, or of images. Links are not followed."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path.resolve()
-        self.name = self._path.name
-
-    def scan(self) -> Listing:
-        found = Collector()
-        folders = [""]
-        while folders:
-            folder = folders.pop()
-            try:
-                with os.scandir(self._raw(folder)) as entries:
-                    for entry in entries:
-                        path = folder + entry.name.decode("utf-8", "surrogateescape")
-                        if entry.is_dir(follow_symlinks=False):
-                            folders.append(path + "/")
-                        else:
-                            facts = entry.stat(follow_symlinks=False)
-                            locator = (path, facts.st_size, facts.st_mtime_ns)
-                            found.add(path, locator, facts.st_size, special_mode(facts.st_mode))
-            except OSError as error:
-                raise SourceError(f"cannot read {self._path / folder}: {error.strerror}") from error
-        return found.listing()
-
-    def _raw(self, path: str) -> bytes:
-        """A path inside as the system has it. Names are UTF-8 in any locale, as in a tar, or classes depended on it."""
-        return os.path.join(os.fsencode(self._path), path.encode("utf-8", "surrogateescape"))  # noqa: PTH118
-
-    def read(self, member: Member) -> bytes:
-        try:
-            with open(self._raw(str(member.locator[0])), "rb", buffering=0) as handle:  # noqa: PTH123
-                return handle.read()
-        except FileNotFoundError as error:
-            raise SourceError(f"{self._path} changed while it was read: {member.name} is gone") from error
-        except OSError as error:
-            raise Reject(f"cannot be read: {error.strerror}") from error

@@ -160,8 +160,8 @@ def test_an_image_of_its_size_is_not_resampled_and_has_the_same_bits(
     (width, height), (left, top) = size, ((length - side) // 2 for length in size)
     loops, pixels = resample.compiled(), resample._pixels(image)
     assert loops is not None and pixels is not None
-    band = loops.horizontal(pixels, *loops.taps(width, width, left, side, True))
-    expected = loops.vertical(band, *loops.taps(height, height, top, side, True))
+    band = loops.horizontal(pixels, *loops.taps(width, width, width, left, side, True))
+    expected = loops.vertical(band, *loops.taps(height, height, height, top, side, True), 3)
     np.testing.assert_array_equal(expected, np.asarray(image)[top : top + side, left : left + side])
     monkeypatch.setattr(resample, "compiled", lambda: pytest.fail("was resampled"))
     np.testing.assert_array_equal(bicubic(image, size, Size(side, side)), expected)

@@ -20,6 +20,7 @@ from PIL import Image, ImageFile
 
 from genmodel.data.making.decode import decode
 from genmodel.data.making.resize import resize, resize_all
+from genmodel.data.sources.arrange import listing_of
 from genmodel.data.sources.members import Reject
 from genmodel.data.sources.opening import open_source
 from genmodel.files.durable import digest_bytes
@@ -118,7 +119,7 @@ def test_pixels_equal_for_any_shape(width: int, height: int, target: int, seed: 
 def test_real_images_equal_plain_pillow(shared: Callable[[str], str]) -> None:
     """Each size apart by Pillow's resize alone, and from real files, whatever shortcuts are taken here."""
     source = open_source(shared("ILSVRC2012_img_train.sample.tar"))
-    for member in source.scan().members[::40]:
+    for member in listing_of(source).members[::40]:
         content = source.read(member)
         plain, (image, _) = Image.open(io.BytesIO(content)).convert("RGB"), decode(content)
         assert image.tobytes() == plain.tobytes()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from genmodel.data.block import Block
+from genmodel.data.sources.arrange import listing_of
 from genmodel.data.sources.checksums import known_md5
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError
@@ -34,7 +35,7 @@ def write(folder: Path, images: bytes, labels: bytes, ending: str = "") -> Path:
 def test_images_and_labels(ending: str, make: Callable[..., Block], tmp_path: Path) -> None:
     path = write(tmp_path, idx(LEVELS), idx(LABELS), ending)
     source = open_source(str(path))
-    members = source.scan().members
+    members = listing_of(source).members
     assert len(members) == 37
     for member in members:
         i = int(member.name[-9:-4])
@@ -47,7 +48,7 @@ def test_images_and_labels(ending: str, make: Callable[..., Block], tmp_path: Pa
 def test_bad_files_are_told(tmp_path: Path) -> None:
     def problem(images: bytes, labels: bytes, ending: str = "") -> str:
         with pytest.raises(SourceError) as caught:
-            open_source(str(write(tmp_path, images, labels, ending))).scan()
+            listing_of(open_source(str(write(tmp_path, images, labels, ending))))
         for path in tmp_path.iterdir():
             path.unlink()
         return str(caught.value)
@@ -58,7 +59,7 @@ def test_bad_files_are_told(tmp_path: Path) -> None:
         assert "cut off or has more" in problem(images + b"x", labels, ending)
         assert "cut off" in problem(images, labels[:-1], ending)
         assert "no labels for the 37" in problem(images, idx(LABELS[:-1]), ending)
-    assert "holds no images" in problem(labels, labels)
+    assert "holds labels, not images" in problem(labels, labels)
     huge = b"\xff" * 4
     assert "claims 4,294,967,295 images" in problem(images[:4] + huge + images[8:], labels[:4] + huge + labels[8:])
     assert "4294967295 x 4294967295" in problem(images[:4] + huge * 3, labels)
@@ -73,9 +74,9 @@ def test_a_gzip_of_more_images_than_its_size_accounts_for_is_told(tmp_path: Path
     images, labels = idx(np.zeros((count, 1, 1), np.uint8)), idx(np.zeros(count, np.uint8))
     source = open_source(str(write(tmp_path, images, labels, ".gz")))
     with pytest.raises(SourceError, match=f"claims {count:,} images, too many for its size"):
-        source.scan()
+        listing_of(source)
     many = RNG.integers(0, 256, (3 << 17, 4, 4), np.uint8)
-    members = open_source(str(write(tmp_path, idx(many), idx(np.zeros(len(many), np.uint8))))).scan().members
+    members = listing_of(open_source(str(write(tmp_path, idx(many), idx(np.zeros(len(many), np.uint8)))))).members
     assert len(members) == len(many), "where each has its bytes"
 
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genmodel.data.block import Block
+from genmodel.data.block import UNLABELLED, Block
+from genmodel.data.sources.arrange import listing_of
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError
 
@@ -35,7 +36,7 @@ def write(path: Path, some: list[dict[str, Any]], kind: Any = IMAGE) -> Path:
 
 def contents(place: object) -> dict[str, bytes]:
     source = open_source(str(place))
-    return {member.name: source.read(member) for member in source.scan().members}
+    return {member.name: source.read(member) for member in listing_of(source).members}
 
 
 def test_a_file_a_folder_and_a_pattern(images: dict[str, bytes], tmp_path: Path) -> None:
@@ -46,8 +47,9 @@ def test_a_file_a_folder_and_a_pattern(images: dict[str, bytes], tmp_path: Path)
     assert contents(one) == contents(tmp_path / "set") == expected
     assert contents(tmp_path / "set/data/train-{00000..00002}-of-00003.parquet") == expected
     write(tmp_path / "set/data/test-00000-of-00001.parquet", rows(images))
-    with pytest.raises(SourceError, match=r"holds test, train: choose one, such as .*train-\*\.parquet"):
-        open_source(str(tmp_path / "set"))
+    listing = listing_of(open_source(str(tmp_path / "set")))
+    assert {member.name for member in listing.members} == expected.keys()
+    assert listing.ignored["split test"].files == len(expected)
     assert contents(tmp_path / "set/data/train-*.parquet") == expected
 
 
@@ -80,8 +82,8 @@ def test_bad_rows_are_refused_or_rejected(images: dict[str, bytes], make: Any, t
     some[3]["image"]["bytes"], some[4]["image"] = None, None
     block = make(str(write(tmp_path / "a.parquet", some)), tmp_path / "data")
     reasons = sorted(block.rejects()["reason"])
-    assert reasons == ["a name with ..", "has no label", "has no label", "no image in the row", "no image in the row"]
-    assert len(block) == 37
+    assert reasons == ["a name with ..", "has no label", "no image in the row", "no image in the row"]
+    assert len(block) == 38 and sorted(block.labels)[:2] == [UNLABELLED, 0]
 
 
 def test_other_tables_and_damaged_ones_are_told(images: dict[str, bytes], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from genmodel.data.sources.arrange import listing_of
 from genmodel.data.sources.ilsvrc import DEVKIT
 from genmodel.data.sources.opening import open_source
 from genmodel.data.sources.synsets import SYNSETS
@@ -42,7 +43,7 @@ def test_the_table_is_that_of_the_devkit() -> None:
 
 
 def test_classes_of_the_train_tar_are_in_the_table(shared: Callable[[str], str]) -> None:
-    found = open_source(shared("ILSVRC2012_img_train.sample.tar")).scan().members
+    found = listing_of(open_source(shared("ILSVRC2012_img_train.sample.tar"))).members
     assert found and {member.class_name for member in found} <= set(SYNSETS)
 
 
@@ -54,7 +55,7 @@ def test_labels_come_by_the_table(tar_bytes: TarBytes, tmp_path: Path) -> None:
     for name, members in (("ILSVRC2012_img_val.tar", images()), ("shuffled.tar", shuffled)):
         (tmp_path / name).write_bytes(tar_bytes(members))
         source = open_source(str(tmp_path / name))
-        found = source.scan().members
+        found = listing_of(source).members
         listings.append({member.name: source.read(member) for member in found})
         classes = [member.class_name for member in found]
         assert classes == ["n01751748", "n02105855", "n03125729", "n04263257", "n09193705", "n09193705"]
@@ -70,7 +71,7 @@ def test_the_devkit_may_lie_elsewhere_and_may_not_be_absent(tar_bytes: TarBytes,
     with pytest.raises(SourceError, match=r"no labels: put ILSVRC2012_devkit_t12\.tar\.gz beside it"):
         open_source(str(path))
     (tmp_path / "kit.tgz").write_bytes(devkit(tar_bytes))
-    assert len(open_source(str(path), tmp_path / "kit.tgz").scan().members) == 6
+    assert len(listing_of(open_source(str(path), tmp_path / "kit.tgz")).members) == 6
 
 
 def test_a_bad_devkit_is_told(tar_bytes: TarBytes, tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_a_bad_devkit_is_told(tar_bytes: TarBytes, tmp_path: Path) -> None:
     for content in bad:
         (tmp_path / DEVKIT).write_bytes(content)
         with pytest.raises(SourceError, match=rf"{DEVKIT}.*fetch it again"):
-            open_source(str(tmp_path / "val.tar")).scan()
+            listing_of(open_source(str(tmp_path / "val.tar")))
 
 
 def test_hostile_members_are_refused(tar_bytes: TarBytes, tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_hostile_members_are_refused(tar_bytes: TarBytes, tmp_path: Path) -> Non
     (tmp_path / DEVKIT).write_bytes(devkit(tar_bytes, TRUTH * 5))
     extra = [("../ILSVRC2012_val_00000001.JPEG", b"x"), ("stray.JPEG", b"x")]
     (tmp_path / "val.tar").write_bytes(tar_bytes(images(30) + extra))
-    refused = {member.name: member.refused for member in open_source(str(tmp_path / "val.tar")).scan().members}
+    refused = {member.name: member.refused for member in listing_of(open_source(str(tmp_path / "val.tar"))).members}
     assert refused["../ILSVRC2012_val_00000001.JPEG"] == "a name with .."
-    assert refused["stray.JPEG"] == "lies beside the class folders, in none of them"
+    assert refused["stray.JPEG"] == "has no label in the devkit"
     assert sum(1 for reason in refused.values() if not reason) == 30

@@ -31,7 +31,7 @@ def test_what_a_model_is_known_by_needs_no_torch() -> None:
 
 def test_the_digits_need_scikit_learns_file_alone() -> None:
     assert (
-        imported("from genmodel.data.sources.arrays import Digits; assert len(Digits().scan().members) == 1797")
+        imported("from genmodel.data.sources.arrays import Digits; assert len(Digits().scan().entries) == 1797")
         == set()
     )
 

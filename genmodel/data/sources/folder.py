@@ -1,0 +1,91 @@
+"""A folder of images on disk, with the links in it."""
+
+import os
+import re
+from pathlib import Path
+
+from genmodel.data.sources.members import Collector, Found, Locator, Member, Reject, Source, is_hidden
+from genmodel.data.sources.packed import special_mode
+from genmodel.errors import SourceError
+
+_FOLDER_LINKS = 10_000  # that are followed; more are a maze
+# Where a store keeps contents under their digests: DVC's cache, the hub's, git-annex's. Links into it are its way to
+# have a file once, and the file cannot be meant to be another one.
+_STORE = re.compile(
+    rb"/(files/md5|cache|tmp)/[0-9a-f]{2}/[0-9a-f]{30}$|/blobs/([0-9a-f]{40}|[0-9a-f]{64})$|/\.git/annex/objects/"
+)
+
+Chain = tuple[bytes, ...]  # the folders that one lies in, from the source on, links resolved
+
+
+class Folder(Source):
+    """A folder of class folders, or of images.
+
+    Links are followed to what lies in the folder or in a store of contents by digest, but not in circles.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.resolve()
+        self.name = self._path.name
+
+    def scan(self) -> Found:
+        found = Collector(self.head)
+        folders: list[tuple[str, Chain]] = [("", (os.fsencode(self._path),))]
+        followed = 0
+        while folders:
+            folder, chain = folders.pop()
+            try:
+                with os.scandir(self._raw(folder)) as entries:
+                    for entry in entries:
+                        path = folder + entry.name.decode("utf-8", "surrogateescape")
+                        special, target = self._link(entry, path, chain) if entry.is_symlink() else ("", b"")
+                        if not special and entry.is_dir():
+                            own = os.path.join(chain[-1], entry.name)  # noqa: PTH118
+                            folders.append((path + "/", (*chain, target or own)))
+                            followed += bool(target)
+                        else:
+                            facts = entry.stat(follow_symlinks=not special)
+                            locator = (path, facts.st_size, facts.st_mtime_ns)
+                            found.add(path, locator, facts.st_size, special or special_mode(facts.st_mode))
+            except OSError as error:
+                raise SourceError(f"cannot read {self._path / folder}: {error.strerror}") from error
+            if followed > _FOLDER_LINKS:
+                raise SourceError(f"{self._path} has more than {_FOLDER_LINKS:,} links to folders on its ways")
+        return found.found()
+
+    def _link(self, link: os.DirEntry[bytes], path: str, chain: Chain) -> tuple[str, bytes]:
+        """Why a link is not followed, or nothing, and what it leads to; SourceError for a folder outside."""
+        target = os.path.realpath(link.path)
+        if not os.path.exists(target):  # noqa: PTH110
+            return "a link to nothing", target
+        if target in chain:
+            return "a link in a circle", target
+        inside = target.startswith(os.path.join(chain[0], b""))  # noqa: PTH118
+        if inside or (_STORE.search(target) and not link.is_dir()):
+            return "", target
+        if link.is_dir() and not is_hidden(path):  # it may be a whole class, and would count as one reject
+            raise SourceError(
+                f"{self._path / path} is a link to a folder outside of the source ({os.fsdecode(target)}): put the "
+                "folder itself there, or remove the link"
+            )
+        return "a link that leaves the source", target
+
+    def _raw(self, path: str) -> bytes:
+        """A path inside as the system has it. Names are UTF-8 in any locale, as in a tar, or classes depended on it."""
+        return os.path.join(os.fsencode(self._path), path.encode("utf-8", "surrogateescape"))  # noqa: PTH118
+
+    def head(self, locator: Locator) -> bytes:
+        try:
+            with open(self._raw(str(locator[0])), "rb", buffering=0) as handle:  # noqa: PTH123
+                return handle.read(32)
+        except OSError:
+            return b""
+
+    def read(self, member: Member) -> bytes:
+        try:
+            with open(self._raw(str(member.locator[0])), "rb", buffering=0) as handle:  # noqa: PTH123
+                return handle.read()
+        except FileNotFoundError as error:
+            raise SourceError(f"{self._path} changed while it was read: {member.name} is gone") from error
+        except OSError as error:
+            raise Reject(f"cannot be read: {error.strerror}") from error
