@@ -52,7 +52,7 @@ def arrange(
     images = by_label_files(images, found.label_files, read, layout, account)
     images, val = by_split(images, layout, account)
     images, way = by_folder(images, val, layout, known, account)
-    images = _without_classless_val(images, val, layout, account)
+    images, val = _without_classless_val(images, val, layout, account)
     members = _members(_without_labels(images, account), val, bool(val or (known and known.val_given)))
     return Listing(_without_doubles(sorted(refused + members)), account.ignored, tuple(account.notes), way, val)
 
@@ -63,15 +63,15 @@ def _image(entry: Entry) -> Image:
     return Image(entry, path, path, label, split=entry.split, attributes=entry.attributes)
 
 
-def _without_classless_val(images: list[Image], val: str, layout: Layout, account: Account) -> list[Image]:
-    """All images, but those of a val split none of which has a class: ImageNet's, without the file of its labels."""
+def _without_classless_val(images: list[Image], val: str, layout: Layout, account: Account) -> tuple[list[Image], str]:
+    """All images and the val split, but for one none of whose images has a class: ImageNet's without its labels."""
     held = [image for image in images if val and image.split == val]
     if not held or any(image.label is not None for image in held):
-        return images
+        return images, val
     if layout.val_split:
         raise SourceError(f"{account.where}: the images of {val} have no classes: say --classes FILE to name them")
     account.ignore([image.entry.path for image in held], f"split {val}, whose images have no classes")
-    return [image for image in images if image.split != val]
+    return [image for image in images if image.split != val], ""
 
 
 def _without_labels(images: list[Image], account: Account) -> list[Image]:
