@@ -9,7 +9,6 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -203,21 +202,17 @@ def bytes_read(call: str) -> int:
     return int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
 
 
-@pytest.mark.parametrize("locale", ["C", "C.UTF-8", "en_US.ISO-8859-1"])
-def test_any_locale_gives_the_same_block_and_shows_any_name(locale: str, packed: Pack, tmp_path: Path) -> None:
-    """Latin-1 as a process has it: by PYTHONUTF8=0, where the machine has that locale."""
+def test_any_locale_gives_the_same_block_and_shows_any_name(packed: Pack, tmp_path: Path) -> None:
+    """Latin-1 where the machine has that locale; a terminal of Latin-1 in any case."""
     source = packed("folder", pngs("\xe7/1.png", "\u65e5/2.png"))
-    environment = os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1:strict"}
-    environment |= {"PYTHONCOERCECLOCALE": "0"}
-    for words in (["--out", str(tmp_path / "data"), "--sizes", "8", "--workers", "1"], ["--list"]):
-        command = [sys.executable, "-m", "genmodel.cli", "prepare", source, *words]
-        done = subprocess.run(command, env=environment, capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr.decode("latin-1")
-    assert b"\xe7  1" in done.stdout and b"\\u65e5  1" in done.stdout
-    block = Block.open(tmp_path / "data")
-    assert block.classes == ["\xe7", "\u65e5"] and block.facts["generations"][0]["source"] == "source"
-    digests: dict[str, Any] = block.facts["files"]
-    assert digests["ledger-000.parquet"]["sha256"][:12] == LEDGER, digests["ledger-000.parquet"]
-
-
-LEDGER = "?"
+    indexes = set()
+    for locale in ("C", "C.UTF-8", "en_US.ISO-8859-1"):
+        environment = os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1:strict"}
+        environment |= {"PYTHONCOERCECLOCALE": "0"}
+        for words in (["--out", str(tmp_path / locale), "--sizes", "8", "--workers", "1"], ["--list"]):
+            command = [sys.executable, "-m", "genmodel.cli", "prepare", source, *words]
+            done = subprocess.run(command, env=environment, capture_output=True, check=False)
+            assert done.returncode == 0, done.stderr.decode("latin-1")
+        assert b"\xe7  1" in done.stdout and b"\\u65e5  1" in done.stdout
+        indexes.add((tmp_path / locale / "block.json").read_bytes())
+    assert len(indexes) == 1 and Block.open(tmp_path / "C").classes == ["\xe7", "\u65e5"]
