@@ -165,7 +165,11 @@ def test_errors_leave_the_block_alone(block: Block, packed: Pack, tree: Tree, tm
 
 def test_the_command(block: Block, images: Files, packed: Pack, capsys: pytest.CaptureFixture[str]) -> None:
     source = packed("tar", images)
-    assert main(["prepare", source, "--out", str(block.path), "--update", "--workers", "1"]) == 0
+    words = ["prepare", source, "--out", str(block.path), "--update", "--workers", "1"]
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "cat (cat/002.jpeg): say --allow-new-classes" in capsys.readouterr().err
+    assert main([*words, "--allow-new-classes"]) == 0
     said = capsys.readouterr().out
     assert "new images, 0 rejected" in said and "a push sends" in said and "ledger-001.parquet" in said
     with pytest.raises(SystemExit):
