@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from genmodel.data.making import jpeg
-from genmodel.data.making.resize import Facts, decode
+from genmodel.data.making.decode import Facts, decode
 from genmodel.data.sources.members import Reject
 
 Picture = Callable[..., Image.Image]
