@@ -15,8 +15,10 @@ import numpy as np
 
 from genmodel.data.sources.archives import Bytes, stamp_of, tar_entries
 from genmodel.data.sources.arrays import pnm
+from genmodel.data.sources.kinds import refusal
 from genmodel.data.sources.labels import class_name
 from genmodel.data.sources.members import Collector, Found, Member, Source
+from genmodel.data.sources.packed import ENDING
 from genmodel.data.sources.pickles import Array, Blob, read_pickle
 from genmodel.data.sources.streams import Streams
 from genmodel.errors import SourceError
@@ -55,11 +57,18 @@ def is_batch(name: str, head: bytes = b"") -> bool:
 
 
 def batch_files(folder: Path) -> list[Path]:
-    """The files in a folder, or in the only one in it, that may be batches."""
+    """All files in a folder, or in the only one in it, if there are batches among them and no folders or archives."""
     inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
     if len(inside) == 1 and inside[0].is_dir():
         inside = list(inside[0].iterdir())
-    return sorted(path for path in inside if path.suffix in ("", ".bin", ".pkl", ".meta") and path.is_file())[:1000]
+    if not all(path.is_file() for path in inside) or any(ENDING.search(path.name) for path in inside):
+        return []
+    return sorted(inside) if any(is_batch(path.name, _head(path)) for path in inside) else []
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as handle:
+        return handle.read(16)
 
 
 class Cifar(Source):
@@ -128,7 +137,7 @@ class Cifar(Source):
         if not is_batch(file.name, content.read_at(file.start, 16)):
             return []
         told = read_pickle(content, file.start, file.length, where)
-        names = next((told[key] for key in _NAMES if key in told), None)
+        names = next((told[key] for key in _NAMES if isinstance(told, dict) and key in told), None)
         if isinstance(names, list) and all(isinstance(each, bytes | str) for each in names):
             return [each.decode("latin-1") if isinstance(each, bytes) else each for each in names]
         return _pickled(told, content, file, where)
@@ -167,9 +176,10 @@ def _binary(content: Bytes, file: _File, where: str) -> _Batch:
 
 
 def _pickled(told: Any, content: Bytes, file: _File, where: str) -> _Batch:
+    told = told if isinstance(told, dict) else {}
     data, labels = told.get("data"), next((told[key] for key in _LABELS if key in told), None)
     if not isinstance(data, Array) or labels is None:
-        raise SourceError(f"{where} is a pickle without data and labels: it is not one of CIFAR's batches")
+        raise refusal("pickle", where)
     count, size = data.shape if len(data.shape) == 2 else (0, 0)
     side = math.isqrt(max(0, size) // 3)
     if data.kind not in ("|u1", "u1") or size != 3 * side**2 or not 0 < side <= _LARGEST_SIDE:

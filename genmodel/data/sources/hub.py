@@ -63,9 +63,10 @@ class Hub(Source):
         everywhere = Counter(path for _, path in counts.elements())
         for label, inside, name, at in rows:
             special, split = "has no label" if label is None else "", splits[at[0]]
-            text = inside or name
-            folder = split if everywhere[text] > 1 and canonical(split) != "train" else ""  # val has it, too
-            found.add(text if counts[split, text] == 1 else name, at, 0, special, folder, label, split)
+            shown = inside or name
+            folder = split if everywhere[shown] > 1 and canonical(split) != "train" else ""  # val has it, too
+            shown = shown if counts[split, shown] == 1 else name
+            found.add(shown, at, 0, special, folder, label, split)
         return found.found()
 
     def unit(self, member: Member) -> object:

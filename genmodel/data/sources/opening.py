@@ -104,13 +104,13 @@ def open_file(path: Path, devkit: Path | None = None, room: Path | None = None) 
         return Cifar(streams, [(path.name, 0, 0, content.length)], path.name, parts)
     if kind not in ("tar", "") or (kind == "" and not _is_zeros(head) and not ENDING.search(path.name)):
         raise refusal(kind, path)
-    peek = itertools.islice(tar_entries(content, 0, content.length, str(path)), _PEEK)
+    peek = list(itertools.islice(tar_entries(content, 0, content.length, str(path)), _PEEK))
     names = [entry.name.removeprefix("./") for entry in peek]
     if all(is_image(name) and "/" not in name for name in names) and not VALIDATION_NAME.fullmatch((names or [""])[0]):
         names += [entry.name for entry in tar_entries(content, 0, content.length, str(path))]  # labels may come last
     if names and all(VALIDATION_NAME.fullmatch(name) for name in names):
         return Validation(path, devkit, room)
-    if any(is_batch(name) for name in names):
+    if any(is_batch(entry.name, content.read_at(entry.offset, min(entry.size, 16))) for entry in peek):
         return Cifar.of_tar(streams, path.name, parts)
     if is_webdataset(names) and len(parts) == 1:
         return WebDataset([path], path.name, room)
@@ -132,8 +132,7 @@ def open_folder(folder: Path, room: Path | None = None) -> Source:
         return Arrow(saved, name)
     if databases := lmdb_folders(folder):
         return Lmdb(databases, name)
-    batches = [path for path in batch_files(folder) if is_batch(path.name, _head(path))]
-    if batches:
+    if batches := batch_files(folder):
         return Cifar.of_files(batches, name, room)
     shards = [folder / each for each in names if each.endswith(_TARS)]
     if tables := tables_in(folder):

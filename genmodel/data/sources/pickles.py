@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from genmodel.data.sources.archives import Bytes
 from genmodel.errors import SourceError
 
-_SMALL = 1 << 16  # bytes of a text that is kept; a longer one is a Blob
+_SMALL = 255  # bytes of a text that is kept; a longer one is a Blob
 _KEPT = 64 << 20  # bytes of all of them
 _STEPS = 1 << 21
 _MARK = object()
