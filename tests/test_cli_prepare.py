@@ -25,7 +25,9 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def test_prepare_then_verify(raw: Path, place: Path, capsys: Say) -> None:
     assert genmodel("prepare", raw, "--out", "data", "--sizes", "8,16", "--workers", 2) == 0
-    assert capsys.readouterr().out == "data: 60 images in 2 classes at 8, 16 px\n"
+    assert capsys.readouterr().out == (
+        "data: 60 images in 2 classes at 8, 16 px\n60 files: 60 used, 0 rejected, 0 ignored\n"
+    )
     assert genmodel("verify", "data") == 0
     assert "60 images, all files as they were written" in capsys.readouterr().out
     assert [path.name for path in place.iterdir() if "partial" in path.name or "old" in path.name] == []

@@ -184,14 +184,16 @@ class Block:
 
 
 def _joined(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Tables of the same columns, one below the other."""
+    """Tables of the same columns, one below the other; texts that a table has not are empty."""
     if len(tables) == 1:
         return dict(tables[0])
+    columns = {name: column for table in tables for name, column in table.items()}
+    counts = [len(next(iter(table.values()), "")) for table in tables]
     return {
         name: np.concatenate([table[name] for table in tables])
         if isinstance(column, np.ndarray)
-        else [text for table in tables for text in table[name]]
-        for name, column in tables[0].items()
+        else [text for table, count in zip(tables, counts, strict=True) for text in table.get(name, [""] * count)]
+        for name, column in columns.items()
     }
 
 

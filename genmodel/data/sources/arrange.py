@@ -13,7 +13,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-from genmodel.data.sources.accounting import Account, Image, Known
+from genmodel.data.sources.accounting import Account, Image, Known, Parts
 from genmodel.data.sources.folders import by_folder, without_masks
 from genmodel.data.sources.labelling import Read, by_label_files
 from genmodel.data.sources.layout import Layout
@@ -46,32 +46,37 @@ def arrange(
     """
     account = Account(where, dict(found.ignored))
     refused = [Member("", each.path, each.locator, each.refused) for each in found.entries if each.refused]
-    images = [_image(entry) for entry in found.entries if not entry.refused]
+    known_folders: dict[str, Parts] = {}
+    images = [_image(entry, known_folders) for entry in found.entries if not entry.refused]
     if layout.way == "auto":
         images = without_masks(images, account)
     images = by_label_files(images, found.label_files, read, layout, account)
     images, val = by_split(images, layout, account)
     images, way = by_folder(images, val, layout, known, account)
-    images = _without_classless_val(images, val, layout, account)
+    images, val = _without_classless_val(images, val, layout, account)
     members = _members(_without_labels(images, account), val, bool(val or (known and known.val_given)))
     return Listing(_without_doubles(sorted(refused + members)), account.ignored, tuple(account.notes), way, val)
 
 
-def _image(entry: Entry) -> Image:
-    path = tuple(unicodedata.normalize("NFC", entry.path).split("/"))
+def _image(entry: Entry, folders: dict[str, Parts]) -> Image:
+    """An entry by its path's parts; `folders` keeps those of each folder once."""
+    folder, slash, file = unicodedata.normalize("NFC", entry.path).rpartition("/")
+    if folder not in folders:
+        folders[folder] = tuple(folder.split("/")) if slash else ()
+    path = (*folders[folder], file)
     label = None if entry.label is None else unicodedata.normalize("NFC", entry.label)
     return Image(entry, path, path, label, split=entry.split, attributes=entry.attributes)
 
 
-def _without_classless_val(images: list[Image], val: str, layout: Layout, account: Account) -> list[Image]:
-    """All images, but those of a val split none of which has a class: ImageNet's, without the file of its labels."""
+def _without_classless_val(images: list[Image], val: str, layout: Layout, account: Account) -> tuple[list[Image], str]:
+    """All images and the val split, but for one none of whose images has a class: ImageNet's without its labels."""
     held = [image for image in images if val and image.split == val]
     if not held or any(image.label is not None for image in held):
-        return images
+        return images, val
     if layout.val_split:
         raise SourceError(f"{account.where}: the images of {val} have no classes: say --classes FILE to name them")
     account.ignore([image.entry.path for image in held], f"split {val}, whose images have no classes")
-    return [image for image in images if image.split != val]
+    return [image for image in images if image.split != val], ""
 
 
 def _without_labels(images: list[Image], account: Account) -> list[Image]:
@@ -100,7 +105,7 @@ def _members(images: Sequence[Image], val: str, held: bool) -> list[Member]:
             name = "/".join(path[cut if entry.label is None else 0 :])
         else:  # the same path may be there in both splits
             name = "/".join([image.label, *[val] * (split == "val"), *path])
-        refused = image.missing or ("has no label" if image.label is None else hostile(name))
+        refused = image.missing or ("has no label" if image.label is None else hostile(name) if entry.label else "")
         shown = printable(name) if refused else name
         members.append(
             Member("" if refused else image.label or "", shown, entry.locator, refused, split, image.attributes)

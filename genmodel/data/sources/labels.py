@@ -115,7 +115,7 @@ def read_classes(path: str, content: bytes) -> LabelFile:
         facts = _json(path, content)
         labels = facts["labels"] if _has(facts, "labels") else facts
         return LabelFile(path, _stylegan(path, labels), within=False)
-    told = _rows(path, _table(path, content))
+    told = _rows(path, _table(path, content), certain=True)
     if not any(each.label is not None for each in told.values()):
         raise SourceError(
             f"{path} has no column of labels: call it label, or leave two columns, the name and the label"
@@ -159,14 +159,16 @@ def _class(path: str, label: Any) -> str:
     return name
 
 
-def _rows(path: str, table: Sequence[Mapping[str, Any]], classes: bool = True) -> dict[str, Told]:
-    """A table of names with labels, attributes, or both."""
+def _rows(
+    path: str, table: Sequence[Mapping[str, Any]], classes: bool = True, certain: bool = False
+) -> dict[str, Told]:
+    """A table of names with labels, attributes, or both; `certain`: its only column is the labels, however called."""
     columns = list(table[0]) if table else []
     lower = {column.strip().lower(): column for column in reversed(columns)}
     name = next((lower[each] for each in _NAMES if each in lower), columns[0] if columns else "")
     others = [column for column in columns if column != name]
     label = next((lower[each] for each in _LABELS if each in lower and lower[each] != name), None) if classes else None
-    if classes and label is None and len(others) == 1 and not _is_prose(table, others[0]):
+    if certain and label is None and len(others) == 1:
         label = others[0]
     told: dict[str, Told] = {}
     for row in table:
@@ -182,13 +184,6 @@ def _rows(path: str, table: Sequence[Mapping[str, Any]], classes: bool = True) -
             raise SourceError(f"{path}: the attributes of {key} have more than {_MAX_ATTRIBUTES:,} characters")
         told[key] = Told(value, attributes=attributes)
     return told
-
-
-def _is_prose(table: Sequence[Mapping[str, Any]], column: str) -> bool:
-    """Whether a column holds captions: no class's name is so long, or has a full stop's end."""
-    return column.strip().lower() in ("text", "caption", "captions", "prompt", "description") or any(
-        len(str(row[column])) > _MAX_CLASS for row in table
-    )
 
 
 def _whole(value: Any) -> Any:

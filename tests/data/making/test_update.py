@@ -11,7 +11,9 @@ import pytest
 from genmodel.cli import main
 from genmodel.data.block import Block
 from genmodel.data.making.resize import decode, resize
-from genmodel.data.making.update import update
+from genmodel.data.making.update import Update
+from genmodel.data.making.update import update as add
+from genmodel.data.sources.layout import Layout
 from genmodel.errors import BlockError, ConfigError, SourceError
 
 Files = dict[str, bytes]
@@ -29,6 +31,11 @@ def old(files: Files) -> Files:
 @pytest.fixture
 def block(make: Make, old: Files, packed: Pack, tmp_path: Path, small_shards: None) -> Block:
     return make(packed("tar.gz", old), tmp_path / "data")
+
+
+def update(source: str, out: Path, *options: Any, **more: Any) -> Update:
+    """An update that may bring new classes."""
+    return add(source, out, *options, layout=Layout(allow_new_classes=True), **more)
 
 
 def unchanged(before: Files, after: Files) -> bool:
@@ -158,7 +165,11 @@ def test_errors_leave_the_block_alone(block: Block, packed: Pack, tree: Tree, tm
 
 def test_the_command(block: Block, images: Files, packed: Pack, capsys: pytest.CaptureFixture[str]) -> None:
     source = packed("tar", images)
-    assert main(["prepare", source, "--out", str(block.path), "--update", "--workers", "1"]) == 0
+    words = ["prepare", source, "--out", str(block.path), "--update", "--workers", "1"]
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "cat (cat/002.jpeg): say --allow-new-classes" in capsys.readouterr().err
+    assert main([*words, "--allow-new-classes"]) == 0
     said = capsys.readouterr().out
     assert "new images, 0 rejected" in said and "a push sends" in said and "ledger-001.parquet" in said
     with pytest.raises(SystemExit):
