@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from genmodel.data.sources.archives import Bytes, stamp_of, tar_entries
+from genmodel.data.sources.archives import Bytes, stamp_of, tar_entries, told
 from genmodel.data.sources.compressed import Reader
 from genmodel.data.sources.kinds import ARCHIVES, HEAD, has_zip_end, kind_of, refusal
 from genmodel.data.sources.links import followed
@@ -83,14 +83,15 @@ class Packed(Source):
     def _scan_tar(self, found: Collector, number: int, start: int, length: int, inside: str, depth: int) -> None:
         content, where = self._streams.open(number), self._streams.where(number)
         images, archives = 0, list[tuple[str, Callable[[], int]]]()
-        for entry in followed(lambda: tar_entries(content, start, length, where)):
+        entries = followed(lambda: tar_entries(content, start, length, where))
+        for entry in told(entries, content, Path(where)) if not depth else entries:
             locator = number, entry.offset, entry.size
             if entry.special or not self._is_archive(entry.name, locator):
                 found.add(entry.name, locator, entry.size, entry.special, inside)
                 images += is_image(entry.name)
             else:
-                told = number, entry.offset, entry.size, "", f"{entry.name} in {where}"
-                archives.append((entry.name, partial(self._streams.add, *told)))
+                add = partial(self._streams.add, number, entry.offset, entry.size, "", f"{entry.name} in {where}")
+                archives.append((entry.name, add))
         self._scan_inner(found, archives, images, inside, depth)
 
     def _scan_zip(self, found: Collector, number: int, inside: str, depth: int) -> None:

@@ -132,3 +132,18 @@ def test_where_nothing_can_be_kept_it_is_pillow() -> None:
     )
     pixels = Image.fromarray(np.arange(90, dtype=np.uint8).reshape(5, 6, 3))
     assert done.stdout.split() == ["None", str(np.asarray(halve(pixels)).sum()), "True"]
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 91), (131, 64), (8, 8), (256, 300)])
+def test_an_image_of_its_size_is_not_resampled_and_has_the_same_bits(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, side = noise(*size), min(size)
+    (width, height), (left, top) = size, ((length - side) // 2 for length in size)
+    loops, pixels = resample.compiled(), resample._pixels(image)
+    assert loops is not None and pixels is not None
+    band = loops.horizontal(pixels, *loops.taps(width, width, left, side, True))
+    expected = loops.vertical(band, *loops.taps(height, height, top, side, True))
+    np.testing.assert_array_equal(expected, np.asarray(image)[top : top + side, left : left + side])
+    monkeypatch.setattr(resample, "compiled", lambda: pytest.fail("was resampled"))
+    np.testing.assert_array_equal(bicubic(image, size, side), expected)
