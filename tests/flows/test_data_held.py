@@ -12,6 +12,7 @@ import yaml
 
 from flows.versioning import dvc as versioning
 from flows.versioning.origin import Origin, Step
+from genmodel.data.sources.layout import Layout
 from tests.flows.toy_project import environment
 
 from .test_prepare import prepare, sources, tree
@@ -26,7 +27,7 @@ def test_data_that_a_stage_reads_are_not_replaced(empty_project, sources: list[s
     root = empty_project.root
     origin = Origin(source=sources[0], sizes=(8,))
     assert prepare(root, origin).is_completed()
-    step = Step(source=sources[1])
+    step = Step(source=sources[1], layout=Layout(allow_new_classes=True))
     other = replace(origin, updates=(step,)) if update else replace(origin, source=sources[1])
     before = tree(root / "data") | {"data.dvc": (root / "data.dvc").read_bytes()}
     stage = {"cmd": "touch reads && sleep 600", "deps": ["data"]}

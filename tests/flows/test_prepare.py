@@ -16,10 +16,12 @@ from flows.prepare import ensure, main
 from flows.versioning import dvc as versioning
 from flows.versioning.origin import Origin, Step
 from genmodel.data.block import Block
+from genmodel.data.sources.layout import Layout
 from genmodel.errors import VersioningError
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.slow]
 
+NEW, ALLOWED = "--allow-new-classes", Layout(allow_new_classes=True)
 DIGITS = Origin(source="digits", sizes=(16,))
 RICH = Origin(
     source="val.tar",
@@ -115,7 +117,7 @@ def test_updates_are_shards_of_their_own_and_a_clone_makes_them_all_again(
     assert Origin.of_data(root).licences == "CC BY 4.0"
     assert Block.open(root / "data").facts["val_fraction"] == 0.25
     before = tree(root / "data")
-    said = command("--update", "--source", sources[1], "--allow-rejects", "0.5")
+    said = command("--update", "--source", sources[1], NEW, "--allow-rejects", "0.5")
     assert "20 new images, 0 rejected, 0 were there already" in said
     assert "a push sends 4 new files, " in said and "8/shard-00001.npy  3,968" in said and "ledger-001" in said
     command("--update", "--source", sources[2], "--licence", "CC0")
@@ -124,7 +126,10 @@ def test_updates_are_shards_of_their_own_and_a_clone_makes_them_all_again(
     assert all(after[name] == content for name, content in before.items() if name != "block.json")
     assert len(Block.open(root / "data")) == 60
     told = {"source": "../first", "sizes": [8], "val_fraction": 0.25, "licence": "CC BY 4.0"}
-    steps = [{"source": "../more", "allow_rejects": 0.5}, {"source": "../raw", "licence": "CC0"}]
+    steps = [
+        {"source": "../more", "allow_rejects": 0.5, "allow_new_classes": True},
+        {"source": "../raw", "licence": "CC0"},
+    ]
     assert yaml.safe_load((root / "data.dvc").read_text())["meta"] == told | {"updates": steps}
     assert versioning.matches(root) and not (root / "data.update.json").exists()
 
@@ -152,6 +157,34 @@ def test_updates_are_shards_of_their_own_and_a_clone_makes_them_all_again(
     assert Origin.of_data(root) == replace(Origin.of_data(clone), sizes=(16,)), said
 
 
+def test_the_layout_is_listed_asked_for_and_kept(
+    empty_project, command: Callable[..., str], sources: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--list does nothing; data.dvc keeps what the folders mean, a file of labels by its place beside the project."""
+    root = empty_project.root
+    said = command("--source", sources[2], "--sizes", "8", "--list")
+    assert "../raw: 60 images in 2 classes; nothing was written" in said.replace(str(root) + "/", "")
+    assert not (root / "data").exists() and not (root / "data.dvc").exists()
+    labels = [
+        f"{path.parent.name}/{path.name},{i % 3}" for i, path in enumerate(sorted((root / "../raw").rglob("*.png")))
+    ]
+    (root / "labels.csv").write_text("\n".join(labels))
+    command("--source", sources[2], "--sizes", "8", "--classes", "labels.csv")
+    assert Block.open(root / "data").classes == ["0", "1", "2"]
+    assert Origin.of_data(root).layout == Layout(classes="labels.csv")
+    before = tree(root / "data")
+    forget_data(root)
+    assert ensure(root, workers=1) == versioning.digest(root) and tree(root / "data") == before
+    command("--source", sources[0], "--sizes", "8")
+    said = command("--update", "--source", sources[1])
+    assert "error: " in said and "more has classes that the block has not: square (square/" in said and NEW in said
+    assert "new classes: square (--allow-new-classes adds them)" in command(
+        "--update", "--source", sources[1], "--list"
+    )
+    assert "new classes: square" in command("--update", "--source", sources[1], NEW)
+    assert Origin.of_data(root).updates == (Step(source="../more", layout=ALLOWED),)
+
+
 def test_an_update_with_nothing_new_leaves_data_dvc_alone(
     empty_project, command: Callable[..., str], sources: list[str]
 ) -> None:
@@ -175,35 +208,35 @@ def test_an_update_that_was_not_versioned_is_versioned_by_the_same_command(
     before = (root / "data.dvc").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(versioning, "add", lambda *_: (_ for _ in ()).throw(VersioningError("no space left")))
-        assert "error: no space left" in command("--update", "--source", sources[1])
+        assert "error: no space left" in command("--update", "--source", sources[1], NEW)
     assert (root / "data.dvc").read_bytes() == before and not versioning.matches(root)
     said = command("--update", "--source", sources[2])
     assert "error: the data folder does not match data.dvc" in said, "another source is another update"
-    said = command("--update", "--source", sources[1])
+    said = command("--update", "--source", sources[1], NEW)
     assert "0 new images" in said and "commit it" in said
-    assert Origin.of_data(root).updates == (Step(source="../more"),) and versioning.matches(root)
+    assert Origin.of_data(root).updates == (Step(source="../more", layout=ALLOWED),) and versioning.matches(root)
 
     empty_project.dvc("remote", "add", "--default", "store", str(root.with_name("store")))  # what was not pushed
-    assert "pushed to store" in command("--update", "--source", sources[1])
+    assert "pushed to store" in command("--update", "--source", sources[1], NEW)
     forget_data(root)
     assert versioning.restore(root)
 
 
 def test_an_update_needs_data_as_versioned(empty_project, command: Callable[..., str], sources: list[str]) -> None:
     root = empty_project.root
-    assert "data.dvc is missing: version some data first" in command("--update", "--source", sources[1])
+    assert "data.dvc is missing: version some data first" in command("--update", "--source", sources[1], NEW)
     command("--source", sources[0], "--sizes", "8")
     assert "error: --update needs --source" in command("--update")
     for option in (["--sizes", "16"], ["--val-fraction", "0.5"]):
-        assert "error: --update keeps the data's sizes" in command("--update", "--source", sources[1], *option)
+        assert "error: --update keeps the data's sizes" in command("--update", "--source", sources[1], NEW, *option)
     (root / "data" / "stray").write_text("by hand")
     before = tree(root / "data"), (root / "data.dvc").read_bytes()
-    said = command("--update", "--source", sources[1])
+    said = command("--update", "--source", sources[1], NEW)
     assert "error: the data folder does not match data.dvc" in said
     assert (tree(root / "data"), (root / "data.dvc").read_bytes()) == before
     (root / "data" / "stray").unlink()
     forget_data(root)  # then it is made again first
-    command("--update", "--source", sources[1])
+    command("--update", "--source", sources[1], NEW)
     assert len(Block.open(root / "data")) == 50
     forget_data(root)
     shutil.rmtree(root / sources[1])
@@ -242,7 +275,7 @@ def test_tiny_imagenet_b_added_to_a(
     command("--source", "../a.tar.gz", "--sizes", "64")
     before = tree(root / "data")
     images = len(Block.open(root / "data"))
-    assert images > 250 and "a push sends" in command("--update", "--source", "../b.tar.gz")
+    assert images > 250 and "a push sends" in command("--update", "--source", "../b.tar.gz", NEW)
     after = tree(root / "data")
     assert all(after[name] == content for name, content in before.items() if name != "block.json")
     assert len(Block.open(root / "data")) > images + 250 and versioning.matches(root)
@@ -303,6 +336,8 @@ def test_what_the_options_leave_open_is_as_data_dvc_has_it(toy, monkeypatch: pyt
     prepare.main([])
     prepare.main(["--source", "raw"])
     prepare.main(["--update", "--source", "new", "--devkit", "/kit"])
+    (toy.root / "digits").mkdir()
+    prepare.main(["--source", "digits", "--classes", "depth 2", "--val-split", "dev"])
     assert asked == [
         DIGITS,
         Origin(source="raw", sizes=(8,), allow_rejects=0.5),
@@ -311,4 +346,10 @@ def test_what_the_options_leave_open_is_as_data_dvc_has_it(toy, monkeypatch: pyt
         RICH,
         Origin(source="raw", sizes=(64, 256), val_fraction=0.2),
         replace(RICH, updates=(*RICH.updates, Step(source="new", devkit="/kit"))),
+        Origin(
+            source="./digits",  # a folder, not the embedded ones
+            sizes=(64, 256),
+            val_fraction=0.2,
+            layout=Layout(classes="depth 2", val_split="dev"),
+        ),
     ]

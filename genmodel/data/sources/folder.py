@@ -4,8 +4,9 @@ import os
 import re
 from pathlib import Path
 
+from genmodel.data.sources.kinds import ARCHIVES, HEAD, kind_of
 from genmodel.data.sources.members import Collector, Found, Locator, Member, Reject, Source, is_hidden
-from genmodel.data.sources.packed import special_mode
+from genmodel.data.sources.packed import BESIDE, ENDING, special_mode
 from genmodel.errors import SourceError
 
 _FOLDER_LINKS = 10_000  # that are followed; more are a maze
@@ -46,7 +47,11 @@ class Folder(Source):
                         else:
                             facts = entry.stat(follow_symlinks=not special)
                             locator = (path, facts.st_size, facts.st_mtime_ns)
-                            found.add(path, locator, facts.st_size, special or special_mode(facts.st_mode))
+                            special = special or special_mode(facts.st_mode)
+                            if not special and ENDING.search(path) and kind_of(self._head(path, HEAD)) in ARCHIVES:
+                                found.ignore(path, BESIDE)
+                            else:
+                                found.add(path, locator, facts.st_size, special)
             except OSError as error:
                 raise SourceError(f"cannot read {self._path / folder}: {error.strerror}") from error
             if followed > _FOLDER_LINKS:
@@ -75,9 +80,12 @@ class Folder(Source):
         return os.path.join(os.fsencode(self._path), path.encode("utf-8", "surrogateescape"))  # noqa: PTH118
 
     def head(self, locator: Locator) -> bytes:
+        return self._head(str(locator[0]), 32)
+
+    def _head(self, path: str, size: int) -> bytes:
         try:
-            with open(self._raw(str(locator[0])), "rb", buffering=0) as handle:  # noqa: PTH123
-                return handle.read(32)
+            with open(self._raw(path), "rb", buffering=0) as handle:  # noqa: PTH123
+                return handle.read(size)
         except OSError:
             return b""
 

@@ -140,7 +140,7 @@ def parts_beside(path: Path, exists: Callable[[Path], bool] = Path.is_file) -> l
 
     first = 0 if not number.isdecimal() or exists(part(0)) else 1
     if not exists(part(first)):
-        if _PACKED.search(base) and (number.isdecimal() or exists(part(1))):
+        if _PACKED.search(base) and (number.isdecimal() or number[0] in "aA"):  # no .gz, nor .old
             raise SourceError(f"{path} is a part of a split archive, whose part {part(first).name} is not beside it")
         return []
     parts = [part(first)]

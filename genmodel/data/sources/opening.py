@@ -42,6 +42,7 @@ from genmodel.errors import SourceError
 _KINDS = "a folder, an archive (tar or zip), WebDataset shards, Parquet files, arrays (npz, IDX, CIFAR), or digits"
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _PEEK = 16  # members of a tar that are looked at to tell what it is
+_MANY = 10_000  # images in a folder that is not one of archives, whatever else is in it
 _MAX_PATTERN = 100_000  # files a pattern may name
 
 
@@ -125,7 +126,7 @@ def open_folder(folder: Path, room: Path | None = None) -> Source:
     """The source that a folder is."""
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if not is_hidden(entry.name))
-    if any(is_image(name) for name in names):
+    if sum(map(is_image, names)) > sum(bool(ENDING.search(name)) for name in names):
         return Folder(folder)
     name = folder.resolve().name
     if saved := saved_data_sets(folder):
@@ -150,7 +151,8 @@ def open_folder(folder: Path, room: Path | None = None) -> Source:
 
 
 def _open_archives(folder: Path, name: str, room: Path | None) -> Source | None:
-    """The archives in a folder that has no images in it or below, if it has any."""
+    """The archives in a folder or below, if there are more than images (packed.py has the same rule)."""
+    images = 0
     archives: list[tuple[list[Path], str]] = []
     loose: list[tuple[Path, str]] = []
     taken: set[Path] = set()
@@ -159,7 +161,8 @@ def _open_archives(folder: Path, name: str, room: Path | None) -> Source | None:
         for each in sorted(files):
             path = Path(above, each)
             inside = path.relative_to(folder).as_posix()
-            if is_image(each) and not is_hidden(each):
+            images += is_image(each) and not is_hidden(each)
+            if images > _MANY:
                 return None
             if path in taken or not path.is_file():
                 continue
@@ -171,7 +174,7 @@ def _open_archives(folder: Path, name: str, room: Path | None) -> Source | None:
                 taken.update(parts)
             else:
                 loose.append((path, inside))
-    return Packed(archives, name, room, loose) if archives else None
+    return Packed(archives, name, room, loose) if len(archives) > images else None
 
 
 def _without_part(inside: str, parts: list[Path]) -> str:

@@ -1,7 +1,8 @@
 """Class folders packed into files: tars and zips, plain or packed once more, one in the other. Read in place.
 
 A tar of tars has a tar for each class, as ImageNet's has (n01440764.tar, ...); so may a zip, and a folder. What lies in
-an archive NAME.zip of a source lies in a folder NAME.
+an archive NAME.zip of a source lies in a folder NAME. Where there are as many images beside them, or more, archives are
+left out.
 """
 
 import contextlib
@@ -9,18 +10,30 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-from genmodel.data.sources.archives import Bytes, stamp_of, tar_entries
+from genmodel.data.sources.archives import Bytes, stamp_of, tar_entries, told
 from genmodel.data.sources.compressed import Reader
 from genmodel.data.sources.kinds import ARCHIVES, HEAD, has_zip_end, kind_of, refusal
 from genmodel.data.sources.links import followed
-from genmodel.data.sources.members import MAX_BYTES, Collector, Found, Locator, Member, Reject, Source, is_hidden
+from genmodel.data.sources.members import (
+    MAX_BYTES,
+    Collector,
+    Found,
+    Locator,
+    Member,
+    Reject,
+    Source,
+    is_hidden,
+    is_image,
+)
 from genmodel.data.sources.streams import Streams
 from genmodel.errors import SourceError
 
 ENDING = re.compile(r"\.(tar|zip|tgz|tbz2?|txz|tzst|tar\.(gz|bz2|xz|zst))$", re.IGNORECASE)
+BESIDE = "an archive beside images"  # where there are no fewer of these: it is a copy of them, or something else
 _DEEPEST = 2  # archives in an archive in the one that is given
 _ENTRIES, _BYTES_AN_ENTRY = 1 << 18, 64  # as for a tar's members
 _HEADER = 30  # bytes, in front of a zip's member, and its name
@@ -69,28 +82,41 @@ class Packed(Source):
 
     def _scan_tar(self, found: Collector, number: int, start: int, length: int, inside: str, depth: int) -> None:
         content, where = self._streams.open(number), self._streams.where(number)
-        for entry in followed(lambda: tar_entries(content, start, length, where)):
+        images, archives = 0, list[tuple[str, Callable[[], int]]]()
+        entries = followed(lambda: tar_entries(content, start, length, where))
+        for entry in told(entries, content, Path(where)) if not depth else entries:
             locator = number, entry.offset, entry.size
             if entry.special or not self._is_archive(entry.name, locator):
                 found.add(entry.name, locator, entry.size, entry.special, inside)
-            elif depth == _DEEPEST:
-                found.ignore(_join(inside, entry.name), _TOO_DEEP)
+                images += is_image(entry.name)
             else:
-                part = self._streams.add(number, entry.offset, entry.size, "", f"{entry.name} in {where}")
-                self._scan(found, part, _join(inside, ENDING.sub("", entry.name)), depth + 1)
+                add = partial(self._streams.add, number, entry.offset, entry.size, "", f"{entry.name} in {where}")
+                archives.append((entry.name, add))
+        self._scan_inner(found, archives, images, inside, depth)
 
     def _scan_zip(self, found: Collector, number: int, inside: str, depth: int) -> None:
-        where = self._streams.where(number)
-        for entry in zip_entries(self._streams.open(number), where):
+        images, archives = 0, list[tuple[str, Callable[[], int]]]()
+        for entry in zip_entries(self._streams.open(number), self._streams.where(number)):
             locator = number, entry.header_offset, entry.compress_size, entry.file_size, entry.CRC, entry.compress_type
             special, name = _special_in_zip(entry), zip_name(entry)
             if special or not self._is_archive(name, locator):
                 found.add(name, locator, entry.file_size, special, inside)
-            elif depth == _DEEPEST:
-                found.ignore(_join(inside, name), _TOO_DEEP)
+                images += is_image(name)
             else:
-                part = zip_stream(self._streams, number, entry)
-                self._scan(found, part, _join(inside, ENDING.sub("", name)), depth + 1)
+                archives.append((name, partial(zip_stream, self._streams, number, entry)))
+        self._scan_inner(found, archives, images, inside, depth)
+
+    def _scan_inner(
+        self, found: Collector, archives: list[tuple[str, Callable[[], int]]], images: int, inside: str, depth: int
+    ) -> None:
+        """Add what the archives in an archive hold, by name and stream, unless its own images are what is meant."""
+        for name, stream in archives:
+            if depth == _DEEPEST:
+                found.ignore(_join(inside, name), f"an archive inside more than {_DEEPEST} others")
+            elif len(archives) <= images:
+                found.ignore(_join(inside, name), BESIDE)
+            else:
+                self._scan(found, stream(), _join(inside, ENDING.sub("", name)), depth + 1)
 
     def _is_archive(self, name: str, locator: Locator) -> bool:
         if not ENDING.search(name) or is_hidden(name):
@@ -123,9 +149,6 @@ class Packed(Source):
         if len(place) > 2:
             return _read_zipped(content, *place)
         return read_whole(content, self._streams.where(number), member, *place)
-
-
-_TOO_DEEP = f"an archive inside more than {_DEEPEST} others"
 
 
 def _join(folder: str, name: str) -> str:

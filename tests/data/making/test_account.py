@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genmodel.data.block import UNLABELLED, Block
+from genmodel.data.block import UNLABELLED, Block, write_index
 from genmodel.data.census import count
 from genmodel.data.making.account import account, overview
 from genmodel.data.making.update import update
@@ -139,6 +139,21 @@ def test_what_an_update_knows_already_is_accounted_for(packed: Pack, make: Make,
         "5 files: 1 used, 3 in the block already, 0 rejected, "
         "1 ignored (1 not an image (without an ending), such as README)"
     ]
+
+
+def test_a_block_of_format_2_is_read_and_grows(packed: Pack, make: Make, tmp_path: Path) -> None:
+    block = make(packed("folder", pngs(*BASE)), tmp_path / "data")
+    facts = block.facts | {"format": 2}
+    kept = "source", "versions", "images", "rejected"
+    facts["generations"] = [{name: facts["generations"][0][name] for name in kept} | {"ignored": 4}]
+    write_index(block.path, facts)
+    old = Block.open(block.path)
+    assert account(old) == ["3 images used, 0 rejected, 4 files ignored"]
+    assert not any(line.what.startswith("ignored") or line.what == "files found" for line in count(old))
+    made = update(packed("folder", {"cat/persian/4.png": png(4)}), block.path).block
+    assert made.facts["format"] == 3 and made.classes == ["cat", "dog"] and not made.verify(watch=False)
+    assert account(made) == ["1 files: 1 used, 0 rejected, 0 ignored"]
+    assert {line.what: line.images for line in count(made)}["files found"] == 1
 
 
 def test_a_new_block_has_no_old_classes(packed: Pack, make: Make, tmp_path: Path) -> None:

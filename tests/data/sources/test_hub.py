@@ -50,6 +50,11 @@ def test_a_file_a_folder_and_a_pattern(images: dict[str, bytes], tmp_path: Path)
     listing = listing_of(open_source(str(tmp_path / "set")))
     assert {member.name for member in listing.members} == expected.keys()
     assert listing.ignored["split test"].files == len(expected)
+    write(tmp_path / "set/data/validation-00000-of-00001.parquet", rows(images)[:3])
+    listing = listing_of(open_source(str(tmp_path / "set")))
+    held = {member.name for member in listing.members if member.split == "val"}
+    assert held == {f"{row['label']}/validation/{row['image']['path']}" for row in rows(images)[:3]}
+    assert len(listing.members) == len(expected) + 3 and not any(member.refused for member in listing.members)
     assert contents(tmp_path / "set/data/train-*.parquet") == expected
 
 

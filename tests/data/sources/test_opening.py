@@ -139,6 +139,23 @@ def test_links_and_devices_in_a_tar_are_refused_unread(tmp_path: Path, tar_bytes
     }
 
 
+def test_names_in_zips_as_they_were_meant(tmp_path: Path) -> None:
+    """.NET 4.5 writes backslashes; macOS writes UTF-8 without its flag, others code page 437."""
+    with zipfile.ZipFile(tmp_path / "s", "w") as archive:
+        for name in ("pets\\cat\\1.png", "pets\\dog\\2.png", "pets\\..\\up.png", "pets/a\\b/3.png"):
+            archive.writestr(name, b"x")
+    names = {member.name: member.refused for member in listing_of(open_source(str(tmp_path / "s"))).members}
+    assert names == {"cat/1.png": "", "dog/2.png": "", "a\\b/3.png": "", "pets/../up.png": "a name with .."}
+    for raw, meant in (("\u65e5".encode(), "\u65e5"), ("\xe9".encode("cp437"), "\xe9"), ("e\u0301".encode(), "\xe9")):
+        with zipfile.ZipFile(tmp_path / "s", "w") as archive:
+            archive.writestr("b/1.png", b"x")
+            archive.writestr("#" * len(raw) + "/1.png", b"y")
+        content = (tmp_path / "s").read_bytes().replace(b"#" * len(raw) + b"/", raw + b"/")
+        (tmp_path / "s").write_bytes(content)
+        classes = {member.class_name for member in listing_of(open_source(str(tmp_path / "s"))).members}
+        assert classes == {"b", meant}
+
+
 def test_zip_oddities_are_refused_or_rejected(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "s", "w") as archive:
         link = zipfile.ZipInfo("a/link.jpg")

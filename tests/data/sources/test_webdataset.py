@@ -88,6 +88,36 @@ def test_keys_that_start_anew_in_each_shard(tar_bytes: TarBytes, tmp_path: Path)
     assert {m.name: source.read(m) for m in listing_of(source).members} == {"7/a/0.jpg": b"a", "7/b/0.jpg": b"b"}
 
 
+def test_keys_with_dots(tar_bytes: TarBytes, tmp_path: Path) -> None:
+    """By WebDataset's rule "frame 22.01.png" is the part 01.png of the key "frame 22", as 3.seg.png is of 3."""
+    parts = [("3.png", b"3"), ("3.cls", b"0"), ("3.seg.png", b"mask"), ("3.txt", b"a caption")]
+    parts += [(f"frame 22.{i:02d}.{end}", b"2") for i in range(6) for end in ("png", "cls")] + [("v1.5.jpg", b"?")]
+    (tmp_path / "s.tar").write_bytes(tar_bytes(parts))
+    listing = listing_of(open_source(str(tmp_path / "s.tar")))
+    used = {member.name: member.class_name for member in listing.members if not member.refused}
+    assert used == {"0/3.png": "0"} | {f"2/frame 22.{i:02d}.png": "2" for i in range(6)}
+    refused = {member.name: member.refused for member in listing.members if member.refused}
+    assert refused == {"v1.5.jpg": "has no label (.cls) beside it"}
+    assert {rule: each.files for rule, each in listing.ignored.items()} == {
+        "beside an image (.cls)": 7,
+        "beside an image (.png)": 1,
+        "beside an image (.txt)": 1,
+    }
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_labels_behind_all_images(mode: str, tar_bytes: TarBytes, tmp_path: Path) -> None:
+    """The first members are images alone: only the last ones tell what the tar is."""
+    files = [(f"{i:03d}.jpg", b"x%d" % i) for i in range(40)] + [(f"{i:03d}.cls", b"%d" % (i % 2)) for i in range(40)]
+    (tmp_path / "s.tar").write_bytes(tar_bytes(files, mode))
+    source = open_source(str(tmp_path / "s.tar"))
+    assert isinstance(source, WebDataset)
+    listing = listing_of(source)
+    assert {member.class_name for member in listing.members} == {"0", "1"} and len(listing.members) == 40
+    (tmp_path / "flat.tar").write_bytes(tar_bytes(files[:40], mode))
+    assert not isinstance(open_source(str(tmp_path / "flat.tar")), WebDataset)
+
+
 HOSTILE: dict[str, tuple[list[tuple[str, bytes]], dict[str, str]]] = {
     "names, missing labels and doubles": (
         [
