@@ -30,6 +30,7 @@ from genmodel.sizes import Size
 
 FORMAT = 3
 READABLE = (2, 3)
+UNLABELLED = -1  # the label of an image without a class, whose class in the ledger is ""
 HEADER = 128  # bytes before a shard's first row
 SPLITS = {"train": 0, "val": 1}
 
@@ -74,7 +75,7 @@ class Block:
         self.classes: list[str] = facts["classes"]
         self.resize: str = facts["resize"]
         columns = self.ledger(["label", "split", "shard", "row"])
-        self.labels: np.ndarray = columns["label"]  # int32 [n]
+        self.labels: np.ndarray = columns["label"]  # int32 [n], UNLABELLED where there is none
         self.splits: np.ndarray = columns["split"]  # int32 [n], values of SPLITS
         self._shard, self._row = columns["shard"], columns["row"]
         self._maps: dict[Size, list[np.ndarray]] = {}

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genmodel.data.block import Block, Split
+from genmodel.data.block import UNLABELLED, Block, Split
 from genmodel.data.reading.order import flips, labelled_places, order
 from genmodel.data.reading.store import Place, Store, best_place
 from genmodel.errors import BlockError, ConfigError
@@ -52,7 +52,7 @@ class Loader:
         self.rank, self.world_size = rank, world_size
         self._rows = block.rows(split)
         if not unlabelled:
-            self._rows = self._rows[block.labels[self._rows] >= 0]
+            self._rows = self._rows[block.labels[self._rows] != UNLABELLED]
             if not len(self._rows):
                 raise BlockError(f"{block.path} has no images with a label in split {split}")
         self._labels = block.labels[self._rows].astype(np.int64)
@@ -91,9 +91,9 @@ class Loader:
         return self._store.take(places).to(self.device), self._labels_at(places)
 
     def class_counts(self) -> list[int]:
-        """How many images of the split each class has; those without a class (label -1) count for none."""
+        """How many images of the split each class has; those without a label are in none."""
         labels = self.block.labels[self._rows]
-        return [int(count) for count in np.bincount(labels[labels >= 0], minlength=len(self.block.classes))]
+        return [int(count) for count in np.bincount(labels[labels != UNLABELLED], minlength=len(self.block.classes))]
 
     def order_digest(self, images_seen: int) -> str:
         """sha256 over the rows of the block that were shown before `images_seen`, in their order, as int64 (-1 - row

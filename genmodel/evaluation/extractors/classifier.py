@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from genmodel.adam import Adam
-from genmodel.data.block import Block
+from genmodel.data.block import UNLABELLED, Block
 from genmodel.data.reading.loader import Loader
 from genmodel.errors import EvaluationError
 from genmodel.evaluation.extractors.features import Extractor, extract, image_batches
@@ -123,7 +123,7 @@ def _train(classifier: Classifier, loader: Loader, budget: int, device: str) -> 
 def _accuracy(classifier: Classifier, block: Block, image_size: Size, device: str) -> float:
     """Share of the val split that the classifier names rightly, of what has a label there; NaN where nothing has."""
     rows = block.rows("val")
-    rows = rows[block.labels[rows] >= 0]
+    rows = rows[block.labels[rows] != UNLABELLED]
     if not len(rows):
         return math.nan
     logits = extract(classifier, image_batches(block, image_size, rows), device).logits
