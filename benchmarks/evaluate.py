@@ -22,6 +22,7 @@ from genmodel.evaluation.figures.bootstrap import intervals
 from genmodel.evaluation.figures.of_features import Compared
 from genmodel.evaluation.figures.real import Real
 from genmodel.files import durable
+from genmodel.sizes import Size
 
 _SIZE, _HELD_OUT, _PAIRS = 64, 100, 1000
 
@@ -40,7 +41,7 @@ def measure_evaluate(images: Path, block: Block, options: argparse.Namespace) ->
         extractors.INCEPTION_SHA256 = durable.digest_file(weights)  # whose speed does not depend on their values
         rows = [_beside_torch_fidelity(real, fake, weights, device, options.repeats)]
         rows.append(_share(Inception(weights).to(device), real, fake, device, options.repeats))
-    rows.append(_share(Classifier(_SIZE, 10).eval().to(device), real, fake, device, options.repeats))
+    rows.append(_share(Classifier(Size.of(_SIZE), 3, 10).eval().to(device), real, fake, device, options.repeats))
     return rows
 
 

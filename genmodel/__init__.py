@@ -4,7 +4,7 @@
 
     block = genmodel.open_block("data")
     model = genmodel.load_model("models/vae")
-    images = model.sample(16, seed=3)                # uint8 [16, S, S, 3], the same for a seed
+    images = model.sample(16, seed=3)                # uint8 [16, H, W, C], the same for a seed
     report = genmodel.evaluate("models/vae", block)
     report.figures["fd_classifier"]
 

@@ -9,14 +9,15 @@ def to_model(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).to(torch.float32).mul_(2 / 255).sub_(1)
 
 
-def to_rgb(images: Tensor) -> Tensor:
-    """uint8 [N, H, W, C] of 1, 3 or 4 channels -> uint8 [N, H, W, 3]: grey repeated, RGBA composed on white."""
+def to_rgb(images: Tensor, ground: Tensor | int = 255) -> Tensor:
+    """uint8 [N, H, W, C] of 1, 3 or 4 channels -> uint8 [N, H, W, 3]: grey repeated, RGBA composed on `ground`, levels
+    that broadcast to the images; white by default."""
     channels = images.shape[-1]
     if channels == 1:
         return images.expand(*images.shape[:-1], 3)
     if channels == 4:
         colours, opaque = images[..., :3].int(), images[..., 3:].int()
-        return ((colours * opaque + 255 * (255 - opaque) + 127) // 255).to(torch.uint8)
+        return ((colours * opaque + ground * (255 - opaque) + 127) // 255).to(torch.uint8)
     return images
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -17,10 +18,10 @@ _GAP = 2  # pixels between the images of a grid
 def grid(images: Tensor, columns: int | None = None, gap: int = _GAP, zoom: int = 1) -> Image.Image:
     """A picture of uint8 [N, H, W, C] images in rows, white between them, each pixel drawn `zoom` times.
 
-    Grey for grey images, else RGB: what is transparent lies on white.
+    Grey for grey images, else RGB: what is transparent lies on a checker.
     """
     count, height, width, channels = images.shape
-    flat = images[..., 0] if channels == 1 else to_rgb(images)
+    flat = images[..., 0] if channels == 1 else to_rgb(images, _checker(height, width).to(images.device))
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     height, width = height * zoom, width * zoom
@@ -30,6 +31,13 @@ def grid(images: Tensor, columns: int | None = None, gap: int = _GAP, zoom: int 
         tile = Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)
         page.paste(tile, (gap + place % columns * (width + gap), gap + place // columns * (height + gap)))
     return page
+
+
+def _checker(height: int, width: int) -> Tensor:
+    """White and light grey by turns, int32 [H, W, 1], eight squares along the short side."""
+    square = max(1, min(height, width) // 8)
+    rows, columns = torch.arange(height)[:, None] // square, torch.arange(width)[None, :] // square
+    return (255 - 64 * ((rows + columns) % 2)).int()[..., None]
 
 
 def timeline(grids: Mapping[int, Image.Image], columns: int, size: Size) -> Image.Image:

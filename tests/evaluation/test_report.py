@@ -111,6 +111,7 @@ def test_conditions_are_all_that_figures_depend_on(report: Report, block: Block,
         "n_samples": 40,
         "importance_samples": 64,
         "seed": 5,
+        "channels": 3,
     }
 
 
@@ -201,7 +202,7 @@ def test_a_model_of_another_size_is_refused(
     block: Block, reference: Reference, vae_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Reference(reference.path, {**reference.about, "image_size": 8}, reference.real)
-    monkeypatch.setattr(block, "sizes", [8, 16])
+    monkeypatch.setattr(block, "sizes", [Size(8, 8), Size(16, 16)])
     with pytest.raises(IncomparableError, match=r"makes images of 16 px, but .* was made at 8 px"):
         evaluate(vae_folder, block, other, CONFIG)
 

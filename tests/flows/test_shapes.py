@@ -1,6 +1,7 @@
 """Images of every shape, all the way: trained, resumed, sampled, exported, judged, drawn, packaged and served."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from flows import stages
 from flows.registry.packaging import exported, package, try_out
+from flows.registry.registry import Registry
 from flows.settings import Settings
-from flows.tracking import load
+from flows.tracking import Tracker, load
 from genmodel.data.block import Block
 from genmodel.errors import ConfigError, IncomparableError
 from genmodel.evaluation.evaluate import evaluate
@@ -176,3 +179,34 @@ def test_a_size_that_is_none_is_told(tmp_path: Path) -> None:
             run_config({"family": "vae", "image_size": wrong}, "test")
     assert run_config({"family": "vae", "image_size": "64x64"}, "test").as_dict()["image_size"] == 64
     assert run_config({"family": "vae", "image_size": "128x64"}, "test").as_dict()["image_size"] == "128x64"
+
+
+PARAMS = """
+models:
+  small: {family: vae, image_size: 16x8, network: {latent_dim: 4, base_channels: 4, learning_rate: 0.01}, training: T}
+evaluation: {samples: 18, extractor: pixels, image_size: 16x8}
+gate: {intervals: false, min_precision: 0, min_recall: 0, max_copied: 1}
+""".replace("training: T", "training: {images: 2400}")
+
+
+@pytest.mark.slow
+def test_a_champion_of_other_channels_is_told_with_what_to_do(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stages one after the other, on rectangles."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.dvc").write_text("outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  path: data\n")
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    for channels in (3, 1):
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        write_block(tmp_path / "data", "16x8", channels, per_class=48)
+        for line in ("reference", "train small", "evaluate small", "compare", "register"):
+            assert stages.main(line.split()) == 0
+        ranking = (tmp_path / "ranking.csv").read_text().splitlines()
+        assert dict(zip(ranking[0].split(","), ranking[1].split(","), strict=True))["image_size"] == "16x8"
+        assert ("16x8 px grey" if channels == 1 else "16x8 px (") in (tmp_path / "leaderboard.html").read_text()
+    told = json.loads((tmp_path / "decision.json").read_text())
+    assert told["outcome"] == "inconclusive"
+    (reason,) = told["reasons"]
+    assert "cannot be judged and stays: it makes images of 16x8 px, and today's models of 16x8 px grey." in reason
+    assert Registry(Tracker(settings)).find("champion").number == "1"

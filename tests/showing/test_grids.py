@@ -18,6 +18,25 @@ def test_grid_shows_each_image_in_its_place(tmp_path: Path) -> None:
         assert [picture.getpixel(place)[0] for place in centres] == [10, 20, 30, 40, 50, 255]
 
 
+def test_grey_images_make_a_grey_grid_and_what_is_transparent_lies_on_a_checker() -> None:
+    grey = torch.full((2, 8, 16, 1), 77, dtype=torch.uint8)
+    page = grid(grey, columns=2)
+    assert page.mode == "L" and page.size == (2 * 18 + 2, 8 + 4) and page.getpixel((2, 2)) == 77
+    clear = torch.tensor([9, 9, 9, 0], dtype=torch.uint8).repeat(1, 8, 16, 1)
+    clear[..., :8, 3] = 255
+    page = grid(clear)
+    assert page.mode == "RGB" and page.getpixel((2, 2)) == (9, 9, 9)
+    assert {page.getpixel((2 + 8 + x, 2)) for x in range(8)} == {(255, 255, 255), (191, 191, 191)}
+
+
+def test_the_timeline_of_rectangles_has_whole_rows() -> None:
+    for height, width in ((32, 64), (64, 32)):
+        images = torch.full((6, height, width, 1), 90, dtype=torch.uint8)
+        page = timeline({5: grid(images, columns=3)}, columns=3, size=Size(height, width))
+        assert (page.mode, page.height, page.width) == ("L", height + 2, 96 + 3 * (width + 2) + 2)
+        assert page.getpixel((96 + 2 + width // 2, 2 + height - 1)) == 90
+
+
 def test_timeline_puts_the_first_row_of_each_grid_behind_its_moment() -> None:
     grids = {}
     for seen, shade in ((2_000, 200), (10, 90)):

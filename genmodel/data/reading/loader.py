@@ -52,7 +52,7 @@ class Loader:
         self.rank, self.world_size = rank, world_size
         self._rows = block.rows(split)
         if not unlabelled:
-            self._rows = self._rows[block.labels[self._rows] >= 0]
+            self._rows = self._rows[block.labels[self._rows] != UNLABELLED]
             if not len(self._rows):
                 raise BlockError(f"{block.path} has no images with a label in split {split}")
         self._labels = block.labels[self._rows].astype(np.int64)

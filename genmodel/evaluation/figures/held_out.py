@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from genmodel.data.block import Block
+from genmodel.data.block import UNLABELLED, Block
 from genmodel.evaluation import table
 from genmodel.evaluation.extractors.features import BATCH_SIZE, held_out_rows, image_batches
 from genmodel.evaluation.figures.bootstrap import Estimate, mean
@@ -57,7 +57,11 @@ def abilities_measured(
     labels = known[told]  # the last for images without a label, -1
     rngs = {figure.name: torch.Generator(device).manual_seed(config.seed) for figure in figures}
     found: dict[str, list[Tensor]] = {figure.name: [] for figure in figures}
-    parts = (image_batches(block, model.image_size, rows), labels.split(BATCH_SIZE), (told >= 0).split(BATCH_SIZE))
+    parts = (
+        image_batches(block, model.image_size, rows),
+        labels.split(BATCH_SIZE),
+        (told != UNLABELLED).split(BATCH_SIZE),
+    )
     for images, theirs, labelled in zip(*parts, strict=True):
         shown = Shown(model, images.to(device), theirs.to(device), labelled.to(device), config.importance_samples)
         for figure in figures:

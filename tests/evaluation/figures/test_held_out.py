@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -138,6 +139,20 @@ def test_abilities_are_asked_for_and_given_the_labels_of_the_val_images(
     known = torch.tensor([0.0, -1.0, 1.0])[labels.long()]  # by their names, as the model counts them
     assert fewer.figures["bits_per_dim_exact"] == pytest.approx(float((8 - known).mean()), rel=1e-5)
     assert fewer.figures["accuracy"] == pytest.approx(1 / 3, abs=0.05), "ash alone keeps its number"
+
+
+def test_images_without_a_label_are_shown_as_such_and_count_for_no_accuracy(
+    block: Block, reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels, val = block.labels.copy(), block.rows("val")
+    labels[val[::2]] = -1
+    monkeypatch.setattr(block, "labels", labels)
+    report = judged(block, reference, tmp_path / "some")
+    expected = (8 - torch.as_tensor(labels[val]).double()).mean()
+    assert report.figures["bits_per_dim_exact"] == pytest.approx(float(expected), rel=1e-5)
+    assert report.figures["accuracy"] == 1.0
+    monkeypatch.setattr(block, "labels", np.where(block.splits == 1, -1, labels))
+    assert judged(block, reference, tmp_path / "none").figures["accuracy"] is None
 
 
 def test_samples_have_classes_as_often_as_the_train_split(block: Block) -> None:

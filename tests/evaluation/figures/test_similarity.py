@@ -65,3 +65,16 @@ def test_psnr_is_a_logarithm_of_the_error_and_ends_where_rounding_begins() -> No
     a = torch.full((2, 3, 8, 8), 100.0)
     b = a + torch.tensor([25.5, 0.0]).view(2, 1, 1, 1)
     np.testing.assert_allclose(psnr(a, b), [20.0, 58.92], atol=0.005)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_rectangles_are_as_alike_upright_as_lying_and_channels_count_alike(channels: int) -> None:
+    rng = torch.Generator().manual_seed(0)
+    a = torch.randint(0, 256, (3, channels, 24, 64), generator=rng).double()
+    b = (a + torch.randint(-40, 40, a.shape, generator=rng)).clamp(0, 255)
+    for similarity in (ssim, ms_ssim):
+        found = similarity(a, b)
+        torch.testing.assert_close(similarity(a.mT, b.mT), found)
+        assert ((found > 0) & (found < 1)).all()
+    each = torch.stack([ssim(a[:, [channel]], b[:, [channel]]) for channel in range(channels)])
+    torch.testing.assert_close(ssim(a, b), each.mean(dim=0))
