@@ -1,6 +1,6 @@
 """Measure this machine: preparation, loading, training of DCGAN-64 and evaluation, each beside the plain way.
 
-    python -m benchmarks.run [--source IMAGES] [--repeats 3] [--only prepare,load,train,evaluate,follow]
+    python -m benchmarks.run [--source IMAGES] [--repeats 3] [--only prepare,small,load,train,evaluate,follow]
 
 Ratios are medians over repeats that alternate between the two ways, so that a noisy neighbour meets both.
 """
@@ -21,6 +21,7 @@ from benchmarks.compare import HEAD, Row, alternate, rate, settled
 from benchmarks.data import CORES, measure_load, measure_prepare
 from benchmarks.evaluate import measure_evaluate
 from benchmarks.follow import measure_follow
+from benchmarks.small import measure_small
 from benchmarks.sources import unpacked
 from genmodel.data.block import Block
 from genmodel.data.making.make import prepare
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         block = prepare(str(images), Path(scratch) / "data", [SIZE, 256])
         measures = {
             "prepare": measure_prepare,
+            "small": measure_small,
             "load": measure_load,
             "train": measure_train,
             "evaluate": measure_evaluate,
@@ -111,8 +113,11 @@ def _processor() -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.splitlines()[0])
     parser.add_argument("--source", help="a folder or tar of class folders, or a tar of tars (default: drawn images)")
+    parser.add_argument("--small", help="a folder of class folders of 64 px JPEGs (default: 25,000 drawn ones)")
     parser.add_argument("--repeats", type=int, default=3, help="pairs of measurements (default: %(default)s)")
-    parser.add_argument("--only", default="prepare,load,train,follow", help="what to measure (default: %(default)s)")
+    parser.add_argument(
+        "--only", default="prepare,small,load,train,follow", help="what to measure (default: %(default)s)"
+    )
     parser.add_argument("--samples", type=int, default=10_000, help="to evaluate (default: %(default)s)")
     parser.add_argument("--dry", action="store_true", help="print the table without adding it to RESULTS.md")
     return parser

@@ -27,7 +27,8 @@ class _Silent:
 def bar(total: int, done: int, what: str, unit: str = " images", shown: bool = True) -> Bar:
     """A bar for `total` units of work of which `done` are behind us.
 
-    On a terminal it redraws in place; in a log (a Prefect task's, say) it prints a line every ten seconds.
+    On a terminal it redraws in place; in a log (a Prefect task's, say) it prints a line after five seconds, and then
+    one every ten.
     Not `shown`, it is silent.
     """
     if not shown:
@@ -38,7 +39,7 @@ def bar(total: int, done: int, what: str, unit: str = " images", shown: bool = T
         return _Silent()
     tqdm.set_lock(_LOCK)
     watched = sys.stderr.isatty()
-    return tqdm(
+    shown_bar = tqdm(
         total=total,
         initial=done,
         desc=what,
@@ -51,6 +52,9 @@ def bar(total: int, done: int, what: str, unit: str = " images", shown: bool = T
         bar_format=None if watched else _LOG_LINE,
         file=sys.stderr if watched else _Lines(),
     )
+    if not watched:
+        shown_bar.last_print_t -= 5
+    return shown_bar
 
 
 def say(line: str) -> None:

@@ -95,6 +95,34 @@ def test_killed_at_any_write_and_resumed_gives_the_same_bytes(
     assert max(repeated) <= SHARD
 
 
+def test_killed_at_any_write_of_rows_in_the_order_of_the_source(
+    make: Make,
+    files: Files,
+    parquet_of: Callable[..., str],
+    tree: Tree,
+    tmp_path: Path,
+    unsynced: None,
+    count_writes: Any,
+    resumed: Any,
+    converted: Any,
+) -> None:
+    """Where rows come in any order, nearly all shards are unfinished at a kill, and no more is made twice for that."""
+    names = sorted(files)
+    expected = tree(make(parquet_of(tmp_path / "sorted/x.parquet", files, names, 5), tmp_path / "data").path)
+    random.Random(0).shuffle(names)
+    source = parquet_of(tmp_path / "shuffled/x.parquet", files, names, 5)
+    code, writes = count_writes(partial(make, source, tmp_path / "whole"))
+    assert code == 0 and writes > 120 and tree(tmp_path / "whole") == expected
+    repeated = []
+    for kill in range(20):
+        out = tmp_path / f"{kill}"
+        converted()
+        code, _ = count_writes(partial(make, source, out), 1 + kill * (writes - 20) // 19, kill % 4 != 1)
+        assert code == -signal.SIGKILL
+        repeated.append(resumed(source, out, expected, 1 + kill % 3))
+    assert max(repeated) <= SHARD
+
+
 def test_killed_at_any_time_and_resumed_gives_the_same_bytes(
     make: Make,
     files: Files,
@@ -164,7 +192,7 @@ def test_only_rows_of_the_same_boot_are_built_upon(
 ) -> None:
     """After a power cut what was not synced may be gone, or empty: the shard is made anew."""
     monkeypatch.setattr("genmodel.data.making.pool.SLICE", 1)
-    source, boot, out = packed("tar", files), tmp_path / "boot_id", tmp_path / "data"
+    source, boot, out = packed("folder", files), tmp_path / "boot_id", tmp_path / "data"  # in canonical order
     expected = tree(make(source, tmp_path / "whole").path)
     monkeypatch.setattr(shards, "_BOOT", boot)
 
@@ -177,7 +205,8 @@ def test_only_rows_of_the_same_boot_are_built_upon(
     assert in_child(task) == -signal.SIGKILL
     start(after)
     partial_files = list((tmp_path / "data.partial/parts/00001").glob("*/*"))
-    assert sum(path.suffix == ".json" for path in partial_files) == 5
+    (outcomes,) = (path.read_text() for path in partial_files if path.name == "outcomes")
+    assert sum(map(bool, outcomes.splitlines())) == 5
     if before != after:
         for path in partial_files:
             path.write_bytes(b"")

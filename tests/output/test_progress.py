@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from genmodel.output import progress
+
 KILLED = """
 import os, signal, sys
 from genmodel.output import progress
@@ -22,3 +24,20 @@ print("went on")
 def test_a_forked_process_that_is_killed_takes_no_bar_s_lock_with_it() -> None:
     done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, timeout=60)
     assert done.stdout == "went on\n", done.stderr
+
+
+def test_in_a_log_the_first_line_with_time_left_comes_within_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: clock[0])
+    bar = progress.bar(100, 0, "prepare")
+    said = []
+    for _ in range(30):
+        clock[0] += 1
+        bar.update(1)
+        said.append(capsys.readouterr().err)
+    times = [second for second, text in enumerate(said, 1) if text]
+    bar.close()
+    assert times and 5 <= times[0] <= 6 and len(times) == 3
+    assert "of 100" in said[times[0] - 1] and " left" in said[times[0] - 1]

@@ -8,6 +8,7 @@ block is renamed into place.
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -76,9 +77,10 @@ def prepare(
         members = listing.members
         recipe = recipe.for_classes({member.class_name for member in members if not member.refused})
 
+        whole = plan(source, origin, listing, wanted, 0, layout, recipe)
+
         def plan_of(tried: Recipe) -> dict[str, Any]:
-            rows = shard_rows(wanted, tried)
-            return plan(source, origin, listing, wanted, rows, layout, tried)
+            return whole | {"recipe": asdict(tried), "shard_rows": shard_rows(wanted, tried)}
 
         for tried in _tries(recipe, lambda tried: is_begun(out, plan_of(tried)), origin, members):
             rows = shard_rows(wanted, tried)
@@ -183,7 +185,7 @@ def plan(
         "format": FORMAT,
         "source": source if isinstance(origin, Digits) else str(Path(source).resolve()),
         "stamp": origin.stamp,
-        "members": durable.digest_bytes(repr(listing.members).encode()),
+        "members": _digest(listing.members),
         "sizes": [size.plain() for size in sizes],
         "base": base,
         "layout": layout.as_dict(),
@@ -199,6 +201,14 @@ def is_begun(out: Path, plan: dict[str, Any]) -> bool:
         return bool(json.loads((out.with_name(out.name + ".partial") / "plan.json").read_text()) == plan)
     except (FileNotFoundError, ValueError):
         return False
+
+
+def _digest(members: Sequence[Member]) -> str:
+    """Of all members one after the other: their text in one piece would take as much memory as they do."""
+    digest = hashlib.sha256()
+    for member in members:
+        digest.update(repr(member).encode())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

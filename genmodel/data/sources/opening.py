@@ -161,7 +161,7 @@ class Folder(Source):
 
     def read(self, member: Member) -> bytes:
         try:
-            with open(self._raw(str(member.locator[0])), "rb") as handle:  # noqa: PTH123
+            with open(self._raw(str(member.locator[0])), "rb", buffering=0) as handle:  # noqa: PTH123
                 return handle.read()
         except FileNotFoundError as error:
             raise SourceError(f"{self._path} changed while it was read: {member.name} is gone") from error

@@ -5,7 +5,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from genmodel.data.sources.archives import Bytes, PlainFile, open_bytes, stamp_of, stretch_of, tar_entries
+from genmodel.data.sources.archives import Bytes, PlainFile, open_bytes, stamp_of, stretch_of, tar_entries, told
 from genmodel.data.sources.members import MAX_BYTES, Collector, Listing, Member, Reject, Source, is_hidden
 from genmodel.errors import SourceError
 
@@ -19,7 +19,8 @@ class Tar(Source):
 
     def scan(self) -> Listing:
         found = Collector()
-        for entry in tar_entries(self._content, 0, self._content.length, str(self._path)):
+        entries = tar_entries(self._content, 0, self._content.length, str(self._path))
+        for entry in told(entries, self._content, self._path):
             if entry.special or not entry.name.lower().endswith(".tar") or is_hidden(entry.name):
                 found.add(entry.name, (entry.offset, entry.size), entry.size, entry.special)
                 continue

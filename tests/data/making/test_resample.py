@@ -150,3 +150,18 @@ def test_four_bands_are_pillows() -> None:
     assert_half_is_pillows(image)
     whole = np.asarray(image.resize((70, 97), BICUBIC).resize((70, 50), BICUBIC))
     np.testing.assert_array_equal(bicubic(image, (70, 50), Size(height=40, width=60)), whole[5:45, 5:65])
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 91), (131, 64), (8, 8), (256, 300)])
+def test_an_image_of_its_size_is_not_resampled_and_has_the_same_bits(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, side = noise(*size), min(size)
+    (width, height), (left, top) = size, ((length - side) // 2 for length in size)
+    loops, pixels = resample.compiled(), resample._pixels(image)
+    assert loops is not None and pixels is not None
+    band = loops.horizontal(pixels, *loops.taps(width, width, width, left, side, True))
+    expected = loops.vertical(band, *loops.taps(height, height, height, top, side, True))
+    np.testing.assert_array_equal(expected, np.asarray(image)[top : top + side, left : left + side])
+    monkeypatch.setattr(resample, "compiled", lambda: pytest.fail("was resampled"))
+    np.testing.assert_array_equal(bicubic(image, size, Size(side, side)), expected)
