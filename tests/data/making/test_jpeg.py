@@ -12,6 +12,7 @@ from PIL import Image
 
 from genmodel.data.making import jpeg
 from genmodel.data.making.decode import Facts, decode
+from genmodel.data.making.recipe import Recipe
 from genmodel.data.sources.members import Reject
 
 Picture = Callable[..., Image.Image]
@@ -91,7 +92,7 @@ def test_more_pixels_than_pillow_allows_are_left_to_it(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 30 - 1)
     assert jpeg.decoded(content) is None
     with pytest.raises(Reject, match="more than 1,199 pixels"):
-        decode(content)
+        decode(content, Recipe(max_pixels=1199))
 
 
 @given(st.data())
