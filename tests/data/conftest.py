@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -72,6 +74,16 @@ def _pack(kind: str, files: dict[str, bytes], path: Path) -> str:
     return str(path)
 
 
+def _parquet_of(path: Path, files: dict[str, bytes], order: Iterable[str], group: int) -> str:
+    """Write files (CLA.../name -> bytes) as a Parquet file of rows in an order, in row groups of so many."""
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = [{"image": {"bytes": files[name], "path": name.replace("/", "_")}, "label": name[:3]} for name in order]
+    table = pa.Table.from_pylist(rows, pa.schema([("image", kind), ("label", pa.string())]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, row_group_size=group)
+    return str(path)
+
+
 _KINDS = ["folder", "tar", "tar.gz", "shuffled tar.gz", "tar with a top folder", "tar of tars", "zip"]
 
 
@@ -124,6 +136,7 @@ def _as_fixture(helper: Callable[..., Any]) -> Any:
 
 
 encode, picture, tar_bytes = _as_fixture(_encode), _as_fixture(_picture), _as_fixture(_tar_bytes)
+parquet_of = _as_fixture(_parquet_of)
 tree, shared, make = _as_fixture(_tree), _as_fixture(_shared), _as_fixture(_make)
 
 

@@ -95,6 +95,34 @@ def test_killed_at_any_write_and_resumed_gives_the_same_bytes(
     assert max(repeated) <= SHARD
 
 
+def test_killed_at_any_write_of_rows_in_the_order_of_the_source(
+    make: Make,
+    files: Files,
+    parquet_of: Callable[..., str],
+    tree: Tree,
+    tmp_path: Path,
+    unsynced: None,
+    count_writes: Any,
+    resumed: Any,
+    converted: Any,
+) -> None:
+    """Where rows come in any order, nearly all shards are unfinished at a kill, and no more is made twice for that."""
+    names = sorted(files)
+    expected = tree(make(parquet_of(tmp_path / "sorted/x.parquet", files, names, 5), tmp_path / "data").path)
+    random.Random(0).shuffle(names)
+    source = parquet_of(tmp_path / "shuffled/x.parquet", files, names, 5)
+    code, writes = count_writes(partial(make, source, tmp_path / "whole"))
+    assert code == 0 and writes > 120 and tree(tmp_path / "whole") == expected
+    repeated = []
+    for kill in range(20):
+        out = tmp_path / f"{kill}"
+        converted()
+        code, _ = count_writes(partial(make, source, out), 1 + kill * (writes - 20) // 19, kill % 4 != 1)
+        assert code == -signal.SIGKILL
+        repeated.append(resumed(source, out, expected, 1 + kill % 3))
+    assert max(repeated) <= SHARD
+
+
 def test_killed_at_any_time_and_resumed_gives_the_same_bytes(
     make: Make,
     files: Files,

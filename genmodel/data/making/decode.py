@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import re
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from importlib import import_module, metadata
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
-from genmodel.data.making import jpeg, levels, transparency
+from genmodel.data.making import jpeg, jxl, levels, transparency
 from genmodel.data.making.recipe import DROPPED, FAST, Recipe
 from genmodel.data.sources.members import Reject
 from genmodel.output.printable import printable
@@ -133,6 +134,8 @@ def known() -> list[str]:
 
 def _opened(content: bytes, recipe: Recipe, need: tuple[int, int] | None) -> tuple[Image.Image, Facts]:
     """By Pillow's decoder for its format, whatever that is."""
+    if math.prod(jxl.size(content) or ()) > recipe.max_pixels:
+        raise Reject(f"more than {recipe.max_pixels:,} pixels")
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")

@@ -80,9 +80,10 @@ def prepare(
         members = listing.members
         recipe = recipe.for_classes({member.class_name for member in members if not member.refused})
 
+        whole = plan(source, origin, listing, wanted, 0, layout, recipe)
+
         def plan_of(tried: Recipe) -> dict[str, Any]:
-            rows = shard_rows(wanted, tried)
-            return plan(source, origin, listing, wanted, rows, layout, tried)
+            return whole | {"recipe": asdict(tried), "shard_rows": shard_rows(wanted, tried)}
 
         for tried in _tries(recipe, lambda tried: is_begun(out, plan_of(tried)), origin, members):
             rows = shard_rows(wanted, tried)

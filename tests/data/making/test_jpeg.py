@@ -12,6 +12,7 @@ from PIL import Image
 
 from genmodel.data.making import jpeg
 from genmodel.data.making.decode import Facts, decode
+from genmodel.data.making.recipe import Recipe
 from genmodel.data.sources.members import Reject
 
 Picture = Callable[..., Image.Image]
@@ -21,7 +22,7 @@ Encode = Callable[..., bytes]
 def the_whole_way(content: bytes) -> tuple[np.ndarray, Facts] | None:
     """What decode makes of it without the short way; None if it rejects it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jpeg, "decoded", lambda content: None)
+        patch.setattr(jpeg, "decoded", lambda *_: None)
         try:
             image, facts = decode(content)
         except Reject:
@@ -31,9 +32,11 @@ def the_whole_way(content: bytes) -> tuple[np.ndarray, Facts] | None:
 
 def assert_same(content: bytes) -> bool:
     """Whether it is decoded the short way; if so, as the whole way does it."""
-    image = jpeg.decoded(content)
-    if image is None:
+    usual = jpeg.decoded(content)
+    if usual is None:
         return False
+    image, size = usual
+    assert size == image.size
     whole = the_whole_way(content)
     assert whole is not None
     np.testing.assert_array_equal(np.asarray(image), whole[0])
@@ -89,7 +92,7 @@ def test_more_pixels_than_pillow_allows_are_left_to_it(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 30 - 1)
     assert jpeg.decoded(content) is None
     with pytest.raises(Reject, match="more than 1,199 pixels"):
-        decode(content)
+        decode(content, Recipe(max_pixels=1199))
 
 
 @given(st.data())

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -46,18 +44,16 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Calla
     return tell
 
 
-def parquet_of(path: Path, files: Files, order: list[str], group: int) -> str:
-    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    rows = [{"image": {"bytes": files[name], "path": name.replace("/", "_")}, "label": name[:3]} for name in order]
-    table = pa.Table.from_pylist(rows, pa.schema([("image", kind), ("label", pa.string())]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, row_group_size=group)
-    return str(path)
-
-
 @pytest.mark.parametrize("workers", [1, 3])
 def test_of_shuffled_parquet_every_row_group_is_read_once(
-    workers: int, make: Make, images: Files, tree: Tree, tmp_path: Path, small_shards: None, told: Any
+    workers: int,
+    make: Make,
+    images: Files,
+    tree: Tree,
+    tmp_path: Path,
+    small_shards: None,
+    told: Any,
+    parquet_of: Callable[..., str],
 ) -> None:
     names = sorted(images)
     expected = tree(make(parquet_of(tmp_path / "a/x.parquet", images, names, 5), tmp_path / "a/data").path)
