@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from genmodel.data.sources.accounting import Account, Image
 from genmodel.data.sources.labels import LabelFile, as_json, read_classes, read_label_file
 from genmodel.data.sources.layout import Layout
-from genmodel.data.sources.members import MAX_BYTES, Entry
+from genmodel.data.sources.members import MAX_BYTES, Entry, Reject
 from genmodel.errors import SourceError
 from genmodel.output.printable import printable
 
@@ -21,7 +21,7 @@ def by_label_files(
     """
     files = []
     for entry in sorted(brought, key=lambda entry: entry.path):
-        found = read_label_file(entry.path, read(entry)) if not entry.refused else None
+        found = read_label_file(entry.path, _content(entry, read)) if not entry.refused else None
         account.ignore([entry.path], "read for labels" if found else "not a label file in spite of its name")
         files += [found] if found else []
     if layout.way == "file":
@@ -31,6 +31,13 @@ def by_label_files(
     for file in files:
         images = _told(images, file, layout.way == "auto", account)
     return images
+
+
+def _content(entry: Entry, read: Read) -> bytes:
+    try:
+        return read(entry)
+    except Reject as reject:
+        raise SourceError(f"{printable(entry.path)} cannot be read ({reject}): fetch it again") from reject
 
 
 def _told(images: list[Image], file: LabelFile, classes: bool, account: Account) -> list[Image]:

@@ -23,6 +23,7 @@ from genmodel.output.printable import is_printable, printable
 
 _MAX_CLASS = 200  # characters of a class's name
 _MAX_ATTRIBUTES = 64 << 10  # characters of an image's attributes
+_MAX_UNPACKED = 1 << 30  # bytes of a Parquet file of labels
 UNLABELLED = "-1"
 _NAMES = (
     "file_name",
@@ -263,7 +264,11 @@ def _parquet(path: str, content: bytes) -> list[dict[str, Any]]:
     except ImportError as error:
         raise SourceError(f"{path} is read by pyarrow: pip install pyarrow") from error
     try:
-        rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(content), use_threads=False).to_pylist()
+        with pq.ParquetFile(io.BytesIO(content)) as table:
+            groups = [table.metadata.row_group(group) for group in range(table.num_row_groups)]
+            if sum(max(group.total_byte_size, 8 * group.num_rows) for group in groups) > _MAX_UNPACKED:
+                raise SourceError(f"{path} unpacks to more than {_MAX_UNPACKED:,} bytes: write only names and labels")
+            rows: list[dict[str, Any]] = table.read(use_threads=False).to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SourceError(f"{path} is not a whole Parquet file: fetch it again") from error
     return rows

@@ -63,8 +63,6 @@ def _by_folder(images: list[Image], layout: Layout, where: str) -> list[Image]:
         parts, split = image.path, ""
         if len(parts) > level + 1:
             split, parts = parts[level], parts[:level] + parts[level + 1 :]
-            if len(parts) > level + 1 and parts[level] == split:  # seg_train/seg_train/street/1.jpg
-                parts = parts[:level] + parts[level + 1 :]
         result.append(image._replace(parts=parts, split=split, split_at=level if split else -1))
     return result
 

@@ -2,15 +2,17 @@
 
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from genmodel.data.sources.arrange import arrange
+from genmodel.data.sources.arrange import arrange, listing_of
 from genmodel.data.sources.labels import read_label_file
 from genmodel.data.sources.layout import Layout
 from genmodel.data.sources.members import Collector, Listing
+from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError
 
 Arranged = Callable[..., Listing]
@@ -164,6 +166,29 @@ def test_a_bad_file_of_classes_is_told(content: str, said: str, arranged: Arrang
         arranged(["a/1.png", "b/1.png"], Layout(classes=str(tmp_path / "labels.csv")))
 
 
+def many(rows: int) -> bytes:
+    """A column of so many equal names, in a few KB."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    handle = io.BytesIO()
+    some = pa.table({"file_name": pa.DictionaryArray.from_arrays(pa.array([0] * (1 << 20), pa.int8()), ["1.png"])})
+    with pq.ParquetWriter(handle, some.schema) as writer:
+        for _ in range(rows >> 20):
+            writer.write_table(some, row_group_size=1 << 20)
+    return handle.getvalue()
+
+
+def test_a_damaged_label_file_in_a_zip_is_told(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "s", "w") as archive:
+        archive.writestr("a/1.png", b"x")
+        archive.writestr("dataset.json", b'{"labels": [["a/1.png", 7]]}')
+    content = (tmp_path / "s").read_bytes()
+    (tmp_path / "s").write_bytes(content.replace(b", 7]", b", 8]"))
+    with pytest.raises(SourceError, match=r"dataset\.json cannot be read \(damaged in the zip\): fetch it again"):
+        listing_of(open_source(str(tmp_path / "s")))
+
+
 def test_what_a_file_of_labels_may_ask_for_is_bounded() -> None:
     deep = b'{"labels": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     with pytest.raises(SourceError, match="is not valid JSON"):
@@ -171,5 +196,7 @@ def test_what_a_file_of_labels_may_ask_for_is_bounded() -> None:
     wide = json.dumps({"file_name": "1.png", "text": "x" * 70_000}).encode()
     with pytest.raises(SourceError, match="more than 65,536 characters"):
         read_label_file("metadata.jsonl", wide)
+    with pytest.raises(SourceError, match="unpacks to more than 1,073,741,824 bytes"):
+        read_label_file("metadata.parquet", many(1 << 28))
     with pytest.raises(SourceError, match="is not a whole Parquet file"):
         read_label_file("metadata.parquet", b"PAR1")
