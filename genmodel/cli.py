@@ -206,8 +206,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add.add_argument(
         "source",
-        help="a folder of images or archives, a tar or zip (packed by gzip, bzip2, xz or zstd, split in parts, one in the "
-        "other), ImageNet's train or val tar, WebDataset shards or Parquet files (a folder, or a pattern such as "
+        help="a folder of images or archives, a tar or zip (packed by gzip, bzip2, xz or zstd, in parts, nested), "
+        "ImageNet's train or val tar, WebDataset shards or Parquet files (a folder, or a pattern such as "
         "train-{000..146}.tar), a saved Arrow data set, an LMDB, an npz, CIFAR's batches, MNIST's images-idx3-ubyte, "
         "or: digits",
     )
