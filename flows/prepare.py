@@ -258,7 +258,9 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, kind: Callable[[str], Any], what: str, otherwise: str) -> None:
         parser.add_argument(name, type=kind, help=f"{what} (default: as data.dvc has it, or {otherwise})")
 
-    add("--source", str, "a tar of tars, tar.gz or zip of class folders, a folder, or: digits", DIGITS)
+    add(
+        "--source", str, "a folder, an archive, Parquet, arrays (`genmodel prepare --help` has all), or: digits", DIGITS
+    )
     add("--sizes", sizes, "in pixels, as 64,128x64 (width x height)", _sizes_text(DEFAULT_SIZES))
     add("--val-fraction", float, "share of the images held out for validation", str(VAL_FRACTION))
     add("--allow-rejects", float, "share of unreadable images that is not an error", str(ALLOWED_REJECTS))

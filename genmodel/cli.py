@@ -199,8 +199,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add.add_argument(
         "source",
-        help="a folder, tar, tar.gz or zip of class folders, a tar of tars, ImageNet's train or val tar, WebDataset "
-        "shards, Parquet files (a folder or a pattern such as train-{000..146}.tar), MNIST's images-idx3-ubyte, "
+        help="a folder of images or archives, a tar or zip (packed by gzip, bzip2, xz or zstd, in parts, nested), "
+        "ImageNet's train or val tar, WebDataset shards or Parquet files (a folder, or a pattern such as "
+        "train-{000..146}.tar), a saved Arrow data set, an LMDB, an npz, CIFAR's batches, MNIST's images-idx3-ubyte, "
         "or: digits",
     )
     add.add_argument("--out", type=Path, default=Path("data"), help="the block's folder")

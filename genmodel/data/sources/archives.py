@@ -4,7 +4,6 @@ Reading goes through `os.pread` alone, so that processes forked from a scan shar
 """
 
 import bisect
-import itertools
 import operator
 import os
 import tarfile
@@ -60,47 +59,7 @@ class PlainFile:
             os.close(self._handle)
 
 
-class Part:
-    """`length` bytes of others, from `start` on."""
-
-    def __init__(self, content: Bytes, start: int, length: int) -> None:
-        self._content, self._start, self.length = content, start, length
-
-    @property
-    def stored(self) -> int:
-        return min(self.length, _stored(self._content))
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        return self._content.read_at(self._start + offset, max(0, min(size, self.length - offset)))
-
-
-class Joined:
-    """The bytes of files one after the other. Pickles as their paths."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._files = [PlainFile(path) for path in paths]
-        self._starts = [0, *itertools.accumulate(file.length for file in self._files)]
-
-    def __reduce__(self) -> tuple[type, tuple[list[Path]]]:
-        return Joined, ([file.path for file in self._files],)
-
-    @property
-    def length(self) -> int:
-        return self._starts[-1]
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        parts: list[bytes] = []
-        while size > 0 and offset < self.length:
-            number = bisect.bisect_right(self._starts, offset) - 1
-            part = self._files[number].read_at(offset - self._starts[number], size)
-            if not part:
-                break
-            parts.append(part)
-            offset, size = offset + len(part), size - len(part)
-        return b"".join(parts)
-
-
-def _stored(content: Bytes) -> int:
+def stored(content: Bytes) -> int:
     """How many bytes there are of something before any of it is unpacked."""
     return int(getattr(content, "stored", content.length))
 
@@ -268,7 +227,7 @@ def tar_entries(content: Bytes, start: int, length: int, where: str) -> Iterator
             window.asked = sum(map(len, tar.pax_headers.values()))  # those for all members stay
             if not info.isdir():
                 count += 1
-                if count > max(_FEW, _stored(content) // _BYTES_AN_ENTRY):
+                if count > max(_FEW, stored(content) // _BYTES_AN_ENTRY):
                     raise SourceError(f"{where} has more than {count - 1:,} members, too many for its size")
                 link = info.linkname if info.issym() or info.islnk() else ""
                 yield Entry(info.name, start + info.offset_data, info.size, _special(info), link, info.islnk())

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genmodel.data.sources.archives import Bytes, stamp_of
+from genmodel.data.sources.archives import Bytes, stamp_of, stored
 from genmodel.data.sources.arrays import pnm
 from genmodel.data.sources.labels import class_name
 from genmodel.data.sources.members import FLAT_CLASS, Collector, Found, Member, Source
@@ -162,8 +162,7 @@ def _array(content: Bytes, stream: int, key: str, where: str) -> _Array:
         raise SourceError(
             f"{where}: {key} has {content.length:,} bytes, not those of {list(shape)} {kind}: fetch it again"
         )
-    stored = min(content.length, int(getattr(content, "stored", content.length)))
-    if shape and shape[0] > max(_ITEMS, stored // _BYTES_AN_ITEM):
+    if shape and shape[0] > max(_ITEMS, stored(content) // _BYTES_AN_ITEM):
         raise SourceError(f"{where}: {key} claims {shape[0]:,} items, too many for its size: fetch it again")
     split, role = _parts(key)
     if fortran and len(shape) > 1:

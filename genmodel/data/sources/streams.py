@@ -4,12 +4,14 @@ A few are open at a time. They pickle as what they are made from; a process that
 it has unpacked.
 """
 
+import bisect
+import itertools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from genmodel.data.sources.archives import ENDLESS, Bytes, GzipFile, Joined, Part, PlainFile, stamp_of
+from genmodel.data.sources.archives import ENDLESS, Bytes, GzipFile, PlainFile, stamp_of, stored
 from genmodel.data.sources.compressed import Spool, Spooled
 from genmodel.data.sources.kinds import HEAD, PACKINGS, kind_of
 from genmodel.errors import SourceError
@@ -17,6 +19,46 @@ from genmodel.errors import SourceError
 _OPEN = 64
 _POINTS, _FEW_POINTS = 1024, 16  # copies of an inflater, of 40 KB each: in all for files, and for what lies deeper
 _PACKED = "deflate", *PACKINGS
+
+
+class Part:
+    """`length` bytes of others, from `start` on."""
+
+    def __init__(self, content: Bytes, start: int, length: int) -> None:
+        self._content, self._start, self.length = content, start, length
+
+    @property
+    def stored(self) -> int:
+        return min(self.length, stored(self._content))
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return self._content.read_at(self._start + offset, max(0, min(size, self.length - offset)))
+
+
+class Joined:
+    """The bytes of files one after the other. Pickles as their paths."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._files = [PlainFile(path) for path in paths]
+        self._starts = [0, *itertools.accumulate(file.length for file in self._files)]
+
+    def __reduce__(self) -> tuple[type, tuple[list[Path]]]:
+        return Joined, ([file.path for file in self._files],)
+
+    @property
+    def length(self) -> int:
+        return self._starts[-1]
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        parts: list[bytes] = []
+        while size > 0 and offset < self.length:
+            number = bisect.bisect_right(self._starts, offset) - 1
+            part = self._files[number].read_at(offset - self._starts[number], size)
+            if not part:
+                break
+            parts.append(part)
+            offset, size = offset + len(part), size - len(part)
+        return b"".join(parts)
 
 
 class _Stream(NamedTuple):

@@ -8,6 +8,7 @@ import lzma
 import os
 import pickle
 import random
+import resource
 import subprocess
 import sys
 import tarfile
@@ -22,7 +23,7 @@ from genmodel.data.block import Block
 from genmodel.data.sources.arrange import listing_of
 from genmodel.data.sources.compressed import Spool, Spooled
 from genmodel.data.sources.opening import open_source
-from genmodel.errors import SourceError
+from genmodel.errors import SourceError, StorageError
 
 ROOT = Path(__file__).parents[3]
 Pack = Callable[[str, dict[str, bytes]], str]
@@ -129,6 +130,32 @@ def test_without_pyarrow_zstandard_says_so(monkeypatch: pytest.MonkeyPatch, tar_
         open_source(str(tmp_path / "a.tar.zst"))
 
 
+@pytest.mark.parametrize("packing", list(PACK))
+def test_packed_shards_of_webdataset(packing: str, images: dict[str, bytes], tar_bytes: Any, tmp_path: Path) -> None:
+    for shard in range(2):
+        files = [
+            (f"{i}.{kind}", content)
+            for i, (name, image) in enumerate(images.items())
+            if i % 2 == shard
+            for kind, content in (("png", image), ("cls", name[:3].encode()))
+        ]
+        (tmp_path / f"{shard}.tar.{packing}").write_bytes(PACK[packing](tar_bytes(files)))
+    assert sorted(contents(tmp_path).values()) == sorted(images.values())
+    assert {member.class_name for member in listing_of(open_source(str(tmp_path))).members} == {"ape", "bee", "cat"}
+
+
+def test_a_disk_too_small_to_unpack_on_is_told(tar_bytes: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.tar.xz").write_bytes(lzma.compress(tar_bytes([("a/1.png", bytes(4 << 20))])))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))  # as a full disk says it: EFBIG
+    try:
+        with pytest.raises(StorageError, match=r"no space left to write .*free some"):
+            listing_of(open_source(str(tmp_path / "a.tar.xz"), room=tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar.xz"]
+
+
 def nests(tar_bytes: Any) -> dict[str, Callable[[dict[str, bytes]], bytes]]:
     """Ways to pack class folders one archive in the other."""
 
@@ -164,6 +191,8 @@ def test_archives_in_archives(
 ) -> None:
     (tmp_path / "source").write_bytes(nests(tar_bytes)[way](images))
     assert contents(tmp_path / "source") == images
+    first, second = (listing_of(open_source(str(tmp_path / "source"))) for _ in range(2))
+    assert first == second, "places and all: what a kill leaves is taken up by them"
     one, two = (make(str(tmp_path / "source"), tmp_path / f"{n}", workers=n) for n in (1, 3))
     assert one.digest == two.digest and len(one) == len(images)
 
@@ -314,7 +343,7 @@ import json, sys
 from genmodel.data.sources import archives
 from genmodel.data.sources.arrange import listing_of
 from genmodel.data.sources.opening import open_source
-from genmodel.errors import SourceError
+from genmodel.errors import SourceError, StorageError
 archives._ROOM = 256 << 20
 told = ""
 try:
