@@ -12,6 +12,7 @@ from genmodel.data.block import Block, shard_header
 from genmodel.data.making.update import update
 from genmodel.data.reading.loader import Loader
 from genmodel.data.reading.store import Place
+from genmodel.errors import BlockError
 from genmodel.files import durable
 from genmodel.params import run_config
 from genmodel.sizes import Size
@@ -101,3 +102,15 @@ def test_headers_of_rectangles_are_numpys(rows: int, size: str, channels: int, t
         handle.write(header)
         handle.truncate(128 + int(np.prod(shape)))
     assert np.load(tmp_path / "a.npy", mmap_mode="r" if rows else None).shape == shape
+
+
+def test_images_without_a_label_are_in_no_class_and_can_be_left_out(tmp_path: Path) -> None:
+    block = write_block(tmp_path / "data", 8, 3, per_class=8, unlabelled=8)
+    loader = Loader(block, 8, "train", 0)
+    assert (len(loader), loader.class_counts()) == (18, [6, 6])
+    assert sorted(loader.batch(0, 18)[1].tolist()) == [-1] * 6 + [0] * 6 + [1] * 6
+    labelled = Loader(block, 8, "train", 0, unlabelled=False)
+    assert sorted(labelled.batch(0, 12)[1].tolist()) == [0] * 6 + [1] * 6
+    block.labels = np.full_like(block.labels, -1)
+    with pytest.raises(BlockError, match="no images with a label in split train"):
+        Loader(block, 8, "train", 0, unlabelled=False)
