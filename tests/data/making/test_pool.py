@@ -144,7 +144,7 @@ def test_rows_go_to_their_places_in_any_order(encode: Any, picture: Any, packed:
 def test_an_error_in_a_worker_comes_with_where_it_was(
     make: Make, images: Files, packed: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(content: bytes) -> None:
+    def broken(content: bytes, *_: object) -> None:
         raise ZeroDivisionError("of our own")
 
     monkeypatch.setattr(shards, "decode", broken)
