@@ -16,9 +16,9 @@ from benchmarks import plain
 from benchmarks.compare import Row, alternate, rate, settled
 from genmodel.data import parquet
 from genmodel.data.block import Block, ledger_name, shard_header, shard_name, write_index
-from genmodel.data.making.decode import decode
+from genmodel.data.imaging.decode import decode
+from genmodel.data.imaging.resize import resize
 from genmodel.data.making.make import prepare
-from genmodel.data.making.resize import resize
 from genmodel.data.reading.loader import Loader
 from genmodel.data.reading.store import Place
 from genmodel.devices import use_cpu

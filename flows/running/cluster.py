@@ -20,7 +20,7 @@ from prefect.task_runners import TaskRunner
 from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
 from flows.running.launch import one_line
-from genmodel.data.making.decode import versions
+from genmodel.data.imaging.decode import versions
 from genmodel.data.making.shards import Job, Outcome, Part, Slice, install, make_shard
 from genmodel.data.sources.members import Member
 from genmodel.errors import ConfigError, SourceError, StorageError

@@ -32,6 +32,7 @@ from genmodel.data.making.make import prepare
 from genmodel.data.sources.arrange import listing_of
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError
+from genmodel.sizes import Size
 
 log = open("times", "a")
 real = shards._convert
@@ -47,7 +48,7 @@ def archive(path):
     try:
         source = open_source(path)
         members = listing_of(source).members
-        job = shards.Job(source, Path("unused"), [16])
+        job = shards.Job(source, Path("unused"), [Size(16, 16)])
         outcomes = [timed(job, member)[0] for member in members]
         reasons = [outcome[1] for outcome in outcomes if not shards.is_accepted(outcome)]
         found = {"members": len(members), "outcomes": len(outcomes), "reasons": reasons}

@@ -12,8 +12,8 @@ import numpy as np
 
 from genmodel.data import parquet
 from genmodel.data.block import FORMAT, SPLITS, UNLABELLED, Block, ledger_name, rejects_name, write_index
+from genmodel.data.imaging.decode import versions
 from genmodel.data.making import same
-from genmodel.data.making.decode import versions
 from genmodel.data.making.shards import Job, is_accepted, read_part
 from genmodel.data.sources.members import Listing, Member, in_label_order
 from genmodel.files import durable

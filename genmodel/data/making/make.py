@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from genmodel.data.block import FORMAT, Block
+from genmodel.data.imaging.decode import COLOURED, decode, versions
 from genmodel.data.making import same
 from genmodel.data.making.account import scan
-from genmodel.data.making.decode import COLOURED, decode, versions
 from genmodel.data.making.finish import write_generation
 from genmodel.data.making.pool import make_shards
 from genmodel.data.making.recipe import Recipe

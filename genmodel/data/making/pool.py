@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from multiprocessing import connection
 
-from genmodel.data.making.kernels import compiled
+from genmodel.data.imaging.kernels import compiled
 from genmodel.data.making.shards import (
     SLICE,
     Job,

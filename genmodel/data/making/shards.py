@@ -30,10 +30,10 @@ import numpy as np
 from PIL import Image
 
 from genmodel.data.block import HEADER, shard_header, shard_name
-from genmodel.data.making import transparency
-from genmodel.data.making.decode import decode, known
+from genmodel.data.imaging import transparency
+from genmodel.data.imaging.decode import decode, known
+from genmodel.data.imaging.resize import resize_all
 from genmodel.data.making.recipe import Recipe
-from genmodel.data.making.resize import resize_all
 from genmodel.data.sources.members import Member, Reject, Source
 from genmodel.files import durable
 from genmodel.sizes import Size

@@ -16,11 +16,11 @@ from PIL import Image
 
 from genmodel.data import parquet
 from genmodel.data.block import Block
+from genmodel.data.imaging.decode import decode
+from genmodel.data.imaging.resize import resize
 from genmodel.data.making import make as prepare
 from genmodel.data.making import shards
-from genmodel.data.making.decode import decode
 from genmodel.data.making.recipe import Recipe
-from genmodel.data.making.resize import resize
 from genmodel.errors import BlockError, ConfigError, SourceError, StorageError
 from genmodel.files import durable
 from genmodel.sizes import Size

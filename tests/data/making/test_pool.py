@@ -17,6 +17,7 @@ from genmodel.data.making import pool, shards
 from genmodel.data.sources import hub
 from genmodel.data.sources.archives import GzipFile
 from genmodel.data.sources.members import Listing, Member, Source
+from genmodel.sizes import Size
 
 Files = dict[str, bytes]
 Make = Callable[..., Block]
@@ -109,7 +110,7 @@ def test_a_line_that_a_kill_has_cut_is_not_built_upon(tmp_path: Path) -> None:
         def read(self, member: Member) -> bytes:
             return b""
 
-    job = shards.Job(Nothing(), tmp_path, [8])
+    job = shards.Job(Nothing(), tmp_path, [Size(8, 8)])
     path = job.folder(0) / "outcomes"
     assert shards.made_rows(job, 0) == {}
     shards._append(path, '[[0, 2], [["aa", "bad"], ["bb", "bad"]]]')
@@ -128,10 +129,10 @@ def test_rows_go_to_their_places_in_any_order(encode: Any, picture: Any, packed:
     source = open_source(packed("tar", files))
     members = source.scan().members
     (tmp_path / "block/8").mkdir(parents=True)
-    job = shards.Job(source, tmp_path, [8])
+    job = shards.Job(source, tmp_path, [Size(8, 8)])
     order = [8, 1, 7, 3, 0, 2, 6, 4, 5]
     outcomes = shards.make_slice(job, 3, shards.Slice(order, [members[place] for place in order]))
-    assert [len(outcome) for outcome in outcomes] == [6] * 7 + [2] + [6]
+    assert [len(outcome) for outcome in outcomes] == [7] * 7 + [2] + [7]
     for shard in range(3):
         shards.install(tmp_path, shard, shards.finish(job, shard, 3))
         rows = np.load(tmp_path / f"block/8/shard-{shard:05d}.npy")
@@ -143,7 +144,7 @@ def test_rows_go_to_their_places_in_any_order(encode: Any, picture: Any, packed:
 def test_an_error_in_a_worker_comes_with_where_it_was(
     make: Make, images: Files, packed: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(content: bytes) -> None:
+    def broken(content: bytes, *_: object) -> None:
         raise ZeroDivisionError("of our own")
 
     monkeypatch.setattr(shards, "decode", broken)

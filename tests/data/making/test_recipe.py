@@ -11,9 +11,9 @@ from PIL import Image
 
 from genmodel.cli import main
 from genmodel.data.block import Block
+from genmodel.data.imaging.resize import resize
 from genmodel.data.making import make as making
 from genmodel.data.making.recipe import Recipe
-from genmodel.data.making.resize import resize
 from genmodel.data.making.update import update
 from genmodel.errors import BlockError, ConfigError
 

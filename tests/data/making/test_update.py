@@ -10,8 +10,8 @@ import pytest
 
 from genmodel.cli import main
 from genmodel.data.block import Block
-from genmodel.data.making.decode import decode
-from genmodel.data.making.resize import resize
+from genmodel.data.imaging.decode import decode
+from genmodel.data.imaging.resize import resize
 from genmodel.data.making.update import Update
 from genmodel.data.making.update import update as add
 from genmodel.data.sources.layout import Layout

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genmodel.data.making.decode import decode
+from genmodel.data.imaging.decode import decode
 from genmodel.data.making.recipe import DECLARED, Recipe
 from genmodel.data.sources.members import Reject
 

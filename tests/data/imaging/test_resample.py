@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from genmodel.data.making import kernels, resample
-from genmodel.data.making.resample import bicubic, halve
+from genmodel.data.imaging import kernels, resample
+from genmodel.data.imaging.resample import bicubic, halve
 from genmodel.sizes import Size
 
 BOX, BICUBIC = Image.Resampling.BOX, Image.Resampling.BICUBIC
@@ -109,7 +109,7 @@ def test_without_pyarrow_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) ->
 PRINT_HALF = """
 import numpy as np
 from PIL import Image
-from genmodel.data.making import kernels, resample
+from genmodel.data.imaging import kernels, resample
 pixels = np.arange(90, dtype=np.uint8).reshape(5, 6, 3)
 print(resample.compiled(), np.asarray(resample.halve(Image.fromarray(pixels))).sum())
 from numba import njit

@@ -13,7 +13,7 @@ from importlib import import_module, metadata
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
-from genmodel.data.making import jpeg, jxl, levels, transparency
+from genmodel.data.imaging import jpeg, jxl, levels, transparency
 from genmodel.data.making.recipe import DROPPED, FAST, Recipe
 from genmodel.data.sources.members import Reject
 from genmodel.output.printable import printable

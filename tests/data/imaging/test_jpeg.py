@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from genmodel.data.making import jpeg
-from genmodel.data.making.decode import Facts, decode
+from genmodel.data.imaging import jpeg
+from genmodel.data.imaging.decode import Facts, decode
 from genmodel.data.making.recipe import Recipe
 from genmodel.data.sources.members import Reject
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from genmodel.data.making import jxl
-from genmodel.data.making.decode import decode
+from genmodel.data.imaging import jxl
+from genmodel.data.imaging.decode import decode
 from genmodel.data.making.recipe import Recipe
 from genmodel.data.sources.members import Reject
 

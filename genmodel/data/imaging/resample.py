@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from genmodel.data.making.kernels import compiled
+from genmodel.data.imaging.kernels import compiled
 from genmodel.sizes import Size
 
 _BOX, _BICUBIC = Image.Resampling.BOX, Image.Resampling.BICUBIC

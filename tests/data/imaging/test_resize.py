@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from genmodel.data.making.decode import decode
-from genmodel.data.making.resize import resize, resize_all
+from genmodel.data.imaging.decode import decode
+from genmodel.data.imaging.resize import resize, resize_all
 from genmodel.data.sources.arrange import listing_of
 from genmodel.data.sources.members import Reject
 from genmodel.data.sources.opening import open_source
@@ -276,7 +276,7 @@ PEAK = """
 import sys
 from pathlib import Path
 from genmodel.data.sources.members import Reject
-from genmodel.data.making.decode import decode
+from genmodel.data.imaging.decode import decode
 content = Path(sys.argv[1]).read_bytes()
 def peak():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) >> 10

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from genmodel.data.making.decode import decode, known, versions
+from genmodel.data.imaging.decode import decode, known, versions
+from genmodel.data.imaging.resize import resize
 from genmodel.data.making.recipe import Recipe
-from genmodel.data.making.resize import resize
 from genmodel.data.sources.members import Reject
 from genmodel.data.sources.opening import open_source
 from genmodel.sizes import Size
@@ -132,7 +132,7 @@ PEAK = """
 import sys
 from pathlib import Path
 from genmodel.data.sources.members import Reject
-from genmodel.data.making.decode import decode
+from genmodel.data.imaging.decode import decode
 content = Path(sys.argv[1]).read_bytes()
 def peak():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) >> 10

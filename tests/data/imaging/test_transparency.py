@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genmodel.data.making import transparency
-from genmodel.data.making.decode import decode
+from genmodel.data.imaging import transparency
+from genmodel.data.imaging.decode import decode
+from genmodel.data.imaging.resize import resize
 from genmodel.data.making.recipe import Recipe
-from genmodel.data.making.resize import resize
 
 Picture = Callable[..., Image.Image]
 Encode = Callable[..., bytes]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from genmodel.data.making.resample import bicubic, halve
+from genmodel.data.imaging.resample import bicubic, halve
 from genmodel.data.sources.members import Reject
 from genmodel.sizes import Size
 

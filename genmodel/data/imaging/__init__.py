@@ -1,0 +1,1 @@
+"""From an image file's bytes to the pixels of each size."""
