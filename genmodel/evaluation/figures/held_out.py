@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from genmodel.data.block import Block
+from genmodel.data.block import UNLABELLED, Block
 from genmodel.evaluation import table
 from genmodel.evaluation.extractors.features import BATCH_SIZE, held_out_rows, image_batches
 from genmodel.evaluation.figures.bootstrap import Estimate, mean
@@ -25,6 +25,7 @@ class Shown:
     images: Tensor  # uint8 [N, S, S, 3]
     labels: Tensor  # int64 [N], as the model counts classes; -1 for one that it does not know
     importance_samples: int
+    labelled: Tensor | None = None  # bool [N], those whose class the block knows; None: all
 
     @cached_property
     def levels(self) -> Tensor:
@@ -51,17 +52,17 @@ def abilities_measured(
     figures = [figure for figure in table.FIGURES if figure.needs in table.ABILITIES and _can(model, figure.needs)]
     if not figures or not len(rows):
         return {}
-    known = torch.tensor(
-        [*(classes.index(name) if name in classes else -1 for name in block.classes), -1]
-    )  # the last: -1
-    labels = known[torch.as_tensor(block.labels[rows], dtype=torch.int64)]
+    numbers = torch.tensor([*(classes.index(name) if name in classes else -1 for name in block.classes), -1])
+    labels = numbers[torch.as_tensor(block.labels[rows], dtype=torch.int64)]
+    labelled = torch.as_tensor(block.labels[rows] != UNLABELLED).split(BATCH_SIZE)
     rngs = {figure.name: torch.Generator(device).manual_seed(config.seed) for figure in figures}
     found: dict[str, list[Tensor]] = {figure.name: [] for figure in figures}
-    for images, told in zip(image_batches(block, model.image_size, rows), labels.split(BATCH_SIZE), strict=True):
-        shown = Shown(model, images.to(device), told.to(device), config.importance_samples)
+    batches = image_batches(block, model.image_size, rows)
+    for images, told, known in zip(batches, labels.split(BATCH_SIZE), labelled, strict=True):
+        shown = Shown(model, images.to(device), told.to(device), config.importance_samples, known.to(device))
         for figure in figures:
             found[figure.name].append(figure.function()(shown, rngs[figure.name]))
-    return {name: mean(torch.cat(values).cpu()) for name, values in found.items()}
+    return {name: mean(every) for name, values in found.items() if len(every := torch.cat(values).cpu())}
 
 
 def _can(model: Family, ability: str) -> bool:
@@ -94,4 +95,5 @@ def structural_similarity(shown: Shown, rng: torch.Generator) -> Tensor:
 
 def accuracy(shown: Shown, rng: torch.Generator) -> Tensor:
     assert isinstance(shown.model, abilities.Classifies)
-    return (shown.model.classify(shown.images).argmax(dim=1) == shown.labels).double()
+    right = (shown.model.classify(shown.images).argmax(dim=1) == shown.labels).double()
+    return right if shown.labelled is None else right[shown.labelled]
