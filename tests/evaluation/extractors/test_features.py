@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genmodel.data.block import Block
+from genmodel.data.block import UNLABELLED, Block
 from genmodel.errors import EvaluationError
 from genmodel.evaluation import table
 from genmodel.evaluation.extractors import choice as extractors
@@ -88,6 +88,16 @@ def test_training_again_gives_the_same_classifier_and_leaves_the_callers_generat
     again = Classifier.make(block, Size(16, 16), CONFIG, "cpu")
     assert torch.equal(torch.get_rng_state(), before)
     assert again.fingerprint == classifier.fingerprint
+
+
+@pytest.mark.parametrize("every", [2, 1])
+def test_images_without_a_label_teach_the_classifier_nothing(block: Block, every: int) -> None:
+    some = Block.open(block.path)
+    some.labels = some.labels.copy()
+    some.labels[::every] = UNLABELLED
+    made = Classifier.make(some, 16, CONFIG, "cpu")
+    assert all(bool(torch.isfinite(weights).all()) for weights in made.weights().values())
+    assert made.val_accuracy > 0.9 if every == 2 else made.val_accuracy == 0
 
 
 def test_the_fingerprint_follows_every_weight(block: Block, classifier: Classifier) -> None:

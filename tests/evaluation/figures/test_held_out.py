@@ -182,3 +182,17 @@ def test_kept_features_are_of_the_classes_that_were_asked_for(block: Block, tmp_
     again, took = take(Networks(model, "w", "", COUNTS), 40, 1, Pixels(), tmp_path)
     assert took.features_images_per_second is None and again.asked is not None and first.asked is not None
     assert torch.equal(again.asked, first.asked)
+
+
+def test_images_without_a_label_are_not_counted_as_wrong(block: Block) -> None:
+    """A classifier that says the first class of every image is right on all that have a label, if none has another."""
+    from genmodel.data.block import UNLABELLED
+    from genmodel.evaluation.figures.held_out import abilities_measured
+
+    model = Painter(PainterConfig(), ImageSpec(16, len(block.classes))).eval()
+    some = Block.open(block.path)
+    before = abilities_measured(model, block.classes, some, CONFIG, torch.device("cpu"))
+    some.labels = np.where(some.labels == 0, 0, UNLABELLED)
+    after = abilities_measured(model, block.classes, some, CONFIG, torch.device("cpu"))
+    assert before["accuracy"].value < 0.7 and after["accuracy"].value == 1
+    assert after["bits_per_dim_exact"].value > 8  # 8 - label: that of an image without one is -1, not the last class
