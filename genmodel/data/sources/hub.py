@@ -60,13 +60,11 @@ class Hub(Source):
             rows += [(label, inside, name, (file, *at)) for label, inside, name, at in _rows(path, found)]
         splits = _splits(self._paths)
         counts = Counter((splits[at[0]], inside or name) for _, inside, name, at in rows)
-        everywhere = Counter(path for _, path in counts.elements())
         for label, inside, name, at in rows:
             special, split = "has no label" if label is None else "", splits[at[0]]
             shown = inside or name
-            folder = split if everywhere[shown] > 1 and canonical(split) != "train" else ""  # val has it, too
             shown = shown if counts[split, shown] == 1 else name
-            found.add(shown, at, 0, special, folder, label, split)
+            found.add(shown, at, 0, special, label=label, split=split)
         return found.found()
 
     def unit(self, member: Member) -> object:

@@ -88,7 +88,7 @@ class Packed(Source):
             locator = number, entry.offset, entry.size
             if entry.special or not self._is_archive(entry.name, locator):
                 found.add(entry.name, locator, entry.size, entry.special, inside)
-                images += is_image(entry.name)
+                images += is_image(entry.name) and not entry.special
             else:
                 add = partial(self._streams.add, number, entry.offset, entry.size, "", f"{entry.name} in {where}")
                 archives.append((entry.name, add))
@@ -101,7 +101,7 @@ class Packed(Source):
             special, name = _special_in_zip(entry), zip_name(entry)
             if special or not self._is_archive(name, locator):
                 found.add(name, locator, entry.file_size, special, inside)
-                images += is_image(name)
+                images += is_image(name) and not special
             else:
                 archives.append((name, partial(zip_stream, self._streams, number, entry)))
         self._scan_inner(found, archives, images, inside, depth)

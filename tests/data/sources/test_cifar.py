@@ -155,7 +155,7 @@ def test_cuts_and_flips_end_in_a_line_or_the_images(way: str, tmp_path: Path) ->
         path.write_bytes(whole[: rng.randrange(1, len(whole))])
         with pytest.raises(SourceError) as caught:
             listing_of(open_source(str(tmp_path / name)))
-        assert "\n" not in str(caught.value)
+        told.append(str(caught.value))
     for _ in range(150):
         flipped = bytearray(whole)
         place = rng.randrange(300) if rng.random() < 0.7 else rng.randrange(len(whole))
