@@ -26,7 +26,6 @@ class Shown:
     labels: Tensor  # int64 [N], as the model counts classes; -1 for one that it does not know, and where there is none
     labelled: Tensor  # bool [N], whether the block says what it is
     importance_samples: int
-    labelled: Tensor | None = None  # bool [N], those whose class the block knows; None: all
 
     @cached_property
     def levels(self) -> Tensor:
@@ -53,7 +52,6 @@ def abilities_measured(
     figures = [figure for figure in table.FIGURES if figure.needs in table.ABILITIES and _can(model, figure.needs)]
     if not figures or not len(rows):
         return {}
-<<<<<<< HEAD
     told = torch.as_tensor(block.labels[rows], dtype=torch.int64)
     known = torch.tensor([*(classes.index(name) if name in classes else -1 for name in block.classes), -1])
     labels = known[told]  # the last for images without a label, -1
@@ -70,19 +68,6 @@ def abilities_measured(
             found[figure.name].append(figure.function()(shown, rngs[figure.name]))
     whole = {name: torch.cat(values).cpu() for name, values in found.items()}
     return {name: mean(values) for name, values in whole.items() if len(values)}
-=======
-    numbers = torch.tensor([*(classes.index(name) if name in classes else -1 for name in block.classes), -1])
-    labels = numbers[torch.as_tensor(block.labels[rows], dtype=torch.int64)]
-    labelled = torch.as_tensor(block.labels[rows] != UNLABELLED).split(BATCH_SIZE)
-    rngs = {figure.name: torch.Generator(device).manual_seed(config.seed) for figure in figures}
-    found: dict[str, list[Tensor]] = {figure.name: [] for figure in figures}
-    batches = image_batches(block, model.image_size, rows)
-    for images, told, known in zip(batches, labels.split(BATCH_SIZE), labelled, strict=True):
-        shown = Shown(model, images.to(device), told.to(device), config.importance_samples, known.to(device))
-        for figure in figures:
-            found[figure.name].append(figure.function()(shown, rngs[figure.name]))
-    return {name: mean(every) for name, values in found.items() if len(every := torch.cat(values).cpu())}
->>>>>>> b02c1dbcf539b611b2a36fb9848e7a1c3c0a510a
 
 
 def _can(model: Family, ability: str) -> bool:
@@ -115,10 +100,5 @@ def structural_similarity(shown: Shown, rng: torch.Generator) -> Tensor:
 
 def accuracy(shown: Shown, rng: torch.Generator) -> Tensor:
     assert isinstance(shown.model, abilities.Classifies)
-<<<<<<< HEAD
     right = shown.model.classify(shown.images).argmax(dim=1) == shown.labels
     return right[shown.labelled].double()
-=======
-    right = (shown.model.classify(shown.images).argmax(dim=1) == shown.labels).double()
-    return right if shown.labelled is None else right[shown.labelled]
->>>>>>> b02c1dbcf539b611b2a36fb9848e7a1c3c0a510a
