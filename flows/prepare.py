@@ -27,7 +27,7 @@ from genmodel.data.making.make import Maker
 from genmodel.data.making.options import add_layout, add_recipe, layout_of, recipe_of, sizes
 from genmodel.data.making.pool import make_shards
 from genmodel.data.making.recipe import Recipe
-from genmodel.data.sources.layout import Layout
+from genmodel.data.sources.meaning.layout import Layout
 from genmodel.data.telling import in_a_line
 from genmodel.errors import ConfigError, SourceError, VersioningError, user_errors
 from genmodel.files import durable

@@ -23,7 +23,7 @@ def prepare(arguments: argparse.Namespace) -> None:
     from genmodel.data.making.make import prepare
     from genmodel.data.making.options import layout_of, recipe_of
     from genmodel.data.making.recipe import Recipe
-    from genmodel.data.sources.layout import Layout
+    from genmodel.data.sources.meaning.layout import Layout
     from genmodel.data.telling import in_a_line
 
     if arguments.list:
@@ -51,7 +51,7 @@ def _overview(arguments: argparse.Namespace) -> None:
     from genmodel.data.block import Block
     from genmodel.data.making.account import overview
     from genmodel.data.making.options import layout_of
-    from genmodel.data.sources.layout import Layout
+    from genmodel.data.sources.meaning.layout import Layout
 
     block = Block.open(arguments.out) if arguments.update else None
     lines = overview(arguments.source, layout_of(arguments) or Layout(), arguments.devkit, block)
@@ -61,7 +61,7 @@ def _overview(arguments: argparse.Namespace) -> None:
 def _update(arguments: argparse.Namespace) -> None:
     from genmodel.data.making.options import layout_of, recipe_of
     from genmodel.data.making.update import update
-    from genmodel.data.sources.layout import Layout
+    from genmodel.data.sources.meaning.layout import Layout
 
     if arguments.sizes or arguments.val_fraction is not None:
         raise ConfigError("--update keeps the block's sizes and val fraction: leave out --sizes and --val-fraction")

@@ -22,7 +22,7 @@ from genmodel.data.making.make import Maker, prepare
 from genmodel.data.making.pool import make_shards
 from genmodel.data.making.recipe import Recipe
 from genmodel.data.making.update import Update, update
-from genmodel.data.sources.layout import Layout
+from genmodel.data.sources.meaning.layout import Layout
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import BlockError, VersioningError
 from genmodel.files import durable

@@ -1,1 +1,1 @@
-"""Raw images -> block -> batches: sources, members, archives, resize, prepare, block, loader."""
+"""Raw images -> block -> batches: sources/ are opened, imaging/ makes pixels, making/ a block, reading/ batches."""

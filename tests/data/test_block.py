@@ -13,7 +13,7 @@ from PIL import Image
 from genmodel.data.block import Block, shard_header, shard_name
 from genmodel.data.making.make import prepare
 from genmodel.data.making.update import update
-from genmodel.data.sources.layout import Layout
+from genmodel.data.sources.meaning.layout import Layout
 from genmodel.errors import BlockError
 from genmodel.sizes import Size
 

@@ -29,7 +29,7 @@ import json, resource, sys, time
 from pathlib import Path
 from genmodel.data.making import shards
 from genmodel.data.making.make import prepare
-from genmodel.data.sources.arrange import listing_of
+from genmodel.data.sources.meaning.arrange import listing_of
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError
 from genmodel.sizes import Size

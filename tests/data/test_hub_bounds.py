@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from genmodel.data import parquet
-from genmodel.data.sources.arrange import listing_of
+from genmodel.data.sources.meaning.arrange import listing_of
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError
 
@@ -26,7 +26,7 @@ SCRIPT = """
 import json, resource, sys
 import pyarrow.parquet
 from genmodel.data.sources.members import Reject
-from genmodel.data.sources.arrange import listing_of
+from genmodel.data.sources.meaning.arrange import listing_of
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError
 

@@ -12,7 +12,7 @@ import yaml
 
 from flows.versioning import dvc as versioning
 from flows.versioning.origin import Origin, Step
-from genmodel.data.sources.layout import Layout
+from genmodel.data.sources.meaning.layout import Layout
 from tests.flows.toy_project import environment
 
 from .test_prepare import prepare, sources, tree

@@ -16,7 +16,7 @@ from flows.prepare import ensure, main
 from flows.versioning import dvc as versioning
 from flows.versioning.origin import Origin, Step
 from genmodel.data.block import Block
-from genmodel.data.sources.layout import Layout
+from genmodel.data.sources.meaning.layout import Layout
 from genmodel.errors import VersioningError
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.slow]

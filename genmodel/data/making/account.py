@@ -8,10 +8,10 @@ from typing import Any
 from genmodel.data import parquet
 from genmodel.data.block import Block, rejects_name
 from genmodel.data.census import without_numbers
-from genmodel.data.sources.accounting import Known
-from genmodel.data.sources.archives import GzipFile, open_bytes
-from genmodel.data.sources.arrange import listing_of
-from genmodel.data.sources.layout import Layout
+from genmodel.data.sources.archives.entries import GzipFile, open_bytes
+from genmodel.data.sources.meaning.accounting import Known
+from genmodel.data.sources.meaning.arrange import listing_of
+from genmodel.data.sources.meaning.layout import Layout
 from genmodel.data.sources.members import Ignored, Listing, Source, in_label_order
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError

@@ -27,9 +27,9 @@ from genmodel.data.making.finish import write_generation
 from genmodel.data.making.pool import make_shards
 from genmodel.data.making.recipe import Recipe
 from genmodel.data.making.shards import Job, Outcome, Slice, is_accepted, read_part
-from genmodel.data.sources.arrays import Digits
 from genmodel.data.sources.checksums import checking
-from genmodel.data.sources.layout import Layout
+from genmodel.data.sources.datasets.arrays import Digits
+from genmodel.data.sources.meaning.layout import Layout
 from genmodel.data.sources.members import Listing, Member, Reject, Source
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import BlockError, ConfigError, GenmodelError, SourceError

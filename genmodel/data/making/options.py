@@ -4,7 +4,7 @@ import argparse
 from dataclasses import fields
 
 from genmodel.data.making.recipe import ADM, FAST, MAX_PIXELS, Recipe
-from genmodel.data.sources.layout import Layout
+from genmodel.data.sources.meaning.layout import Layout
 from genmodel.errors import ConfigError
 from genmodel.sizes import Size
 

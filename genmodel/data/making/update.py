@@ -26,7 +26,7 @@ from genmodel.data.making.pool import make_shards
 from genmodel.data.making.recipe import Recipe
 from genmodel.data.making.shards import Job
 from genmodel.data.sources.checksums import checking
-from genmodel.data.sources.layout import Layout
+from genmodel.data.sources.meaning.layout import Layout
 from genmodel.data.sources.members import Listing, Member
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import BlockError, SourceError

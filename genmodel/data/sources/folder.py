@@ -4,9 +4,9 @@ import os
 import re
 from pathlib import Path
 
-from genmodel.data.sources.kinds import ARCHIVES, HEAD, kind_of
+from genmodel.data.sources.archives.kinds import ARCHIVES, HEAD, kind_of
+from genmodel.data.sources.archives.packed import BESIDE, ENDING, special_mode
 from genmodel.data.sources.members import Collector, Found, Locator, Member, Reject, Source, is_hidden
-from genmodel.data.sources.packed import BESIDE, ENDING, special_mode
 from genmodel.errors import SourceError
 
 _FOLDER_LINKS = 10_000  # that are followed; more are a maze

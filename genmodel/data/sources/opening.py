@@ -4,16 +4,16 @@
     for member in listing_of(source).members:
         content = source.read(member)
 
-folder.py       a folder
-packed.py       tars and zips of class folders, plain or packed, one in the other; folders of them
-ilsvrc.py       ImageNet's validation tar, with the labels of its devkit
-webdataset.py   tars of key.jpg, key.cls, key.json
-hub.py          Parquet files with a column of images
-arrow.py        what datasets' save_to_disk has written
-lmdb.py         LMDB with an image a key, as LSUN has it
-arrays.py       MNIST's IDX files; scikit-learn's digits
-npz.py          numpy's arrays of images
-cifar.py        CIFAR's batches, as Python and as bytes
+folder.py               a folder
+archives/packed.py      tars and zips of class folders, plain or packed, one in the other; folders of them
+datasets/ilsvrc.py      ImageNet's validation tar, with the labels of its devkit
+datasets/webdataset.py  tars of key.jpg, key.cls, key.json
+datasets/hub.py         Parquet files with a column of images
+datasets/arrow.py       what datasets' save_to_disk has written
+datasets/lmdb.py        LMDB with an image a key, as LSUN has it
+datasets/arrays.py      MNIST's IDX files; scikit-learn's digits
+datasets/npz.py         numpy's arrays of images
+datasets/cifar.py       CIFAR's batches, as Python and as bytes
 """
 
 import glob
@@ -23,20 +23,29 @@ import os
 import re
 from pathlib import Path
 
-from genmodel.data.sources.archives import open_bytes, tar_entries
-from genmodel.data.sources.arrays import Digits, Idx
-from genmodel.data.sources.arrow import Arrow, saved_data_sets
-from genmodel.data.sources.cifar import Cifar, batch_files, is_batch
+from genmodel.data.sources.archives.entries import open_bytes, tar_entries
+from genmodel.data.sources.archives.kinds import (
+    ARCHIVES,
+    HEAD,
+    PACKINGS,
+    has_zip_end,
+    kind_of,
+    parts_beside,
+    refusal,
+    told_of,
+)
+from genmodel.data.sources.archives.packed import ENDING, Packed
+from genmodel.data.sources.archives.streams import Streams
+from genmodel.data.sources.datasets.arrays import Digits, Idx
+from genmodel.data.sources.datasets.arrow import Arrow, saved_data_sets
+from genmodel.data.sources.datasets.cifar import Cifar, batch_files, is_batch
+from genmodel.data.sources.datasets.hub import Hub, tables_in
+from genmodel.data.sources.datasets.ilsvrc import VALIDATION_NAME, Validation
+from genmodel.data.sources.datasets.lmdb import Lmdb, lmdb_folders
+from genmodel.data.sources.datasets.npz import Npz, zip_begins_with
+from genmodel.data.sources.datasets.webdataset import WebDataset, is_webdataset
 from genmodel.data.sources.folder import Folder
-from genmodel.data.sources.hub import Hub, tables_in
-from genmodel.data.sources.ilsvrc import VALIDATION_NAME, Validation
-from genmodel.data.sources.kinds import ARCHIVES, HEAD, PACKINGS, has_zip_end, kind_of, parts_beside, refusal, told_of
-from genmodel.data.sources.lmdb import Lmdb, lmdb_folders
 from genmodel.data.sources.members import Source, is_hidden, is_image
-from genmodel.data.sources.npz import Npz, zip_begins_with
-from genmodel.data.sources.packed import ENDING, Packed
-from genmodel.data.sources.streams import Streams
-from genmodel.data.sources.webdataset import WebDataset, is_webdataset
 from genmodel.errors import SourceError
 
 _KINDS = "a folder, an archive (tar or zip), WebDataset shards, Parquet files, arrays (npz, IDX, CIFAR), or digits"

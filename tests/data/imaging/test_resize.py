@@ -20,7 +20,7 @@ from PIL import Image, ImageFile
 
 from genmodel.data.imaging.decode import decode
 from genmodel.data.imaging.resize import resize, resize_all
-from genmodel.data.sources.arrange import listing_of
+from genmodel.data.sources.meaning.arrange import listing_of
 from genmodel.data.sources.members import Reject
 from genmodel.data.sources.opening import open_source
 from genmodel.files.durable import digest_bytes

@@ -19,7 +19,7 @@ from genmodel.data.census import count
 from genmodel.data.making.account import account, overview
 from genmodel.data.making.update import update
 from genmodel.data.reading.loader import Loader
-from genmodel.data.sources.layout import Layout
+from genmodel.data.sources.meaning.layout import Layout
 from genmodel.errors import ConfigError, SourceError
 
 Make = Callable[..., Block]
@@ -210,7 +210,7 @@ def test_a_list_of_many_takes_seconds(compressed: bool, tmp_path: Path) -> None:
 def bytes_read(call: str) -> int:
     """Bytes that a call reads from files, in a process of its own, beside what its imports read."""
     script = (
-        "from genmodel.data.making.account import overview\nfrom genmodel.data.sources.layout import Layout\n"
+        "from genmodel.data.making.account import overview\nfrom genmodel.data.sources.meaning.layout import Layout\n"
         "def read(): return int(open('/proc/self/io').read().split()[1])\n"
         f"before = read(); lines = {call}; assert '400 images' in lines[0], lines; print(read() - before)"
     )

@@ -193,7 +193,7 @@ def test_digits(make: Make, tmp_path: Path) -> None:
 
 def test_real_images(make: Make, shared: Callable[[str], str], tmp_path: Path) -> None:
     """A slice of ImageNet through folders: every 20th image, resized by the whole line and by one call."""
-    from genmodel.data.sources.arrange import listing_of
+    from genmodel.data.sources.meaning.arrange import listing_of
     from genmodel.data.sources.opening import open_source
 
     source = open_source(shared("ILSVRC2012_img_train.sample.tar"))

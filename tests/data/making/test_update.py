@@ -14,7 +14,7 @@ from genmodel.data.imaging.decode import decode
 from genmodel.data.imaging.resize import resize
 from genmodel.data.making.update import Update
 from genmodel.data.making.update import update as add
-from genmodel.data.sources.layout import Layout
+from genmodel.data.sources.meaning.layout import Layout
 from genmodel.errors import BlockError, ConfigError, SourceError
 
 Files = dict[str, bytes]

@@ -5,9 +5,9 @@ from typing import Protocol
 
 import pytest
 
-from genmodel.data.sources.accounting import Known
-from genmodel.data.sources.arrange import arrange
-from genmodel.data.sources.layout import Layout
+from genmodel.data.sources.meaning.accounting import Known
+from genmodel.data.sources.meaning.arrange import arrange
+from genmodel.data.sources.meaning.layout import Layout
 from genmodel.data.sources.members import Collector, Entry, Listing
 
 

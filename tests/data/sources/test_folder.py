@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from genmodel.data.sources.arrange import listing_of
 from genmodel.data.sources.folder import Folder
+from genmodel.data.sources.meaning.arrange import listing_of
 from genmodel.data.sources.members import Listing
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError

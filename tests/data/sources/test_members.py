@@ -2,7 +2,7 @@
 
 import pytest
 
-from genmodel.data.sources.arrange import arrange
+from genmodel.data.sources.meaning.arrange import arrange
 from genmodel.data.sources.members import FLAT_CLASS, Collector, Entry, Listing
 from genmodel.output.printable import printable
 

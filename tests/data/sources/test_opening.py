@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from genmodel.data.sources.arrange import listing_of
+from genmodel.data.sources.meaning.arrange import listing_of
 from genmodel.data.sources.members import Listing, Reject
 from genmodel.data.sources.opening import Source, open_source
 from genmodel.errors import SourceError

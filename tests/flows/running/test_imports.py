@@ -30,10 +30,8 @@ def test_what_a_model_is_known_by_needs_no_torch() -> None:
 
 
 def test_the_digits_need_scikit_learns_file_alone() -> None:
-    assert (
-        imported("from genmodel.data.sources.arrays import Digits; assert len(Digits().scan().entries) == 1797")
-        == set()
-    )
+    scan = "from genmodel.data.sources.datasets.arrays import Digits; assert len(Digits().scan().entries) == 1797"
+    assert imported(scan) == set()
 
 
 def test_importing_stops_the_collector_and_starts_it_again() -> None:

@@ -1,0 +1,124 @@
+"""What the files of a source mean: a layout makes images of them, by class, name and split.
+
+In this order: folders of masks are left out (folders.py); files of labels say what they know (labelling.py); folders
+that are splits are found, and one or two of the splits are read (splits.py); for the images that have no class yet,
+folders are classes, or only buckets (folders.py). docs/block.md has the table of what is recognised.
+
+A name is an image's path without the folders that all share; where the container itself knows the class it is
+CLASS/path. The same images get the same names from a folder, a tar, a tar of tars or a zip.
+"""
+
+import itertools
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+from genmodel.data.sources.meaning.accounting import Account, Image, Known, Parts
+from genmodel.data.sources.meaning.folders import by_folder, without_masks
+from genmodel.data.sources.meaning.labelling import Read, by_label_files
+from genmodel.data.sources.meaning.layout import Layout
+from genmodel.data.sources.meaning.splits import by_split, shared_folders
+from genmodel.data.sources.members import FLAT_CLASS, Entry, Found, Listing, Member, Source, hostile
+from genmodel.errors import SourceError
+from genmodel.output.printable import printable
+
+
+def listing_of(source: Source, layout: Layout = Layout(), known: Known | None = None) -> Listing:  # noqa: B008
+    """All files of a source and what they mean; errors are those of `scan` and `arrange`."""
+
+    def read(entry: Entry) -> bytes:
+        return source.read(Member("", entry.path, entry.locator))
+
+    return arrange(source.scan(), read, layout, known, source.name)
+
+
+def arrange(
+    found: Found,
+    read: Read,
+    layout: Layout = Layout(),  # noqa: B008
+    known: Known | None = None,
+    where: str = "the source",
+) -> Listing:
+    """The images among what a source's scan found, in canonical order; `read` gives a label file's bytes.
+
+    SourceError where only a person can tell what is meant, with the options that do; ConfigError for a layout that the
+    source does not fit.
+    """
+    account = Account(where, dict(found.ignored))
+    refused = [Member("", each.path, each.locator, each.refused) for each in found.entries if each.refused]
+    known_folders: dict[str, Parts] = {}
+    images = [_image(entry, known_folders) for entry in found.entries if not entry.refused]
+    if layout.way == "auto":
+        images = without_masks(images, account)
+    images = by_label_files(images, found.label_files, read, layout, account)
+    images, val = by_split(images, layout, account)
+    images, way = by_folder(images, val, layout, known, account)
+    images, val = _without_classless_val(images, val, layout, account)
+    members = _members(_without_labels(images, account), val, bool(val or (known and known.val_given)))
+    return Listing(_without_doubles(sorted(refused + members)), account.ignored, tuple(account.notes), way, val)
+
+
+def _image(entry: Entry, folders: dict[str, Parts]) -> Image:
+    """An entry by its path's parts; `folders` keeps those of each folder once."""
+    folder, slash, file = unicodedata.normalize("NFC", entry.path).rpartition("/")
+    if folder not in folders:
+        folders[folder] = tuple(folder.split("/")) if slash else ()
+    path = (*folders[folder], file)
+    label = None if entry.label is None else unicodedata.normalize("NFC", entry.label)
+    return Image(entry, path, path, label, split=entry.split, attributes=entry.attributes)
+
+
+def _without_classless_val(images: list[Image], val: str, layout: Layout, account: Account) -> tuple[list[Image], str]:
+    """All images and the val split, but for one none of whose images has a class: ImageNet's without its labels."""
+    held = [image for image in images if val and image.split == val]
+    if not held or any(image.label is not None for image in held):
+        return images, val
+    if layout.val_split:
+        raise SourceError(f"{account.where}: the images of {val} have no classes: say --classes FILE to name them")
+    account.ignore([image.entry.path for image in held], f"split {val}, whose images have no classes")
+    return [image for image in images if image.split != val], ""
+
+
+def _without_labels(images: list[Image], account: Account) -> list[Image]:
+    """The images, of one class if none of them has a label."""
+    unlabelled = sum(image.label == "" for image in images)
+    if unlabelled and unlabelled == sum(image.label is not None for image in images):
+        account.notes.append("no image has a label (all are -1): they are of one class")
+        return [image._replace(label=FLAT_CLASS if image.label == "" else None) for image in images]
+    if unlabelled:
+        account.notes.append(f"{unlabelled:,} images have no label (-1)")
+    return images
+
+
+def _members(images: Sequence[Image], val: str, held: bool) -> list[Member]:
+    """The images by their names; `held`: the block's val split is given, and is not a share of the images."""
+    shared = shared_folders([image.path for image in images])
+    cut = min((image.class_at for image in images if image.class_at >= 0), default=shared)
+    cut = min(cut, shared)
+    forms = Counter(image.path for image in images)
+    members = []
+    for image in images:
+        entry = image.entry
+        path = entry.path.split("/") if forms[image.path] > 1 else image.path  # as it is, where NFC makes two one
+        split = ("val" if val and image.split == val else "train") if held else ""
+        if entry.label is None or not image.label:
+            name = "/".join(path[cut if entry.label is None else 0 :])
+        else:  # the same path may be there in both splits
+            name = "/".join([image.label, *[val] * (split == "val"), *path])
+        refused = image.missing or ("has no label" if image.label is None else hostile(name) if entry.label else "")
+        shown = printable(name) if refused else name
+        members.append(
+            Member("" if refused else image.label or "", shown, entry.locator, refused, split, image.attributes)
+        )
+    return members
+
+
+def _without_doubles(members: list[Member]) -> list[Member]:
+    """Refuse every image whose name occurs twice: which of them is meant, only the archive's order could tell."""
+    result: list[Member] = []
+    for _, group in itertools.groupby(members, key=lambda member: (member.class_name, member.name)):
+        same = list(group)
+        if len(same) > 1 and not any(member.refused for member in same):
+            same = [member._replace(refused=f"a name that occurs {len(same)} times") for member in same]
+        result += same
+    return result
