@@ -1,15 +1,20 @@
 """Killed at any moment and started again: the same bytes, no finished shard made twice, the old block untouched."""
 
+import io
+import lzma
 import os
 import random
 import signal
+import tarfile
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from genmodel.data.block import Block
@@ -121,6 +126,63 @@ def test_killed_at_any_write_of_rows_in_the_order_of_the_source(
         assert code == -signal.SIGKILL
         repeated.append(resumed(source, out, expected, 1 + kill % 3))
     assert max(repeated) <= SHARD
+
+
+def of_a_packed_tar(path: Path, tar: bytes) -> str:
+    path.write_bytes(lzma.compress(tar))
+    return str(path)
+
+
+def of_zips(path: Path, tar: bytes) -> str:
+    """A zip that holds a zip of each class."""
+    classes: dict[str, io.BytesIO] = {}
+    with tarfile.open(fileobj=io.BytesIO(tar)) as source, zipfile.ZipFile(path, "w") as outer:
+        for member in source:
+            top, _, rest = member.name.partition("/")
+            handle = source.extractfile(member)
+            assert handle is not None
+            with zipfile.ZipFile(classes.setdefault(top, io.BytesIO()), "a") as inner:
+                inner.writestr(rest, handle.read())
+        for top, packed_class in classes.items():
+            outer.writestr(f"{top}.zip", packed_class.getvalue(), zipfile.ZIP_DEFLATED)
+    return str(path)
+
+
+def of_arrays(path: Path, tar: bytes) -> str:
+    pixels = np.random.default_rng(0).integers(0, 256, (45, 16, 16, 3), np.uint8)
+    with path.open("wb") as handle:
+        np.savez_compressed(handle, images=pixels, labels=np.arange(45) % 3)
+    return str(path)
+
+
+@pytest.mark.parametrize(("pack", "name"), [(of_a_packed_tar, "a.tar.xz"), (of_zips, "a.zip"), (of_arrays, "a.npz")])
+def test_killed_while_it_reads_a_container_and_resumed(
+    pack: Callable[[Path, bytes], str],
+    name: str,
+    make: Make,
+    images: Files,
+    tar_bytes: Callable[..., bytes],
+    tree: Tree,
+    tmp_path: Path,
+    unsynced: None,
+    count_writes: Any,
+    resumed: Any,
+    converted: Any,
+) -> None:
+    """10 kills each; what a killed run has unpacked is gone with it, and its shards are not."""
+    source = pack(tmp_path / name, tar_bytes(sorted(images.items())))
+    code, writes = count_writes(partial(make, source, tmp_path / "whole"))
+    expected = tree(tmp_path / "whole")
+    assert code == 0 and writes > 60
+    repeated = []
+    for kill in range(10):
+        out = tmp_path / f"{kill}"
+        converted()
+        code, _ = count_writes(partial(make, source, out), 1 + kill * (writes - 20) // 9, kill % 4 != 1)
+        assert code == -signal.SIGKILL
+        repeated.append(resumed(source, out, expected, 1 + kill % 3))
+    assert max(repeated) <= SHARD
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file() and path.name != "log") == [name]
 
 
 def test_killed_at_any_time_and_resumed_gives_the_same_bytes(

@@ -73,6 +73,18 @@ def test_an_update_puts_them_where_the_block_has_them(
     assert made.block.splits[:40].tolist() == block.splits.tolist()
 
 
+def test_what_a_source_has_in_both_of_its_splits_is_held_out(
+    make: Make, singles: Files, packed: Pack, tmp_path: Path
+) -> None:
+    splits = {f"train/{name}": content for name, content in singles.items()}
+    twice = [name for name in singles if name < "a/10"]
+    splits |= {f"val/{name}": singles[name] for name in twice}
+    block = make(packed("tar", splits), tmp_path / "data", val_fraction=0.5)
+    assert len(block) == 40 + len(twice) and all(len(found) == 1 for found in sides(block).values())
+    held = {name.rpartition("/")[2] for name, split in zip(block.ledger()["name"], block.splits, strict=True) if split}
+    assert held == {name.rpartition("/")[2] for name in twice}
+
+
 def test_all_but_the_first_are_left_out(
     make: Make, singles: Files, doubles: Files, packed: Pack, tree: Tree, tmp_path: Path, small_shards: None
 ) -> None:
