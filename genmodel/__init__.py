@@ -4,11 +4,11 @@
 
     block = genmodel.open_block("data")
     model = genmodel.load_model("models/vae")
-    images = model.sample(16, seed=3)                # uint8 [16, H, W, C], the same for a seed
+    images = model.sample(16, seed=3)                # uint8 [16, H, W, C], the same for the same seed
     report = genmodel.evaluate("models/vae", block)
     report.figures["fd_classifier"]
 
-Nothing here knows Prefect, MLflow or DVC, and nothing happens on import: torch is loaded by the first use.
+Nothing here knows Prefect, MLflow or DVC, and importing it does nothing: torch is loaded on first use.
 """
 
 from typing import TYPE_CHECKING

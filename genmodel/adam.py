@@ -1,7 +1,7 @@
-"""torch's Adam and Adamax without its compiler: the same updates to the bit, 2 s of CPU less a process that trains.
+"""torch's Adam and Adamax without its compiler: bit-identical updates, 2 s less CPU time per training process.
 
-torch's own methods tell the compiler to leave them alone, and import all of it (torch._dynamo, sympy) to say so. No
-optimiser is compiled here. `inspect.unwrap` gives the method as it was before it was wrapped, whatever the wrapping.
+torch's own methods tell the compiler to skip them, and import all of it (torch._dynamo, sympy) to do so. No optimiser
+is compiled here. `inspect.unwrap` gives the method as it was before any wrapping.
 """
 
 import inspect

@@ -1,4 +1,4 @@
-"""The command line: the same core that the stages call, usable on a bare GPU machine with torch alone."""
+"""The command line: the same core that the stages call, usable on a bare GPU machine with only torch."""
 
 import argparse
 import sys
@@ -168,7 +168,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults beside the options that have one, the example as it is written."""
+    """Shows the default of each option that has one, and the example as written."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         none = action.default in (None, []) or action.nargs == 0  # a flag

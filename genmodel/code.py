@@ -1,23 +1,22 @@
-"""What decides the bytes of a file's work: the file, the files of this package that it imports, and so on.
+"""The code that decides what a module produces: its file, the files of this package that it imports, and so on.
 
-    digests("genmodel.training.trainer", "genmodel.models.vae")    # what a training of a VAE is made by
+    digests("genmodel.training.trainer", "genmodel.models.vae")    # the code that trains a VAE
 
-The closure of imports is read, not run: those inside functions are in it, those for type checkers alone are not, nor is
-what a string names (the families, see models/families.py). Of a package through which an import only passes counts what
-runs on import. Modules in TELLING, which store and say, are outside; what only shows is outside because nothing that
-decides imports it: genmodel/showing is handed to a training by whoever starts it.
+The closure of imports is read, not run. Imports inside functions count; imports for type checkers only do not, nor do
+modules named in strings (the families, see models/families.py). Of a package that an import only passes through, only
+the code that runs on import counts. Modules in TELLING, which store and report, are left out. Code that only displays
+is left out because no code that decides imports it: whoever starts a training passes genmodel/showing to it.
 
-Each file is known by its syntax tree, so that a comment, a doc string or a line break changes nothing, nor does what an
-error says. The tree is dumped by rules of our own: those of ast.dump differ between versions of Python, which add
-fields. Left out are positions, doc strings, what is absent or empty, and what follows from the rest (ctx) or is a way
-of writing (kind).
+Each file is known by its syntax tree, so a comment, a docstring, a line break or the text of an error changes nothing.
+The tree is dumped by our own rules: those of ast.dump differ between Python versions, which add fields. Not dumped:
+positions, docstrings, what is absent or empty, what follows from the rest (ctx), and how something is written (kind).
 
-Of an entry of the table of figures (genmodel/evaluation/table.py: a call of Figure) those arguments count that
-something in the closure reads: what a figure means is a word for people.
+Of an entry in the table of figures (genmodel/evaluation/table.py: a call of Figure), only the arguments that something
+in the closure reads count: a figure's meaning is text for people.
 
-Settings count by what is read of them: of a dataclass called ...Config the fields that the closure names, and the class
-itself only where a file of the closure names it, or a setting that is read is of that type. So a new setting with a
-default changes nothing as long as no code that is there reads it, and another default of one that is read does.
+Of the settings, a dataclass named ...Config, only what is read counts: the fields that the closure names, and the class
+itself only if a file in the closure names it, or if a setting that is read has that type. So a new setting with a
+default changes nothing until code in the closure reads it; changing the default of a setting that is read does.
 """
 
 import ast
@@ -44,9 +43,9 @@ def digest(*roots: str) -> str:
 
 
 def digests(*roots: str) -> dict[str, str]:
-    """module -> sha256 of what counts of it, for all modules in the closure of `roots`, in the order of their names.
+    """module -> sha256 of the part of it that counts, for all modules in the closure of `roots`, sorted by name.
 
-    ConfigError for a file that is not Python, or a root that is not there.
+    ConfigError for a file that is not valid Python, or a root that does not exist.
     """
     trees = closure(*roots)
     names = _names_read(trees.values())
@@ -59,7 +58,7 @@ def digest_source(path: Path) -> str:
 
 
 def closure(*roots: str) -> dict[str, ast.Module]:
-    """module -> its syntax tree, for the modules `roots` and all of their packages that they import, however far."""
+    """module -> its syntax tree, for the modules `roots` and all that they import from their packages, transitively."""
     packages = {"genmodel", *(root.partition(".")[0] for root in roots)}
     found: dict[str, ast.Module] = {}
     passed: set[str] = set()
@@ -84,7 +83,7 @@ def closure(*roots: str) -> dict[str, ast.Module]:
 
 
 def file_of(module: str) -> Path | None:
-    """The file of a module, a package's __init__.py; None where there is none. Imports nothing."""
+    """The file of a module (for a package its __init__.py), or None. Imports nothing."""
     loaded = sys.modules.get(module)
     if loaded is not None and getattr(loaded, "__file__", None):
         return Path(str(loaded.__file__))
@@ -107,7 +106,7 @@ def _above(module: str) -> list[str]:
 
 
 def _imported(tree: ast.AST, module: str, path: Path) -> Iterator[str]:
-    """The modules that a file imports, by name; `from a import b` means a.b where that is a module."""
+    """The modules that a file imports, by name; `from a import b` means a.b if that is a module."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in _running(tree):
         if isinstance(node, ast.Import):
@@ -122,7 +121,7 @@ def _imported(tree: ast.AST, module: str, path: Path) -> Iterator[str]:
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a tree without those that only a type checker reads."""
+    """The nodes of a tree except those that only a type checker reads."""
     yield node
     for child in ast.iter_child_nodes(node):
         if _is_for_types(child):
@@ -133,12 +132,12 @@ def _running(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _is_for_types(node: ast.AST) -> TypeGuard[ast.If]:
-    """Whether it is `if TYPE_CHECKING:`."""
+    """Whether the node is `if TYPE_CHECKING:`."""
     return isinstance(node, ast.If) and ast.unparse(node.test).removeprefix("typing.") == "TYPE_CHECKING"
 
 
 def _on_import(tree: ast.Module) -> ast.Module:
-    """What importing a package does: it calls no definition, and what tells of it (__version__) does nothing."""
+    """What importing a package does, without definitions (not called) and metadata such as __version__."""
 
     def does(node: ast.stmt) -> bool:
         if _is_for_types(node):
@@ -161,9 +160,9 @@ def _parse(path: Path) -> ast.Module:
 
 
 def _names_read(trees: Iterable[ast.AST]) -> set[str]:
-    """The names by which files mean classes and settings of each other.
+    """The names by which files refer to each other's classes and settings.
 
-    What a setting's default names, and the ...Config that its type does, counts as soon as the setting is read itself.
+    Names in a setting's default, and a ...Config in its type, count once the setting itself is read.
     """
     names: set[str] = set()
     settings: list[tuple[str, str, set[str]]] = []  # class, setting, what it names
@@ -185,7 +184,7 @@ def _names_read(trees: Iterable[ast.AST]) -> set[str]:
 
 
 def _names(tree: ast.AST) -> Iterator[str]:
-    """All attributes, plain names and texts of a file, but those of its settings."""
+    """All attributes, plain names and strings of a file, except those of its settings."""
     for child in ast.iter_child_nodes(tree):
         if isinstance(child, ast.Attribute):
             yield child.attr
@@ -198,12 +197,12 @@ def _names(tree: ast.AST) -> Iterator[str]:
 
 
 def _described(node: Any, names: Set[str] | None) -> Any:
-    """A node as lists and dictionaries; of settings only what is in `names`, or all where that is None."""
+    """A node as lists and dictionaries; only the settings in `names`, or all if that is None."""
     if isinstance(node, list):
         return [_described(each, names) for each in node]
     if isinstance(node, ast.Constant):
         return ["Constant", type(node.value).__name__, repr(node.value)]
-    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):  # whatever it says
+    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):  # its message does not count
         return ["Raise", _described(node.exc.func, names)]
     if isinstance(node, ast.Assert):
         return ["Assert", _described(node.test, names)]
@@ -237,7 +236,7 @@ def _is_field(node: ast.AST, holder: ast.AST) -> bool:
 
 
 def _is_read(node: ast.stmt, holder: ast.AST, names: Set[str]) -> bool:
-    """Whether a statement of a module or class counts: settings, and ranges of them by name, where they are named."""
+    """Whether a statement of a module or class counts: settings and their named ranges only if they are named."""
     if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript):
         is_range = ast.unparse(node.value.value) == "Annotated"
         return not is_range or any(ast.unparse(target) in names for target in node.targets)
@@ -247,7 +246,7 @@ def _is_read(node: ast.stmt, holder: ast.AST, names: Set[str]) -> bool:
 
 
 def _as_read(node: ast.stmt, holder: ast.AST) -> ast.AST:
-    """Of a setting its name and default: the range decides whether a value is refused, not what comes of it."""
+    """A setting's name and default only: its range decides whether a value is refused, not what the value does."""
     if isinstance(node, ast.AnnAssign) and _is_field(node, holder):
         return ast.Assign([node.target], node.value) if node.value else node.target
     return node

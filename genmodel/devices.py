@@ -1,4 +1,4 @@
-"""Where this process works: the device that was asked for, the CPU's threads, memory that is kept for the next step."""
+"""Where this process runs: the device asked for, the CPU's threads, memory that is kept for the next step."""
 
 import ctypes
 import re
@@ -10,11 +10,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def use_cpu(threads: int) -> None:
-    """Work with `threads` threads (0: torch's own choice), in memory that is used again.
+    """Use `threads` threads (0: torch's own choice) and reuse memory, in the whole process.
 
-    A step frees what it allocates, and glibc hands large blocks back to the system at once, which has to clear a new
-    page for every 4 KiB of the next step: 27% of Inception's time, 0 to 8% of a training's. So blocks are never maps of
-    their own and the heap is not trimmed. Elsewhere than with glibc nothing changes. For the whole process.
+    A step frees what it allocates, and glibc returns large blocks to the system at once, which then has to clear a new
+    page for every 4 KiB of the next step: 27% of Inception's time, 0 to 8% of a training's. So blocks never get their
+    own mmap and the heap is not trimmed. Without glibc nothing changes.
     """
     import torch
 
@@ -28,7 +28,7 @@ def use_cpu(threads: int) -> None:
 
 
 def choose_device(asked: str = "auto") -> str:
-    """The device asked for; "auto" is a GPU where torch sees one."""
+    """The device asked for; "auto" is a GPU if torch sees one."""
     import torch
 
     if asked == "auto":

@@ -6,9 +6,9 @@
     |-- BlockError                the block: missing, damaged, of another version, without a size or a split
     |-- ModelError                a trained model's folder: missing, damaged, of another family
     |-- CheckpointError           a checkpoint that cannot be read
-    |   `-- SettingsChangedError  a resume under other settings
-    |-- TrainingDivergedError     losses that are not numbers any more
-    |-- EvaluationError           features or figures that cannot be made
+    |   `-- SettingsChangedError  a resume with other settings
+    |-- TrainingDivergedError     losses that are no longer numbers
+    |-- EvaluationError           features or figures that cannot be computed
     |   `-- IncomparableError     figures made under different conditions
     |-- StorageError              no space left, no permission
     |-- TrackingError             the MLflow server or its registry
@@ -31,7 +31,7 @@ _SILENCE = 10  # seconds in which torchrun ends the other processes after the fi
 
 
 class GenmodelError(Exception):
-    """Base of all errors that are shown to the user as one line, whatever names they quote."""
+    """Base of all errors that are shown to the user as one line, whatever names it quotes."""
 
     def __str__(self) -> str:
         return printable(super().__str__())
@@ -82,7 +82,7 @@ class TrackingError(GenmodelError):
 
 
 class FollowedError(TrackingError):
-    """Another process sends the record of the same training."""
+    """Another process is sending the record of the same training."""
 
 
 class VersioningError(GenmodelError):
@@ -91,14 +91,14 @@ class VersioningError(GenmodelError):
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Show a GenmodelError as one line and exit with 2. A Ctrl-C leaves quietly with 130, a reader of what is printed
-    that has gone (`| head`) with 141. Others write nothing of ours.
+    """Show a GenmodelError as one line and exit with 2. Ctrl-C exits quietly with 130, a closed pipe (`| head`) with
+    141. Other users cannot write to our files.
 
-    Of torchrun's processes the first speaks: the others mostly meet the same error, and are ended before they say so.
+    Of torchrun's processes the first prints: the others mostly hit the same error, and are ended before they print it.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a class's name may have letters that the terminal has not
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a class name may have letters that the terminal lacks
         sys.stdout.reconfigure(errors="backslashreplace")
-    os.umask(os.umask(0o022) | 0o022)  # whatever is written from here on, here or in a child, only the owner changes
+    os.umask(os.umask(0o022) | 0o022)  # only the owner can change what this process and its children write
     try:
         yield
     except GenmodelError as error:
@@ -107,7 +107,7 @@ def user_errors() -> Iterator[None]:
         say(f"error: {error}")
         raise SystemExit(2) from error
     except BrokenPipeError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter would meet it again as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter would hit it again on exit
         raise SystemExit(141) from error
     except KeyboardInterrupt as error:
         if is_main_process():
@@ -116,5 +116,5 @@ def user_errors() -> Iterator[None]:
 
 
 def is_main_process() -> bool:
-    """Whether this is the one of torchrun's processes that speaks."""
+    """Whether this is the one of torchrun's processes that prints."""
     return os.environ.get("RANK", "0") == "0"

@@ -1,4 +1,4 @@
-"""Whether settings and data fit each other: told before anything is trained, with all that must change."""
+"""Whether settings and data fit each other: checked before anything is trained, listing all that must change."""
 
 from genmodel.data.block import Block
 from genmodel.errors import ConfigError
@@ -8,8 +8,8 @@ from genmodel.sizes import Size
 
 
 def check_fits(params: Params, block: Block) -> None:
-    """ConfigError that names every size and label setting of params.yaml that the block cannot serve, and every family
-    that cannot do the block's images."""
+    """ConfigError naming every size and label setting of params.yaml that the block cannot serve, and every family that
+    cannot handle the block's images."""
     size = _common_size(params, block)
     problems = [*_sizes(params, block, size), *_refusals(params, block, size), *_labels(params, block)]
     if problems:
@@ -17,15 +17,15 @@ def check_fits(params: Params, block: Block) -> None:
 
 
 def _common_size(params: Params, block: Block) -> Size:
-    """The size that all models can be trained and judged at: the evaluation's, or else the block's first that all
-    families can do."""
+    """The size that all models can be trained and judged at: the evaluation's, or else the block's first size that all
+    families support."""
     if params.evaluation.image_size in block.sizes:
         return params.evaluation.image_size
     return next((size for size in block.sizes if not _refusals(params, block, size)), block.sizes[0])
 
 
 def _refusals(params: Params, block: Block, size: Size) -> list[str]:
-    """What families say of images that they cannot do, each once, with the models that it holds for."""
+    """The families' messages about images that they cannot handle, each once, with the models it applies to."""
     said: dict[str, list[str]] = {}
     for name, model in params.models.items():
         try:

@@ -1,4 +1,4 @@
-"""What `import genmodel` offers: a block opened, a finished model loaded, sampled and judged."""
+"""What `import genmodel` offers: open a block; load, sample and judge a finished model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from genmodel.settings.config import EvaluationConfig
 
 @dataclass(frozen=True)
 class Model:
-    """A finished model: its networks, in eval mode on their device, and what config.json says of it."""
+    """A finished model: its networks, in eval mode on their device, and its config.json."""
 
     network: Family
     about: Mapping[str, Any]
@@ -32,14 +32,14 @@ class Model:
 
     @property
     def classes(self) -> list[str]:
-        """The names of the classes that it can be asked for, in the order of their numbers; empty if it cannot."""
+        """The names of the classes that can be asked for, in the order of their numbers; empty if unconditional."""
         return [str(name) for name in self.about["classes"]] if self.network.classes else []
 
     def sample(self, n: int = 64, seed: int = 0, label: str | int | None = None) -> np.ndarray:
         """`n` samples, uint8 [n, H, W, C]. Image i of a seed is the same for any `n`.
 
-        `label`: a class of a conditional model, by name or by number; without one the classes come as often as in the
-        images that it was trained on. ValueError for a class that it does not have.
+        `label`: a class of a conditional model, by name or number; without one, classes are as frequent as in its
+        training images. ValueError for a class that it does not have.
         """
         if label is not None:
             images = sample_classes(self.network, n, seed, [find_class(self.classes, label)])
@@ -52,7 +52,7 @@ class Model:
 def open_block(path: str | Path = "data") -> Block:
     """The block in a folder: len(block) images, `block.gather(size, rows)` as uint8 [n, H, W, C], `block.labels`.
 
-    BlockError if it is missing or damaged; its pixels are read when they are asked for.
+    BlockError if it is missing or damaged; pixels are read when asked for.
     """
     return Block.open(Path(path))
 
@@ -69,9 +69,9 @@ def evaluate(
     reference: str | Path = "reference",
     device: str = "auto",
 ) -> Report:
-    """The figures of the finished model in `folder`, with their intervals and the conditions that they hold under.
+    """The figures of the finished model in `folder`, with their intervals and conditions.
 
-    `reference` is the folder of the real images' features; it is made if it is not there, which trains an extractor.
+    `reference` is the folder of the real images' features; it is made if missing, which trains an extractor.
     Without a `config`: the defaults, at the model's own size.
     """
     model = load_model(folder, "cpu").network

@@ -28,7 +28,7 @@ class Params:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; ConfigError if it is missing or no mapping."""
+    """The mapping in a YAML file; ConfigError if it is missing or not a mapping."""
     try:
         import yaml
     except ImportError as error:
@@ -42,7 +42,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(text)
     except FileNotFoundError as error:
         raise ConfigError(f"{path} is missing") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: no UTF-8, a date that does not exist
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: not UTF-8, an impossible date
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold keys and values")
@@ -50,7 +50,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _expanded(node: Any, sizes: dict[int, float]) -> float:
-    """How many values a YAML node stands for, those that aliases repeat counted anew; without end in a circle."""
+    """How many values a YAML node expands to, counting each alias in full; infinite for a cycle."""
     if node is None or isinstance(node.value, str):
         return 1
     if id(node) not in sizes:
@@ -72,12 +72,12 @@ def read_params(path: Path) -> Params:
 
 
 def read_gate(path: Path) -> GateConfig:
-    """The part `gate` of params.yaml alone."""
+    """Read only the part `gate` of params.yaml."""
     return build(GateConfig, read_yaml(path).get("gate") or {}, f"{path}: gate")
 
 
 def model_names(path: Path) -> list[str]:
-    """The names of params.yaml's models, in its order: what they say, `read_params` checks."""
+    """The names of params.yaml's models, in its order; `read_params` checks their contents."""
     models = read_yaml(path).get("models")
     if not isinstance(models, dict) or not models:
         raise ConfigError(f"{path}: models must name at least one model")
@@ -87,7 +87,7 @@ def model_names(path: Path) -> list[str]:
 
 
 def model_family(path: Path, name: str) -> str | None:
-    """The family of a model of params.yaml, without torch; None where it says none that there is."""
+    """The family of a model in params.yaml, without torch; None if it names no known family."""
     from genmodel.models.families import FAMILIES
 
     model = (read_yaml(path).get("models") or {}).get(name)
@@ -96,7 +96,7 @@ def model_family(path: Path, name: str) -> str | None:
 
 
 def check_name(name: Any, where: str) -> None:
-    """ConfigError for a model's name that could mean more than a name in a path, a command or a report."""
+    """ConfigError for a model name that could act as more than a name in a path, a command or a report."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigError(
             f"{where}: {name!r} is not a model's name: use up to 64 of the letters a-z and A-Z, digits, - _ and ., "
@@ -105,7 +105,7 @@ def check_name(name: Any, where: str) -> None:
 
 
 def check_names(path: Path) -> None:
-    """ConfigError for a name of a model or family in params.yaml that is none; quick, without the rest of the file."""
+    """ConfigError for an invalid model or family name in params.yaml; quick: the rest of the file is not checked."""
     models = read_yaml(path).get("models")
     for name, model in models.items() if isinstance(models, dict) else []:
         check_name(name, f"{path.name}: models")
@@ -150,14 +150,14 @@ def _overridden(values: Mapping[str, Any], override: str, kinds: Mapping[str, ty
         raise ConfigError(f"--set {override}: write key=value")
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError):  # ValueError: no JSON, a number of more than 4,300 digits
+    except (ValueError, RecursionError):  # ValueError: not valid JSON, a number of more than 4,300 digits
         value = text
     changed: dict[str, Any] = _with(values, _path(name, kinds), value, {part: defaults(kinds[part]) for part in kinds})
     return changed
 
 
 def _path(name: str, kinds: Mapping[str, type]) -> list[str]:
-    """Where a setting stands: ["training", "batch_size"] of `training.batch_size`, and of `batch_size` alone."""
+    """A setting's path: ["training", "batch_size"] for `training.batch_size`, and for just `batch_size`."""
     fields = {part: [field.name for field in dataclasses.fields(kind)] for part, kind in kinds.items()}
     first, *rest = name.split(".")
     if len(rest) >= _DEEPEST:
@@ -176,7 +176,7 @@ def _path(name: str, kinds: Mapping[str, type]) -> list[str]:
 
 
 def _with(old: Any, path: Sequence[str], value: Any, usual: Any) -> Any:
-    """A copy of `old` with `value` at a path in it. What is not written there is as in `usual`, the default."""
+    """A copy of `old` with `value` at `path`. What `old` does not have comes from `usual`, the default."""
     if not path:
         return value
     key, *rest = path

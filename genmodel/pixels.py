@@ -5,13 +5,13 @@ from torch import Tensor
 
 
 def to_model(images: Tensor) -> Tensor:
-    """uint8 [N, H, W, C] -> float32 [N, C, H, W] in [-1, 1], in channels_last memory without a copy of the layout."""
+    """uint8 [N, H, W, C] -> float32 [N, C, H, W] in [-1, 1], in channels_last memory without copying for it."""
     return images.permute(0, 3, 1, 2).to(torch.float32).mul_(2 / 255).sub_(1)
 
 
 def to_rgb(images: Tensor, ground: Tensor | int = 255) -> Tensor:
-    """uint8 [N, H, W, C] of 1, 3 or 4 channels -> uint8 [N, H, W, 3]: grey repeated, RGBA composed on `ground`, levels
-    that broadcast to the images; white by default."""
+    """uint8 [N, H, W, C] of 1, 3 or 4 channels -> uint8 [N, H, W, 3]: grey repeated, RGBA composited on `ground`,
+    levels that broadcast to the images; white by default."""
     channels = images.shape[-1]
     if channels == 1:
         return images.expand(*images.shape[:-1], 3)

@@ -8,14 +8,14 @@ CHANNELS = {1: "grey", 3: "RGB", 4: "RGBA"}
 
 
 class Size(NamedTuple):
-    """Height and width, the order of arrays. As text and in JSON the width comes first, the order of people."""
+    """Height and width, the order of arrays. As text and in JSON the width comes first, as people write it."""
 
     height: int
     width: int
 
     @classmethod
     def of(cls, value: "int | str | Size") -> "Size":
-        """The size that is written as 64, "64" or "128x64" (width x height); ValueError for anything else."""
+        """The size written as 64, "64" or "128x64" (width x height); ValueError for anything else."""
         if isinstance(value, Size):
             return value
         match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", str(value)) if not isinstance(value, bool) else None
@@ -31,7 +31,7 @@ class Size(NamedTuple):
         return self.height == self.width
 
     def plain(self) -> int | str:
-        """As settings and block.json keep it: 64, or "128x64"."""
+        """As settings and block.json store it: 64, or "128x64"."""
         return self.width if self.is_square else str(self)
 
     def __str__(self) -> str:
@@ -39,5 +39,5 @@ class Size(NamedTuple):
 
 
 def shape_text(size: Size, channels: int) -> str:
-    """What images are, in words: 64 px, 128x64 px, 28 px grey; RGB goes without saying."""
+    """Size and channels in words: 64 px, 128x64 px, 28 px grey; RGB is not mentioned."""
     return f"{size} px" if channels == 3 else f"{size} px {CHANNELS[channels]}"

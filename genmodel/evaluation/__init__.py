@@ -1,1 +1,1 @@
-"""Judgement: features -> statistics -> figures -> report -> leaderboard -> gate. It meets training in files alone."""
+"""Judgement: features -> statistics -> figures -> report -> leaderboard -> gate. It shares only files with training."""

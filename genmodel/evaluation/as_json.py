@@ -1,4 +1,4 @@
-"""Dataclasses that are written as readable JSON and read back as what they were, checked by their annotations."""
+"""Dataclasses that are written as readable JSON and read back equal, checked against their annotations."""
 
 import dataclasses
 import math
@@ -14,10 +14,10 @@ _WORDS = {"nan", "inf", "-inf"}  # JSON has no such numbers
 
 
 class AsJson:
-    """For frozen dataclasses of texts, numbers, sizes of images, lists, tuples, mappings and others of their kind."""
+    """For frozen dataclasses of strings, numbers, image sizes, lists, tuples, mappings and other such dataclasses."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; an optional field is left out where it holds nothing, and numbers that are none are text."""
+        """For JSON; an optional field is left out if it is None, and numbers that are not finite are strings."""
         told: dict[str, Any] = {}
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
@@ -27,7 +27,7 @@ class AsJson:
 
     @classmethod
     def from_dict(cls, told: Any, where: str) -> Self:
-        """What `as_dict` gave. `where` names its place in the EvaluationError, one line, for what does not fit."""
+        """Undo `as_dict`. `where` names its place in the one-line EvaluationError for what does not fit."""
         if not isinstance(told, Mapping):
             raise EvaluationError(f"{where} must hold keys and values, not {told!r:.80}")
         hints = typing.get_type_hints(cls)
@@ -55,7 +55,7 @@ def _plain(value: Any) -> Any:
 
 def _read(kind: Any, value: Any, where: str) -> Any:
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):  # of something and None
+    if origin in (types.UnionType, typing.Union):  # X | None
         return None if value is None else _read(next(part for part in parts if part is not type(None)), value, where)
     if origin is Literal and isinstance(value, str) and value in parts:
         return value

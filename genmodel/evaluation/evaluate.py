@@ -1,4 +1,4 @@
-"""A finished model's folder, judged; and the picture of its samples beside the training images next to them."""
+"""Judges a finished model's folder, and draws its samples beside their nearest training images."""
 
 import time
 from dataclasses import asdict
@@ -29,10 +29,10 @@ def evaluate(
     cache: Path | None = None,
     picture: Path | None = None,
 ) -> tuple[Report, Timing]:
-    """Judge the model in `model_dir` by `config.samples` samples, and by the val split in what else it can do.
+    """Judge the model in `model_dir` by `config.samples` samples, and by its other abilities on the val split.
 
-    Features of samples are kept in the folder `cache`. `picture` is a PNG of samples beside the training images next
-    to them. IncomparableError if the reference fits neither block, settings nor the model's image size.
+    Features of samples are kept in the folder `cache`. `picture` is a PNG of samples beside their nearest training
+    images. IncomparableError if the reference does not fit the block, the settings or the model's image size.
     """
     start = time.perf_counter()
     reference.check(block, config)

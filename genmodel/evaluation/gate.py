@@ -1,4 +1,4 @@
-"""The gate: whether a candidate takes the champion's place. Pure: two reports in, a decision with its reasons out."""
+"""The gate: whether a candidate replaces the champion. Pure: two reports in, a decision with its reasons out."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ Outcome = Literal["promote", "reject", "inconclusive"]
 
 @dataclass(frozen=True, kw_only=True)
 class Check(AsJson):
-    """A guardrail: what it says, and whether the candidate passed it; None where the report lacks the figure."""
+    """A guardrail: its message, and whether the candidate passed it; None if the report lacks the figure."""
 
     name: str
     passed: bool | None
@@ -26,7 +26,7 @@ class Check(AsJson):
 
 @dataclass(frozen=True, kw_only=True)
 class Brief(AsJson):
-    """A model by the figure that decides."""
+    """A model and the figure that decides."""
 
     name: str
     weights: str
@@ -36,7 +36,7 @@ class Brief(AsJson):
 
 @dataclass(frozen=True, kw_only=True)
 class Champion:
-    """The model whose place is at stake; `judged` under the candidate's conditions, or None where that cannot be."""
+    """The current champion; `judged` under the candidate's conditions, or None if that is not possible."""
 
     name: str
     weights: str
@@ -45,18 +45,18 @@ class Champion:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision(AsJson):
-    """promote: the candidate becomes champion; reject: it is worse or broken; inconclusive: all stays as it is."""
+    """promote: the candidate becomes champion; reject: it is worse or broken; inconclusive: nothing changes."""
 
     outcome: Outcome
     reasons: list[str]  # what decided, whole sentences
-    checks: list[Check]  # every guardrail, those that were passed or could not be held included
+    checks: list[Check]  # every guardrail, including those passed or not applicable
     figure: str  # the name of the figure that decides
     candidate: Brief
     champion: Brief | None
     rule: dict[str, Any]  # the GateConfig
 
     def held_to(self, check: Check) -> "Decision":
-        """The decision with one guardrail more; a candidate that fails it is rejected, whatever its figures."""
+        """The decision with one more guardrail; a candidate that fails it is rejected, whatever its figures."""
         checked = replace(self, checks=[*self.checks, check])
         if check.passed is not False:
             return checked
@@ -64,13 +64,13 @@ class Decision(AsJson):
 
 
 def decide(candidate: Report, champion: Champion | None, config: GateConfig, obstacle: str = "") -> Decision:
-    """Weigh two models by their Frechet distance, where less is better.
+    """Compare two models by their Frechet distance; lower is better.
 
-    A candidate with a figure that is not a number, with a finding of health, or beyond a guardrail, is rejected. Else,
-    in this order: an `obstacle`, which says why the champion cannot be judged beside it, is inconclusive; without a
+    A candidate with a figure that is not a number, with a health finding, or beyond a guardrail, is rejected. Else, in
+    this order: an `obstacle`, the reason why the champion cannot be judged beside it, is inconclusive; without a
     champion it is promoted; the champion's own weights are inconclusive ("unchanged"), whatever the conditions; figures
-    of unlike conditions raise IncomparableError; a champion whose figure is not a number gives way; a relative
-    difference up to `config.margin`, or intervals that overlap, are inconclusive; beyond, the lower distance wins.
+    of different conditions raise IncomparableError; a champion whose figure is not a number is replaced; a relative
+    difference up to `config.margin`, or overlapping intervals, are inconclusive; beyond, the lower distance wins.
     """
     figure = candidate.ranks_by
     outcome, reason = _weigh(candidate, champion, figure, config, obstacle)
@@ -123,7 +123,7 @@ def _weigh(
 
 
 def _overlap(mine: tuple[float, float] | None, theirs: tuple[float, float] | None) -> str:
-    """In words, how two intervals overlap; empty where they do not, or one is unknown."""
+    """How two intervals overlap, in words; empty if they do not, or one is unknown."""
     if mine is None or theirs is None or mine[0] > theirs[1] or theirs[0] > mine[1]:
         return ""
     return f"the intervals {_span(mine)} and {_span(theirs)} overlap"
@@ -134,13 +134,13 @@ def _span(interval: tuple[float, float]) -> str:
 
 
 def _interval(judged: Judged, figure: str) -> tuple[float, float] | None:
-    """(low, high) of a figure; None where it has none, or with bounds that are not numbers."""
+    """(low, high) of a figure; None if it has none, or its bounds are not numbers."""
     found = judged.intervals.get(figure)
     return found if found is not None and all(map(math.isfinite, found)) else None
 
 
 def _guardrails(figures: Mapping[str, float | None], config: GateConfig) -> list[Check]:
-    """Floors and ceilings of single figures, as the table says; a setting that is not there bounds nothing."""
+    """Floors and ceilings of single figures, as the table defines them; a figure without one is not bounded."""
     bounded = [figure for figure in table.FIGURES if figure.guardrail]
     return [_bounded(each.name, figures, getattr(config, each.guardrail), each.better == "higher") for each in bounded]
 
@@ -176,7 +176,7 @@ def _brief(name: str, weights: str, judged: Judged | None, figure: str) -> Brief
 
 
 def as_markdown(decision: Decision) -> str:
-    """A decision for people: outcome, reasons, the two figures, every guardrail, the rule."""
+    """A decision as Markdown: outcome, reasons, the two figures, every guardrail, the rule."""
     rows = [("candidate", decision.candidate), *([("champion", decision.champion)] if decision.champion else [])]
     lines = [f"# {decision.outcome.capitalize()}", "", *(f"- {printable(reason)}" for reason in decision.reasons), ""]
     lines += [f"|  | model | {decision.figure} | interval | weights |", "| --- | --- | --- | --- | --- |"]

@@ -1,6 +1,6 @@
 """Judging: samples -> features -> figures, with the conditions that they were made under.
 
-Images are judged whatever draws them; what needs the networks is added where they are here.
+Images are judged whatever their source; figures that need the networks are added if the networks are here.
 """
 
 import csv
@@ -30,7 +30,7 @@ from genmodel.sizes import shape_text
 
 
 class Seen(NamedTuple):
-    """What was found out about images by looking at them alone."""
+    """What was found from the images alone."""
 
     samples: Samples
     compared: Compared
@@ -50,10 +50,10 @@ def judge_images(
     cache: Path | None = None,
     classes: Sequence[str] | None = None,
 ) -> Seen:
-    """Judge `config.samples` images of whatever draws them; their features are kept in the folder `cache`.
+    """Judge `config.samples` images from any source; their features are kept in the folder `cache`.
 
-    `classes` are the names of those that the source counts, the block's by default.
-    IncomparableError if the reference fits neither block, settings nor the images' size.
+    `classes` are the names of the source's classes, the block's by default.
+    IncomparableError if the reference does not fit the block, the settings or the images' size.
     """
     use_cpu(config.threads)
     reference.check(block, config)
@@ -85,7 +85,7 @@ def judge_model(
     config: EvaluationConfig,
     cache: Path | None = None,
 ) -> tuple[Report, Seen]:
-    """Judge the model in `folder` (`about`: its config.json) by its samples and, by what else it can do, on the val
+    """Judge the model in `folder` (`about`: its config.json) by its samples, and by its other abilities on the val
     split."""
     source = networks(model, about, folder)
     seen = judge_images(source, block, reference, config, cache, about["classes"])
@@ -110,12 +110,12 @@ def judge_model(
 
 
 def networks(model: Family, about: Mapping[str, Any], folder: Path) -> Networks:
-    """What draws the images that a model is judged by: of its classes as often as it saw them in training."""
+    """The source of the images that a model is judged by: classes are as frequent as in its training."""
     return Networks(model, about["weights"], str(folder), about.get("class_counts", ()))
 
 
 def _told(estimates: Mapping[str, Estimate], conditions: Conditions) -> dict[str, Any]:
-    """`figures`, all of the table, and `intervals` of a Judged."""
+    """`figures` (all in the table) and `intervals` of a Judged."""
     values = {name: estimate.value for name, estimate in estimates.items()}
     ends = intervals(estimates, conditions.seed)
     return {
@@ -151,14 +151,14 @@ def _conditions(reference: Reference, config: EvaluationConfig) -> Conditions:
 
 
 def _recipe(config: Mapping[str, Any], network: Any) -> str:
-    """`network` are the family's settings. What is at its default is left out, so that older models lack nothing."""
+    """`network` is the family's settings. Defaults are left out, so that a new setting does not change older models."""
     usual = {**defaults(TrainingConfig), "seed": config["training"]["seed"]}
     training = {key: value for key, value in config["training"].items() if value != usual.get(key)}
     return durable.digest_json({**config, "network": chosen(network), "training": training})
 
 
 def _memorisation(compared: Compared, reference: Reference) -> Memorisation | None:
-    """The share, the smallest that could be seen, and both in words."""
+    """The share, the smallest that could be detected, and both in words."""
     if (found := compared.copies) is None:
         return None
     about, copied = reference.about, found.copied.value
@@ -173,7 +173,7 @@ def _memorisation(compared: Compared, reference: Reference) -> Memorisation | No
 
 
 def _history(model_dir: Path, about: Mapping[str, Any]) -> list[dict[str, float]]:
-    """The rows of the training's record; none where it does not lie beside the weights, as in the registry."""
+    """The rows of the training's record; none if it is not beside the weights, as in the registry."""
     if not (model_dir / "history.csv").exists():
         return []
     text = read_file(model_dir, about, "history.csv").decode()

@@ -24,13 +24,13 @@ from genmodel.settings.config import EvaluationConfig
 from genmodel.sizes import CHANNELS, Size
 
 _SPLIT: Literal["train"] = "train"
-_DECIDE = ("extractor", "extractor_weights", "classifier_images", "seed")  # beside the size, a trained extractor
+_DECIDE = ("extractor", "extractor_weights", "classifier_images", "seed")  # with the size, decide a trained extractor
 _FIX = "bring it back (dvc checkout reference), or delete its folder and make it again with a new extractor"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference folder: reference.json as `about`, and what is known of the real images."""
+    """A reference folder: reference.json as `about`, and the statistics of the real images."""
 
     path: Path
     about: dict[str, Any]
@@ -38,7 +38,7 @@ class Reference:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Read a reference folder; EvaluationError if it is missing, ModelError if a file of it is damaged."""
+        """Read a reference folder; EvaluationError if it is missing, ModelError if one of its files is damaged."""
         about = durable.read_sealed(path / "reference.json", EvaluationError, _FIX)
         parts, _ = tensors.load(path / "statistics.safetensors", about["files"]["statistics.safetensors"])
         if parts.keys() != set(Real._fields):
@@ -59,11 +59,11 @@ class Reference:
         return Levels(**self.about["levels"])
 
     def rows(self, block: Block) -> NDArray[np.int64]:
-        """The block's rows that the features are of, in their order."""
+        """The block's rows that the features were computed from, in order."""
         return spread(block.rows(_SPLIT), self.about["n"])
 
     def check(self, block: Block, config: EvaluationConfig) -> None:
-        """IncomparableError if the reference was made of another block, split or number of images than is asked for."""
+        """IncomparableError if the reference was made from another block, split or number of images than asked for."""
         rows = len(block.rows(_SPLIT))
         for key, mine, now in (
             ("block", self.about["block"], block.digest),
@@ -84,7 +84,7 @@ class Reference:
             )
 
     def extractor(self, config: EvaluationConfig) -> Extractor:
-        """The extractor that made these features; IncomparableError if the settings or its weights are others now."""
+        """The extractor that made these features; IncomparableError if the settings or its weights have changed."""
         entry = self.about["extractor"]
         if entry["name"] != config.extractor:
             raise IncomparableError(
@@ -102,9 +102,9 @@ def make_reference(
 ) -> Reference:
     """Write the features of at most `config.samples` train images to `out`, and the extractor that made them.
 
-    An extractor that was trained here stays, whatever becomes of data and code, or figures of before and after could
-    not stand side by side: that of `out` is taken again, unless a setting that decides it is another now, or `renew`.
-    Both are told. EvaluationError or ModelError if the reference that is there is damaged.
+    An extractor that was trained here is kept even when data and code change, so that figures stay comparable: the one
+    in `out` is reused, unless a setting that decides it has changed, or with `renew`. Either is printed.
+    EvaluationError or ModelError if an existing reference is damaged.
     """
     use_cpu(config.threads)
     rows, held_out = spread(block.rows(_SPLIT), config.samples), held_out_rows(block, config.samples)
@@ -152,10 +152,10 @@ def make_reference(
 
 
 def _kept(out: Path, asked: dict[str, Any], channels: int, config: EvaluationConfig) -> Extractor | None:
-    """The extractor in the reference `out`, where it was trained with the settings `asked` on images of `channels`;
-    says why where it was not.
+    """The extractor in the reference `out`, if it was trained with the settings `asked` on images of `channels`; prints
+    why if it was not.
 
-    One that is not kept there is made of a file or of nothing, the same every time.
+    An extractor that is not stored there comes from a weights file or needs none: it is the same every time.
     """
     if not (out / "reference.json").exists():
         return None

@@ -1,4 +1,4 @@
-"""What is told of a model, and under which conditions it was found; written as JSON and read back. Needs no torch."""
+"""The report on a model, and the conditions it was made under; written as JSON and read back. Needs no torch."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -15,7 +15,7 @@ class ExtractorId(AsJson):
 
     name: str
     fingerprint: str
-    weights: str | None = None  # sha256, of weights that were given as a file
+    weights: str | None = None  # sha256, if the weights were given as a file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +36,15 @@ class Conditions(AsJson):
 
     @property
     def shape(self) -> str:
-        """What the images are, in words."""
+        """Size and channels of the images, in words."""
         return shape_text(self.image_size, self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged(AsJson):
-    """What images say of whatever drew them. Figures of unlike `conditions` must not be compared.
+    """What images show about their source. Figures of different `conditions` must not be compared.
 
-    Numbers have 6 significant digits, here and in JSON, so that what is read back is equal.
+    Numbers have 6 significant digits, here and in JSON, so that they are read back equal.
     """
 
     conditions: Conditions
@@ -53,12 +53,12 @@ class Judged(AsJson):
 
     @property
     def ranks_by(self) -> str:
-        """The name of the figure by which it is compared, a distance."""
+        """The name of the figure that it is compared by, a distance."""
         return FRECHET.called(self.conditions.extractor.name)
 
     @property
     def distance(self) -> float:
-        """That figure; it may be no number."""
+        """That figure; it may be NaN or infinite."""
         value = self.figures[self.ranks_by]
         assert value is not None, "it applies to every model"
         return value
@@ -76,20 +76,20 @@ class Memorisation(AsJson):
     """Whether samples copy training images."""
 
     copied: float  # share of the samples, beyond what chance explains
-    visible: float  # the smallest share that would be seen
+    visible: float  # the smallest share that would be detected
     seen: bool
     verdict: str  # in words
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Judged):
-    """What is known of a finished model's quality."""
+    """What is known about a finished model's quality."""
 
     name: str
     family: str
     fingerprint: str
     weights: str  # sha256
-    recipe: str  # digest of all settings but the seed: models of one recipe show how far the seed alone moves figures
+    recipe: str  # digest of all settings but the seed: models of one recipe show how much the seed changes figures
     seed: int  # of the training
     code: str  # sha256 of the code that trained it
     parameters: int  # of all its networks
@@ -100,8 +100,8 @@ class Report(Judged):
 
 @dataclass(frozen=True, kw_only=True)
 class Timing(AsJson):
-    """What the evaluation took; kept apart from the Report, which is the same every time."""
+    """Speed of the evaluation; kept apart from the Report, which is the same every time."""
 
     seconds: float
-    sampling_images_per_second: float | None = None  # None: the samples' features were kept from before
+    sampling_images_per_second: float | None = None  # None: the samples' features came from the cache
     features_images_per_second: float | None = None

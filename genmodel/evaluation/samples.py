@@ -1,7 +1,6 @@
-"""One pass over samples: all that figures need of them, kept by (what draws them, codes, extractor).
+"""One pass over samples: all that figures need from them, cached by (source, codes, extractor).
 
-Codes are those of images 0 .. n - 1 of a seed: what they consist of (the Space), and how often each class is drawn,
-decide them beside the two.
+Codes are those of images 0 .. n - 1 of a seed; they also depend on the Space and on how often each class is drawn.
 """
 
 import time
@@ -20,8 +19,8 @@ from genmodel.evaluation.figures.similarity import ms_ssim
 from genmodel.files import durable, tensors
 from genmodel.sampling.draw import ImageSource
 
-_PAIRS = 1000  # at most: the interval of their mean is narrow by then
-_KEPT = 32  # passes, the newest
+_PAIRS = 1000  # at most: enough for a narrow interval of their mean
+_KEPT = 32  # newest passes
 
 
 class Samples(NamedTuple):
@@ -30,12 +29,12 @@ class Samples(NamedTuple):
     features: Features
     pairs: Tensor
     levels: Levels
-    asked: Tensor | None = None  # int64 [N]; None of a model without classes
+    asked: Tensor | None = None  # int64 [N]; None for an unconditional model
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What it took to make samples and features; None where they were kept from before."""
+    """The speed of sampling and of features; None if they came from the cache."""
 
     sampling_images_per_second: float | None = None
     features_images_per_second: float | None = None
@@ -44,10 +43,10 @@ class Pass:
 def take(
     source: ImageSource, n: int, seed: int, extractor: Extractor, cache: Path | None = None
 ) -> tuple[Samples, Pass]:
-    """`n` samples of codes that `seed` decides, through the extractor; from `cache` where this was done before.
+    """`n` samples, from codes that `seed` decides, through the extractor; from `cache` if this was done before.
 
-    What is kept is checked by its own digest, and made again if it is damaged, or if the code is another that turns
-    codes into what is kept; an extractor's code is in its fingerprint.
+    A cached pass is checked by its digest, and made again if it is damaged, or if the code that made it has changed; an
+    extractor's code is in its fingerprint.
     """
     about = {
         "source": source.key,

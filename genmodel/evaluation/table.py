@@ -1,8 +1,8 @@
-"""The table of figures: what each is called and means, which direction is better, where it applies, what works it out.
+"""The table of figures: what each is called and means, which direction is better, where it applies, what computes it.
 
 A new figure is one entry here and its function: reports, intervals, the leaderboard, the page, cards and the gate's
-guardrails follow it. docs/add-a-figure.md walks through one. Needs no torch: what works a figure out is loaded when it
-is used, and its code decides the stage `evaluate` as if it were imported (flows/versioning/closures.py).
+guardrails follow from it. docs/add-a-figure.md walks through one. Needs no torch: a figure's function is loaded when
+used, and its code counts for the stage `evaluate` as if it were imported (flows/versioning/closures.py).
 """
 
 import importlib
@@ -13,25 +13,25 @@ from typing import Any, Literal
 
 ABILITIES = ("Bounds", "Weighted", "Likelihood", "Reconstructs", "Classifies")  # of genmodel/models/abilities.py
 _DIGITS = "{:#.4g}"
-_ENDS = ("_low", "_high", "_mean", "_spread")  # of a figure's columns beside its own
+_ENDS = ("_low", "_high", "_mean", "_spread")  # of a figure's extra columns
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
     """An entry.
 
-    Of samples it is worked out by a function of figures.Compared that gives an Estimate; of a model with an ability by
-    one of held_out.Shown and a generator, which gives values [N] whose mean is the figure.
+    For samples, its function takes a figures.Compared and gives an Estimate; for a model's ability, it takes a
+    held_out.Shown and a generator, and gives values [N] whose mean is the figure.
     """
 
-    name: str  # with {extractor} where it belongs to one
-    published: str = ""  # its name by the reference Inception weights, which alone earn it
+    name: str  # with {extractor} if it depends on one
+    published: str = ""  # its published name, used only with the reference Inception weights
     better: Literal["lower", "higher", "neither"]
     needs: str = "samples"  # a key of figures.HAS, or an ability: where it applies
     made_by: str  # module:function
-    meaning: str  # a sentence for people, without its end; no part of what decides a report (genmodel/code.py)
+    meaning: str  # a sentence for people, without the full stop; does not decide a report (genmodel/code.py)
     format: str = _DIGITS  # for people
-    guardrail: str = ""  # the setting of the gate that bounds it: a floor where higher is better, else a ceiling
+    guardrail: str = ""  # the gate's setting that bounds it: a floor if higher is better, else a ceiling
     detail: bool = False  # in files and on the page, but not in a terminal's table
 
     def called(self, extractor: str) -> str:
@@ -39,11 +39,11 @@ class Figure:
 
     @property
     def is_own(self) -> bool:
-        """Whether it carries its extractor's name."""
+        """Whether its name includes the extractor's."""
         return "{" in self.name
 
     def is_called(self, name: str) -> bool:
-        """Whether `name` is its name under some extractor."""
+        """Whether `name` is its name with some extractor."""
         start, own, end = self.name.partition("{extractor}")
         if not own:
             return name == start
@@ -63,7 +63,7 @@ class Figure:
 _FEATURES, _HELD_OUT = "genmodel.evaluation.figures.of_features", "genmodel.evaluation.figures.held_out"
 _BITS = "bits per colour value of the val images (8 says nothing)"
 
-FRECHET = Figure(  # the one that ranks models and decides about the champion
+FRECHET = Figure(  # ranks models and decides the champion
     name="fd_{extractor}", published="fid", better="lower", made_by=f"{_FEATURES}:frechet",
     meaning="Fréchet distance between the features of samples and real images, 0 if equal",
 )  # fmt: skip
@@ -141,12 +141,12 @@ FIGURES: tuple[Figure, ...] = (
 
 
 def modules() -> list[str]:
-    """The modules that figures are worked out in."""
+    """The modules that compute figures."""
     return sorted({figure.made_by.partition(":")[0] for figure in FIGURES})
 
 
 def of_column(column: str) -> Figure | None:
-    """The figure whose value, end of an interval, mean or spread a column of the leaderboard holds."""
+    """The figure whose value, interval end, mean or spread a leaderboard column holds."""
     for name in (column, *(column.removesuffix(end) for end in _ENDS if column.endswith(end))):
         for figure in FIGURES:
             if figure.is_called(name):
@@ -155,7 +155,7 @@ def of_column(column: str) -> Figure | None:
 
 
 def in_order(extractors: Iterable[str]) -> dict[str, Figure]:
-    """The figures by their names under these extractors: first those that carry one's name, then the others."""
+    """The figures by their names with these extractors: first those named after an extractor, then the others."""
     own = {figure.called(extractor): figure for extractor in extractors for figure in FIGURES if figure.is_own}
     return own | {figure.name: figure for figure in FIGURES if not figure.is_own}
 

@@ -22,7 +22,7 @@ _OCCUPIED = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn a full or forbidden disk, or a file where a folder should be, into a StorageError that names `path`."""
+    """Turn a full disk, a denied permission or a file in place of a folder into a StorageError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -36,7 +36,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def probe(folder: Path) -> None:
-    """Make `folder`, if it is not there, and write in it, leaving nothing; StorageError where that cannot be done."""
+    """Make `folder` if needed and test that it is writable, leaving nothing in it; StorageError if it is not."""
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as handle:
@@ -53,14 +53,14 @@ def sync_folder(folder: Path) -> None:
 
 
 def _private(path: str, flags: int) -> int:
-    """Open a file that others may at most read, whatever the umask says; under a stricter umask not even that."""
+    """Open a file that others can at most read, whatever the umask; under a stricter umask not even that."""
     return os.open(path, flags, 0o644)
 
 
 def write_with(path: Path, write: Callable[[BinaryIO], object], sync: bool = True) -> None:
     """Write a file by `write(handle)` so that `path` holds either its old content or all of the new.
 
-    Without `sync` that holds for a killed process, but not for a machine that stops.
+    Without `sync` that holds if the process is killed, but not if the machine stops.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with storage_errors(path):
@@ -87,20 +87,19 @@ def write_text(path: Path, content: str, sync: bool = True) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON that reads well and whose bytes depend on the content alone; NaN is refused."""
+    """Write readable JSON whose bytes depend only on the content; NaN is refused."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def seal(content: Mapping[str, Any]) -> dict[str, Any]:
-    """`content` with a checksum of itself, as `unseal` asks for it."""
+    """`content` with a checksum of itself, as `unseal` expects it."""
     return {**content, "checksum": digest_json(content)}
 
 
 def unseal(text: str | bytes, where: object, error: type[GenmodelError], fix: str) -> dict[str, Any]:
     """The content of a JSON object that `seal` made, without its checksum.
 
-    `error` if the text is cut, not JSON, holds another content than was sealed, or was written without a checksum:
-    "`where` is damaged: `fix`".
+    `error` if the text is truncated, not JSON, not what was sealed, or has no checksum: "`where` is damaged: `fix`".
     """
     try:
         content = json.loads(text)
@@ -116,12 +115,12 @@ def unseal(text: str | bytes, where: object, error: type[GenmodelError], fix: st
 
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object that decides something, for `read_sealed`; its bytes depend on the content alone."""
+    """Write a JSON object that decides something, for `read_sealed`; its bytes depend only on the content."""
     write_json(path, seal(content))
 
 
 def read_sealed(path: Path, error: type[GenmodelError], fix: str) -> dict[str, Any]:
-    """What `write_sealed` wrote; `error` with the cure `fix` if the file is missing or is not what was written."""
+    """What `write_sealed` wrote; `error` with `fix` if the file is missing or is not what was written."""
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as cause:
@@ -133,8 +132,8 @@ def read_sealed(path: Path, error: type[GenmodelError], fix: str) -> dict[str, A
 
 @contextlib.contextmanager
 def sole(path: Path, busy: str) -> Iterator[None]:
-    """Hold the lock file `path`, which goes at the end; StorageError with the words `busy` where another process holds
-    it."""
+    """Hold the lock file `path`, which is removed at the end; StorageError with the text `busy` if another process
+    holds it."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = _locked(path, busy)
@@ -153,18 +152,18 @@ def _locked(path: Path, busy: str) -> IO[str]:
         except BlockingIOError as error:
             handle.close()
             raise StorageError(busy) from error
-        if os.fstat(handle.fileno()).st_nlink:  # or else its last holder has just removed it
+        if os.fstat(handle.fileno()).st_nlink:  # else its last holder has just removed it
             return handle
         handle.close()
 
 
 def is_foreign(folder: Path, mark: str) -> bool:
-    """Whether there is something at `folder` that is neither empty nor a folder of ours, which holds a file `mark`."""
+    """Whether something exists at `folder` that is neither empty nor one of our folders, which hold a file `mark`."""
     return folder.exists() and not (folder / mark).exists() and (not folder.is_dir() or any(folder.iterdir()))
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder of ours and all in it, if it is there; a kill leaves no half of it under its name."""
+    """Remove one of our folders and its contents, if it exists; a kill leaves no half of it under its name."""
     gone = folder.with_name(f".{folder.name}.gone")
     with storage_errors(folder):
         if gone.exists():
@@ -175,7 +174,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Rename the finished folder `new` to `target`; an older `target` gives way only once `new` is on disk."""
+    """Rename the finished folder `new` to `target`; an older `target` is removed only once `new` is on disk."""
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         old = target.with_name(f".{target.name}.old")

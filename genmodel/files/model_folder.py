@@ -1,4 +1,4 @@
-"""A finished model's folder: config.json, sealed, and the digests of all that lies beside it. Needs no torch."""
+"""A finished model's folder: config.json, sealed, and the digests of all files beside it. Needs no torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ _FIX = "train the model again, or pull it anew (dvc pull)"
 
 
 def write_config(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write config.json, once all else is in `folder`: `facts` (with the weights' sha256), and the other files'."""
+    """Write config.json last: `facts` (with the weights' sha256), and the sha256 of the other files in `folder`."""
     beside = sorted(path for path in folder.rglob("*") if path.is_file())
     kept = [path for path in beside if path.name not in ("config.json", "weights.safetensors")]
     files = {path.relative_to(folder).as_posix(): durable.digest_file(path) for path in kept}
@@ -19,7 +19,7 @@ def write_config(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a finished model; ModelError if it is missing, damaged, or says too little."""
+    """config.json of a finished model; ModelError if it is missing, damaged or incomplete."""
     about = durable.read_sealed(folder / "config.json", ModelError, _FIX)
     absent = [key for key in ("name", "fingerprint", "config", "weights") if key not in about]
     if absent:
@@ -28,7 +28,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_file(folder: Path, about: Mapping[str, Any], name: str) -> bytes:
-    """A file that config.json, `about`, names, as it was published; ModelError if it is missing or another."""
+    """A file that config.json (`about`) lists, as it was published; ModelError if it is missing or has changed."""
     path = folder / name
     try:
         content = path.read_bytes()
@@ -40,7 +40,7 @@ def read_file(folder: Path, about: Mapping[str, Any], name: str) -> bytes:
 
 
 def check_files(folder: Path, name: str) -> dict[str, Any]:
-    """config.json of the model `name`, once all that lies beside it but the weights is what was published."""
+    """config.json of the model `name`, after checking that all files but the weights are as published."""
     about = read_config(folder)
     if about["name"] != name:
         raise ModelError(f"{folder} holds the model {about['name']}, not {name}: {_FIX}")

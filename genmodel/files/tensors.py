@@ -1,8 +1,8 @@
 """Tensor files in the safetensors format: plain tensors and a few strings, nothing pickled.
 
 Layout: the header's length (8 bytes, little endian), the header (JSON: name -> dtype, shape, data_offsets; and
-`__metadata__`, strings), the tensors' bytes in the order of their names. Equal tensors give equal bytes, with any
-version of torch; every tool that knows safetensors reads them. https://github.com/huggingface/safetensors
+`__metadata__`, strings), the tensors' bytes sorted by name. Equal tensors give equal bytes, with any version of torch;
+every tool that knows safetensors reads them. https://github.com/huggingface/safetensors
 """
 
 import json
@@ -52,7 +52,7 @@ def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = Non
 
 
 def unpack(content: bytes, origin: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file's bytes; ModelError, naming `origin`, if they are none."""
+    """The tensors and the metadata of a safetensors file's bytes; ModelError naming `origin` if invalid."""
     try:
         length = int.from_bytes(content[:8], "little")
         if not 2 <= length <= min(_MAX_HEADER, len(content) - 8):

@@ -1,6 +1,6 @@
-"""What a family can do beyond sampling. Whoever wants more of a model asks isinstance(model, Classifies), never for a
-family. Images in are uint8 [N, H, W, C]; labels int64 [N], -1 where a class is not known; an unconditional family
-ignores them. All are called in eval mode, without gradients unless said.
+"""What a family can do beyond sampling. Callers check isinstance(model, Classifies), never which family it is. Input
+images are uint8 [N, H, W, C]; labels int64 [N], -1 for an unknown class; an unconditional family ignores them. All are
+called in eval mode, without gradients unless stated.
 """
 
 from abc import ABC, abstractmethod
@@ -14,19 +14,19 @@ class Bounds(ABC):
 
     @abstractmethod
     def bound(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> Tensor:
-        """By one sample of what is hidden, an image: float [N], bits per colour value."""
+        """With one latent sample per image: float [N], bits per colour value."""
 
 
 class Weighted(ABC):
-    """Has a tighter bound by several samples of what is hidden (Burda et al. 2016, eq. 8)."""
+    """Has a tighter bound from several latent samples (Burda et al. 2016, eq. 8)."""
 
     @abstractmethod
     def weighted_bound(self, images: Tensor, labels: Tensor, rng: torch.Generator, samples: int) -> Tensor:
-        """By `samples` samples an image: float [N], bits per colour value."""
+        """With `samples` latent samples per image: float [N], bits per colour value."""
 
 
 class Likelihood(ABC):
-    """Knows -log2 p(image) itself."""
+    """Knows -log2 p(image) exactly."""
 
     @abstractmethod
     def bits(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ class Likelihood(ABC):
 
 
 class Reconstructs(ABC):
-    """Finds the noise of an image, and the image of that noise."""
+    """Maps an image to noise, and that noise back to an image."""
 
     @abstractmethod
     def encode(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class Reconstructs(ABC):
 
 
 class Classifies(ABC):
-    """Tells the classes of images."""
+    """Predicts the classes of images."""
 
     @abstractmethod
     def classify(self, images: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class Completes(ABC):
 
     @abstractmethod
     def complete(self, images: Tensor, known: Tensor, noise: Tensor, labels: Tensor) -> Tensor:
-        """float [N, C, H, W] in [-1, 1], which agree with `images` where `known`, bool [N, H, W], holds.
+        """float [N, C, H, W] in [-1, 1], equal to `images` where `known`, bool [N, H, W], is true.
 
         Deterministic in `noise`, float32 [N, space.width].
         """

@@ -1,7 +1,7 @@
 """What a family is: networks, players with their optimisers, updates with their losses, and how images are sampled.
 
-The engine asks nothing else of it, and knows no family. What a family may be able to do beyond this stands in
-abilities.py. CONTRIBUTING.md says how one is added.
+The engine needs nothing else, and knows no family. What a family may also be able to do is in abilities.py.
+CONTRIBUTING.md says how to add one.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What images a model is made for, and how many classes the block has."""
+    """The images that a model is made for, and how many classes the block has."""
 
     size: Size
     channels: int = 3  # 1: grey, 3: RGB, 4: RGBA
@@ -38,8 +38,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Noise:
-    """The random numbers of a step: drawn for the whole batch by every process, which takes the rows of its share, so
-    that an image meets the same ones whatever the number of processes."""
+    """The random numbers of a step: every process draws them for the whole batch and takes the rows of its share, so
+    that an image gets the same ones for any number of processes."""
 
     rng: torch.Generator
     rank: int = 0
@@ -65,7 +65,7 @@ def _drawn(part: Any, n: int, rng: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Step:
-    """What a loss is given: everything that it may depend on besides the networks."""
+    """The input of a loss: everything that it may depend on besides the networks."""
 
     batch: Batch  # this process's share
     noise: Noise
@@ -74,12 +74,12 @@ class Step:
     gather: Callable[[Tensor], Tensor] = lambda values: values  # rows of all processes, [world_size * N, ...], in order
 
     def keep(self, name: str, value: T) -> T:
-        """Leave something (fakes) to the next update of this step that sees the same images; returns it."""
+        """Keep something (fakes) for the next update of this step that sees the same images; returns it."""
         self.kept[name] = value
         return value
 
     def take(self, name: str, make: Callable[[], T]) -> T:
-        """What an earlier update left, once; made now where nothing is left: only the last part of a batch keeps it."""
+        """What an earlier update kept, once; made now if nothing is kept: only the last part of a batch keeps it."""
         return self.kept.pop(name) if name in self.kept else make()
 
 
@@ -106,7 +106,7 @@ class Adamax:
 
 @dataclass(frozen=True)
 class Player:
-    """Networks that one optimiser moves."""
+    """Networks that one optimiser updates."""
 
     name: str  # generator, discriminator, vae
     parts: Sequence[nn.Module]
@@ -120,11 +120,11 @@ class Player:
 
 @dataclass(frozen=True)
 class Update:
-    """One move of a player within a training step.
+    """One update of a player within a training step.
 
-    `loss` returns the loss, a mean over the images of its step, and detached scalars to record, means as well, named
-    `loss/...`, `score/...`; they may stay on the device. Gradients reach the player's parameters alone.
-    `new_batch`: whether it sees real images of its own, or those of the update before it.
+    `loss` returns the loss, a mean over the images of its step, and detached scalars to record, also means, named
+    `loss/...`, `score/...`; they may stay on the device. Gradients reach only the player's parameters.
+    `new_batch`: whether it sees new real images, or those of the previous update.
     """
 
     player: str
@@ -136,11 +136,11 @@ class Family(nn.Module, ABC):
     """A model that turns noise into images."""
 
     Config: ClassVar[type]  # the family's frozen dataclass of settings
-    clock: ClassVar[Literal["linear", "log"]]  # in which time its training is shown (OpenAI's post of 2016)
+    clock: ClassVar[Literal["linear", "log"]]  # time scale of its replay (OpenAI's post of 2016)
 
     space: Space  # of the noise that `sample` takes
-    classes: int = 0  # that it can be asked for; 0: it is not conditional
-    first_images: int = 0  # how many images `begin` wants; 0: it is not called
+    classes: int = 0  # that can be asked for; 0: not conditional
+    first_images: int = 0  # how many images `begin` needs; 0: it is not called
 
     def __init__(self, config: Any, spec: ImageSpec) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class Family(nn.Module, ABC):
 
     @classmethod
     def check(cls, spec: ImageSpec) -> None:
-        """ConfigError, naming the nearest that it can do, for images that the family cannot do; told before any
+        """ConfigError, naming the nearest possible sizes, for images that the family cannot handle; raised before any
         training."""
 
     @abstractmethod
@@ -158,44 +158,44 @@ class Family(nn.Module, ABC):
         """Draw all weights from `rng` (a CPU generator), so that they are the same on every device."""
 
     def begin(self, batch: Batch) -> None:
-        """See the first `first_images` images of the training, before its first step, the same ones in every process.
+        """Called before the first step with the first `first_images` images of the training, the same in every process.
 
-        For initialisation by data and for reference batches; what is kept belongs in buffers or parameters.
+        For data-dependent initialisation and reference batches; what is kept belongs in buffers or parameters.
         """
 
     @abstractmethod
     def players(self) -> Sequence[Player]:
-        """Who is moved, by what."""
+        """The players, each with its optimiser."""
 
     @abstractmethod
     def updates(self) -> Sequence[Update]:
-        """The moves of one training step, in order; the first sees a new batch."""
+        """The updates of one training step, in order; the first sees a new batch."""
 
     def knobs(self) -> Mapping[str, Scheduled]:
-        """Numbers that losses read as `step.knobs`, and that may follow schedules."""
+        """Numbers that losses read as `step.knobs`; they may follow schedules."""
         return {}
 
     @property
     def averaged(self) -> nn.Module:
-        """The part whose weights are averaged over training (EMA); samples and figures are of the averages."""
+        """The part whose weights are averaged over training (EMA); samples and figures use the averages."""
         return self
 
     @abstractmethod
     def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images float [N, C, H, W] in [-1, 1] of noise, float32 [N, space.width]; called in eval mode.
+        """Images float [N, C, H, W] in [-1, 1] from noise, float32 [N, space.width]; called in eval mode.
 
-        Image i depends on noise[i] and labels[i] alone. `labels`, int64 [N], only where `classes` is above 0. For N
-        write noise.shape[0]: len(noise) makes an exported graph one of a fixed number of images.
+        Image i depends only on noise[i] and labels[i]. `labels`, int64 [N], only if `classes` is above 0. For N write
+        noise.shape[0]: len(noise) fixes the number of images in an exported graph.
         """
 
     @property
     def batches_per_step(self) -> int:
-        """Batches of real images that a step takes."""
+        """Batches of real images in a step."""
         return sum(update.new_batch for update in self.updates())
 
 
 def build_model(config: Any, classes: int, channels: int = 3) -> Family:
-    """The model of a RunConfig for a block of these classes and channels, with weights drawn from its training seed."""
+    """The model of a RunConfig for a block with these classes and channels; its training seed decides the weights."""
     model: Family = config.model(config.network, ImageSpec(config.image_size, channels, classes))
     model.initialise(torch.Generator().manual_seed(config.training.seed))
     return model

@@ -1,10 +1,10 @@
 """DCGAN: Radford, Metz & Chintala 2016, "Unsupervised Representation Learning with Deep Convolutional GANs".
 
-Strided convolutions alone, batch normalisation everywhere but at the generator's output and the discriminator's
+Only strided convolutions, batch normalisation everywhere except at the generator's output and the discriminator's
 input, ReLU in the generator, LeakyReLU(0.2) in the discriminator, weights from N(0, 0.02), Adam with beta1 = 0.5,
-codes uniform in [-1, 1] (section 3 and 4). With base_channels=128 the generator at 64 px is the paper's figure 1:
-100 -> 4x4x1024 -> 8x8x512 -> 16x16x256 -> 32x32x128 -> 64x64x3; 64 is the width that most code since has used.
-Images of other sizes and channels have a smallest map of their own (see base_map) and are otherwise the same.
+codes uniform in [-1, 1] (sections 3 and 4). With base_channels=128 the generator at 64 px is the paper's figure 1:
+100 -> 4x4x1024 -> 8x8x512 -> 16x16x256 -> 32x32x128 -> 64x64x3; 64 is the width that most later code uses.
+For other sizes and channels the smallest map differs (see base_map); the rest is the same.
 """
 
 import itertools
@@ -31,7 +31,7 @@ class DCGANConfig:
     discriminator_learning_rate: Positive = 2.0e-4
     beta1: Share = 0.5
     beta2: Annotated[float, Range(0, 0.999999)] = 0.999
-    discriminator_steps: Count = 1  # updates of the discriminator, each on a batch of its own, for one of the generator
+    discriminator_steps: Count = 1  # discriminator updates, each on its own batch, per generator update
     r1: Annotated[float, Range(0)] = 0.0  # weight gamma of the R1 penalty; 0 leaves it out
     translate: Annotated[float, Range(0, 0.5)] = 0.0  # share of the short side that images are moved by
 
@@ -137,9 +137,9 @@ class DCGAN(Family):
         return loss, metrics
 
     def _generator_loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        """On the same fake images as the discriminator's last pass, where they are still there.
+        """On the fake images of the discriminator's last pass, if they were kept.
 
-        The discriminator's own gradients would be a third of the backward pass, for nothing.
+        The discriminator is frozen: its own gradients, unused here, would take a third of the backward pass.
         """
         fake_images = step.take("fake_images", lambda: self._fakes(step))
         with frozen(self.discriminator):

@@ -1,6 +1,6 @@
-"""The families, by name: a line for each. None is imported before it is asked for, and none knows another.
+"""The families by name, one line each. A family is imported only when asked for, and none knows another.
 
-A family is one file: its networks, its losses' use, its Config.
+A family is one file: its networks, how it uses losses, its Config.
 """
 
 import importlib
@@ -16,7 +16,7 @@ FAMILIES = {
 
 
 def module_of(family: str) -> str:
-    """The module that a family is written in. Imports nothing."""
+    """The module of a family. Imports nothing."""
     return FAMILIES[family].partition(":")[0]
 
 

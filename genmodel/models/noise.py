@@ -1,9 +1,9 @@
-"""The noise that images are drawn from, declared by a model, so that whoever reads the declaration draws the same.
+"""The noise that images are drawn from, declared by a model, so that every reader of the declaration draws the same.
 
     space = Space((uniform(62), categorical(10)))
-    space.draw(image_seeds(3, 16))      # of 16 images, float32 [16, 63]; image i has the same in a request of any size
+    space.draw(image_seeds(3, 16))      # of 16 images, float32 [16, 63]; image i gets the same in a request of any size
 
-This file stands alone, with numpy: a copy of it is shipped in each registered model (flows/registry/packaging.py).
+This file needs only numpy: a copy of it is shipped in each registered model (flows/registry/packaging.py).
 """
 
 import math
@@ -18,7 +18,7 @@ _IMAGE, _CLASS = 0x696D616765, 0x636C617373  # keep the two streams of random bi
 
 @dataclass(frozen=True)
 class Part:
-    """Numbers of one distribution: N(0, 1); uniform on [-1, 1); or one of 0 .. classes - 1, each as likely."""
+    """Numbers of one distribution: N(0, 1); uniform on [-1, 1); or one of 0 .. classes - 1, equally likely."""
 
     kind: Literal["normal", "uniform", "categorical"]
     shape: tuple[int, ...]
@@ -50,9 +50,9 @@ def categorical(classes: int, *shape: int) -> Part:
 
 @dataclass(frozen=True)
 class Space:
-    """The parts that the noise of one image consists of, side by side in a row of `width` numbers.
+    """The parts of one image's noise, side by side in a row of `width` numbers.
 
-    `meaningful`: whether images of noise in between look in between; not where the noise draws pixel after pixel.
+    `meaningful`: whether interpolated noise gives interpolated images; false if the noise draws pixel after pixel.
     """
 
     parts: tuple[Part, ...]
@@ -63,7 +63,7 @@ class Space:
         return sum(part.width for part in self.parts)
 
     def draw(self, seeds: np.ndarray) -> np.ndarray:
-        """The noise of images by their seeds, uint64 [N] -> float32 [N, width]; a choice is a whole number."""
+        """The noise of images from their seeds, uint64 [N] -> float32 [N, width]; a choice is a whole number."""
         columns = np.arange(self.width, dtype=np.uint64)
         bits = _mix(columns[None, :], seeds[:, None])
         drawn, start = np.empty(bits.shape, np.float32), 0
@@ -74,9 +74,9 @@ class Space:
         return drawn
 
     def split(self, noise: Any) -> list[Any]:
-        """Rows [N, width], of numpy or torch, as a list of the parts: [N, *shape] each."""
+        """Rows [N, width] (numpy or torch) as a list of the parts: [N, *shape] each."""
         found, start = [], 0
-        for part in self.parts:  # not len(noise), by which an exported graph would be of one number of images
+        for part in self.parts:  # not len(noise), which would fix the number of images in an exported graph
             found.append(noise[:, start : start + part.width].reshape(noise.shape[0], *part.shape))
             start += part.width
         return found
@@ -102,7 +102,7 @@ def image_seeds(seed: int, n: int, first: int = 0) -> np.ndarray:
 
 
 def draw_labels(seeds: np.ndarray, shares: Sequence[float]) -> np.ndarray:
-    """A class for each image where none is asked for, by its seed: int64 [N], class k as often as `shares` say."""
+    """A class for each image, from its seed, if none is asked for: int64 [N], class k as often as `shares` say."""
     points = _unit(_mix(np.array([_CLASS], np.uint64), seeds))
     bounds = np.cumsum(np.asarray(shares, np.float64))
     places = np.searchsorted(bounds, points * bounds[-1], side="right")
@@ -118,7 +118,7 @@ def _drawn(part: Part, bits: np.ndarray) -> np.ndarray:
     if part.kind == "categorical":
         drawn = np.floor(_unit(bits) * part.classes)
         return drawn
-    # Box and Muller 1958; the radius' number is above 0
+    # Box and Muller 1958; the argument of the log is above 0
     radius = np.sqrt(-2 * np.log(((bits >> np.uint64(32)).astype(np.float64) + 0.5) * 2**-32))
     drawn = radius * np.cos((bits & np.uint64(0xFFFFFFFF)).astype(np.float64) * (2 * math.pi * 2**-32))
     return drawn

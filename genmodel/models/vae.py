@@ -2,7 +2,7 @@
 
 q(z|x) is a diagonal Gaussian (eq. 9), the prior N(0, 1), and p(x|z) a logistic distribution over the 256 levels of
 every colour value (Salimans et al. 2017, eq. 2) around the decoder's image, with one learned scale per channel.
-So negative_elbo bounds -log p of the uint8 image itself, and bits/dim may stand beside those of other models.
+So negative_elbo bounds -log p of the uint8 image itself, and its bits/dim can be compared with other models'.
 """
 
 import math
@@ -27,7 +27,7 @@ class VAEConfig:
     latent_dim: Count = 100
     base_channels: Count = 64  # of the widest map; doubled at each halving
     learning_rate: Positive = 1.0e-3
-    beta: Positive = 1.0  # weight of the rate in training (Higgins et al. 2017, eq. 4); figures never carry it
+    beta: Positive = 1.0  # weight of the rate in training (Higgins et al. 2017, eq. 4); not in figures
 
 
 class Encoder(nn.Module):
@@ -45,7 +45,7 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         mu, logvar = widened(self.head(self.layers(images).flatten(1))).chunk(2, dim=1)
-        return mu, logvar.clamp(-14, 8)  # exp stays finite whatever the first steps bring
+        return mu, logvar.clamp(-14, 8)  # exp stays finite even in the first steps
 
 
 class Decoder(nn.Module):
@@ -89,7 +89,7 @@ class VAE(Family, Bounds, Weighted, Reconstructs):
                 nn.init.xavier_normal_(module.weight, generator=rng)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        # codes start near the prior and pixels uncertain: about 25 levels
+        # codes start near the prior, pixels uncertain by about 25 levels
         nn.init.normal_(self.encoder.head.weight, 0, 0.01, generator=rng)
         nn.init.constant_(self.log_scale, -1.6)
 

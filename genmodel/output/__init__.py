@@ -1,1 +1,1 @@
-"""What is said to people: one line at a time, without secrets and control characters, with progress."""
+"""Output for people: one line at a time, without secrets or control characters, with progress."""

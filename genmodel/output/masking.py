@@ -1,11 +1,11 @@
-"""Secrets taken out of text before it is shown: in error lines, logs, pages and Prefect's states."""
+"""Removes secrets from text before it is shown: in error lines, logs, pages and Prefect's states."""
 
 import re
 
 _HIDDEN = "***"
 # user:password@ after any scheme. Greedy up to the last @ before a slash or a space: passwords hold unescaped @ and :
 _CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][\w+.\-]*://)(?P<user>[^\s/:@'\"<>]*):(?P<password>[^\s/'\"<>]*)@")
-# a password with a slash in it, which no URI may hold and which people write all the same
+# a password with a slash in it, which a URI may not contain but people write anyway
 _SLASHED = re.compile(
     r"(?P<scheme>[A-Za-z][\w+.\-]*://)(?P<user>[^\s/:@'\"<>]*):(?P<password>[^\s'\"<>@]*)@(?=[\w.\[])"
 )
@@ -24,9 +24,9 @@ _AWS_KEY = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")
 
 
 def masked(text: str) -> str:
-    """The text with every password of a URI, and every value that a known name marks as secret, replaced by ***.
+    """The text with every URI password, and every value whose name marks it as secret, replaced by ***.
 
-    A URI keeps its scheme, user, host, path and the rest of its query, so that the line still says which one is meant.
+    A URI keeps its scheme, user, host, path and the rest of its query, so that it is still clear which one is meant.
     Masking twice changes nothing more.
     """
     text = _CREDENTIALS.sub(rf"\g<scheme>\g<user>:{_HIDDEN}@", text)

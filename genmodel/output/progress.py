@@ -1,4 +1,4 @@
-"""A progress bar with rate and time left: tqdm where it is installed, silence where it is not or nobody looks."""
+"""A progress bar with rate and time left: tqdm if it is installed and the bar is shown, else nothing."""
 
 import sys
 import threading
@@ -7,7 +7,7 @@ from typing import Protocol
 from genmodel.output.masking import masked
 from genmodel.output.printable import printable
 
-# Of this process alone: tqdm's own is shared with processes that are forked, and one that is killed takes it with it.
+# For this process only: tqdm's own lock is shared with forked processes, and one killed holding it never frees it.
 _LOCK = threading.RLock()
 _LOG_LINE = "{desc}: {percentage:.0f}% of {total_fmt}, {rate_fmt}, {remaining} left{postfix}"
 
@@ -25,11 +25,10 @@ class _Silent:
 
 
 def bar(total: int, done: int, what: str, unit: str = " images", shown: bool = True) -> Bar:
-    """A bar for `total` units of work of which `done` are behind us.
+    """A bar for `total` units of work, of which `done` are finished.
 
     On a terminal it redraws in place; in a log (a Prefect task's, say) it prints a line after five seconds, and then
-    one every ten.
-    Not `shown`, it is silent.
+    one every ten. It prints nothing if not `shown`.
     """
     if not shown:
         return _Silent()
@@ -58,12 +57,12 @@ def bar(total: int, done: int, what: str, unit: str = " images", shown: bool = T
 
 
 def say(line: str) -> None:
-    """A line to the person at the terminal or in the log, beside what the program is asked for (stdout); masked."""
+    """Print a line for the person at the terminal or the log, masked; not to stdout, which is for results."""
     print(printable(masked(line)), file=sys.stderr, flush=True)
 
 
 class _Lines:
-    """tqdm redraws with carriage returns; a log wants lines."""
+    """tqdm redraws with carriage returns; a log needs lines."""
 
     def write(self, text: str) -> None:
         line = text.replace("\r", "").strip()

@@ -1,1 +1,1 @@
-"""From a finished model to images: loading it, requests of a seed and a class, export."""
+"""From a finished model to images: loading, requests for a seed and a class, export."""

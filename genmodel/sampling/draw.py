@@ -1,6 +1,6 @@
-"""Samples of a model that is loaded: its networks here, or its exported graph, which needs no code of its family.
+"""Samples of a loaded model: from its networks, or from its exported graph, which needs none of its family's code.
 
-What they are drawn from, and in which batches, stands in requests.py.
+What they are drawn from, and in which batches, is in requests.py.
 """
 
 from abc import ABC, abstractmethod
@@ -17,28 +17,28 @@ from genmodel.sizes import Size
 
 
 class ImageSource(ABC):
-    """What draws images of codes, whatever it is made of."""
+    """Draws images from codes, whatever the implementation."""
 
     name: str  # for messages
     key: str  # sha256 of all numbers that decide its images
-    modules: tuple[str, ...]  # whose code decides them beside those numbers, other than this one's
+    modules: tuple[str, ...]  # modules besides this one whose code also decides them
     image_size: Size
     channels: int  # 1: grey, 3: RGB, 4: RGBA
     device: torch.device
     space: Space
-    shares: Sequence[float]  # of the classes among images that nobody chose a class for; empty: not conditional
+    shares: Sequence[float]  # of the classes among images without a chosen class; empty: not conditional
 
     def codes(self, n: int, seed: int, label: int | None = None) -> Tensor:
-        """The codes of images 0 .. n - 1 of `seed`, on the CPU; of the class `label`, or of classes as `shares` say."""
+        """The codes of images 0 .. n - 1 of `seed`, on the CPU: of class `label`, or of classes drawn by `shares`."""
         return codes(self.space, self.shares, n, seed, label)
 
     @abstractmethod
     def draw(self, codes: Tensor) -> tuple[Tensor, int]:
-        """Images uint8 [N, H, W, C], on the device, of codes; and how many of them held values that were not finite."""
+        """Images of codes, uint8 [N, H, W, C] on the device, and how many of them held values that were not finite."""
 
 
 class Networks(ImageSource):
-    """A model whose family's code is here; `weights` is the sha256 of them, `shares` as for `codes`."""
+    """A model whose family's code is here; `weights` is the sha256 of its weights, `shares` as for `codes`."""
 
     def __init__(self, model: Family, weights: str, name: str, shares: Sequence[float] = ()) -> None:
         self.model, self.key, self.name = model, weights, name
@@ -54,7 +54,7 @@ class Networks(ImageSource):
 
 
 class ExportedGraph(ImageSource):
-    """A graph from codes to images uint8 [N, H, W, C], as Sampler is one, with what its codes consist of."""
+    """A graph from codes to images uint8 [N, H, W, C], like Sampler, with the description of its codes."""
 
     modules = ()
 
@@ -74,11 +74,11 @@ class ExportedGraph(ImageSource):
 
     @torch.no_grad()  # an exported graph may refuse inference mode
     def draw(self, codes: Tensor) -> tuple[Tensor, int]:
-        return in_batches(self.graph, codes.to(self.device)), 0  # what was not a number has been rounded to one
+        return in_batches(self.graph, codes.to(self.device)), 0  # non-finite values were already rounded to levels
 
 
 class Sampler(nn.Module):
-    """What is shipped of a model: codes in, images uint8 [N, H, W, C] out."""
+    """The part of a model that is shipped: codes in, images uint8 [N, H, W, C] out."""
 
     def __init__(self, model: Family) -> None:
         super().__init__()
@@ -98,13 +98,13 @@ def sampled(model: Family, codes: Tensor) -> Tensor:
 def sample(model: Family, n: int, seed: int, counts: Sequence[float] = ()) -> Tensor:
     """`n` samples, uint8 [n, H, W, C] on the CPU: image i of a seed is the same for any n.
 
-    `counts`: how often each class is drawn in a model of classes; equally often without.
+    `counts`: how often each class of a conditional model is drawn; equally often by default.
     """
     source = Networks(model, "", "", counts or [1.0] * model.classes)
     return source.draw(source.codes(n, seed))[0].cpu()
 
 
 def sample_classes(model: Family, n: int, seed: int, labels: Sequence[int]) -> Tensor:
-    """`n` samples of each class in `labels`, one class after the other, all of the same noise."""
+    """`n` samples of each class in `labels`, one class after the other, all from the same noise."""
     source = Networks(model, "", "", [1.0] * model.classes)
     return source.draw(torch.cat([source.codes(n, seed, label) for label in labels]))[0].cpu()

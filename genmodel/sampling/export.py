@@ -1,4 +1,4 @@
-"""A finished model made portable: its sampler as ONNX."""
+"""Exports a finished model's sampler as ONNX."""
 
 import warnings
 from pathlib import Path
@@ -29,19 +29,19 @@ def export_onnx(model: Family, path: Path) -> None:
     example = codes(model.space, [1.0] * model.classes, 4, seed=0)
     try:
         content = onnx_program(Sampler(model).eval(), example)
-    except Exception as error:  # whatever torch and onnxscript raise of a model
+    except Exception as error:  # torch and onnxscript may raise anything
         why = " ".join(str(error).split())[:200]
         raise ModelError(f"torch cannot export a {type(model).__name__.lower()} to ONNX: {why}") from error
     durable.write_bytes(path, content)
 
 
 def onnx_program(module: nn.Module, codes: Tensor) -> bytes:
-    """A module of one input `codes` and one output `images` as ONNX; `codes`, an example, are two or more.
+    """A module with one input `codes` and one output `images` as ONNX; `codes` is an example of two or more rows.
 
-    ValueError, and whatever torch and onnxscript raise, where that cannot be.
+    ValueError, or whatever torch and onnxscript raise, if it cannot be exported.
     """
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the exporter about its own parts
+        warnings.simplefilter("ignore")  # the exporter warns about its own code
         program = torch.onnx.export(
             module,
             (codes,),

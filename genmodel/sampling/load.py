@@ -1,4 +1,4 @@
-"""A finished model's folder (config.json, weights.safetensors), read and put to use."""
+"""Loads a finished model from its folder (config.json, weights.safetensors)."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from genmodel.params import run_config
 def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[Family, dict[str, Any]]:
     """The model in `folder`, in eval mode on `device`, and its config.json.
 
-    ModelError for a folder that is missing or damaged, or whose weights fit another network or are not numbers.
+    ModelError for a folder that is missing or damaged, or whose weights do not fit the network or are not finite.
     """
     about = read_config(folder)
     if "classes" not in about:

@@ -1,11 +1,11 @@
-"""What is asked of a model: images of a seed and a class; which codes that means, and in which batches they are drawn.
+"""Requests to a model, by seed and class: which codes they mean, and in which batches they are drawn.
 
-What images are drawn from are codes, float32 [N, width]: a row of noise an image (Space), and for a conditional model
-its class as a last number. They go through a generator BATCH at a time, and a smaller number is filled up to that: a
-matrix product of another height may round otherwise, and image i of a request is the same, bit by bit, whatever is
-asked for beside it.
+Images are drawn from codes, float32 [N, width]: a row of noise per image (Space), and for a conditional model its class
+as the last number. They go through a generator BATCH at a time, and a smaller batch is padded to that size: a matrix
+product of another height may round differently, and image i of a request must be bit-identical whatever else is
+requested.
 
-This file needs numpy, torch and genmodel/models/noise.py alone: a copy of both is shipped in each registered model
+This file needs only numpy, torch and genmodel/models/noise.py: a copy of both files is shipped in each registered model
 (flows/registry/packaging.py).
 """
 
@@ -22,9 +22,9 @@ BATCH = 64  # images that go through a generator at once
 
 
 def codes(space: Space, shares: Sequence[float], n: int, seed: int, label: int | None = None) -> Tensor:
-    """The codes of images 0 .. n - 1 of `seed`, float32 [n, space.width], and a column more for a conditional model.
+    """The codes of images 0 .. n - 1 of `seed`, float32 [n, space.width], plus a column for a conditional model.
 
-    `shares`: how often each class comes where none is asked for; empty for a model that is not conditional.
+    `shares`: how often each class is drawn if none is asked for; empty for an unconditional model.
     `label`: the class of all of them.
     """
     seeds = image_seeds(seed, n)
@@ -36,7 +36,7 @@ def codes(space: Space, shares: Sequence[float], n: int, seed: int, label: int |
 
 
 def in_batches(draw: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
-    """draw(codes), BATCH rows at a time, the last one repeated where they are fewer."""
+    """draw(codes), BATCH rows at a time; a shorter batch is padded with its last row."""
     made = []
     for part in codes.split(BATCH):
         filled = torch.cat([part, part[-1:].expand(BATCH - len(part), -1)])
@@ -45,9 +45,9 @@ def in_batches(draw: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
 
 
 def find_class(names: Sequence[str], asked: object) -> int:
-    """The class whose name is `asked`, or else whose number is; `names` are empty for a model that is not conditional.
+    """The class whose name is `asked`, or else whose number is; `names` is empty for an unconditional model.
 
-    ValueError, with names that are near, where there is none.
+    ValueError, with similar names, if there is none.
     """
     if not names:
         raise ValueError("it is not conditional: no class can be asked of it")

@@ -1,1 +1,1 @@
-"""Settings: what there is to set, and how params.yaml and --set are read into it. Knows no family but by name."""
+"""Settings: what can be set, and how params.yaml and --set are read. Knows families only by name."""

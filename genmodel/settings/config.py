@@ -1,7 +1,6 @@
 """The settings as frozen dataclasses, each with its range and its default. genmodel/params.py reads them.
 
-A setting that is read somewhere is a part of what the code there is known by (genmodel/code.py); of the other settings
-nothing is.
+A setting that code reads is part of that code's digest (genmodel/code.py); other settings are not.
 """
 
 import dataclasses
@@ -15,7 +14,7 @@ from genmodel.sizes import Size
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a number, or of both sides of a size; both included."""
+    """Bounds of a number, or of both sides of a size; inclusive."""
 
     low: float | None = None
     high: float | None = None
@@ -38,7 +37,7 @@ ImageSize = Annotated[Size, Range(8, 1024)]  # pixels: 64, or "128x64" (width x 
 
 
 def plain(value: Any) -> Any:
-    """Settings as JSON gives them back: mappings, lists, numbers, texts."""
+    """Settings as JSON returns them: mappings, lists, numbers, strings."""
     if isinstance(value, Size):
         return value.plain()
     if dataclasses.is_dataclass(value):
@@ -49,7 +48,7 @@ def plain(value: Any) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values of JSON are one setting: 1 and 1.0 are, 1 and true are not."""
+    """Whether two JSON values are the same setting: 1 and 1.0 are, 1 and true are not."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
     if isinstance(one, list) and isinstance(other, list):
@@ -58,10 +57,10 @@ def same(one: Any, other: Any) -> bool:
 
 
 def default(field: "dataclasses.Field[Any]", whole: Any = None) -> Any:
-    """The default of a setting, MISSING without one.
+    """The default of a setting, or MISSING.
 
-    Of a ...Config inside another one it is what `whole`, the default of that ...Config, has there: who writes a part of
-    it keeps the rest. Any other dataclass, like a Schedule, is one value and stands for itself.
+    In a ...Config inside another one, the default is the value in `whole`, the default of that ...Config: setting a
+    part of it keeps the rest. Any other dataclass, like a Schedule, is a single value.
     """
     if type(whole).__name__.endswith("Config") and hasattr(whole, field.name):
         return getattr(whole, field.name)
@@ -69,19 +68,19 @@ def default(field: "dataclasses.Field[Any]", whole: Any = None) -> Any:
 
 
 def defaults(kind: Any) -> dict[str, Any]:
-    """The defaults of a dataclass of settings, or of an instance, by name, as JSON; without those that have none."""
+    """The defaults of a settings class or instance, by name, as JSON; settings without a default are left out."""
     found = {field.name: default(field) for field in dataclasses.fields(kind)}
     return {name: plain(value) for name, value in found.items() if value is not MISSING}
 
 
 def beside_defaults(settings: Any, whole: Any = None) -> Iterator[tuple[str, Any, Any]]:
-    """Name, value and default (see there) of each setting of a dataclass."""
+    """Name, value and default (see `default`) of each setting of a dataclass."""
     for field in dataclasses.fields(settings):
         yield field.name, getattr(settings, field.name), default(field, whole)
 
 
 def chosen(value: Any, whole: Any = None) -> Any:
-    """`plain`, without what is at its default, at any depth, in the dataclasses of it."""
+    """`plain`, without the settings that are at their default, at any depth."""
     if dataclasses.is_dataclass(value):
         return {
             name: chosen(each, usual)
@@ -101,34 +100,34 @@ class TrainingConfig:
     batch_size: Count = 64
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     flip: bool = True  # mirror half of the images; not for digits or letters
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # tf32 is a GPU's; on a CPU it is fp32
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # tf32 needs a GPU; on a CPU it is fp32
     schedule: Literal["constant", "linear", "cosine"] = "constant"  # of the learning rates, from full to 0 at the end
     warmup: Annotated[int, Range(0)] = 0  # images over which the learning rates rise to the full ones
     clip_norm: Annotated[float, Range(0)] = 0.0  # gradients longer than this are shortened to it; 0 leaves them
-    accumulate: Count = 1  # parts that a batch goes through the networks in, for want of memory
-    deterministic: bool = False  # equal bytes from run to run on a GPU, too, at some speed; a CPU gives them anyway
-    threads: Annotated[int, Range(0)] = 0  # of the CPU; 0 takes all cores. Another number may change the last bits
+    accumulate: Count = 1  # parts that a batch is split into to save memory
+    deterministic: bool = False  # equal bytes from run to run on a GPU too, but slower; a CPU gives them anyway
+    threads: Annotated[int, Range(0)] = 0  # on the CPU; 0 uses all cores. Another number may change the last bits
     ema_half_life: Annotated[float | Schedule, Range(0)] = 10_000  # images; 0 switches the average off
-    labelled: Annotated[int, Range(1)] | None = None  # a class, chosen by the seed; the others are withheld; None: all
+    labelled: Annotated[int, Range(1)] | None = None  # per class, chosen by the seed; others are withheld; None: all
     log_every: Count = 5_000  # images between two rows of the record
     checkpoint_every: Count = 200_000  # images
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """How every model is judged: the same for all, or their figures could not stand side by side."""
+    """How every model is judged: the same for all, or their figures could not be compared."""
 
     image_size: ImageSize = Size(64, 64)  # noqa: RUF009  # the one size at which all models are compared
     samples: Annotated[int, Range(16)] = 10_000
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     extractor: Literal["classifier", "inception", "dinov2", "pixels"] = "classifier"
-    extractor_weights: str = ""  # path of those of inception or dinov2; download: fetch inception's
+    extractor_weights: str = ""  # path to inception's or dinov2's; download: fetch inception's
     classifier_images: Count = 100_000  # the classifier's training budget, images seen
-    importance_samples: Count = 64  # of z for each val image, where a model has a likelihood
+    importance_samples: Count = 64  # draws of z per val image, if a model has a likelihood
     threads: Annotated[int, Range(0)] = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image_size", Size.of(self.image_size))  # who writes 64 means that
+        object.__setattr__(self, "image_size", Size.of(self.image_size))  # 64 is also accepted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +135,8 @@ class GateConfig:
     """When a candidate takes the champion's place (DESIGN, Judgement)."""
 
     margin: Annotated[float, Range(0.013, 1)] = 0.013  # a smaller relative difference is noise (arXiv 2606.20536)
-    intervals: bool = True  # figures whose intervals overlap are not told apart, where both reports have intervals
-    min_precision: Share = 0.01  # floors: a model below has collapsed, or paints what is no image
+    intervals: bool = True  # figures whose intervals overlap count as equal, if both reports have intervals
+    min_precision: Share = 0.01  # floors: a model below has collapsed, or its output is not images
     min_recall: Share = 0.01
     max_copied: Share = 0.05  # share of samples that are copies of training images
 
@@ -150,11 +149,11 @@ class RunConfig:
     image_size: ImageSize
     network: Any  # the family's own dataclass
     training: TrainingConfig
-    model: Any  # the family's class; found by whoever reads the settings, so that nothing else must know all families
+    model: Any  # the family's class; looked up where settings are read, so that nothing else needs to know all families
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", Size.of(self.image_size))
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings alone, for JSON."""
+        """Only the settings, for JSON."""
         return {name: plain(getattr(self, name)) for name in ("family", "image_size", "network", "training")}

@@ -1,9 +1,9 @@
-"""A dataclass read from a mapping of YAML or JSON, by its types.
+"""Reads a dataclass from a YAML or JSON mapping, by its types.
 
-Ranges stand in the annotations (`Annotated[int, Range(1)]`), so that a setting is described in one place. A setting may
-be a number, text, true or false, one of several texts (Literal), a size of images, a list, a mapping, another
-dataclass, nothing (None) and unions of these with at most one dataclass. A range around such a type holds for all
-numbers in it, of a Schedule for `start` and `end`.
+Ranges are in the annotations (`Annotated[int, Range(1)]`), so that a setting is described in one place. A setting may
+be a number, a string, true or false, one of several strings (Literal), an image size, a list, a mapping, another
+dataclass, nothing (None), or a union of these with at most one dataclass. A range around such a type applies to all
+numbers in it; in a Schedule, to `start` and `end`.
 """
 
 import dataclasses
@@ -27,10 +27,10 @@ _LONGEST = 100  # characters of a value that a message quotes
 
 
 def build(cls: type[T], values: Any, where: str, whole: Any = None) -> T:
-    """Make the dataclass `cls` of a mapping; what is left out is at its default, or as the default `whole` has it.
+    """Make the dataclass `cls` from a mapping; what is left out gets its default, or its value in the default `whole`.
 
-    `where` names the mapping's place ("params.yaml: models.vae.training") in the ConfigError that an unknown key,
-    a wrong type or a value out of range raises.
+    `where` names the mapping's place ("params.yaml: models.vae.training") in the ConfigError raised for an unknown key,
+    a wrong type or a value out of range.
     """
     values = mapping(values, where)
     hints = typing.get_type_hints(cls, include_extras=True)
@@ -46,7 +46,7 @@ def build(cls: type[T], values: Any, where: str, whole: Any = None) -> T:
         read[field.name] = read_value(hints[field.name], value, f"{where}.{field.name}", usual)
     try:
         return cls(**read)
-    except ConfigError as error:  # values that do not fit each other
+    except ConfigError as error:  # values that are inconsistent
         raise ConfigError(f"{where}: {error}") from error
 
 
@@ -57,7 +57,7 @@ def mapping(values: Any, where: str) -> dict[str, Any]:
 
 
 def check_keys(values: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
-    """ConfigError for a key that is not known, with one that is near, or else with all of a handful."""
+    """ConfigError for an unknown key, suggesting a similar one, or listing all if they are few."""
     for key in values:
         if key not in known:
             listed = f"; known: {', '.join(known)}" if 0 < len(known) <= _HANDFUL else ""
@@ -65,13 +65,13 @@ def check_keys(values: Mapping[Any, Any], known: Sequence[str], where: str) -> N
 
 
 def near(word: Any, known: Sequence[str]) -> str:
-    """How a message goes on: "; did you mean 'beta'?", or nothing where no known word is near."""
+    """The end of a message: "; did you mean 'beta'?", or nothing if no known word is similar."""
     found = difflib.get_close_matches(str(word), known, n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def shown(value: Any) -> str:
-    """A value as messages quote it, however long, deep or large it is."""
+    """A value as messages quote it; works for any length, depth or size."""
     try:
         text = repr(value)
     except (RecursionError, ValueError):  # a number of more than 4,300 digits
@@ -121,7 +121,7 @@ _NOUNS[Size] = "a size such as 64 or 128x64 (width x height)"
 
 
 def _fits(kind: Any, value: Any) -> bool:
-    """Whether a value has the form of a type: what it holds is not looked at."""
+    """Whether a value has the form of a type; its contents are not checked."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         return _fits(inner[0], value)
@@ -155,7 +155,7 @@ def _noun(kind: Any) -> str:
 
 
 def _advice(kind: Any, value: Any) -> str:
-    """What may have been meant by a text that does not fit."""
+    """What a string that does not fit may have meant."""
     if not isinstance(value, str):
         return ""
     kinds = [kind]

@@ -1,4 +1,4 @@
-"""A setting that changes while a model trains: a closed form of the images seen, so that a resume needs no state."""
+"""A setting that changes during training: a closed form of the images seen, so that a resume needs no state."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class Schedule:
     """From `start` at image 0 to `end` after `over` images, constant from then on; without an `end` always `start`.
 
     "cosine" starts and ends flat (Loshchilov and Hutter 2017, eq. 5; R3GAN's learning rate, beta2, gamma and EMA).
-    ConfigError for an `end` without `over`, or the other way round: neither says when to be where.
+    ConfigError for an `end` without `over`, or the reverse.
     """
 
     start: float
@@ -25,19 +25,19 @@ class Schedule:
             raise ConfigError("a schedule has both end and over (the images that it takes, at least 1), or neither")
 
     def at(self, images_seen: int) -> float:
-        """The value after `images_seen` images, between `start` and `end`; both are met exactly."""
+        """The value after `images_seen` images, between `start` and `end`; both are reached exactly."""
         if self.end is None:
             return self.start
         share = min(1.0, images_seen / self.over)
         if self.shape == "cosine":
             share = 0.5 * (1 - math.cos(math.pi * share))
         low, high = sorted((self.start, self.end))
-        return min(max((1 - share) * self.start + share * self.end, low), high)  # rounding leads outside by a bit
+        return min(max((1 - share) * self.start + share * self.end, low), high)  # rounding can overshoot slightly
 
 
 Scheduled = float | Schedule
 
 
 def value_at(setting: Scheduled, images_seen: int) -> float:
-    """What a setting is after `images_seen` images."""
+    """A setting's value after `images_seen` images."""
     return setting.at(images_seen) if isinstance(setting, Schedule) else setting

@@ -1,4 +1,4 @@
-"""What a training shows of itself: pictures, gauges, profiles. Nothing here decides a byte of its weights.
+"""What a training shows: pictures, gauges, profiles. Nothing here affects its weights.
 
-training/ does not import it: whoever starts a training hands it over (display.py).
+training/ does not import it: whoever starts a training passes it in (display.py).
 """

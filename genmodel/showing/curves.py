@@ -1,4 +1,4 @@
-"""The record's losses, scores and gradient norms as one picture, drawn by matplotlib where it is installed."""
+"""The record's losses, scores and gradient norms as one picture, drawn by matplotlib if it is installed."""
 
 import math
 import statistics
@@ -10,8 +10,8 @@ from genmodel.files import durable
 
 GROUPS = {"loss": "losses", "score": "scores", "gradient": "gradient norms"}  # prefix of a metric -> a panel's title
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"]  # Okabe and Ito: also for the colour-blind
-BROKEN = "#b00020"  # where a value is not a number any more
-_WILD = 100  # a value that is so many times the median makes the axis logarithmic
+BROKEN = "#b00020"  # marks where a value stops being finite
+_WILD = 100  # a value this many times the median makes the axis logarithmic
 
 Points = list[tuple[int, float]]  # images seen, value
 
@@ -19,9 +19,9 @@ Points = list[tuple[int, float]]  # images seen, value
 def write_curves(rows: Sequence[Mapping[str, Any]], out: Path) -> bool:
     """Write a PNG of the rows of metrics.jsonl: a panel for each of loss/, score/ and gradient/ that they hold.
 
-    Values that are not finite are left out and marked where they begin. A panel with a value far from all others
-    has an axis that is linear around zero and logarithmic beyond, so that a loss that explodes hides no other.
-    Returns whether it is written: without matplotlib, which MLflow brings, it is not.
+    Values that are not finite are left out; where they begin is marked. A panel with a value far from all others gets
+    an axis that is linear around zero and logarithmic beyond, so that an exploding loss does not hide the others.
+    Returns whether it was written: without matplotlib, which MLflow installs, it is not.
     """
     try:
         from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ def write_curves(rows: Sequence[Mapping[str, Any]], out: Path) -> bool:
 
 
 def curves_of(rows: Sequence[Mapping[str, Any]], group: str) -> dict[str, Points]:
-    """The metrics group/name of the rows by name."""
+    """The rows' metrics named group/name, by name."""
     curves: dict[str, Points] = {}
     for row in rows:
         for metric, value in row["metrics"].items():
@@ -66,4 +66,4 @@ def _draw(axes: Any, curves: Mapping[str, Points]) -> None:
     if broken:
         axes.axvline(min(broken), color=BROKEN, label=f"not finite from {min(broken):,}")
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(COLOURS), frameon=False)  # above, over no curve
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(COLOURS), frameon=False)  # above the curves

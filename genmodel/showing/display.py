@@ -1,4 +1,4 @@
-"""A training that is watched: sample grids, timeline, replay, curves, gauges, a profile."""
+"""A training with a watcher: sample grids, timeline, replay, curves, gauges, a profile."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ def train(
     fresh: bool = False,
     profile: bool = False,
 ) -> Path:
-    """genmodel.training.trainer.train, watched. `profile` leaves a profile of ten steps in the run's folder."""
+    """genmodel.training.trainer.train with a watcher. `profile` writes a profile of ten steps to the run's folder."""
     return trainer.train(identity, block, out, runs, device, fresh, Display(profile))
 
 

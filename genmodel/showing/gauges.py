@@ -11,10 +11,10 @@ _MILLIJOULES = 3.6e9  # in a kilowatt hour
 
 
 class Gauges:
-    """The memory and energy of the GPU that a training runs on; on a CPU it has nothing to tell.
+    """The memory and energy of the GPU that a training runs on; nothing on a CPU.
 
-    Energy is what NVML counts for the whole GPU (Volta and newer), whoever else uses it. Without pynvml (the package
-    nvidia-ml-py), or where NVML or the GPU cannot tell, there is memory alone.
+    Energy is what NVML counts for the whole GPU (Volta and newer), including other users. Without pynvml (the package
+    nvidia-ml-py), or if NVML or the GPU does not report it, only memory is measured.
     """
 
     def __init__(self, device: torch.device, energy_kwh: float = 0.0) -> None:
@@ -26,7 +26,7 @@ class Gauges:
         self._zero = None if first is None else first - energy_kwh * _MILLIJOULES
 
     def read(self) -> dict[str, float]:
-        """gpu/memory_gib, the most that was allocated so far, and gpu/energy_kwh since the start, over all resumes."""
+        """gpu/memory_gib, the most allocated so far, and gpu/energy_kwh since the start, over all resumes."""
         if self.device.type != "cuda":
             return {}
         found = {"gpu/memory_gib": torch.cuda.max_memory_allocated(self.device) / 2**30}
@@ -38,12 +38,12 @@ class Gauges:
 
 
 def _energy_counter(device: torch.device) -> Callable[[], float | None]:
-    """Reads the GPU's energy in mJ since its driver was loaded; None where it cannot be told."""
+    """Reads the GPU's energy in mJ since its driver was loaded; None if it is not known."""
     if device.type != "cuda":
         return lambda: None
     try:
         from pynvml import NVMLError, nvmlDeviceGetHandleByUUID, nvmlDeviceGetTotalEnergyConsumption, nvmlInit
-    except ImportError:  # not installed, or of before Volta
+    except ImportError:  # not installed, or too old for Volta
         return lambda: None
     try:
         nvmlInit()
@@ -64,7 +64,7 @@ def _energy_counter(device: torch.device) -> Callable[[], float | None]:
 class PhaseClock:
     """Shares of the time by phase: `with clock.phase("data"): ...`; a phase inside another stops the outer one.
 
-    It never waits for the GPU, which works behind: its time is found in the phase that does wait for it.
+    It never waits for the GPU, which runs asynchronously: its time shows in the phase that waits for it.
     """
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class PhaseClock:
 
     def read_and_reset(self) -> dict[str, float]:
         """time/PHASE -> its share in [0, 1] since the last call, with time/other for the rest; together they are 1."""
-        self._turn_to(self._phase)  # a phase that is under way counts up to here
+        self._turn_to(self._phase)  # a running phase counts up to here
         total = sum(self._seconds.values()) or 1.0
         shares = {f"time/{name}": seconds / total for name, seconds in self._seconds.items()}
         self._seconds = dict.fromkeys(self._seconds, 0.0)

@@ -18,7 +18,7 @@ _GAP = 2  # pixels between the images of a grid
 def grid(images: Tensor, columns: int | None = None, gap: int = _GAP, zoom: int = 1) -> Image.Image:
     """A picture of uint8 [N, H, W, C] images in rows, white between them, each pixel drawn `zoom` times.
 
-    Grey for grey images, else RGB: what is transparent lies on a checker.
+    Grey for grey images, else RGB: transparency is shown over a checkerboard.
     """
     count, height, width, channels = images.shape
     flat = images[..., 0] if channels == 1 else to_rgb(images, _checker(height, width).to(images.device))
@@ -34,17 +34,17 @@ def grid(images: Tensor, columns: int | None = None, gap: int = _GAP, zoom: int 
 
 
 def _checker(height: int, width: int) -> Tensor:
-    """White and light grey by turns, int32 [H, W, 1], eight squares along the short side."""
+    """Alternating white and light grey, int32 [H, W, 1], eight squares along the short side."""
     square = max(1, min(height, width) // 8)
     rows, columns = torch.arange(height)[:, None] // square, torch.arange(width)[None, :] // square
     return (255 - 64 * ((rows + columns) % 2)).int()[..., None]
 
 
 def timeline(grids: Mapping[int, Image.Image], columns: int, size: Size) -> Image.Image:
-    """How samples came to be: the first row of each grid, the images seen till then written before it.
+    """How samples developed: the first row of each grid, with the images seen by then written before it.
 
-    `grids` are pictures of `columns` images of `size` a row that `grid` made, by images seen. Where their codes are the
-    same, a column shows one code all the way down.
+    `grids` are pictures made by `grid`, with `columns` images of `size` per row, by images seen. If their codes are the
+    same, each column shows one code.
     """
     margin = 96
     first = next(iter(grids.values()))
@@ -60,7 +60,7 @@ def timeline(grids: Mapping[int, Image.Image], columns: int, size: Size) -> Imag
 
 
 def save_grid(path: Path, images: Tensor, columns: int | None = None) -> None:
-    """Write a PNG grid of uint8 [N, H, W, C] images; small ones are enlarged so that a person can see them."""
+    """Write a PNG grid of uint8 [N, H, W, C] images; small ones are enlarged to be visible."""
     zoom = max(1, 64 // max(images.shape[1:3]))
     picture = grid(images, columns, zoom=zoom)
     durable.write_with(path, lambda handle: picture.save(handle, format="PNG"))

@@ -1,4 +1,4 @@
-"""The picture of a finished model that a person asks for: its samples, of one class or with a row a class."""
+"""A picture of a finished model's samples on request: of one class, or with a row per class."""
 
 from pathlib import Path
 
@@ -21,10 +21,10 @@ def classes_of(folder: Path) -> list[str]:
 
 
 def save_samples(folder: Path, out: Path, n: int | None, seed: int, label: str | None, device: str) -> str:
-    """Draw `n` samples of the model in `folder` to a PNG; returns what is seen there.
+    """Draw `n` samples of the model in `folder` to a PNG; returns what it shows.
 
-    `label` is a class by its name or number; without it a conditional model draws `n` of each class in a row, of the
-    first CLASSES classes. ConfigError for a class that it does not have.
+    `label` is a class by name or number; without it a conditional model draws a row of `n` for each of the first
+    CLASSES classes. ConfigError for a class that it does not have.
     """
     model, about = load_model(folder, device)
     names = [str(name) for name in about["classes"]] if model.classes else []

@@ -1,4 +1,4 @@
-"""Where a step's time goes: ten steps of a training, seen by torch's profiler."""
+"""Where a step's time goes: ten steps of a training under torch's profiler."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -10,17 +10,17 @@ from torch.profiler import ProfilerActivity, profile, schedule
 from genmodel.files import durable
 from genmodel.output import progress
 
-_SKIPPED = 10  # steps before it looks: kernels are chosen, memory is found
+_SKIPPED = 10  # steps before it starts: kernels are chosen, memory is allocated
 _SEEN = 10
 _ROWS = 25  # of the table
 
 
 @contextlib.contextmanager
 def profiled(folder: Path, device: torch.device, wanted: bool) -> Iterator[Callable[[], object]]:
-    """Profile steps 11 to 20 of what happens inside, if `wanted`; yields a function to call after each step.
+    """Profile steps 11 to 20 of the with block, if `wanted`; yields a function to call after each step.
 
-    Leaves `folder`/profile.json, a trace for chrome://tracing or Perfetto, and profile.txt, a table of the operations
-    that took the most time themselves, which is shown, too.
+    Writes `folder`/profile.json, a trace for chrome://tracing or Perfetto, and profile.txt, a table of the operations
+    that took the most time themselves, which is also shown.
     """
     if not wanted:
         yield lambda: None

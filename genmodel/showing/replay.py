@@ -1,8 +1,8 @@
-"""A training replayed: its sample grids as an animated picture, each shown for as long as it lasted on a clock.
+"""A training replayed: its sample grids as an animation, each shown for as long as it lasted on a clock.
 
-In linear time a second stands for an equal number of images; in logarithmic time for an equal factor, so that the
-first images, when most happens in a VAE, are not over at once. OpenAI's post on generative models of 2016 shows its
-GANs in the one and its VAE in the other.
+In linear time a second stands for a fixed number of images; in logarithmic time for a fixed factor, so that the first
+images, when a VAE changes most, are not over at once. OpenAI's 2016 post on generative models shows its GANs in linear
+and its VAE in logarithmic time.
 """
 
 import functools
@@ -18,11 +18,11 @@ from genmodel.files import durable
 Clock = Literal["log", "linear"]
 
 TICKS = 64  # of the clock from the start to the end
-HELD = 14  # ticks for which the last grid stays
+HELD = 14  # ticks that the last grid stays
 TICK_MS = 140  # whole hundredths of a second, as GIF counts
-HEAD = 70  # pixels above the grid, for the words and the clock's line
+HEAD = 70  # pixels above the grid, for the text and the clock's line
 _WIDEST = 640  # pixels of a grid; larger ones are shrunk
-_NARROWEST = 360  # pixels of the page: the words need them
+_NARROWEST = 360  # pixels of the page: the text needs them
 _EDGE = 12  # pixels left and right of the line
 _LINE = 42  # pixels from the top down to the line
 _INK, _FAINT = "#1b1b1b", "#c8c8c8"
@@ -40,33 +40,33 @@ def write_replay(grids: Mapping[int, Path], clock: Clock, out: Path) -> None:
 
 
 def _reduced(page: Image.Image) -> Image.Image:
-    """The page in 256 colours, without dither: white, and those chosen on a third of it, in a fifth of the time."""
+    """The page in 256 colours, without dither: white, and colours chosen at a third of the size, for speed (5x)."""
     sample = page.resize((page.width // 3, page.height // 3), Image.Resampling.NEAREST)
     colours = Image.new("P", (1, 1))
     colours.putpalette([255, 255, 255, *(sample.quantize(255).getpalette() or [])])
     reduced = page.quantize(palette=colours, dither=Image.Dither.NONE)
     white = functools.reduce(ImageChops.darker, page.split()).point(lambda level: 255 * (level == 255))
-    reduced.paste(0, mask=white)  # Pillow's nearest colour is only about the nearest, and the paper would flicker
+    reduced.paste(0, mask=white)  # Pillow's nearest colour is approximate: the background would flicker
     return reduced
 
 
 def schedule(moments: Collection[int], clock: Clock) -> dict[int, int]:
-    """The images seen of the grids to show, in order -> for how many ticks of the clock each stays.
+    """The images seen of the grids to show, in order -> how many ticks of the clock each stays.
 
-    A grid stays until the next one; where several begin at one tick, the nearest to it stands for them all, and so
-    the first and the last grid are always among them.
+    A grid stays until the next one; if several round to the same tick, only the nearest to it is shown, so that the
+    first and the last grid are always shown.
     """
     place = scale(moments, clock)
     begins: dict[int, int] = {}
     for seen in sorted(moments, key=lambda seen: -abs(place(seen) * TICKS - round(place(seen) * TICKS))):
-        begins[round(place(seen) * TICKS)] = seen  # the nearest comes last and stays
+        begins[round(place(seen) * TICKS)] = seen  # the nearest comes last and wins
     ticks = sorted(begins)
     ends = [*ticks[1:], ticks[-1] + HELD]
     return {begins[tick]: end - tick for tick, end in zip(ticks, ends, strict=True)}
 
 
 def scale(moments: Collection[int], clock: Clock) -> Callable[[int], float]:
-    """Where images seen stand on the clock: 0 at the first of the moments, 1 at the last.
+    """The place of images seen on the clock: 0 at the first of the moments, 1 at the last.
 
     Zero has no logarithm: the time from there to the next moment counts as one doubling.
     """
@@ -99,7 +99,7 @@ def frames(grids: Mapping[int, Path], clock: Clock) -> Iterator[Image.Image]:
 
 
 def _head(width: int, moments: Collection[int], clock: Clock) -> Image.Image:
-    """What stays the same above the grids: the clock's name and its line, with round numbers below."""
+    """The fixed part above the grids: the clock's name and its line, with round numbers below."""
     head = Image.new("RGB", (width, HEAD), "white")
     pen = ImageDraw.Draw(head)
     kind = "logarithmic" if clock == "log" else "linear"

@@ -1,7 +1,7 @@
 """Checkpoints: one tensor file with everything a resume needs, checked by its digest; the last two are kept.
 
-A checkpoint is copied at once and written by a thread beside the training: the loop waits for the disk only when the
-next one is due before the last is written, and at the end.
+A checkpoint is copied at once and written by a background thread: the loop waits for the disk only if the next one is
+due before the last is written, and at the end.
 """
 
 import json
@@ -20,7 +20,7 @@ _STOPPED = "-stopped"  # ends the name of a checkpoint that a signal asked for
 
 
 def images_on_disk(folder: Path) -> int:
-    """The images seen by the newest checkpoint in a folder of checkpoints, by its name; 0 where there is none."""
+    """The images seen by the newest checkpoint in a folder of checkpoints, by its name; 0 if there is none."""
     names = [path.stem.removesuffix(_STOPPED) for path in folder.glob("*.json")]
     return max((int(name) for name in names if name.isdigit()), default=0)
 
@@ -35,11 +35,11 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The folder of one run's checkpoints: <images_seen>.safetensors, which holds the facts too, and, written after it,
+    """The folder of one run's checkpoints: <images_seen>.safetensors, which holds the facts too, then
     <images_seen>.json with its digest. A file without its digest was never finished and does not count.
 
-    The one of a training that was stopped has a name of its own and takes the place of no other: a training that
-    diverges later goes back to the same regular one as if it had never been stopped.
+    The checkpoint of a stopped training has its own name and replaces no other: a training that diverges later goes
+    back to the same regular one as if it had never been stopped.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,13 +48,13 @@ class Checkpoints:
         self._writing: Future[None] | None = None
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Copy a checkpoint and have it written; StorageError if the one before could not be."""
+        """Copy a checkpoint and start writing it; StorageError if the one before could not be written."""
         copied = {name: value.detach().clone() for name, value in checkpoint.tensors.items()}
         self.wait()
         self._writing = self._writer.submit(self._write, replace(checkpoint, tensors=copied))
 
     def wait(self) -> None:
-        """Until the last checkpoint is on disk; StorageError if it could not be written."""
+        """Wait until the last checkpoint is on disk; StorageError if it could not be written."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
@@ -67,16 +67,16 @@ class Checkpoints:
         self._tidy(name)
 
     def _tidy(self, newest: str) -> None:
-        """Remove older checkpoints, and what a kill has left of one."""
+        """Remove older checkpoints, and partial ones left by a kill."""
         kept = {manifest.stem for manifest in self._finished(regular=True)[-_KEPT:]} | {newest}
         for path in sorted(self.folder.iterdir()):  # a manifest before its tensors
             if path.stem not in kept:
                 path.unlink()
 
     def latest(self, regular: bool = False) -> tuple[Checkpoint | None, list[str]]:
-        """The newest checkpoint that is whole (None when there are none at all), and a warning for each damaged one
-        that was passed over. `regular`: of those alone that no signal asked for. CheckpointError when there are some
-        and all are damaged."""
+        """The newest intact checkpoint (None if there are none at all), and a warning for each damaged one that was
+        skipped. `regular`: only those that no signal asked for. CheckpointError if there are some and all are
+        damaged."""
         self.wait()
         warnings: list[str] = []
         for manifest in reversed(self._finished(regular)):

@@ -1,8 +1,8 @@
-"""What a training is known by: equal settings, data and code give an equal fingerprint.
+"""A training's identity: equal settings, data and code give an equal fingerprint.
 
-It holds what decides a model's weights. Outside are the model's name, settings that only show (how often a row or a
-checkpoint is written), and those that are at their default. The defaults that code reads are a part of what the code is
-known by (genmodel/code.py): a new setting with a default makes no training another one, another default does.
+It covers what decides a model's weights. It leaves out the model's name, settings that only affect output (how often a
+row or a checkpoint is written), and those at their default. The defaults that code reads are part of the code's digest
+(genmodel/code.py): a new setting with a default does not change a training's identity, a changed default does.
 """
 
 import json
@@ -15,7 +15,7 @@ from genmodel.errors import CheckpointError, SettingsChangedError
 from genmodel.files import durable
 from genmodel.settings.config import RunConfig, beside_defaults, chosen, plain, same
 
-SHOWING = ("log_every", "checkpoint_every")  # of the settings in `training`: a checkpoint goes on under others
+SHOWING = ("log_every", "checkpoint_every")  # of the settings in `training`: a resume may change them
 _PARTS = ("network", "training")  # of a RunConfig
 
 
@@ -50,10 +50,10 @@ class Identity:
 
 
 def is_as_written(known: Mapping[str, Any], model: Mapping[str, Any], block: str, code: str) -> bool:
-    """Whether a training, known by its `as_dict`, is that of these settings, data and code.
+    """Whether a training, given by its `as_dict`, has these settings, data and code.
 
-    `model` holds settings as params.yaml has them, defaults left out; they are compared with the training's own, so
-    that no family needs to be loaded to learn its defaults. False also means that this cannot be told.
+    `model` holds settings as in params.yaml, without defaults; they are compared with the training's own, so that no
+    family needs to be loaded for its defaults. False also means that it is not known.
     """
     if "chosen" not in known or (known["block"], known["code"]) != (block, code):
         return False
@@ -69,14 +69,14 @@ def is_as_written(known: Mapping[str, Any], model: Mapping[str, Any], block: str
 
 
 def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the settings of a part those that do not only show."""
+    """The settings of a part except those that only affect output."""
     return {key: value for key, value in settings.items() if key not in SHOWING}
 
 
 def _gives(written: Any, whole: Any, chosen: Any) -> bool:
-    """Whether what is written, defaults left out, is known to give `whole`, of which `chosen` is not at its default.
+    """Whether `written`, without defaults, is known to give `whole`, of which `chosen` is not at its default.
 
-    What was at its default must be left out or written whole, as only its type knows what a part of it means.
+    What was at its default must be left out or written in full: only its type knows what a part of it means.
     """
     if not all(isinstance(each, Mapping) for each in (written, whole, chosen)):
         return same(written, whole)
@@ -87,9 +87,9 @@ def _gives(written: Any, whole: Any, chosen: Any) -> bool:
 
 
 def claim(folder: Path, identity: Identity, write: bool = True) -> None:
-    """Make a run's folder, named by a part of the fingerprint, that of `identity`, which is kept inside as a whole.
+    """Make a run's folder, named by part of the fingerprint, belong to `identity`, which is stored in it in full.
 
-    SettingsChangedError where it belongs to another training, CheckpointError where this cannot be read.
+    SettingsChangedError if it belongs to another training, CheckpointError if that cannot be read.
     """
     path, mine = folder / "identity.json", identity.as_dict()
     try:
@@ -107,10 +107,10 @@ def claim(folder: Path, identity: Identity, write: bool = True) -> None:
 
 
 def differences(old: Mapping[str, Any], new: Identity) -> list[str]:
-    """What makes another training, known by its `as_dict`, unlike `new`: "training.batch_size: 64 -> 32".
+    """How another training, given by its `as_dict`, differs from `new`: "training.batch_size: 64 -> 32".
 
-    Digests are cut. Settings that only show make no difference, nor those that were new after `old` and are at their
-    default, nor those that are gone.
+    Digests are shortened. Ignored: settings that only affect output, settings added since `old` that are at their
+    default, and removed settings.
     """
     before, after = old["config"], new.config.as_dict()
     found = {key: (before.get(key), value) for key, value in after.items() if key not in _PARTS}
@@ -123,7 +123,7 @@ def differences(old: Mapping[str, Any], new: Identity) -> list[str]:
 
 
 def _compared(name: str, before: Mapping[str, Any], settings: Any, usual: Any = None) -> dict[str, tuple[Any, Any]]:
-    """What each setting was before, or its default where it is new, and what it is now, by dotted name."""
+    """What each setting was before, or its default if it is new, and what it is now, by dotted name."""
     found: dict[str, tuple[Any, Any]] = {}
     for key, value, normal in beside_defaults(settings, usual):
         was = before.get(key, None if normal is MISSING else plain(normal))

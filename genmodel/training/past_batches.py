@@ -1,4 +1,4 @@
-"""Any batch of any past training: its order is a function of the seed, so that the block and the run's settings do."""
+"""Any batch of any past training: the seed decides the order, so the block and the run's settings are enough."""
 
 import json
 from pathlib import Path
@@ -13,10 +13,10 @@ from genmodel.params import run_config
 
 
 def past_batch(run: Path, block: Block, step: int) -> tuple[Tensor, int, str]:
-    """The images of a step, counted from 1, of the training whose record lies in the folder `run`.
+    """The images of a step, counted from 1, of the training whose record is in the folder `run`.
 
-    Returns uint8 [N, H, W, C], mirrored as they were; the images seen before; and the digest of their order, which the
-    record's row of that moment holds, too. ConfigError for a run that cannot be read or a step that it has not;
+    Returns uint8 [N, H, W, C], mirrored as they were; the images seen before; and the digest of their order, which is
+    also in the record's row of that moment. ConfigError for a run that cannot be read or a step that it does not have;
     BlockError for another block than the run's.
     """
     path = run / "identity.json"

@@ -1,16 +1,16 @@
-"""SIGTERM, as a scheduler sends it before it takes the machine away: the loop is told, and ends between two steps."""
+"""SIGTERM, which a scheduler sends before it takes the machine away: the loop sees it, and ends between two steps."""
 
 import signal
 import threading
 from types import FrameType, TracebackType
 
-EXIT = 128 + signal.SIGTERM  # 143, as a shell has it
+EXIT = 128 + signal.SIGTERM  # 143, as in a shell
 
 
 class Preemption:
-    """with Preemption() as preemption: `preemption.asked` turns true at the first SIGTERM; more of them do no harm.
+    """with Preemption() as preemption: `preemption.asked` becomes true at the first SIGTERM; later ones do nothing.
 
-    Signals reach the main thread alone: elsewhere this does nothing.
+    Signals reach only the main thread: in any other this does nothing.
     """
 
     def __init__(self) -> None:

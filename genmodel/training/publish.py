@@ -12,7 +12,7 @@ from genmodel.training.watcher import Watcher
 
 
 def publish(model: Family, facts: Mapping[str, Any], record: Record, out: Path, watcher: Watcher) -> None:
-    """Put `model` with its averaged weights at `out`, whole or not at all; `facts` are its config.json's.
+    """Put `model` with its averaged weights at `out`, whole or not at all; `facts` go into config.json.
 
     config.json holds the sha256 of all other files and a checksum of itself.
     """

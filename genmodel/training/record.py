@@ -1,7 +1,7 @@
-"""The record of a training: metrics.jsonl in the run's folder. It is the truth; trackers follow it.
+"""The record of a training: metrics.jsonl in the run's folder. It is the source of truth; trackers follow it.
 
-Rows are only ever appended. A resumed training repeats some steps with equal results: rows that are on disk already
-are not written again, so that a follower that has read them needs no care.
+Rows are only ever appended. A resumed training repeats some steps with equal results: rows already on disk are not
+written again, so that a follower that has read them need not check.
 """
 
 import csv
@@ -30,7 +30,7 @@ class Record:
         self._last = found[-1]["images_seen"] if found else -1
 
     def _drop_partial_line(self) -> None:
-        """A kill can cut the last line short; what was cut will be written again."""
+        """A kill can truncate the last line; it will be written again."""
         content = self.metrics.read_bytes() if self.metrics.exists() else b""
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
@@ -67,10 +67,10 @@ class Record:
         return f"{self.metrics} is damaged: remove {self.folder} and run the same command again, which starts anew"
 
     def history(self) -> str:
-        """The rows as CSV without times: equal trainings that wrote their rows equally often give equal bytes.
+        """The rows as CSV without times: equal trainings with the same log_every give equal bytes.
 
-        Where log_every was changed in mid-training the rows of either interval stand one after the other; each holds
-        means over the steps since the row before.
+        If log_every changed mid-training, rows of both intervals follow each other; each holds means over the steps
+        since the previous row.
         """
         found = self.rows()
         names = [name for name in (found[0]["metrics"] if found else {}) if not name.startswith(_TIMED)]

@@ -1,4 +1,4 @@
-"""A line of metrics.jsonl: a row of the record with a checksum of its own. Needs no torch."""
+"""A line of metrics.jsonl: a row of the record with its own checksum. Needs no torch."""
 
 import json
 from collections.abc import Mapping

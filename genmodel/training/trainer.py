@@ -1,4 +1,4 @@
-"""The loop: one for every family. Its clock is images_seen, and the same command continues what was cut short."""
+"""The loop: one for every family. Its clock is images_seen, and the same command resumes an interrupted training."""
 
 import math
 import time
@@ -26,7 +26,7 @@ from genmodel.training.unfinished import latest_unfinished
 from genmodel.training.watcher import Watcher
 
 _PATIENCE = 3  # steps in a row whose loss or gradient is not finite, before the training goes back
-_LOWER = 0.5  # what the learning rates are multiplied by then, once
+_LOWER = 0.5  # then the learning rates are multiplied by this, once
 
 
 def train(
@@ -40,17 +40,17 @@ def train(
 ) -> Path:
     """Train a model to its budget of images and put the finished folder at `out`; returns the run's folder.
 
-    Checkpoints and the record live in `runs`/<fingerprint>, outside `out`: a second call after a kill continues
-    there, a second call after the end only publishes again. `fresh` forgets them first. What there is to
-    see of it `watcher` is told, in the first process. At a SIGTERM the state is saved and SystemExit(143) raised. Under
-    torchrun all its processes call this and train as one.
+    Checkpoints and the record are in `runs`/<fingerprint>, outside `out`: a second call after a kill continues there,
+    a second call after the end only publishes again. `fresh` deletes them first. `watcher` is notified, in the first
+    process. On SIGTERM the state is saved and SystemExit(143) raised. Under torchrun all processes call this and train
+    as one.
     """
     if durable.is_foreign(out, "config.json"):
         raise ModelError(f"{out} is there and is not a model: move it away or choose another --out")
     folder = run_folder(identity, runs)
     with Preemption() as preemption, joined(device) as (world, device), world.alone_in(folder):
         training = Training(identity, block, folder, device, fresh, world, watcher)
-        if world.is_main:  # where nothing can be written shall be told now, not after the training
+        if world.is_main:  # fail now if nothing can be written there, not after the training
             durable.probe(out.parent)
         with training.watcher.watching():
             while training.images_seen < training.budget:
@@ -68,7 +68,7 @@ def run_folder(identity: Identity, runs: Path) -> Path:
 
 
 class Training:
-    """The state of one training and the moves that the loop makes with it."""
+    """The state of one training and the operations of the loop on it."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Training:
         self.device = torch.device(device)
         use_cpu(config.threads)
         set_precision(config, self.device)
-        # first: it knows which sizes there can be
+        # first: it checks which sizes are possible
         model = build_model(identity.config, len(block.classes), block.channels)
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loader = Loader(
@@ -124,18 +124,18 @@ class Training:
                 self.world.say(before.line(identity.name))
             if self.watcher.wants_samples(0):
                 self.draw_samples()
-            self.save()  # what a training that diverges early goes back to
+            self.save()  # for a training that diverges early to go back to
 
     @torch.no_grad()
     def _begin(self) -> None:
-        """Show the model its first images, in every process all of them; a resume puts back what came of it."""
+        """Show the model its first images, all of them in every process; a resume restores the result."""
         if self.model.first_images:
             images, labels = self.loader.first(self.model.first_images)
             self.model.begin(Batch(pixels.to_model(images), labels))
 
     @property
     def step_number(self) -> int:
-        """Steps behind us."""
+        """Steps finished."""
         return self.images_seen // self.engine.images_per_step
 
     def step(self) -> None:
@@ -148,8 +148,8 @@ class Training:
         self.bar.update(self.engine.images_per_step)
 
     def _batch(self) -> tuple[Tensor, Tensor]:
-        """Images and labels of the next step; of several processes each takes its share of every part that the networks
-        see at once."""
+        """Images and labels of the next step; with several processes each takes its share of every part that the
+        networks see at once."""
         seen, count = self.images_seen, self.engine.images_per_step
         parts = self.model.batches_per_step * self.config.accumulate if self.world.size > 1 else 1
         shares = [self.loader.batch(seen + part * count // parts, count // parts) for part in range(parts)]
@@ -158,9 +158,9 @@ class Training:
         return torch.cat([images for images, _ in shares]), torch.cat([labels for _, labels in shares])
 
     def record_and_save(self) -> None:
-        """A row, samples, a checkpoint, each where it is due; at the end all three. Back, where steps are bad."""
+        """A row, samples, a checkpoint, each if due; at the end all three. Goes back if steps are bad."""
         due_row, due_save = self._due(self.config.log_every), self._due(self.config.checkpoint_every)
-        looks = self.device.type == "cpu" or due_row or due_save  # a GPU is not waited for at every step
+        looks = self.device.type == "cpu" or due_row or due_save  # do not wait for a GPU at every step
         bad_steps = int(self.engine.bad_steps) if looks else 0
         if bad_steps >= _PATIENCE or (due_save and not self.engine.is_finite()):
             self.go_back()
@@ -175,14 +175,14 @@ class Training:
                 self.save()
 
     def _due(self, every: int) -> bool:
-        """Whether the last step went past a multiple of `every` images, or was the last."""
+        """Whether the last step passed a multiple of `every` images, or ended the training."""
         before = self.images_seen - self.engine.images_per_step
         return self.images_seen // every > before // every or self.images_seen == self.budget
 
     def go_back(self) -> None:
-        """To the last checkpoint, with lower learning rates; TrainingDivergedError where that was tried already."""
+        """To the last checkpoint, with lower learning rates; TrainingDivergedError if that was already tried."""
         where = f"{self.identity.name}: losses or gradients are not finite near image {self.images_seen:,}"
-        with self.world.main_first():  # its last one may still be under way to the disk
+        with self.world.main_first():  # its last one may still be being written
             checkpoint, _ = self.checkpoints.latest(regular=True)
         if self.engine.lowered < 1 or checkpoint is None:
             shown = self.watcher.diverged(self.record.rows())
@@ -212,7 +212,7 @@ class Training:
 
     @torch.no_grad()
     def draw_samples(self) -> None:
-        self.model.eval()  # all of it, averaged or not; the next step puts it back
+        self.model.eval()  # all of it, averaged or not; the next step sets train mode again
         with self.engine.ema.applied_to(self.model.averaged):
             self.watcher.take_samples(self.images_seen, self.model)
 
@@ -233,9 +233,9 @@ class Training:
         self.checkpoints.save(Checkpoint(self.engine.state(), facts, stopped))
 
     def leave(self) -> None:
-        """Save, where the state is good, and end as a process that SIGTERM has ended."""
+        """Save, if the state is good, and exit like a process ended by SIGTERM."""
         good = not int(self.engine.bad_steps) and self.engine.is_finite()
-        with self.world.main_first():  # the others' ends would have torchrun end it, too
+        with self.world.main_first():  # if others exited first, torchrun would end it, too
             if good:
                 self.save(stopped=True)
             self.checkpoints.wait()
@@ -246,8 +246,8 @@ class Training:
         raise SystemExit(EXIT)
 
     def _resume(self) -> bool:
-        """Go on from the last checkpoint, if there is one. It is not written again: a kill between its two files would
-        leave a training that has no other without any."""
+        """Resume from the last checkpoint, if any. It is not written again: a kill between its two files would leave a
+        training that has only this one without any."""
         checkpoint, warnings = self.checkpoints.latest()
         for warning in warnings:
             self.world.say(f"{warning}; going on from the one before")
@@ -267,10 +267,10 @@ class Training:
         self.watcher.restore(facts)
 
     def finish(self, out: Path) -> None:
-        """Publish the model, once all that it was made of is on disk and found sound."""
+        """Publish the model, once everything it was made from is on disk and checked."""
         self.bar.close()
         self.checkpoints.wait()
-        self.loader.check()  # a short training may end before the shards that it read were all compared
+        self.loader.check()  # a short training may end before all shards that it read were checked
         if not self.world.is_main:
             return
         block = self.loader.block

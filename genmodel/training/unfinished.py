@@ -1,4 +1,4 @@
-"""Trainings of a model by an earlier recipe that were never finished: a changed recipe must not hide them."""
+"""Unfinished trainings of a model with an earlier recipe: a changed recipe must not hide them."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ class Unfinished(NamedTuple):
     changes: list[str]
 
     def line(self, name: str) -> str:
-        """It in a line, with what finishes it."""
+        """One line about it, with the way to finish it."""
         return (
             f"{name}: a new training starts ({'; '.join(self.changes)}); the one before is in {self.folder}, at "
             f"{self.seen:,} of {self.budget:,} images: to finish it, put back what is named before the arrows, and run "
@@ -26,8 +26,8 @@ class Unfinished(NamedTuple):
 
 
 def latest_unfinished(runs: Path, mine: Identity) -> Unfinished | None:
-    """The training that was worked on last, of all in `runs` of the model that `mine` is of, if another
-    recipe, other data or other code started it and it is not done. What cannot be read there is passed over."""
+    """The most recent unfinished training in `runs` of the model of `mine`, with another recipe, data or code. What
+    cannot be read there is skipped."""
     found = [each for path in runs.glob("*/identity.json") if (each := _unfinished(path, mine))]
     return max(found, key=lambda each: (each.folder / "checkpoints").stat().st_mtime_ns, default=None)
 

@@ -1,4 +1,4 @@
-"""What a training tells whoever watches it; nothing that a watcher does decides a byte of the weights."""
+"""What a training reports to a watcher; nothing that a watcher does affects the weights."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from genmodel.settings.config import TrainingConfig
 
 
 class Watcher:
-    """Sees nothing, and so costs nothing. genmodel/showing/display.py draws pictures and reads gauges."""
+    """Does nothing, and so costs nothing. genmodel/showing/display.py draws pictures and reads gauges."""
 
     def begin(
         self,
@@ -22,7 +22,7 @@ class Watcher:
         images_per_step: int,
         clock: Literal["linear", "log"],
     ) -> None:
-        """A training begins or goes on, whose record is in `folder`; `clock` is its family's."""
+        """A training begins or resumes; its record is in `folder`, `clock` is its family's."""
 
     def watching(self) -> contextlib.AbstractContextManager[None]:
         """Around all steps."""
@@ -33,7 +33,7 @@ class Watcher:
         return contextlib.nullcontext()
 
     def stepped(self) -> None:
-        """After each step and all that follows it."""
+        """After each step and everything that follows it."""
 
     def wants_samples(self, images_seen: int) -> bool:
         return False
@@ -46,14 +46,14 @@ class Watcher:
         return {}
 
     def facts(self) -> dict[str, Any]:
-        """For a checkpoint, as JSON: what `restore` is given when the training goes on from there."""
+        """For a checkpoint, as JSON: what `restore` gets when the training resumes from there."""
         return {}
 
     def restore(self, facts: Mapping[str, Any]) -> None:
         """Go back to a checkpoint."""
 
     def diverged(self, rows: Sequence[Mapping[str, Any]]) -> str:
-        """The training ends here, and these are the rows of its record; what to add to where the record is."""
+        """The training ends here; `rows` are its record. Returns what to append to the record's path in the error."""
         return ""
 
     def publish(self, folder: Path, model: Family) -> None:

@@ -1,1 +1,1 @@
-"""What turns images into the features that figures are worked out from."""
+"""Turns images into the features that figures are computed from."""

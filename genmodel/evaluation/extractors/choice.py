@@ -1,4 +1,4 @@
-"""The extractors by name. The classifier, which is trained here, and DINOv2 have files of their own."""
+"""The extractors by name. The classifier, which is trained here, and DINOv2 have their own files."""
 
 import io
 from collections.abc import Mapping
@@ -30,9 +30,9 @@ _OFFLINE = "evaluation.extractor classifier and pixels work offline"
 
 
 class Pixels(Extractor):
-    """Mean colours of an 8x8 raster: no weights, no classes; sees layout and colour, no shapes.
+    """Mean colours of an 8x8 grid: no weights, no classes; sees layout and colour, no shapes.
 
-    All channels count, transparency as well; the raster's cells are as wide and high as the image has it.
+    All channels count, including transparency; the cells have the image's proportions.
     """
 
     name = "pixels"
@@ -61,8 +61,8 @@ class Pixels(Extractor):
 class Inception(Extractor):
     """The network of the published FID, KID and Inception scores, through torch-fidelity, at 299 px.
 
-    It sees squares of three channels: a rectangle is resized to one, out of its proportions, grey is repeated and RGBA
-    composed on white. So figures of other shapes are no published ones, and stand beside those of their shape alone.
+    It sees squares of three channels: a rectangle is stretched to a square, grey is repeated and RGBA composited on
+    white. So figures of other shapes are not comparable with published ones, only with those of the same shape.
     """
 
     name = "inception"
@@ -77,13 +77,13 @@ class Inception(Extractor):
                 f"evaluation.extractor inception needs torch-fidelity: pip install torch-fidelity; {_OFFLINE}"
             ) from error
         state = _read_inception(weights)
-        # The library would unpickle the file; it gets only what the safe loader let through.
+        # The library would unpickle the file; it gets only what the safe loader accepted.
         plain = io.BytesIO()
         torch.save(state, plain)
         plain.seek(0)
         outputs = ["2048", "logits_unbiased"]
         network = FeatureExtractorInceptionV3(self.name, outputs, feature_extractor_weights_path=plain)
-        self.network = network.to(memory_format=torch.channels_last)  # 0.7 of the time on a CPU, features to 4e-7
+        self.network = network.to(memory_format=torch.channels_last)  # 0.7 of the time on a CPU; features equal to 4e-7
 
     @classmethod
     def make(cls, block: Block, image_size: Size, config: EvaluationConfig, device: str) -> Self:
@@ -106,7 +106,7 @@ class Inception(Extractor):
 
 
 def _inception_weights(config: EvaluationConfig) -> Path:
-    """The file that the settings name; with `download` one that is fetched once, to where torch.hub keeps its own."""
+    """The file that the settings name; with `download` it is fetched once, to torch.hub's folder."""
     if config.extractor_weights != "download":
         return Path(config.extractor_weights)
     place = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
@@ -118,7 +118,7 @@ def _inception_weights(config: EvaluationConfig) -> Path:
 
 
 def _fetch(url: str) -> bytes:
-    """The reference weights; EvaluationError if they cannot be had whole."""
+    """Download the reference weights; EvaluationError if they do not arrive whole."""
     try:
         with urlopen(url, timeout=_PATIENCE) as response:
             content: bytes = response.read()
@@ -133,7 +133,7 @@ def _fetch(url: str) -> bytes:
 
 
 def _read_inception(path: Path) -> dict[str, Tensor]:
-    """The state of the reference weights; EvaluationError if `path` is not that very file."""
+    """The state of the reference weights; EvaluationError if `path` is not exactly that file."""
     fix = (
         f"get {INCEPTION_FILE} from {INCEPTION_RELEASE} and name it in evaluation.extractor_weights, or set that to"
         f" download; {_OFFLINE}"

@@ -1,4 +1,4 @@
-"""The offline extractor: a small convnet that learned the block's labels; its penultimate layer is the features."""
+"""The offline extractor: a small convnet trained on the block's labels; its penultimate layer is the features."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,8 +27,8 @@ _LEARNING_RATE = 2e-3
 
 
 class Classifier(Extractor):
-    """Convolutions until the short side is 4, a mean over the map, 64 features, logits. Images of any shape and
-    channels. GroupNorm: no image depends on another."""
+    """Convolutions until the short side is 4, a mean over the map, 64 features, logits. Images of any shape and number
+    of channels. GroupNorm: no image depends on another."""
 
     name = "classifier"
     dim = 64
@@ -50,8 +50,8 @@ class Classifier(Extractor):
 
     @classmethod
     def make(cls, block: Block, image_size: Size, config: EvaluationConfig, device: str) -> Self:
-        """Train on what has a label in the train split; the seed decides weights and order, so the result is the same
-        every time."""
+        """Train on the labelled images of the train split; the seed decides weights and order, so the result is always
+        the same."""
         if len(block.classes) < 2:
             raise EvaluationError(
                 f"{block.path} has {len(block.classes)} classes and a classifier needs two:"
@@ -70,7 +70,7 @@ class Classifier(Extractor):
     @classmethod
     def load(cls, folder: Path, about: Mapping[str, Any], config: EvaluationConfig) -> Self:
         entry = about["extractor"]
-        names = entry.get("class_names", [])  # none are known of a classifier of an older version
+        names = entry.get("class_names", [])  # an older version's classifier has none
         classifier = cls(Size.of(about["image_size"]), about.get("channels", 3), entry["classes"], names)
         weights, _ = tensors.load(folder / "extractor.safetensors", about["files"]["extractor.safetensors"])
         classifier.load_state_dict(weights)
@@ -124,7 +124,7 @@ def _train(classifier: Classifier, loader: Loader, budget: int, device: str) -> 
 
 
 def _accuracy(classifier: Classifier, block: Block, image_size: Size, device: str) -> float:
-    """Share of the val split that the classifier names rightly, of what has a label there; NaN where nothing has."""
+    """Share of the labelled val images that the classifier gets right; NaN if none is labelled."""
     rows = block.rows("val")
     rows = rows[block.labels[rows] != UNLABELLED]
     if not len(rows):

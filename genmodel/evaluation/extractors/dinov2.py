@@ -1,7 +1,7 @@
-"""DINOv2 features (Oquab et al. 2024), the network written out so that nothing is fetched or run from a hub.
+"""DINOv2 features (Oquab et al. 2024); the network is defined here so that nothing is fetched or run from a hub.
 
-A vision transformer with 14 px patches and a scale on every residual branch; sizes S and B. Its weights keep the names
-of the official checkpoints: dinov2_vits14_pretrain.pth loads as it is.
+A vision transformer with 14 px patches and a scale on every residual branch; sizes S and B. Its weights have the names
+of the official checkpoints: dinov2_vits14_pretrain.pth loads unchanged.
 """
 
 import pickle
@@ -28,19 +28,19 @@ _FIX = (
     " evaluation.extractor_weights; evaluation.extractor classifier and pixels work offline"
 )
 _PATCH, _DEPTH, _HEAD = 14, 12, 64  # pixels, blocks, width of a head
-_TRAINED_SIDE = 37  # patches a side of the images that the position codes were learned at (518 px)
-_SIDE = 16  # patches a side here: 224 px, as in Stein et al. 2023
+_TRAINED_SIDE = 37  # patches per side at which the position embeddings were trained (518 px)
+_SIDE = 16  # patches per side here: 224 px, as in Stein et al. 2023
 _WIDTHS = (384, 768)  # S, B
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours in [0, 1]
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet colours in [0, 1]
 
 
 class VisionTransformer(nn.Module):
-    """float [N, 3, 224, 224] in ImageNet's normalisation -> the class token after the last norm [N, width]."""
+    """float [N, 3, 224, 224], ImageNet-normalised -> the class token after the last norm [N, width]."""
 
     def __init__(self, width: int, depth: int = _DEPTH) -> None:
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.mask_token = nn.Parameter(torch.zeros(1, width))  # of the training alone; the checkpoints hold it
+        self.mask_token = nn.Parameter(torch.zeros(1, width))  # for training only; the checkpoints hold it
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + _TRAINED_SIDE**2, width))
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, width, _PATCH, stride=_PATCH)})
         self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
@@ -55,7 +55,7 @@ class VisionTransformer(nn.Module):
         return features
 
     def positions(self) -> Tensor:
-        """The position codes of 37 x 37 patches at 16 x 16: bicubic, with the published code's 0.1 in the scale."""
+        """Position embeddings of 37 x 37 patches at 16 x 16: bicubic, with the official code's 0.1 in the scale."""
         own, grid = self.pos_embed[:, :1], self.pos_embed[:, 1:]
         grid = grid.reshape(1, _TRAINED_SIDE, _TRAINED_SIDE, -1).permute(0, 3, 1, 2)
         scale = (_SIDE + 0.1) / _TRAINED_SIDE
@@ -106,9 +106,9 @@ class _Scale(nn.Module):
 class DINOv2(Extractor):
     """The class token of DINOv2 ViT-S/14 or ViT-B/14 at 224 px.
 
-    It sees squares of three channels: a rectangle is resized to one, out of its proportions, grey is repeated and RGBA
-    composed on white.
-    The official files' sha256 is not pinned: that of the file at hand is part of the fingerprint and stands in reports.
+    It sees squares of three channels: a rectangle is stretched to a square, grey is repeated and RGBA composited on
+    white.
+    The official files' sha256 is not pinned: that of the given file is part of the fingerprint and is in reports.
     """
 
     name = "dinov2"
@@ -149,7 +149,7 @@ class DINOv2(Extractor):
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """A state with DINOv2's names, from safetensors or through torch's safe loader; EvaluationError if it is none."""
+    """A state with DINOv2's names, from safetensors or through torch's safe loader; else EvaluationError."""
     if not path.is_file():
         raise EvaluationError(f"evaluation.extractor dinov2 needs its weights, not {str(path)!r}: {_FIX}")
     try:

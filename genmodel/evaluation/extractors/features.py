@@ -1,6 +1,6 @@
-"""Extractors: from images to the features and class logits that figures are made of.
+"""Extractors: from images to the features and class logits that figures are computed from.
 
-An extractor is known by its name and its fingerprint: figures of different fingerprints are never compared.
+An extractor is identified by name and fingerprint: figures with different fingerprints are never compared.
 """
 
 from abc import ABC, abstractmethod
@@ -17,11 +17,11 @@ from genmodel.data.block import SPLITS, Block
 from genmodel.settings.config import EvaluationConfig
 from genmodel.sizes import Size
 
-BATCH_SIZE = 256  # the same everywhere, so that the last bits of features do not depend on who asks
+BATCH_SIZE = 256  # the same everywhere, so that features are bit-identical for every caller
 
 
 class Features(NamedTuple):
-    """Of N images: features float32 [N, dim], and logits float32 [N, classes] where the extractor classifies."""
+    """Of N images: features float32 [N, dim], and logits float32 [N, classes] if the extractor classifies."""
 
     values: Tensor
     logits: Tensor | None
@@ -32,12 +32,12 @@ class Extractor(nn.Module, ABC):
 
     name: ClassVar[str]
     dim: int
-    classes: Sequence[str] = ()  # what its logits tell, where that is a block's classes, by their names
+    classes: Sequence[str] = ()  # names of the block's classes that its logits are for, if they are
 
     @classmethod
     @abstractmethod
     def make(cls, block: Block, image_size: Size, config: EvaluationConfig, device: str) -> Self:
-        """The extractor for a block's images; EvaluationError if it cannot be had."""
+        """The extractor for a block's images; EvaluationError if it cannot be made."""
 
     @classmethod
     @abstractmethod
@@ -54,7 +54,7 @@ class Extractor(nn.Module, ABC):
         """Features and logits of uint8 [N, H, W, C] images."""
 
     def weights(self) -> dict[str, Tensor]:
-        """What the reference's folder must keep of it to load it again."""
+        """The weights that the reference's folder must keep to load it again."""
         return {}
 
     def about(self) -> dict[str, Any]:
@@ -72,17 +72,17 @@ def extract(extractor: Extractor, batches: Iterable[Tensor], device: str = "cpu"
 
 
 def spread(rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """At most `n` of `rows`, evenly spaced: rows lie by class, so every class keeps its share."""
+    """At most `n` of `rows`, evenly spaced: rows are sorted by class, so every class keeps its share."""
     n = min(n, len(rows))
     return rows[np.arange(n) * len(rows) // max(n, 1)]
 
 
 def held_out_rows(block: Block, n: int) -> NDArray[np.int64]:
-    """At most `n` rows of the val split, which no model is trained on; none where the block holds nothing out."""
+    """At most `n` rows of the val split, which no model is trained on; none if the block holds nothing out."""
     return spread(np.flatnonzero(block.splits == SPLITS["val"]), n)
 
 
 def image_batches(block: Block, image_size: Size, rows: NDArray[np.int64]) -> Iterator[Tensor]:
-    """The block's images of `rows`, in their order, as uint8 [B, H, W, C] batches."""
+    """The block's images in `rows`, in that order, as uint8 [B, H, W, C] batches."""
     for start in range(0, len(rows), BATCH_SIZE):
         yield torch.from_numpy(block.gather(image_size, rows[start : start + BATCH_SIZE]))

@@ -1,1 +1,1 @@
-"""The figures, each a pure function; table.py beside this folder names them."""
+"""The figures, each a pure function; ../table.py lists them."""

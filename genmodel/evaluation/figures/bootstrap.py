@@ -1,9 +1,9 @@
-"""How sure a figure is: the bootstrap over its units (samples, or real images), by influence values.
+"""How certain a figure is: the bootstrap over its units (samples, or real images), by influence values.
 
-A figure that is a mean of values is resampled as it is. One that is not, such as a Frechet distance, is replaced by its
+A figure that is a mean of values is resampled directly. Any other, such as a Frechet distance, is replaced by its
 linear part: the sum of the influence that each unit has on it (the infinitesimal jackknife: Jaeckel 1972; Efron 1982,
 chapter 6). A resample then costs N additions, not a new decomposition, and has none of the upward bias that repeated
-samples give a Frechet distance when it is computed anew from them.
+samples give a recomputed Frechet distance.
 """
 
 import math
@@ -15,11 +15,11 @@ from torch import Tensor
 
 _RESAMPLES = 1000
 _TAIL = 0.025  # on either side of a 95% interval
-_AT_ONCE = 50  # resamples whose weights are held together
+_AT_ONCE = 50  # resamples whose weights are in memory at once
 
 
 class Estimate(NamedTuple):
-    """A figure, how it moves with the weight of each of its N units (float64 [N], of mean 0), and its bounds."""
+    """A figure, how it changes with the weight of each of its N units (float64 [N], mean 0), and its bounds."""
 
     value: float
     influence: Tensor
@@ -28,7 +28,7 @@ class Estimate(NamedTuple):
 
 
 def mean(values: Tensor) -> Estimate:
-    """The mean of values [N], whose influences are their own deviations; no resample's leaves their range."""
+    """The mean of values [N]; the influences are their deviations, and no resample leaves their range."""
     values = values.double()
     average = values.mean()
     return Estimate(float(average), values - average, low=float(values.min()), high=float(values.max()))
@@ -37,7 +37,7 @@ def mean(values: Tensor) -> Estimate:
 def intervals(estimates: Mapping[str, Estimate], seed: int) -> dict[str, tuple[float, float]]:
     """The 95% interval (low, high) of each figure: percentiles of 1,000 resamples, the same for the same seed.
 
-    Figures of equally many units share their resamples. NaN where the figure or an influence is not a number.
+    Figures with the same number of units share their resamples. NaN where the figure or an influence is not a number.
     """
     found: dict[str, tuple[float, float]] = {}
     for count in sorted({len(estimate.influence) for estimate in estimates.values()}):
@@ -54,11 +54,11 @@ def intervals(estimates: Mapping[str, Estimate], seed: int) -> dict[str, tuple[f
 
 
 def _resample(influences: Tensor, seed: int) -> Tensor:
-    """Means of `influences` [N, F] over N rows drawn with replacement, again and again: [_RESAMPLES, F]."""
+    """Means of `influences` [N, F] over N rows drawn with replacement, for each resample: [_RESAMPLES, F]."""
     count = len(influences)
     rng = torch.Generator().manual_seed(seed)
     ones, means = torch.ones(_AT_ONCE, count, dtype=torch.float64), []
-    drawn, weights = torch.empty(_AT_ONCE, count, dtype=torch.int64), torch.empty_like(ones)  # used again and again
+    drawn, weights = torch.empty(_AT_ONCE, count, dtype=torch.int64), torch.empty_like(ones)  # reused
     for _ in range(0, _RESAMPLES, _AT_ONCE):
         torch.randint(count, drawn.shape, generator=rng, out=drawn)
         weights.zero_().scatter_add_(1, drawn, ones)

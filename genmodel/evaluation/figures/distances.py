@@ -1,6 +1,6 @@
 """Distances between feature sets: pure functions in float64, with no networks and no files.
 
-They say NaN, and raise nothing, where features are not numbers.
+They return NaN, and raise nothing, where features are not numbers.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ def moments(features: Tensor) -> Moments:
 
 
 def square_root(covariance: Tensor) -> Tensor:
-    """The symmetric root of a positive semidefinite matrix; rounding's negative eigenvalues count as 0."""
+    """The symmetric root of a positive semidefinite matrix; negative eigenvalues, from rounding, count as 0."""
     if not torch.isfinite(covariance).all():
         return torch.full_like(covariance, math.nan)
     values, vectors = torch.linalg.eigh(covariance)
@@ -66,7 +66,7 @@ def frechet_distance(mean: Tensor, root: Tensor, features: Tensor) -> Estimate:
 def _carried(across: Tensor) -> Tensor:
     """(x_i - m_b)' T (x_i - m_b) of each row, from Y = P S W': (N - 1) sum_j P_ij^2 S_j, where P = Y W / S.
 
-    By the eigenvectors of Y' Y, which cost a fraction of a singular value decomposition and are exact enough here.
+    Uses the eigenvectors of Y' Y, which cost a fraction of a singular value decomposition and are accurate enough here.
     """
     squares, vectors = torch.linalg.eigh(across.T @ across)
     kept = squares > squares[-1] * _NOTHING
@@ -78,9 +78,9 @@ def frechet_at_infinity(mean: Tensor, root: Tensor, features: Tensor, whole: Est
     """The Frechet distance that infinitely many samples would have (Chong & Forsyth 2020, section 4).
 
     `whole` is the distance of all N `features`. The bias of a distance falls as 1/N: the line through the distances at
-    N, N/2 and N/3 meets 1/N = 0 there. Theirs are of random subsets; here each is the mean over the 2 or 3 parts that
-    the samples fall into, so that every sample counts alike at every size. Parts follow from the features' bytes, not
-    from their order. Needs parts that are larger than d to be linear in 1/N. The real images' own bias stays in.
+    N, N/2 and N/3 meets 1/N = 0 there. The paper uses random subsets; here each is the mean over the 2 or 3 parts that
+    the samples are split into, so that every sample counts equally at every size. The features' bytes decide the parts,
+    not their order. Linear in 1/N only if the parts are larger than d. The real images' own bias remains.
     """
     rows = _shuffled(features)
     value, influence = 0.0, torch.zeros(len(features), dtype=torch.float64)
@@ -103,7 +103,7 @@ def _intercept(sizes: int) -> list[float]:
 
 
 def _shuffled(features: Tensor) -> Tensor:
-    """The rows' numbers in an order that their contents alone decide, and that is as good as random."""
+    """The rows' numbers in a pseudo-random order that depends only on their contents."""
     digests = [hashlib.sha256(row.tobytes()).digest() for row in features.double().numpy()]
     return torch.tensor(sorted(range(len(digests)), key=digests.__getitem__))
 
@@ -111,10 +111,10 @@ def _shuffled(features: Tensor) -> Tensor:
 def kernel_distance(within_real: float, between: Tensor, within: Tensor) -> Estimate:
     """Unbiased squared maximum mean discrepancy of M real images and N samples, from means of the kernel over pairs.
 
-    Those of the real images among themselves, of each sample with the real images [N], and of each with the other
-    samples [N]: see pairwise. The U-statistic over all pairs with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018,
-    eqs. 4 and 5); their KID averages it over random subsets, which has the same expectation and more noise. It may
-    fall below 0. Its spread is that of the influences of the samples.
+    The means are over pairs of real images, of each sample with the real images [N], and of each with the other samples
+    [N]: see pairwise. This is the U-statistic over all pairs with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018,
+    eqs. 4 and 5); their KID averages it over random subsets, with the same expectation and more noise. It may be below
+    0. Its interval comes from the samples' influences.
     """
     influence = 2 * (within - between)
     value = within_real + within.mean() - 2 * between.mean()

@@ -1,4 +1,4 @@
-"""Health: whether a training went wrong in a way that figures alone may hide; pure, a sentence for each finding."""
+"""Health: whether a training went wrong in a way that figures may not show; pure, a sentence for each finding."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,32 +7,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Measured against the real images; what is healthy keeps far from all of them.
-_CONSTANT, _COLLAPSED = 0.01, 0.1  # variance of a pixel from image to image, as a share of the real images'
+# Relative to the real images; healthy models are far from all of these limits.
+_CONSTANT, _COLLAPSED = 0.01, 0.1  # variance of a pixel across images, as a share of the real images'
 _TWINS = 0.01  # median squared distance to the nearest other sample, as a share of the real images'
 _SHIFTED = 0.5  # between the mean levels, in standard deviations of the real images' levels
 _NARROW = 32  # levels that real images must span at least
-_WON = 0.01  # mean score of fakes, and what is missing to 1 in that of real images, in the last quarter of a training
+_WON = 0.01  # mean score of fakes, and 1 - mean score of real images, in the last quarter of a training
 
 
 @dataclass(frozen=True, kw_only=True)
 class Levels:
-    """How a set of images lies in the 256 levels."""
+    """How a set of images is distributed over the 256 levels."""
 
     mean: float
     deviation: float  # of all values
-    variance: float  # of a colour value from image to image, mean over places
+    variance: float  # of a colour value across images, mean over positions
     low: int
     high: int
     broken: int = 0  # images that held values that were not numbers before they were rounded
 
 
 class Meter:
-    """Takes images batch by batch, and tells their Levels."""
+    """Takes images batch by batch, and gives their Levels."""
 
     def __init__(self) -> None:
         self._count = self._broken = 0
-        self._sums: list[Tensor] = []  # of values and of their squares at each place
+        self._sums: list[Tensor] = []  # of values and of their squares at each position
         self._low, self._high = 255, 0
 
     def add(self, images: Tensor, broken: int = 0) -> None:
@@ -60,8 +60,8 @@ class Meter:
 def findings(real: Levels, samples: Levels, apart: float, history: Sequence[Mapping[str, float]] = ()) -> list[str]:
     """What is wrong with a model, a sentence each; empty for a healthy one.
 
-    `apart` is the median squared distance in feature space of a sample to its nearest other, over the same of the real
-    images; `history` are the rows of a training's record (losses, and a GAN's mean scores), the oldest first.
+    `apart` is the median squared distance in feature space from a sample to its nearest other, divided by that of the
+    real images; `history` is the rows of a training's record (losses, and a GAN's mean scores), oldest first.
     """
     found = []
     if real.high - real.low < _NARROW:

@@ -1,4 +1,4 @@
-"""Figures of what a model can do beside sampling, over the val split, which no model is trained on."""
+"""Figures of a model's abilities besides sampling, over the val split, which no model is trained on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Shown:
 
     model: Family
     images: Tensor  # uint8 [N, H, W, C]
-    labels: Tensor  # int64 [N], as the model counts classes; -1 for one that it does not know, and where there is none
-    labelled: Tensor  # bool [N], whether the block says what it is
+    labels: Tensor  # int64 [N], the model's class numbers; -1 for a class that it does not know or no label
+    labelled: Tensor  # bool [N], whether the block has a label
     importance_samples: int
 
     @cached_property
@@ -45,8 +45,8 @@ def abilities_measured(
 ) -> Mapping[str, Estimate]:
     """The figures that apply to a model, means over the val split (at most `config.samples` images of it).
 
-    `classes` are the names of the classes that it was trained with. Each image weighs the same, and each figure has
-    random numbers of its own, so that another figure moves none.
+    `classes` are the names of the classes that it was trained with. Each image has the same weight, and each figure has
+    its own random numbers, so that no figure affects another.
     """
     rows = held_out_rows(block, config.samples)
     figures = [figure for figure in table.FIGURES if figure.needs in table.ABILITIES and _can(model, figure.needs)]
@@ -54,7 +54,7 @@ def abilities_measured(
         return {}
     told = torch.as_tensor(block.labels[rows], dtype=torch.int64)
     known = torch.tensor([*(classes.index(name) if name in classes else -1 for name in block.classes), -1])
-    labels = known[told]  # the last for images without a label, -1
+    labels = known[told]  # -1 picks the last entry: images without a label
     rngs = {figure.name: torch.Generator(device).manual_seed(config.seed) for figure in figures}
     found: dict[str, list[Tensor]] = {figure.name: [] for figure in figures}
     parts = (
@@ -80,7 +80,7 @@ def bits_per_dim(shown: Shown, rng: torch.Generator) -> Tensor:
 
 
 def bits_per_dim_iw(shown: Shown, rng: torch.Generator) -> Tensor:
-    """By `importance_samples` samples an image (Burda et al. 2016, eq. 8)."""
+    """With `importance_samples` samples per image (Burda et al. 2016, eq. 8)."""
     assert isinstance(shown.model, abilities.Weighted)
     return shown.model.weighted_bound(shown.images, shown.labels, rng, shown.importance_samples)
 

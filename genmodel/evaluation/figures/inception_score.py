@@ -1,4 +1,4 @@
-"""The Inception score: what an extractor's classes say of the samples."""
+"""The Inception score, from an extractor's class logits of the samples."""
 
 import math
 
@@ -12,7 +12,7 @@ def inception_score(logits: Tensor, splits: int = 10) -> Estimate:
     """exp of the mean KL(p(y|x) || p(y)) of logits [N, K]: between 1 and K (Salimans et al. 2016, section 4).
 
     As there, the mean over `splits` parts of N / splits; small parts lower it, so compare at equal N only. A part is
-    every splits-th row: images in the order of their classes give whole parts too. NaN where logits are not numbers.
+    every splits-th row, so that images sorted by class give balanced parts too. NaN where logits are not numbers.
     """
     assert logits.ndim == 2 and len(logits) >= splits, logits.shape
     value, influence = 0.0, torch.zeros(len(logits), dtype=torch.float64)
@@ -22,6 +22,6 @@ def inception_score(logits: Tensor, splits: int = 10) -> Estimate:
         divergences = (log_p.exp() * (log_p - log_marginal)).sum(dim=1)
         score = float(divergences.mean().exp())
         value += score / splits
-        # the marginal's own part in the derivative sums to 0
+        # the marginal's contribution to the derivative sums to 0
         influence[start::splits] = score * (divergences - divergences.mean()) * len(logits) / len(log_p) / splits
     return Estimate(value, influence)

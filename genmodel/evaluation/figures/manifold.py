@@ -1,4 +1,4 @@
-"""Whether samples lie where the real images lie, and the other way round."""
+"""Whether samples lie where the real images lie, and vice versa."""
 
 import math
 from typing import NamedTuple
@@ -27,5 +27,5 @@ def manifold(pairs: Between) -> Manifold:
     holds a sample. NaN where a feature of either is not a number.
     """
     values = (pairs.precise, pairs.recalled, pairs.balls / DENSITY_K, pairs.covered)
-    unknown = 0.0 if torch.isfinite(pairs.kernel).all() else math.nan  # it knows all of both
+    unknown = 0.0 if torch.isfinite(pairs.kernel).all() else math.nan  # the kernel depends on all features of both
     return Manifold(*(mean(value.double() + unknown) for value in values))

@@ -1,6 +1,6 @@
-"""The figures that features give, of one set of samples beside one set of real images; pure, with no files.
+"""The figures computed from features, of a set of samples against a set of real images; pure, with no files.
 
-Each is a function that the table (table.py) names; what several need is worked out once.
+Each is a function named in the table (table.py); what several need is computed once.
 """
 
 from collections.abc import Callable
@@ -23,12 +23,12 @@ from genmodel.evaluation.figures.real import Real
 
 @dataclass(frozen=True)
 class Compared:
-    """Samples beside real images."""
+    """Samples against real images."""
 
     real: Real
     samples: Features
     pairs: Tensor  # float64 [P], similarities of pairs of samples
-    asked: Tensor | None = None  # int64 [N], the classes asked for, as the logits count them; None where they do not
+    asked: Tensor | None = None  # int64 [N], the classes asked for, numbered as in the logits; None if they are not
     searched: float = 1.0  # share of the training images that are in `real`
 
     @cached_property
@@ -49,7 +49,7 @@ class Compared:
 
     @cached_property
     def copies(self) -> Copies | None:
-        """None where nothing was held out to compare with."""
+        """None if nothing was held out to compare with."""
         if not len(self.real.held_out):
             return None
         ours = (self.between.nearest, to_nearest(self.samples.values, self.real.held_out))
@@ -57,11 +57,11 @@ class Compared:
 
     @property
     def apart(self) -> float:
-        """Median squared distance of a sample to its nearest other over that of the real images."""
+        """Median squared distance from a sample to its nearest other, divided by that of the real images."""
         return float(self.within.neighbours[:, 0].median() / self.real.neighbours[:, 0].median())
 
     def has(self, need: str) -> bool:
-        """Whether figures apply that need this (table.Figure.needs), as far as images alone can tell."""
+        """Whether figures with this need (table.Figure.needs) apply; false for needs beyond images."""
         return need in HAS and HAS[need](self)
 
     def estimates(self, extractor: str) -> dict[str, Estimate]:

@@ -1,6 +1,6 @@
-"""What pairs of images tell in feature space, in float64: one pass over the matrix of their squared distances.
+"""Statistics of pairs of images in feature space, in float64: one pass over the matrix of their squared distances.
 
-Some rows of the matrix at a time, in memory that is used again and again: fresh pages would cost more than the sums.
+Some rows of the matrix at a time, in reused memory: fresh pages would cost more than the sums.
 """
 
 import math
@@ -10,11 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-NEAREST = 5  # neighbours that are kept of each image
+NEAREST = 5  # neighbours kept per image
 PRECISION_K = 3  # as in Kynkaanniemi et al. 2019
 DENSITY_K = 5  # as in Naeem et al. 2020
-_CELLS = 1 << 19  # of the matrix worked on together: 4 MiB, near the processor
-_GROUP = 64  # columns of which the least is found first
+_CELLS = 1 << 19  # of the matrix processed at once: 4 MiB, to fit in cache
+_GROUP = 64  # columns whose minimum is found first
 
 
 class Within(NamedTuple):
@@ -25,7 +25,7 @@ class Within(NamedTuple):
 
 
 class Between(NamedTuple):
-    """Of M real images and N samples. A ball reaches to an image's k-th nearest other, and holds what is nearer."""
+    """Of M real images and N samples. An image's ball reaches to its k-th nearest other, and holds what is nearer."""
 
     precise: Tensor  # bool [N], lies in a real image's ball, k = 3
     balls: Tensor  # float64 [N], number of the real images' balls that it lies in, k = 5
@@ -59,7 +59,7 @@ def between(real: Tensor, real_neighbours: Tensor, fake: Tensor, fake_neighbours
         precision, density = (real_neighbours[here, k - 1, None] for k in (PRECISION_K, DENSITY_K))
         kernel += cubes.of(block, here).sum(dim=0)
         nearest = torch.minimum(nearest, block.amin(dim=0))
-        # a is nearer than b where a - b < 0, and the least of them tells whether any is: reductions of bools are slow
+        # a is nearer than b where a - b < 0; a negative minimum means that some are: reductions of bools are slow
         precise = torch.minimum(precise, torch.sub(block, precision, out=cubes.memory(block)).amin(dim=0))
         recalled.append(torch.sub(block, reach, out=cubes.memory(block)).amin(dim=1) < 0)
         covered.append(block.amin(dim=1) < density[:, 0])
@@ -80,7 +80,7 @@ def to_nearest(features: Tensor, others: Tensor) -> Tensor:
 
 def _strips(features: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """The matrix of squared distances between the rows of both, some rows at a time, all in the same memory."""
-    centre = others.double().mean(dim=0)  # near 0 a difference of squares loses the least
+    centre = others.double().mean(dim=0)  # differences of squares are most accurate near 0
     features, others = features.double() - centre, others.double() - centre
     squares, columns = others.square().sum(dim=1), len(others)
     step = min(len(features), max(1, _CELLS // columns))
@@ -102,7 +102,7 @@ class _Cubes:
         self.cells = torch.empty(0, dtype=torch.float64)
 
     def of(self, block: Tensor, here: slice) -> Tensor:
-        """Of the pairs of a block [n, m], whose rows are `here`; in memory that the next call uses again."""
+        """For the pairs of a block [n, m], whose rows are `here`; in memory that the next call reuses."""
         values = torch.sub(self.columns, block, alpha=self.scale, out=self.memory(block))
         return torch.pow(values.add_(self.rows[here, None] + 1), 3, out=values)
 
@@ -114,7 +114,7 @@ class _Cubes:
 
 
 def _least(block: Tensor, k: int) -> Tensor:
-    """The k least of each row of [n, m], in order: they lie in those k groups of columns whose least are least."""
+    """The k smallest of each row of [n, m], in order: they lie in the k groups of columns with the smallest minima."""
     whole = block.shape[1] // _GROUP * _GROUP
     if whole <= k * _GROUP:
         return block.topk(k, largest=False).values

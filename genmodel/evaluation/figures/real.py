@@ -1,4 +1,4 @@
-"""What is worked out once of the real images, for every model that is judged against them."""
+"""What is computed once from the real images, for every model that is judged against them."""
 
 from typing import NamedTuple, Self
 
@@ -10,7 +10,7 @@ from genmodel.evaluation.figures.pairwise import to_nearest, within
 
 
 class Real(NamedTuple):
-    """Of N images of the train split, and M held out (the val split; 0 if none)."""
+    """For N images of the train split, and M held out (the val split; 0 if none)."""
 
     features: Tensor  # float32 [N, d]
     mean: Tensor  # float64 [d]

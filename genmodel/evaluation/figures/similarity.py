@@ -1,11 +1,11 @@
-"""How alike two images are: pure functions in float64 of pairs of images, float levels 0 to 255 as [N, C, H, W]."""
+"""How similar two images are: pure functions in float64 of pairs of images, float levels 0 to 255 as [N, C, H, W]."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 _PEAK = 255.0
-_ROUNDING = 1 / 12  # the error of rounding to whole levels: no PSNR above 58.9 dB says anything
+_ROUNDING = 1 / 12  # the error of rounding to whole levels: PSNR above 58.9 dB means nothing
 _WINDOW, _DEVIATION = 11, 1.5  # of the Gaussian, in pixels (Wang et al. 2004, section III.C)
 _STABILISER = ((0.01 * _PEAK) ** 2, (0.03 * _PEAK) ** 2)
 _SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights, fine to coarse (Wang et al. 2003, section 3.2)
@@ -29,8 +29,8 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity over up to five scales, each half as fine: [N], 0 to 1 (Wang et al. 2003, eq. 7).
 
-    Small images have as many scales as leave whole windows along the short side (16 px one, 64 px three, 176 px five),
-    their weights scaled to sum to 1: compare at equal sizes only. Means of a scale below 0 count as 0.
+    Small images have as many scales as fit whole windows along the short side (16 px one, 64 px three, 176 px five),
+    their weights scaled to sum to 1: compare at equal sizes only. A scale's mean below 0 counts as 0.
     """
     a, b = a.double(), b.double()
     sides = [min(a.shape[-2:]) // 2**scale for scale in range(len(_SCALES))]
@@ -45,7 +45,7 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _maps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean over map and channels of luminance x contrast x structure, and of the latter two alone: [N] each."""
+    """Means over map and channels of luminance x contrast x structure, and of contrast x structure: [N] each."""
     down, along = (_gaussian(side).to(a.device) for side in a.shape[-2:])
 
     def mean(images: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def _maps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _gaussian(side: int) -> Tensor:
-    """The window at each of its whole places as a row: [side - 10, side]; a product on each side blurs an image."""
+    """The window at each of its whole positions as a row: [side - 10, side]; a product on each side blurs an image."""
     window = min(_WINDOW, side)
     offsets = torch.arange(window, dtype=torch.float64) - (window - 1) / 2
     weights = (-offsets.square() / (2 * _DEVIATION**2)).exp()

@@ -1,4 +1,4 @@
-"""The model card: what a registered model is for, what it was made of, and what is known of it. Pure: words out.
+"""The model card: what a registered model is for, what it was made from, what is known about it. Pure: text out.
 
 After Mitchell et al. 2019, Model Cards for Model Reporting.
 """
@@ -29,9 +29,9 @@ def model_card(
     licence: str | None = None,
     picture: str | None = None,
 ) -> str:
-    """Markdown of a finished model's config.json `about` and its report.
+    """Markdown from a finished model's config.json (`about`) and its report.
 
-    `data` and `cost` are named facts, listed as they are; `picture` is an address of a sample grid, or a data: URI.
+    `data` and `cost` are named facts, listed as they are; `picture` is the address of a sample grid, or a data: URI.
     """
     config, conditions, extractor = about["config"], report.conditions, report.conditions.extractor
     shape = shape_text(Size.of(config["image_size"]), about.get("channels", 3))
@@ -58,7 +58,7 @@ def model_card(
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
-    """Words from outside (a source's name, a licence) are shown as they are; a digest is code."""
+    """Text from outside (a source's name, a licence) is shown literally; a digest is shown as code."""
     return "\n".join(
         f"- {name}: {markdown_code(str(value)) if name == 'digest' else markdown_text(_word(value))}"
         for name, value in facts.items()
@@ -66,7 +66,7 @@ def _facts(facts: Mapping[str, Any]) -> str:
 
 
 def _figures(report: Report) -> str:
-    """A row a figure: value, the interval where one is known, which direction is better."""
+    """A row per figure: value, the interval if known, which direction is better."""
     rows = ["| figure | value | interval | better |", "| --- | ---: | --- | --- |"]
     for name, figure in table.in_order([report.conditions.extractor.name]).items():
         if name in report.figures:

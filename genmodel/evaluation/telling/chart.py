@@ -1,4 +1,4 @@
-"""Quality against cost as a picture: an SVG in the page's colours, so that it is light and dark as the page is."""
+"""Quality against cost as an SVG in the page's colours, so that it is light or dark like the page."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ _COLOURS = (
     "#e69f00",
 )  # Okabe and Ito: also for the colour-blind
 _MARGIN = 1.15  # how far the axes reach beyond the outermost points, as a factor
-_NAMED, _LETTERS = 12, 24  # names in the picture, and their letters, at most
-_LETTER, _LINE = 8.2, 15  # pixels of a letter's width, about, and of a line's height
+_NAMED, _LETTERS = 12, 24  # names in the picture, and letters per name, at most
+_LETTER, _LINE = 8.2, 15  # pixels, a letter's approximate width and a line's height
 
 
 @dataclass(frozen=True)
 class Point:
-    """A model: what it cost, its distance and the ends of that figure's interval, all above 0."""
+    """A model: its cost, its distance and the ends of that figure's interval, all above 0."""
 
     name: str
     family: str
@@ -34,7 +34,7 @@ class Point:
 
 
 def draw(points: Sequence[Point], cost: str, distance: str) -> str:
-    """An SVG of 600 x 400 with logarithmic axes named `cost` and `distance`; families have colours of their own."""
+    """An SVG of 600 x 400 with logarithmic axes named `cost` and `distance`; each family has its own colour."""
     across = _Axis([point.cost for point in points], _LEFT, _WIDTH - _RIGHT)
     up = _Axis([end for point in points for end in (point.low, point.high)], _HEIGHT - _BOTTOM, _TOP)
     colours = {
@@ -68,7 +68,7 @@ class _Box(NamedTuple):
 
 
 def _names(places: Mapping[Point, tuple[float, float]]) -> dict[Point, _Box]:
-    """Where the names of the best stand: over no other name, over a dot only where all else is full; the best first."""
+    """Where to put the names of the best, best first: never over another name, over a dot only if nothing else fits."""
     dots = [_Box(x - 7, y - 7, x + 7, y + 7) for x, y in places.values()]
     found: dict[Point, _Box] = {}
     for point in sorted(places, key=lambda point: (point.distance, point.name))[:_NAMED]:
@@ -81,7 +81,7 @@ def _names(places: Mapping[Point, tuple[float, float]]) -> dict[Point, _Box]:
 
 
 def _beside(x: float, y: float, name: str) -> list[_Box]:
-    """Where a dot's name may stand within the picture: right, left, above, below, then anywhere, the nearest first."""
+    """Where a dot's name may go in the picture: right, left, above, below, then anywhere, nearest first."""
     width = _LETTER * len(name)
     corners = [(x + 10, y - 8), (x - 10 - width, y - 8), (x - width / 2, y - 24), (x - width / 2, y + 10)]
     anywhere = [
@@ -103,7 +103,7 @@ class _Axis:
 
     def __init__(self, values: Sequence[float], start: float, end: float) -> None:
         self.low, self.high = min(values) / _MARGIN, max(values) * _MARGIN
-        if self.high < 4 * self.low:  # or the noise between equals would fill the picture
+        if self.high < 4 * self.low:  # else noise between equal models would fill the picture
             middle = math.sqrt(self.low * self.high)
             self.low, self.high = middle / 2, middle * 2
         self.start, self.end = start, end
@@ -113,7 +113,7 @@ class _Axis:
         return self.start + share * (self.end - self.start)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Round values on the axis, with their names: the fewest kind of which there are three."""
+        """Round values on the axis, with their labels: the coarsest steps that give three."""
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         found: list[float] = []
         for kind in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
@@ -133,11 +133,11 @@ def _tick(x: float, y: float, words: str, axis: str) -> str:
 
 
 def _mark(point: Point, x: float, y: float, span: tuple[float, float], name: _Box | None, colour: str) -> str:
-    """A dot with its interval, and its name if it is one of the best; all is told when it is pointed at."""
+    """A dot with its interval, and its name if it is one of the best; a tooltip shows everything."""
     told = f"{point.name} ({point.family}): {point.distance:.4g} [{point.low:.4g}, {point.high:.4g}], {point.cost:,.4g}"
     text = ""
     if name:
-        side = min(max(x, name.left), name.right), min(max(y, name.top), name.bottom)  # the point of it next to the dot
+        side = min(max(x, name.left), name.right), min(max(y, name.top), name.bottom)  # its point nearest to the dot
         if math.dist(side, (x, y)) > 14:
             text = f'<line class="leader" x1="{x:.1f}" y1="{y:.1f}" x2="{side[0]:.1f}" y2="{side[1]:.1f}"/>'
         text += f'<text class="name" x="{name.left:.1f}" y="{name.bottom - 3:.1f}">{escape(_short(point.name))}</text>'

@@ -1,4 +1,4 @@
-"""What a training took, as the leaderboard tells it. Needs neither torch nor pandas."""
+"""What a training cost, for the leaderboard. Needs neither torch nor pandas."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,9 +8,9 @@ COSTS = ("seconds", "gpu_hours", "kwh", "parameters", "bytes", "device")  # of t
 
 
 def taken(cost: Mapping[str, Any]) -> dict[str, Any]:
-    """The cells of a training by the cost.json of its record, which may be empty: "n/a" for what is not known.
+    """The cells of a training from the cost.json of its record, which may be empty: "n/a" for what is not known.
 
-    Seconds of all its sittings; hours of all its GPUs, 0 on a CPU; kWh of the GPUs where they tell it; the device.
+    Seconds over all resumes; hours of all its GPUs, 0 on a CPU; kWh of the GPUs if they report it; the device.
     """
     told = {
         "seconds": cost.get("seconds"),
@@ -28,7 +28,7 @@ def _gpu_hours(cost: Mapping[str, Any]) -> float | None:
 
 
 def with_taken(row: Mapping[str, Any], cost: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the leaderboard with COSTS in the place of its `parameters` and `bytes`, which are two of them."""
+    """A leaderboard row with COSTS in place of its `parameters` and `bytes`, which are two of them."""
     names = list(row)
     first = names.index("parameters") if "parameters" in row else len(names)
     known = {**row, **taken(cost)}

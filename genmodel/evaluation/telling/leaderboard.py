@@ -1,4 +1,4 @@
-"""The leaderboard: all reports in one table, best first, and never ranked across unlike conditions."""
+"""The leaderboard: all reports in one table, best first, never ranked across different conditions."""
 
 import math
 import statistics
@@ -20,12 +20,12 @@ _ENDS = ("", "_low", "_high", "_mean", "_spread")  # of a figure's columns
 
 
 def leaderboard(reports: Reports, *, one_ranking: bool = False) -> pd.DataFrame:
-    """A row a report, the lowest Frechet distance first; figures are floats, or "n/a" where they do not apply.
+    """A row per report, the lowest Frechet distance first; figures are floats, or "n/a" where they do not apply.
 
-    A figure that applies to none of them has no column; one that does stands before the ends of its 95% interval,
-    NAME_low and NAME_high. Models that differ in their seed alone are told by `seeds`, how many they are, and by mean
-    and spread (standard deviation) of their Frechet distances.
-    Reports of unlike conditions form groups, ranked each by itself and told apart by a `group` column.
+    A figure that applies to no report has no column; any other is followed by the ends of its 95% interval, NAME_low
+    and NAME_high. For models that differ only in their seed, `seeds` is their number, with mean and spread (standard
+    deviation) of their Frechet distances.
+    Reports of different conditions form groups, each ranked by itself, marked by a `group` column.
     With `one_ranking` such reports raise IncomparableError instead.
     """
     if not reports:
@@ -49,14 +49,14 @@ def leaderboard(reports: Reports, *, one_ranking: bool = False) -> pd.DataFrame:
 
 
 def figures_of(reports: Reports) -> dict[str, table.Figure]:
-    """The figures that apply to any of the reports, by their names, in the order of their columns."""
+    """The figures that apply to any of the reports, by name, in column order."""
     known = table.in_order(report.conditions.extractor.name for report in reports)
     applied = {name for report in reports for name, value in report.figures.items() if value is not None}
     return {name: figure for name, figure in known.items() if name in applied}
 
 
 def seeds_table(reports: Reports) -> pd.DataFrame | None:
-    """Mean and spread of every figure over the seeds of each recipe that has several; None where none has."""
+    """Mean and spread of every figure over the seeds of each recipe that has several; None if none has."""
     rows: list[dict[str, Any]] = []
     for group in split_by_conditions(reports):
         for members in _families(group).values():
@@ -73,7 +73,7 @@ def seeds_table(reports: Reports) -> pd.DataFrame | None:
 
 
 def _families(reports: Reports) -> dict[str, Reports]:
-    """Reports by recipe: those of one differ in their training's seed alone. Equal weights count once."""
+    """Reports by recipe: within one they differ only in the training seed. Equal weights count once."""
     families: dict[str, dict[str, Report]] = {}
     for report in sorted(reports, key=lambda report: report.name):
         families.setdefault(report.recipe, {}).setdefault(report.weights, report)
@@ -90,7 +90,7 @@ def _over_seeds(members: Reports, name: str) -> tuple[float | None, float | None
 
 
 def split_by_conditions(reports: Reports) -> list[Reports]:
-    """The reports in groups that may be compared within; which group comes first depends on their contents alone."""
+    """The reports in groups of equal conditions; the order of the groups depends only on their contents."""
     groups: dict[str, Reports] = {}
     for report in reports:
         groups.setdefault(durable.digest_json(report.conditions.as_dict()), []).append(report)
@@ -98,7 +98,7 @@ def split_by_conditions(reports: Reports) -> list[Reports]:
 
 
 def _order(report: Report) -> tuple[bool, float, str]:
-    return math.isnan(report.distance), report.distance, report.name  # a distance that is NaN comes last
+    return math.isnan(report.distance), report.distance, report.name  # NaN comes last
 
 
 def _row(report: Report, members: Reports, figures: Iterable[str]) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def _row(report: Report, members: Reports, figures: Iterable[str]) -> dict[str, 
 
 
 def with_costs(frame: pd.DataFrame, costs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """The leaderboard with what each training took (costs.taken), from its cost.json by the model's name."""
+    """The leaderboard with the cost of each training (costs.taken), from its cost.json, by model name."""
     rows = [
         with_taken(dict(zip(map(str, frame), values, strict=True)), costs.get(str(name), {}))
         for name, values in zip(frame["model"], frame.itertuples(index=False), strict=True)
@@ -141,7 +141,7 @@ def write(frame: pd.DataFrame, csv: Path, md: Path, seeds: pd.DataFrame | None =
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Figures as the reports have them; equal frames give equal bytes."""
+    """Figures as in the reports; equal frames give equal bytes."""
     durable.write_text(path, _csv(frame))
 
 
@@ -150,7 +150,7 @@ def _csv(frame: pd.DataFrame) -> str:
 
 
 def read_ranking(path: Path, reports: Reports) -> pd.DataFrame:
-    """The leaderboard of `reports` that `path` holds as write_csv wrote it; EvaluationError if it holds another."""
+    """The leaderboard of `reports` from the file `path` that write_csv wrote; EvaluationError if it is another's."""
     frame = leaderboard(reports, one_ranking=True)
     fix = "run `dvc repro -f -s compare` first"
     if not path.exists():
@@ -163,7 +163,7 @@ def read_ranking(path: Path, reports: Reports) -> pd.DataFrame:
 def markdown(frame: pd.DataFrame) -> str:
     """The table with figures in their formats for people, columns aligned, numbers to the right.
 
-    An interval stands behind its figure: 4.892 [4.701, 5.103].
+    An interval follows its figure: 4.892 [4.701, 5.103].
     """
     columns = [
         _column(str(name), list(frame[name]), _ends(frame, str(name)))

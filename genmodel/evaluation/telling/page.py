@@ -17,10 +17,10 @@ from genmodel.evaluation.telling.costs import COSTS, NOT_APPLICABLE
 from genmodel.evaluation.telling.leaderboard import Reports, figures_of, leaderboard, split_by_conditions, with_costs
 from genmodel.files import durable
 
-_SHOWN = 10  # models with pictures: 500 of them would be half a gigabyte
+_SHOWN = 10  # models with pictures: 500 would take half a gigabyte
 _SIDE, _MOVING_SIDE = 640, 360  # pixels, of a grid and of a replay
 _STILL = 80  # WebP quality of grids that were made smaller
-_QUALITY = 50  # of the replays' WebP: a third of the GIF's bytes, and nothing to be seen
+_QUALITY = 50  # of the replays' WebP: a third of the GIF's bytes, no visible loss
 
 
 def write_page(
@@ -31,13 +31,13 @@ def write_page(
     made_from: str = "",
     cache: Path | None = None,
 ) -> None:
-    """Write the page of all `reports`, with the last sample grid and the replay of the best ten from models/NAME, where
-    kept, and links to those of the others. `cache`, a folder, keeps what was made smaller, by the weights.
+    """Write the page of all `reports`, with the last sample grid and the replay of the best ten from models/NAME, if
+    kept, and links to those of the others. The folder `cache` keeps shrunk pictures, by the weights.
 
-    `costs` are as in leaderboard.with_costs; `made_from` is a sentence on the state of the project. Equal arguments
-    and pictures give equal bytes.
+    `costs` is as in leaderboard.with_costs; `made_from` is a sentence on the state of the project. Equal arguments and
+    pictures give equal bytes.
     """
-    from jinja2 import Environment  # torch brings it
+    from jinja2 import Environment  # torch installs it
 
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         importlib.resources.files(__package__).joinpath("page.html.j2").read_text("utf-8")
@@ -53,7 +53,7 @@ def write_page(
 
 
 def _group(reports: Reports, costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What the template needs of reports with equal conditions."""
+    """What the template needs from reports with equal conditions."""
     figures = {name: _explained(figure) for name, figure in figures_of(reports).items()}
     frame = with_costs(leaderboard(reports), costs)
     rows = [dict(zip(map(str, frame), values, strict=True)) for values in frame.itertuples(index=False)]
@@ -68,7 +68,7 @@ def _group(reports: Reports, costs: Mapping[str, Mapping[str, Any]]) -> dict[str
 
 
 def _explained(figure: table.Figure) -> str:
-    """Meaning, direction and where it applies, as one sentence without its end."""
+    """Meaning, direction and where it applies, as one sentence without the full stop."""
     parts = [figure.meaning, *([] if figure.better == "neither" else [f"{figure.better} is better"])]
     if figure.needs in table.ABILITIES:
         parts.append(f"of models with the ability {figure.needs}")
@@ -78,7 +78,7 @@ def _explained(figure: table.Figure) -> str:
 
 
 def _chart(rows: list[dict[str, Any]], distance: str) -> dict[str, Any] | None:
-    """Distance against the seconds of training, or, where not all are known, against the number of parameters."""
+    """Distance against the seconds of training or, if not all are known, against the number of parameters."""
     timed = all(row["seconds"] != NOT_APPLICABLE for row in rows)
     cost, words = ("seconds", "seconds of training") if timed else ("parameters", "parameters")
     points = []
@@ -118,7 +118,7 @@ def _links(model: Path, page: Path) -> dict[str, str]:
 
 
 def _kept(path: Path, weights: str, cache: Path | None) -> bytes:
-    """A picture of a model as the page shows it: from the cache if it is there."""
+    """A model's picture as the page shows it, from the cache if possible."""
     kept = cache / f"{weights[:32]}-{path.stem}.webp" if cache else None
     if kept and kept.exists():
         return kept.read_bytes()
@@ -129,7 +129,7 @@ def _kept(path: Path, weights: str, cache: Path | None) -> bytes:
 
 
 def _smaller(path: Path) -> bytes:
-    """A PNG or GIF as WebP of at most _SIDE (_MOVING_SIDE) pixels a side; a GIF's frames keep their times."""
+    """A PNG or GIF as WebP of at most _SIDE (_MOVING_SIDE) pixels per side; a GIF's frames keep their durations."""
     with Image.open(path) as picture:
         frames = [(frame.convert("RGB"), frame.info.get("duration", 0)) for frame in ImageSequence.Iterator(picture)]
     side = _SIDE if len(frames) == 1 else _MOVING_SIDE

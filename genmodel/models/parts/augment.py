@@ -1,5 +1,5 @@
 """Differentiable augmentation of what a discriminator sees, real and fake alike: Zhao et al. 2020, "Differentiable
-Augmentation for Data-Efficient GAN Training". A discriminator of few images learns them by heart otherwise."""
+Augmentation for Data-Efficient GAN Training". Without it a discriminator memorises a small training set."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from genmodel.models.contract import Noise
 
 
 def translate(images: Tensor, reach: int, noise: Noise) -> Tensor:
-    """Move each of [N, C, H, W] images in [-1, 1] by up to `reach` pixels both ways; -1 (black) comes in at the edges.
+    """Move each of [N, C, H, W] images in [-1, 1] by up to `reach` pixels along both axes; edges fill with -1 (black).
 
     Gradients flow back to the pixels that stay in view.
     """

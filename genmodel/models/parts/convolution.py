@@ -1,8 +1,8 @@
-"""The two layers that all families are made of: Down halves the side of a map, Up doubles it, by kernels of 4x4.
+"""The two layers that all families are made of: Down halves the side of a map, Up doubles it, with 4x4 kernels.
 
-They are nn.Conv2d and nn.ConvTranspose2d with another way to the same gradient of the weights, taken where it is
-faster: on a CPU in bf16, where oneDNN has no AMX to use and runs along rows that are too short for it. One product of
-matrices takes 0.65 of its time there for maps of 4x4 at width 512, a third at 1024 (benchmarks/RESULTS.md).
+They are nn.Conv2d and nn.ConvTranspose2d with another way to compute the same weight gradient, used where it is faster:
+on a CPU in bf16 without AMX, where oneDNN runs along rows that are too short for it. One matrix product takes 0.65 of
+its time there for 4x4 maps at width 512, a third at 1024 (benchmarks/RESULTS.md).
 """
 
 import functools
@@ -16,7 +16,7 @@ from genmodel.errors import ConfigError
 from genmodel.sizes import Size
 
 _SHAPE: dict[str, Any] = {"stride": 2, "padding": 1}
-_SHORT = 8  # longest row of the smaller map, up to which the product is faster
+_SHORT = 8  # longest row of the smaller map for which the product is faster
 
 
 class Down(nn.Conv2d):
@@ -45,7 +45,7 @@ class Up(nn.ConvTranspose2d):
 
 def base_map(size: Size, family: str) -> tuple[Size, int]:
     """The smallest map, whose short side is 4 to 7, and how often it doubles to reach `size`: (4, 4), 4 for 64 px,
-    (7, 7), 2 for 28 px, (4, 8), 4 for 128x64. ConfigError, naming the nearest sizes, where it cannot."""
+    (7, 7), 2 for 28 px, (4, 8), 4 for 128x64. ConfigError, naming the nearest sizes, if there is none."""
     times = _times(min(size))
     if times < 1 or any(side % 2**times for side in size):
         near = " or ".join(map(str, _nearest(size)))
@@ -61,7 +61,7 @@ def _times(side: int) -> int:
 
 
 def _nearest(size: Size) -> list[Size]:
-    """The two sizes that can be done nearest to one that cannot; of squares squares."""
+    """The two possible sizes nearest to an impossible one; squares for a square."""
     short, long = sorted(size)
     shorts = [base << times for times in range(1, 10) for base in range(4, 8)]
     below, above = max((side for side in shorts if side <= short), default=8), min(s for s in shorts if s >= short)
@@ -76,10 +76,10 @@ def _nearest(size: Size) -> list[Size]:
 
 
 def weight_gradient(large: Tensor, small: Tensor) -> Tensor:
-    """What the weights between a map [N, L, 2H, 2W] and one of half its side [N, S, H, W] get: [S, L, 4, 4].
+    """Gradient of the weights between a map [N, L, 2H, 2W] and one of half its side [N, S, H, W]: [S, L, 4, 4].
 
-    Of `large` and `small` one is the layer's input, the other the gradient of its output: Down and Up are each
-    other's transposes, so that it does not matter which. Made of differentiable steps, for penalties on gradients.
+    One of `large` and `small` is the layer's input, the other the gradient of its output: Down and Up are each other's
+    transposes, so it does not matter which. All steps are differentiable, for gradient penalties.
     """
     padded = F.pad(large, (1, 1, 1, 1)).permute(0, 2, 3, 1)
     patches = padded.unfold(1, 4, 2).unfold(2, 4, 2).permute(0, 1, 2, 4, 5, 3).reshape(-1, 16 * large.shape[1])
@@ -110,13 +110,13 @@ class _Convolution(torch.autograd.Function):
 
 
 def _convolved(images: Tensor, weight: Tensor, bias: Tensor | None, up: bool) -> Tensor:
-    dtype = torch.get_autocast_dtype("cpu")  # cast here: a cast within would cut a second derivative off its weights
+    dtype = torch.get_autocast_dtype("cpu")  # cast here: a cast inside would detach the weights from second derivatives
     made: Tensor = _Convolution.apply(images.to(dtype), weight.to(dtype), up)
     return made if bias is None else made + bias.to(dtype)[:, None, None]
 
 
 def _by_product(images: Tensor, short: int) -> bool:
-    """Whether the weights' gradient is to be a product; `short` is the row of the smaller map."""
+    """Whether to compute the weight gradient as a product; `short` is the row of the smaller map."""
     wanted = images.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()
     return wanted and short <= _SHORT and _bf16_without_amx()
 

@@ -10,24 +10,24 @@ from torch import Tensor, nn
 
 
 def widened(values: Tensor) -> Tensor:
-    """In at least float32, as losses want it, whatever the networks work in."""
+    """In at least float32, as losses need it, whatever the networks compute in."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """-E[log D(x)] - E[log(1 - D(G(z)))], D = sigmoid(logit); Goodfellow et al. 2014, eq. 1. Natural units."""
+    """-E[log D(x)] - E[log(1 - D(G(z)))], D = sigmoid(logit); Goodfellow et al. 2014, eq. 1. In nats."""
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
 
 def non_saturating_loss(fake_logits: Tensor) -> Tensor:
-    """-E[log D(G(z))], the generator's non-saturating loss; Goodfellow et al. 2014, section 3. Natural units."""
+    """-E[log D(G(z))], the generator's non-saturating loss; Goodfellow et al. 2014, section 3. In nats."""
     return F.softplus(-fake_logits).mean()
 
 
 def r1_penalty(real_logits: Tensor, real_images: Tensor) -> Tensor:
-    """E[|grad_x D(x)|^2] over real images, of which `real_logits` [N] were made with gradients wanted for the images.
+    """E[|grad_x D(x)|^2] over real images, which must require grad; `real_logits` [N] are their logits.
 
-    Mescheder et al. 2018, eq. 9, without its gamma / 2. Its own gradient goes through the discriminator twice.
+    Mescheder et al. 2018, eq. 9, without its gamma / 2. Its gradient goes through the discriminator twice.
     """
     (slopes,) = torch.autograd.grad(real_logits.sum(), real_images, create_graph=True)
     return slopes.square().flatten(1).sum(dim=1).mean()
@@ -41,16 +41,16 @@ def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
 def discretised_logistic_nll(images: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """-log P(image) in nats, summed over colour values: [N]; Salimans et al. 2017 (PixelCNN++), eq. 2, one component.
 
-    `images` are levels k / 127.5 - 1 of 256 in [-1, 1], `mean` and `log_scale` broadcast to them. Each level gets the
-    logistic's mass between its two neighbours' midpoints, the outer two the tails as well: the 256 masses sum to 1,
-    so that the likelihood is that of the uint8 image and bits per dimension are honest.
+    `images` are in [-1, 1], at the 256 levels k / 127.5 - 1; `mean` and `log_scale` broadcast to them. Each level gets
+    the logistic's mass between the midpoints to its two neighbours, the outer two also the tails: the 256 masses sum
+    to 1, so that this is the likelihood of the uint8 image, and bits per dimension are correct.
     """
     half = 1 / 255
     inverse_scale = (-log_scale).exp()
     centred = images - mean
     upper = (centred + half) * inverse_scale
     lower = (centred - half) * inverse_scale
-    below, above = F.logsigmoid(upper), F.logsigmoid(-lower)  # log-mass up to the level's upper edge, from its lower
+    below, above = F.logsigmoid(upper), F.logsigmoid(-lower)  # log-mass below the level's upper edge, above its lower
     # log(sigmoid(upper) - sigmoid(lower)) without cancellation, for upper > lower
     inside = below + above + torch.log1p(-(-2 * half * inverse_scale).exp())
     log_mass = torch.where(images < -1 + half, below, torch.where(images > 1 - half, above, inside))
@@ -64,7 +64,7 @@ def bits_per_dim(nats: Tensor, dimensions: int) -> Tensor:
 
 @contextlib.contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """What is worked out here can pass gradients through `network`, but brings none to its weights."""
+    """Gradients computed inside pass through `network`, but its weights get none."""
     free = [value for value in network.parameters() if value.requires_grad]
     for value in free:
         value.requires_grad_(False)

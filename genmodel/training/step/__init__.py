@@ -1,1 +1,1 @@
-"""What one batch does to a model: updates, their optimisers, averages, random numbers, other processes."""
+"""One training step: updates, their optimisers, averages, random numbers, other processes."""

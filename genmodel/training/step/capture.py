@@ -1,21 +1,21 @@
-"""A whole training step as one CUDA graph: one launch where an eager step makes a thousand."""
+"""A whole training step as one CUDA graph: one launch instead of an eager step's thousand."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-_EAGER = 3  # steps before the capture: kernels are chosen and the optimisers' state is made in them
+_EAGER = 3  # steps before the capture, in which kernels are chosen and the optimisers' state is made
 
 
 class CapturedStep:
     """A step, captured at the fourth call and replayed from then on; the first three are real steps, too.
 
-    All that a step reads lies at fixed places: images and labels are copied there, the engine's values and sums are
-    there, and the noise's generator is registered with the graph, so that a new seed is seen by the next replay.
+    All that a step reads is at fixed addresses: images and labels are copied there, the engine's values and sums are
+    there, and the noise's generator is registered with the graph, so that the next replay uses a new seed.
 
-    For one process alone. Several take the eager step: they tell each other in each update which gradients they have,
-    which a captured step could not see change.
+    For a single process only. Several processes use the eager step: in each update they exchange which gradients they
+    have, and a captured step could not see that change.
     """
 
     def __init__(self, update: Callable[[Tensor, Tensor], None], rng: torch.Generator) -> None:

@@ -1,9 +1,9 @@
-"""More than one process: torchrun starts them, each takes its share of every batch, all hold the same weights.
+"""Multiple processes: torchrun starts them, each takes its share of every batch, all hold the same weights.
 
     torchrun --nproc-per-node 8 -m genmodel.cli train dcgan --data data --set batch_size=4096
 
-What is trained does not depend on their number, beyond rounding: the order of images, the noise, the statistics of
-batch normalisation and the gradients are those of the whole batch. Without torchrun nothing here does anything.
+The result does not depend on their number, except for rounding: the order of images, the noise, the statistics of
+batch normalisation and the gradients are those of the whole batch. Without torchrun nothing here has an effect.
 """
 
 import contextlib
@@ -25,18 +25,18 @@ from genmodel.settings.config import TrainingConfig
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a training and this one's place among them. Methods that wait for the others say so."""
+    """The processes of a training and this one's place among them. Methods that wait for the others say "Waits"."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes and speaks."""
+        """Whether this is the one that writes and prints."""
         return self.rank == 0
 
     def check(self, config: TrainingConfig) -> None:
-        """ConfigError where a batch cannot be shared equally."""
+        """ConfigError if a batch cannot be shared equally."""
         shares = self.size * config.accumulate
         if self.size > 1 and config.batch_size % shares:
             parts = f" in {config.accumulate} parts each" if config.accumulate > 1 else ""
@@ -54,14 +54,14 @@ class World:
         if self.size > 1:
             for module in model.modules():
                 if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
-                    module.__class__ = SharedBatchNorm  # the same weights by the same names
+                    module.__class__ = SharedBatchNorm  # same weights, same names
                 assert not isinstance(module, nn.modules.batchnorm._BatchNorm) or type(module) is SharedBatchNorm
 
     def average(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Make the parameters' gradients their means over all processes. Waits, but not for the device.
+        """Replace the parameters' gradients by their means over all processes. Waits, but not for the device.
 
-        A loss may reach a parameter in some processes and not in others, whose gradient of it is 0. What it reaches in
-        none keeps no gradient, so that its optimiser leaves it alone.
+        A loss may reach a parameter in some processes only; in the others its gradient is 0. A parameter reached in
+        none keeps no gradient, so that its optimiser skips it.
         """
         if self.size == 1:
             return
@@ -80,7 +80,7 @@ class World:
     def gather(self, values: Tensor) -> Tensor:
         """Rows [N, ...] of this process -> those of all, [size * N, ...], in the order of the batch. Waits.
 
-        Gradients go back to the processes that the rows are of.
+        Gradients go back to the processes that the rows come from.
         """
         if self.size == 1:
             return values
@@ -97,7 +97,7 @@ class World:
         return dict(zip(values, (total / self.size).unbind(), strict=True))
 
     def any(self, here: bool) -> bool:
-        """Whether it holds in any process. Waits, but not for the device."""
+        """Whether `here` is true in any process. Waits, but not for the device."""
         if self.size == 1:
             return here
         holding = torch.tensor(int(here))
@@ -113,7 +113,7 @@ class World:
         return bool(bounds[0] == -bounds[1])
 
     def alone_in(self, folder: Path) -> contextlib.AbstractContextManager[None]:
-        """The main process holds the run's folder: two trainings would throw away each other's checkpoints."""
+        """The main process locks the run's folder: two trainings would delete each other's checkpoints."""
         if not self.is_main:
             return contextlib.nullcontext()
         busy = f"{folder} is at work in another process: wait for its end, or end it and run the same command again"
@@ -121,7 +121,7 @@ class World:
 
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
-        """The main process goes through the with block, then the others, who find there what it left."""
+        """The main process runs the with block first, then the others, which find what it wrote."""
         if not self.is_main:
             self.any(False)
         try:
@@ -135,7 +135,7 @@ class World:
 def joined(device: str) -> Iterator[tuple[World, str]]:
     """The processes that torchrun started, and the device of this one; just this process without torchrun.
 
-    nccl carries what is on GPUs, gloo what is on the CPU. ConfigError where there are fewer GPUs than processes.
+    nccl handles GPU tensors, gloo CPU tensors. ConfigError if there are fewer GPUs than processes.
     """
     world = World(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
     if world.size == 1:
@@ -149,7 +149,7 @@ def joined(device: str) -> Iterator[tuple[World, str]]:
     except SystemExit:  # all leave together, as at the end
         dist.destroy_process_group()
         raise
-    # not after an error: the others may never come to take their leave, and torchrun ends them
+    # not after an error: the others may never get here, and torchrun ends them
     dist.destroy_process_group()
 
 
@@ -165,10 +165,10 @@ def _own_gpu(asked: str, local_rank: int) -> str:
 
 
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation by the mean and variance over the images of all processes, of which each has equally many.
+    """Batch normalisation by the mean and variance over the images of all processes; each has equally many.
 
-    Ioffe and Szegedy 2015, algorithm 1, as one process with the whole batch does it, of [N, C] or [N, C, H, W]. Unlike
-    nn.SyncBatchNorm it works on the CPU, too, and its gradient can be differentiated again, as the R1 penalty does.
+    Ioffe and Szegedy 2015, algorithm 1, as one process with the whole batch would do it, on [N, C] or [N, C, H, W].
+    Unlike nn.SyncBatchNorm it also works on the CPU, and its gradient is differentiable, as the R1 penalty needs.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  # torch's name
@@ -193,7 +193,7 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Move the running statistics, as nn.BatchNorm2d does; `count` values a channel were seen."""
+        """Update the running statistics, as nn.BatchNorm2d does; `count` values per channel were seen."""
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
         assert self.num_batches_tracked is not None
         self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
@@ -202,7 +202,7 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes. Each takes part in all the others' losses, so that gradients are summed, too."""
+    """The sum over all processes. Each contributes to all the others' losses, so gradients are summed, too."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:

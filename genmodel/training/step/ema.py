@@ -13,13 +13,13 @@ class EMA:
     """Averages every floating-point tensor of a module (parameters and running statistics) over images seen."""
 
     def __init__(self, module: nn.Module, half_life: Scheduled) -> None:
-        """`half_life` in images: what a weight of that long ago still counts, halved; 0 follows the module."""
+        """`half_life` in images: after that many, a weight's share in the average has halved; 0 copies the module."""
         self.half_life = half_life
         self.shadow = {name: value.detach().clone() for name, value in module.state_dict().items()}
 
     def decay(self, images_seen: int, batch_size: int) -> float:
         """The share of the old average kept at a step; early on the half-life is a twentieth of images_seen, so
-        that the first weights are soon forgotten (Karras et al. 2020, ramp-up of the ADA code)."""
+        that the first weights are soon forgotten (Karras et al. 2020, ramp-up in the ADA code)."""
         half_life = min(value_at(self.half_life, images_seen), images_seen / 20)
         return 0.5 ** (batch_size / half_life) if half_life > 0 else 0.0
 
@@ -34,7 +34,7 @@ class EMA:
 
     @contextlib.contextmanager
     def applied_to(self, module: nn.Module) -> Iterator[None]:
-        """Put the averaged weights into `module`, in eval mode, for the length of a with block."""
+        """Put the averaged weights into `module`, in eval mode, for the duration of a with block."""
         own = {name: value.detach().clone() for name, value in module.state_dict().items()}
         training = module.training
         module.load_state_dict(self.shadow)

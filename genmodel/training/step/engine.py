@@ -1,10 +1,10 @@
-"""The step: what one batch does to a model, whatever its family. Nothing in it waits for the device.
+"""One training step on a batch, for any family. Nothing in it waits for the device.
 
     engine = Engine(model, config, budget)
     engine.step(images, labels, images_seen)    # uint8 images in, weights and averages updated
     engine.means()                              # of the metrics since the last call: the only place that waits
 
-An update whose loss or gradient is not finite changes no weight; `bad_steps` counts the steps with one, in a row.
+An update whose loss or gradient is not finite changes no weight; `bad_steps` counts consecutive steps with one.
 """
 
 import math
@@ -24,12 +24,12 @@ from genmodel.training.step.ema import EMA
 from genmodel.training.step.optimizers import GuardedOptimizer
 from genmodel.training.step.streams import begin_stream
 
-_GOOD = "good_steps"  # in the sums, beside the metrics of these
+_GOOD = "good_steps"  # their number, in the sums beside their metrics
 
 
 class Engine:
     def __init__(self, model: Family, config: TrainingConfig, budget: int, world: World | None = None) -> None:
-        """`model` lies on its device already; `budget` is the images of the whole training, in all of `world`."""
+        """`model` is already on its device; `budget` is the images of the whole training, over all of `world`."""
         self.world = world or World()
         self.world.share(model)
         self.model, self.config, self.budget = model, config, budget
@@ -42,7 +42,7 @@ class Engine:
         assert self.updates[0].new_batch, "there is no batch before the first"
         self.optimizers = {name: GuardedOptimizer(player, self.device) for name, player in players.items()}
         self.lowered = 1.0  # what the learning rates are multiplied by after a divergence
-        # What changes from step to step lies at fixed places on the device, where a captured step reads it.
+        # What changes from step to step is at fixed addresses on the device, where a captured step reads it.
         self.values = torch.zeros(len(self._values(0)), device=self.device)
         self.knobs = dict(zip(model.knobs(), self.values[3 * len(players) :], strict=False))
         if self.device.type == "cuda":
@@ -66,7 +66,7 @@ class Engine:
         """One step on uint8 [N, H, W, C] images and labels int64 [N], N = images_per_step / world.size, after
         `images_seen` images.
 
-        Its noise depends on the seed and on the number of the step alone.
+        Its noise depends only on the seed and the step number.
         """
         self._prepare(images_seen)
         (self._captured or self.update)(images, labels)
@@ -88,7 +88,7 @@ class Engine:
         return [*values, 1 - self.ema.decay(images_seen + self.images_per_step, self.images_per_step)]
 
     def update(self, images: Tensor, labels: Tensor) -> None:
-        """The step itself, of device work alone."""
+        """The step itself: device work only."""
         self.model.train()
         metrics: dict[str, Tensor] = {}
         sound = torch.ones((), dtype=torch.bool, device=self.device)
@@ -110,7 +110,7 @@ class Engine:
                 self.sums[name] = counted
 
     def _run(self, update: Update, images: Tensor, labels: Tensor, kept: dict[str, object]) -> dict[str, Tensor]:
-        """One player's update; its metrics, means over the parts of the batch, and the length of its gradient."""
+        """One player's update; its metrics, means over the parts of the batch, and the norm of its gradient."""
         optimizer = self.optimizers[update.player]
         for weight in optimizer.parameters:
             weight.grad = None
@@ -119,25 +119,25 @@ class Engine:
             step = Step(part, self.noise, self.knobs, kept if last else {}, self.world.gather)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
                 loss, metrics = update.loss(step)
-            # of this player alone, whatever else asks for gradients, as images do for a penalty
+            # for this player only, whatever else requires grad, as images do for a penalty
             (loss * share).backward(inputs=optimizer.parameters)
             for name, value in metrics.items():
                 totals[name] = totals[name] + share * value if name in totals else share * value
         self.world.average(optimizer.parameters)
-        totals = self.world.mean(totals)  # so that all processes find the update sound, or none
+        totals = self.world.mean(totals)  # so that all processes agree whether the update is finite
         norm = self._clip(optimizer.parameters)
         optimizer.step(norm.isfinite() & torch.stack([value.isfinite() for value in totals.values()]).all())
         return totals | {f"gradient/{update.player}": norm}
 
     def _parts(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Batch, float, bool]]:
-        """The batch in the parts that go through the networks one after the other; their shares of it; the last one,
-        of which alone what an update leaves to the next is kept: the others' would take the memory that parts save."""
+        """The parts of the batch that go through the networks one after the other; their shares of it; whether it is
+        the last, the only one for which an update keeps something: for all of them it would undo the memory saved."""
         parts = list(zip(images.chunk(self.config.accumulate), labels.chunk(self.config.accumulate), strict=True))
         for number, (some, their) in enumerate(parts, 1):
             yield Batch(pixels.to_model(some), their), len(some) / len(images), number == len(parts)
 
     def _clip(self, parameters: Sequence[nn.Parameter]) -> Tensor:
-        """The length of all gradients as one vector; they are shortened where it is above clip_norm."""
+        """The norm of all gradients as one vector; they are scaled down if it is above clip_norm."""
         gradients = [value.grad for value in parameters if value.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         if self.config.clip_norm:
@@ -155,13 +155,13 @@ class Engine:
         return {name: total / good if good else math.nan for name, total in totals.items()} | {"health/bad_steps": bad}
 
     def is_finite(self) -> bool:
-        """Whether all of the state is; waits for the device. A bad batch changes no weight, but it can spoil running
-        statistics, and a step whose gradient is finite can still be too long."""
+        """Whether all of the state is finite; waits for the device. A bad batch changes no weight, but it can spoil
+        running statistics, and a step whose gradient is finite can still be too large."""
         numbers = [value for value in self.state().values() if value.is_floating_point()]
         return bool(torch.stack([value.isfinite().all().to(self.device) for value in numbers]).all())
 
     def state(self) -> dict[str, Tensor]:
-        """All tensors that the step after a good one depends on, by dotted name."""
+        """All tensors that the next step after a good one depends on, by dotted name."""
         content = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         content |= {f"ema.{name}": value for name, value in self.ema.shadow.items()}
         content |= {f"sums.{name}": value for name, value in self.sums.items()}
@@ -172,7 +172,7 @@ class Engine:
     def load(self, held: dict[str, Tensor]) -> None:
         """Go back to a `state`."""
         if self._captured is not None:
-            self._captured = self._capture()  # the old one works on the old optimisers' state
+            self._captured = self._capture()  # the old one uses the old optimisers' state
         self.model.load_state_dict(_under("model.", held))
         for name, value in _under("ema.", held).items():
             self.ema.shadow[name].copy_(value)
@@ -187,7 +187,7 @@ class Engine:
 
 
 def rate_share(config: TrainingConfig, images_seen: int, budget: int) -> float:
-    """What share of the full learning rates holds after `images_seen` images, in [0, 1]: a closed form.
+    """The share of the full learning rates after `images_seen` images, in [0, 1]: a closed form.
 
     A linear rise over `warmup` images, times 1, 1 - t or (1 + cos(pi t)) / 2 for t = images_seen / budget (Loshchilov
     and Hutter 2017, eq. 5, without restarts).
@@ -199,7 +199,7 @@ def rate_share(config: TrainingConfig, images_seen: int, budget: int) -> float:
 
 
 def set_precision(config: TrainingConfig, device: torch.device) -> None:
-    """Make this process multiply as the configuration says. Before the first work on the device."""
+    """Set this process's matrix precision as configured. Call before the first work on the device."""
     if device.type != "cuda":
         return
     mode = "ieee" if config.precision == "fp32" else "tf32"

@@ -1,8 +1,8 @@
-"""The optimisers that players declare: built, given their numbers of the moment, and stepped under a guard.
+"""The optimisers that players declare: built, given their current values, and stepped under a guard.
 
-The guard: an update whose loss or gradient is not finite changes nothing, neither weights nor moments, whatever the
-optimiser. torch's fused Adam looks at `found_inf` by itself; around any other its weights and state are kept aside, and
-put back where the update was not sound. Nothing waits for the device.
+The guard: an update whose loss or gradient is not finite changes nothing, neither weights nor moments, for any
+optimiser. torch's fused Adam checks `found_inf` itself; for any other, weights and state are saved, and restored if the
+update was not finite. Nothing waits for the device.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class GuardedOptimizer:
             self.torch: torch.optim.Optimizer = adam.Adam(self.parameters, fused=True, **options)
         else:
             self.torch = adam.Adamax(self.parameters, **options)
-        # torch takes betas as numbers, which a captured step would not see change
+        # torch takes betas as numbers: a captured step would not see them change
         self.can_be_captured = not any(isinstance(beta, Schedule) for beta in declared.betas)
         self._rate: Tensor | None = None
 
@@ -54,7 +54,7 @@ class GuardedOptimizer:
         group["lr"] = self._rate = place
 
     def step(self, sound: Tensor) -> None:
-        """A step by the gradients that are there; it changes nothing where `sound`, bool [], does not hold."""
+        """A step with the current gradients; it changes nothing if `sound`, bool [], is false."""
         if self.fused:
             self.torch.found_inf = (~sound).float()  # type: ignore[attr-defined]
             self.torch.step()
@@ -74,10 +74,10 @@ class GuardedOptimizer:
         return {f"{index}.{field}": value for index, fields in state.items() for field, value in fields.items()}
 
     def load(self, flat: dict[str, Tensor]) -> None:
-        """Put back what flat_state gave; nothing is a state before the first step.
+        """Restore what flat_state gave; before the first step there is no state.
 
-        Moments take their weight's memory layout: a fused step walks through both side by side, and a checkpoint is
-        contiguous where the weights are channels_last.
+        Moments get their weight's memory layout: a fused step reads both side by side, and a checkpoint is contiguous
+        where the weights are channels_last.
         """
         self.torch.state.clear()
         for name, value in flat.items():
@@ -89,7 +89,7 @@ class GuardedOptimizer:
 
 
 def _begin_state(optimizer: torch.optim.Optimizer) -> None:
-    """Make an optimiser's state as its first step would, so that even that one can be undone."""
+    """Make an optimiser's state as its first step would, so that even that step can be undone."""
     weights: list[nn.Parameter] = [weight for group in optimizer.param_groups for weight in group["params"]]
     kept = [(weight, weight.grad, weight.detach().clone()) for weight in weights]
     for weight in weights:
