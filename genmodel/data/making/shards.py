@@ -156,7 +156,7 @@ def is_resampled(job: Job, members: Sequence[Member]) -> bool:
     """Whether any of these members has a size other than those to be made, judging by the headers."""
     for member in members if job.sizes else ():
         with (
-            contextlib.suppress(Exception),  # whatever is wrong with it is told when it is made
+            contextlib.suppress(Exception),  # whatever is wrong with it is reported when it is made
             Image.open(io.BytesIO(job.source.read(member)), formats=known()) as image,
         ):
             if any(max(size.width / image.width, size.height / image.height) != 1 for size in job.sizes):

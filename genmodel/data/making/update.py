@@ -93,7 +93,7 @@ def update(
 ) -> Update:
     """Add to the block `out` what is new in `source`, at the block's own sizes and val fraction.
 
-    Errors are those of `prepare`, and more than `max_reject_share` of the source being new and unusable.
+    Errors are those of `prepare`, also if more than `max_reject_share` of the source is new but unusable.
     """
     base = Block.open(out)
     check_settings(base.facts["val_fraction"], max_reject_share, base.sizes)

@@ -77,7 +77,7 @@ class _Point(NamedTuple):
 
 
 class GzipFile:
-    """The unpacked bytes of a gzip file, with copies of the inflater to restart from, every MiB or more in large files.
+    """The unpacked bytes of a gzip file, with copies of the inflater to restart from, every MiB (rarer in large files).
 
     The copies are made as reading advances. Pickles as its path.
     """

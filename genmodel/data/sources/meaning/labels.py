@@ -111,7 +111,7 @@ def read_label_file(path: str, content: bytes) -> LabelFile | None:
 
 
 def read_classes(path: str, content: bytes) -> LabelFile:
-    """The file that --classes names: JSON, JSON lines, Parquet, or a table of text; SourceError if it is none."""
+    """The file that --classes names: JSON, JSON lines, Parquet, or a text table; SourceError if it is none of them."""
     if path.lower().endswith(".json"):
         facts = _json(path, content)
         labels = facts["labels"] if _has(facts, "labels") else facts
