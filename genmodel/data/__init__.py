@@ -1,1 +1,1 @@
-"""Raw images -> block -> batches: sources/ are opened, imaging/ makes pixels, making/ a block, reading/ batches."""
+"""Raw images -> block -> batches: sources/ opens images, imaging/ makes pixels, making/ a block, reading/ batches."""

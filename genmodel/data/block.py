@@ -1,15 +1,15 @@
 """The block: resized images in memory-mapped shards, a ledger of where each came from, and digests of it all.
 
 data/block.json             sizes, channels, classes, recipe, generations (source, decoders, counts), files' sha256
-data/ledger-000.parquet     a row an image: name, class, label, split, sha256, original facts, shard, row
+data/ledger-000.parquet     one row per image: name, class, label, split, sha256, original facts, shard, row
 data/rejects-000.parquet    what could not be used, and why
 data/64/shard-00000.npy     uint8 [rows, 64, 64, channels], NHWC, in canonical order (class, then name)
 data/128x64/...             images that are 128 wide and 64 high
 
 An update adds a generation: further shards and ledgers of its own. What an earlier one wrote never changes.
 
-Format 3 has sizes that are 64 or "128x64" (width x height), and 1 (grey), 3 (RGB) or 4 (RGBA) channels. Format 2, which
-is read as well, has squares of 3 channels.
+Format 3 has sizes that are 64 or "128x64" (width x height), and 1 (grey), 3 (RGB) or 4 (RGBA) channels. Format 2, also
+readable, has squares of 3 channels.
 """
 
 import json
@@ -29,7 +29,7 @@ from genmodel.output import progress
 from genmodel.sizes import Size
 
 FORMAT = 3
-READABLE = 2, 3  # 2: squares of three channels; what was ignored is a number, no image is unlabelled
+READABLE = 2, 3  # 2: squares of three channels, only a count of ignored files, no unlabelled images
 UNLABELLED = -1  # the label of an image without a class, whose class in the ledger is ""
 HEADER = 128  # bytes before a shard's first row
 SPLITS = {"train": 0, "val": 1}
@@ -43,12 +43,12 @@ def shard_name(size: Size, shard: int) -> str:
 
 
 def ledger_name(generation: int) -> str:
-    """The path inside the block of the ledger of a generation's images."""
+    """The path, inside the block, of the ledger of a generation's images."""
     return f"ledger-{generation:03d}.parquet"
 
 
 def rejects_name(generation: int) -> str:
-    """The path inside the block of the ledger of a generation's rejects."""
+    """The path, inside the block, of the ledger of a generation's rejects."""
     return f"rejects-{generation:03d}.parquet"
 
 
@@ -69,7 +69,7 @@ class Block:
     def __init__(self, path: Path, facts: dict[str, Any], digest: str) -> None:
         self.path = path
         self.facts = facts  # block.json
-        self.digest = digest  # sha256 of block.json's bytes, which names all other bytes
+        self.digest = digest  # sha256 of block.json, which holds the digests of all other files
         self.sizes = [Size.of(size) for size in facts["sizes"]]
         self.channels: int = facts.get("channels", 3)  # 1: grey, 3: RGB, 4: RGBA
         self.classes: list[str] = facts["classes"]
@@ -110,7 +110,7 @@ class Block:
     def ledger(self, columns: Sequence[str] | None = None) -> dict[str, Any]:
         """The named columns (all by default) of every image, of all generations: int32 [n], or lists of n strings.
 
-        BlockError unless each ledger's sha256 is that of block.json: it decides which images are trained on.
+        BlockError unless each ledger's sha256 is that in block.json: the ledger decides which images are trained on.
         """
         return self._table(ledger_name, columns)
 
@@ -193,7 +193,7 @@ class Block:
 
 
 def _joined(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Tables of the same columns, one below the other; texts that a table has not are empty."""
+    """Tables of the same columns, concatenated; string columns that a table lacks are empty."""
     if len(tables) == 1:
         return dict(tables[0])
     columns = {name: column for table in tables for name, column in table.items()}
@@ -219,13 +219,13 @@ def _damage(path: Path, facts: Mapping[str, Any]) -> str:
 
 
 def _names(folder: Path) -> list[str]:
-    """All files in the block but block.json."""
+    """All files in the block except block.json."""
     found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
     return sorted(set(found) - {"block.json"})
 
 
 def _disagreements(block: Block) -> Iterator[str]:
-    """What the ledgers, the shards and block.json say differently, all files being what block.json says."""
+    """Where the ledgers, the shards and block.json disagree, although every file matches its digest."""
     ledger = block.ledger()
     for number, facts in enumerate(block.facts["generations"]):
         for name, expected in ((ledger_name(number), facts["images"]), (rejects_name(number), facts["rejected"])):

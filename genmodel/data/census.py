@@ -1,4 +1,4 @@
-"""The census of a block's raw images: how many were CMYK, PNG in truth, rotated, ..., counted from its ledger."""
+"""The census of a block's raw images: how many were CMYK, actually PNG, rotated, ..., counted from its ledger."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ import numpy as np
 from genmodel.data.block import Block
 from genmodel.output.printable import printable
 
-# what an extension promises; one that is not here promises nothing
+# the format that an extension promises; any other promises nothing
 _PROMISED = {"jpg": "JPEG", "jpeg": "JPEG", "jpe": "JPEG", "jfif": "JPEG", "png": "PNG", "gif": "GIF", "bmp": "BMP"}
 _PROMISED |= {"tif": "TIFF", "tiff": "TIFF", "webp": "WEBP", "ppm": "PPM", "pgm": "PPM", "pbm": "PPM", "pnm": "PPM"}
 _MODES = {
@@ -39,7 +39,7 @@ class Count(NamedTuple):
 
     what: str
     images: int
-    share: float  # of all images, the rejected among them; of files ignored: of all files
+    share: float  # of all images, rejected ones included; for ignored files: of all files
     example: str  # the first such image's name
 
 
@@ -83,8 +83,8 @@ def count(block: Block) -> list[Count]:
 
 
 def _accounts(block: Block) -> list[Count]:
-    """All files of the sources, and those of them that are no images, by the rules that left them out."""
-    generations = [facts for facts in block.facts["generations"] if "found" in facts]  # format 2 does not say it
+    """All files of the sources, and those that are not images, by the rule that left them out."""
+    generations = [facts for facts in block.facts["generations"] if "found" in facts]  # format 2 does not have it
     found = max(1, sum(facts["found"] for facts in generations))
     rules: dict[str, tuple[int, str]] = {"in the block already": (sum(facts["known"] for facts in generations), "")}
     for facts in generations:
@@ -99,7 +99,7 @@ def _accounts(block: Block) -> list[Count]:
 
 
 def _misnamed(names: Sequence[str], formats: Sequence[str]) -> dict[str, list[int]]:
-    """The places of images whose extension promises another format than they have."""
+    """The indexes of images whose extension promises a different format."""
     found: dict[str, list[int]] = {}
     for place, (name, form) in enumerate(zip(names, formats, strict=True)):
         promised = _PROMISED.get(name.rpartition(".")[2].lower(), form)
@@ -114,7 +114,7 @@ def _repeated(digests: Sequence[str]) -> list[int]:
 
 
 def _common(width: np.ndarray, height: np.ndarray, most: int = 5) -> list[tuple[tuple[int, int], np.ndarray]]:
-    """The most frequent sizes and the places of the images that have them."""
+    """The most frequent sizes and the indexes of the images that have them."""
     counted = Counter(zip(width.tolist(), height.tolist(), strict=True))
     sizes = sorted(counted, key=lambda size: (-counted[size], size))[:most]
     return [(size, np.flatnonzero((width == size[0]) & (height == size[1]))) for size in sizes]
@@ -128,13 +128,13 @@ def _grouped(texts: Sequence[str]) -> dict[str, list[int]]:
 
 
 def without_numbers(reason: str) -> str:
-    """A reason without the numbers, or the other image, of the one image."""
+    """A reason without the numbers or the name of another image in it."""
     reason = re.sub(r"^(the same image as ).*?(, under another class)?$", r"\1another\2", reason)
     return re.sub(r"\d[\d,]*", "N", reason)
 
 
 def as_table(rows: Sequence[Count]) -> str:
-    """Aligned columns to read, a line each."""
+    """Aligned columns for reading, one line per row."""
     width = max(len(row.what) for row in rows)
     head = f"{'':{width}}  {'images':>10}  {'share':>8}  for example"
     lines = [f"{row.what:{width}}  {row.images:>10,}  {row.share:>8.3%}  {row.example}" for row in rows]

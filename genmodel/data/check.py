@@ -1,4 +1,4 @@
-"""What a training may rely on: the shards that it reads are those that block.json names, or it stops."""
+"""Checks that the shards a training reads are those of block.json, and stops it if not."""
 
 import os
 import threading
@@ -14,9 +14,9 @@ from genmodel.sizes import Size
 class ShardCheck:
     """The given shards of a block at one size, against block.json.
 
-    Making one compares every file's length and header, which takes a millisecond for ten shards, so that a missing, cut
-    or swapped file is told at once; BlockError names it. The digests take as long as reading the files does: `now`
-    waits for them, `beside` lets a thread of its own read the shards one after the other while the training goes on.
+    Creating one compares every file's length and header, which takes a millisecond for ten shards, so that a missing,
+    truncated or swapped file is reported at once; BlockError names it. The digests take as long as reading the files:
+    `now` waits for them, `beside` has a thread read the shards one after the other while the training goes on.
     """
 
     def __init__(self, block: Block, size: Size, shards: Sequence[int]) -> None:
@@ -44,7 +44,7 @@ class ShardCheck:
             raise self._damage
 
     def wait(self) -> None:
-        """Wait for the end of what `beside` started, if it did; BlockError if a shard is damaged."""
+        """Wait for what `beside` started, if anything; BlockError if a shard is damaged."""
         if self._thread is not None:
             self._thread.join()
             self.beside()

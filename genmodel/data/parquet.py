@@ -1,8 +1,8 @@
 """Parquet files with the standard library and numpy alone, for ledgers whose bytes depend on their content alone.
 
-The part of the format that a table of required INT32, INT64 and UTF-8 columns needs: one row group, one page a column,
-PLAIN encoding, no compression, no statistics, no name of the writer. Any Parquet tool reads what is written here; what
-other tools wrote is read by them. https://parquet.apache.org/docs/file-format/ and Thrift's compact protocol.
+The part of the format that a table of required INT32, INT64 and UTF-8 columns needs: one row group, one page per
+column, PLAIN encoding, no compression, no statistics, no writer's name. Any Parquet tool reads what is written here;
+`read` takes only what `write` wrote. https://parquet.apache.org/docs/file-format/ and Thrift's compact protocol.
 """
 
 import hashlib
@@ -152,7 +152,7 @@ def _column(content: mmap.mmap, chunk: Mapping[int, Any], kind: int, count: int)
         if len(values) != count:
             raise ValueError(f"{len(values)} values for {count} rows")
         return values
-    if count * 4 > len(data):  # each has its length before it: more rows would be strings of nothing, without end
+    if count * 4 > len(data):  # each has its length before it: more rows would be endless empty strings
         raise ValueError(f"{len(data)} bytes for {count} rows")
     texts, at = [], 0
     for _ in range(count):
@@ -165,10 +165,10 @@ def _column(content: mmap.mmap, chunk: Mapping[int, Any], kind: int, count: int)
 
 
 class Page(NamedTuple):
-    """What the header of a page says that a reader allocates memory by."""
+    """The facts in a page's header by which a reader allocates memory."""
 
     unpacked: int  # bytes
-    values: int  # rows of data, nulls among them; 0 for a dictionary
+    values: int  # rows of data, nulls included; 0 for a dictionary
     encoding: int  # parquet.thrift: enum Encoding
     is_dictionary: bool
 
@@ -203,7 +203,7 @@ def _page(header: Mapping[int, Any]) -> tuple[Page, int]:
 
 
 class _Thrift:
-    """A reader of compact Thrift: structs as {field number: value}, lists, integers, truths, bytes."""
+    """A reader of compact Thrift: structs as {field number: value}, lists, integers, booleans, bytes."""
 
     def __init__(self, data: bytes | mmap.mmap, at: int) -> None:
         self.data, self.at = data, at

@@ -1,4 +1,4 @@
-"""A block in a line: what it holds, and what was done to the images to make them fit."""
+"""A block in one line: what it holds, and what was done to the images to make them fit."""
 
 from genmodel.data.block import Block
 
@@ -6,7 +6,7 @@ _CHANNELS = {1: "grey", 3: "RGB", 4: "RGBA"}
 
 
 def in_a_line(block: Block) -> str:
-    """How many images in how many classes, at which sizes; then what is not the same for every block."""
+    """How many images in how many classes, at which sizes; then what is special about this block."""
     sizes = ", ".join(map(str, block.sizes))
     line = f"{len(block):,} images in {len(block.classes):,} classes at {sizes} px, {_CHANNELS[block.channels]}"
     facts = {"by-exif": 0, "same": 0, "transparent": 0}

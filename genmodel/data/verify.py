@@ -1,4 +1,4 @@
-"""Every byte of a block checked, and what is wrong told."""
+"""Checks every byte of a block and reports what is wrong."""
 
 from pathlib import Path
 

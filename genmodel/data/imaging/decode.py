@@ -1,4 +1,4 @@
-"""From a file's bytes to the pixels of one image, upright, on its background, of the recipe's channels."""
+"""From a file's bytes to the pixels of one image, upright, on its background, with the recipe's channels."""
 
 import contextlib
 import io
@@ -20,10 +20,10 @@ from genmodel.output.printable import printable
 from genmodel.sizes import Size
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "HEIF", "JXL")
-COLOURED = "colours, in a block of one channel"  # the reason for rejecting an image where none may have any
+COLOURED = "colours, in a block of one channel"  # the reason for rejecting an image where none may have colours
 _PLUGINS = {"HEIF": ("pillow_heif", "pillow-heif"), "JXL": ("pillow_jxl", "pillow-jxl-plugin")}
 _LIBRARIES = {"AVIF": ("libavif", "avif"), "JPEG2000": ("openjpeg", "jpg_2000")}
-_ORIENTATION = 0x0112  # EXIF's tag, and TIFF's
+_ORIENTATION = 0x0112  # the tag in EXIF and in TIFF
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -39,26 +39,26 @@ _AVIF = b"avif", b"avis"
 _JXL = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
 _JPEG2000 = b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"
 _TILE = 322, 323  # TIFF's tags: a tile's width and height
-_MAX_TILE = 1 << 22  # pixels, in an image that is smaller
+_MAX_TILE = 1 << 22  # pixels of a tile that is larger than its image
 
 
 @dataclass(frozen=True)
 class Facts:
     """What an image was before it was resized."""
 
-    width: int  # as it is stored
+    width: int  # as stored
     height: int
     mode: str  # Pillow's: L, RGB, CMYK, P, RGBA, I;16, ...
     format: str
     # by commas: "16-bit" (scaled to 8), "declared-bits" (of these 16), "corrupt-exif", "exif-rotated" (left as stored),
     # "exif-upright" (turned), "first-frame" (of several), "composed" (transparent, on the background), "alpha" (kept)
     repairs: str
-    extent: tuple[float, float] | None = None  # width and height of what is decoded at a reduced scale
+    extent: tuple[float, float] | None = None  # width and height, if decoded at a reduced scale
 
 
 @cache
 def _plugins() -> dict[str, str]:
-    """The versions of the plugins that are installed, which add their formats to Pillow's."""
+    """The versions of the installed plugins, which add formats to Pillow."""
     found = {}
     for module, package in _PLUGINS.values():
         with contextlib.suppress(ImportError, OSError):
@@ -70,7 +70,7 @@ def _plugins() -> dict[str, str]:
 
 
 def versions(formats: Collection[str] = FORMATS) -> dict[str, str]:
-    """The decoders whose change may change pixels of images of the given formats."""
+    """The versions of the decoders that the pixels of images of the given formats depend on."""
     import PIL
 
     libjpeg = features.version("libjpeg_turbo") or features.version("jpg") or "none"
@@ -86,11 +86,11 @@ def _format_of(package: str) -> str:
 
 
 def decode(content: bytes, recipe: Recipe = Recipe(), sizes: Sequence[Size] = ()) -> tuple[Image.Image, Facts]:  # noqa: B008
-    """The image of a file's bytes, RGB, or RGBa (premultiplied) of four channels, and its facts.
+    """The image in a file's bytes, RGB, or RGBa (premultiplied) for four channels, and its facts.
 
-    What a recipe leaves open is as in ADM's: nothing is turned, three channels. `sizes` are those that will be made of
-    it: fast-1 decodes a JPEG at the smallest of its scales (1/8, 1/4, 1/2, 1) that covers them. Reject with the reason
-    if it cannot be used whole.
+    What a recipe leaves open is as in ADM's: nothing is rotated, three channels. `sizes` are those that will be made
+    from the image: fast-1 decodes a JPEG at the smallest of its scales (1/8, 1/4, 1/2, 1) that covers them. Reject,
+    with the reason, if the whole image cannot be used.
     """
     if not content:
         raise Reject("an empty file")
@@ -103,19 +103,19 @@ def decode(content: bytes, recipe: Recipe = Recipe(), sizes: Sequence[Size] = ()
 
 
 def _need(sizes: Sequence[Size]) -> tuple[int, int] | None:
-    """The width and height that a JPEG may be reduced to: no more than ADM's halvings would reduce it."""
+    """The width and height that a JPEG may be reduced to: no further than ADM's halvings would."""
     return (max(size.width for size in sizes), max(size.height for size in sizes)) if sizes else None
 
 
 def _extent(image: Image.Image, width: int, height: int) -> tuple[float, float] | None:
-    """Of an image that was stored with the given sides, and perhaps decoded at a reduced scale."""
+    """The extent of an image stored with the given sides, and perhaps decoded at a reduced scale."""
     scale = next(scale for scale in (1, 2, 4, 8) if -(-width // scale) == image.width)
     return (width / scale, height / scale) if scale > 1 else None
 
 
 @contextlib.contextmanager
 def _bounded(max_pixels: int) -> Iterator[None]:
-    """Pillow looks at its limit wherever memory is about to be taken; a cut image is a reject, whatever others set."""
+    """Set Pillow's pixel limit, which it checks before allocating, and reject truncated images, whatever others set."""
     before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
     Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = max_pixels, False
     try:
@@ -133,7 +133,7 @@ def known() -> list[str]:
 
 
 def _opened(content: bytes, recipe: Recipe, need: tuple[int, int] | None) -> tuple[Image.Image, Facts]:
-    """By Pillow's decoder for its format, whatever that is."""
+    """The image by Pillow's decoder for its format, and its facts."""
     if math.prod(jxl.size(content) or ()) > recipe.max_pixels:
         raise Reject(f"more than {recipe.max_pixels:,} pixels")
     try:
@@ -176,7 +176,7 @@ def _opened(content: bytes, recipe: Recipe, need: tuple[int, int] | None) -> tup
 
 
 def _check_tiles(image: Image.Image) -> None:
-    """Reject a TIFF whose decoder would take memory for tiles of any size that its header claims."""
+    """Reject a TIFF with huge tiles: its decoder would allocate whatever tile size the header claims."""
     tags: Mapping[int, int] = getattr(image, "tag_v2", {})
     width, height = (tags.get(tag, 0) for tag in _TILE)
     if width * height > max(image.width * image.height, _MAX_TILE):
@@ -184,14 +184,14 @@ def _check_tiles(image: Image.Image) -> None:
 
 
 def _turn(image: Image.Image) -> int:
-    """EXIF's orientation, 1 for upright. A TIFF's is part of how it is stored: Pillow turns it whenever it loads it."""
+    """EXIF's orientation, 1 for upright. A TIFF's is part of how it is stored: Pillow always applies it on loading."""
     tags: Mapping[int, object] = image.tag_v2 if image.format == "TIFF" else image.getexif()  # type: ignore[attr-defined]
     turn = tags.get(_ORIENTATION, 1)
     return turn if isinstance(turn, int) and turn in _TURNS else 1
 
 
 def _channels(image: Image.Image, recipe: Recipe) -> tuple[Image.Image, bool]:
-    """The image as it is resized, and whether some of it is transparent, and not ignored."""
+    """The image in the mode for resizing, and whether it has transparency that is not ignored."""
     if recipe.background == DROPPED:
         return image if image.mode == "RGB" else image.convert("RGB"), False
     if recipe.channels == 4:
@@ -210,7 +210,7 @@ def _has_colour(image: Image.Image) -> bool:
 
 
 def _unknown(content: bytes) -> str:
-    """Why bytes are no image that can be opened here."""
+    """Why bytes are not an image that can be opened here."""
     brand = content[8:12] if content[4:8] == b"ftyp" else b""
     if brand in _HEIF and "HEIF" not in known():
         return "a HEIC file: pip install pillow-heif"

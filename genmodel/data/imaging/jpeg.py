@@ -1,6 +1,6 @@
-"""The usual JPEG, decoded by Pillow's decoder without Pillow's book-keeping, which takes as long for a small image.
+"""Ordinary JPEGs, decoded by Pillow's decoder without Pillow's bookkeeping, which takes as long for a small image.
 
-Whatever is not the usual kind, or is not whole, is left to Image.open, which has the words for what is wrong with it.
+Anything unusual or incomplete is left to Image.open, which says what is wrong with it.
 """
 
 from PIL import Image
@@ -10,15 +10,15 @@ _START, _SCAN = b"\xff\xd8\xff", 0xDA
 _FRAMES = 0xC0, 0xC1, 0xC2  # baseline, extended, progressive
 _TABLES = 0xC4, 0xDB, 0xDD, 0xFE  # Huffman, quantisation, restart interval; a comment
 _APPS = range(0xE0, 0xF0)
-_EXIF, _MORE = 0xE1, 0xE2  # what Pillow reads of these decides what an image is: its orientation, several images in one
+_EXIF, _MORE = 0xE1, 0xE2  # Pillow needs what is in these: orientation, several images in one
 _KNOWN = {*_TABLES, *_APPS} - {_EXIF}
 
 
 def decoded(content: bytes, need: tuple[int, int] | None = None) -> tuple[Image.Image, tuple[int, int]] | None:
     """The RGB image of a JPEG's bytes, the same as Image.open's, and the JPEG's own width and height.
 
-    `need` is what Image.draft is told: a width and a height that the image may be reduced to, by 2, 4 or 8. None if it
-    is not a usual JPEG, or not a whole one.
+    `need` is Image.draft's argument: a width and a height that the image may be reduced to, by 2, 4 or 8. None if it is
+    not an ordinary JPEG, or incomplete.
     """
     try:
         size = _size(content)
@@ -31,13 +31,13 @@ def decoded(content: bytes, need: tuple[int, int] | None = None) -> tuple[Image.
         decoder = Image._getdecoder("RGB", "jpeg", ("RGB", ""), (scale, 0))
         decoder.setimage(pixels, (0, 0, *reduced))
         left, error = decoder.decode(content)
-        return (Image.Image()._new(pixels), size) if left < 0 <= error else None  # below 0: it has come to the end
+        return (Image.Image()._new(pixels), size) if left < 0 <= error else None  # below 0: it reached the end
     except Exception:  # noqa: BLE001  # damaged bytes, or another Pillow
         return None
 
 
 def _size(content: bytes) -> tuple[int, int] | None:
-    """Width and height by the header, if it has nothing in it but what makes three colours of 8 bits; else None."""
+    """Width and height from the header, if it describes three colours of 8 bits and nothing unusual; else None."""
     if not content.startswith(_START):
         return None
     at, size = 2, None

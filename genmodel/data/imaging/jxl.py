@@ -1,4 +1,4 @@
-"""The size of a JPEG XL image by its header: the plugin decodes all of an image before it says how large it is."""
+"""The size of a JPEG XL image, from its header: the plugin decodes the whole image before it reports the size."""
 
 _STREAM, _BOXES = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
 _RATIOS = (0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1)  # of width to height
@@ -6,7 +6,7 @@ _BITS = 9, 13, 18, 30
 
 
 def size(content: bytes) -> tuple[int, int] | None:
-    """Width and height (ISO/IEC 18181-1, SizeHeader), or None for what is no JPEG XL."""
+    """Width and height (ISO/IEC 18181-1, SizeHeader), or None if it is not a JPEG XL."""
     stream = content if content.startswith(_STREAM) else _in_boxes(content)
     if not stream.startswith(_STREAM):
         return None
@@ -28,11 +28,11 @@ def size(content: bytes) -> tuple[int, int] | None:
 
 
 def _in_boxes(content: bytes) -> bytes:
-    """The start of the code stream in a file of boxes: jxlc has all of it, the first jxlp four bytes and a part."""
+    """The start of the codestream in a file of boxes: jxlc has all of it, the first jxlp four bytes and a part."""
     at = 0
     while content.startswith(_BOXES) and at + 8 <= len(content):
         length, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
-        head = 16 if length == 1 else 8  # a length of 64 bits behind the kind
+        head = 16 if length == 1 else 8  # a 64-bit length after the kind
         if kind in (b"jxlc", b"jxlp"):
             return content[at + head + (4 if kind == b"jxlp" else 0) :][:16]
         length = int.from_bytes(content[at + 8 : at + 16], "big") if length == 1 else length

@@ -1,6 +1,6 @@
-"""What Pillow's resampler computes, on its own memory (32 bits a pixel), as functions that numba compiles.
+"""What Pillow's resampler computes, on Pillow's memory (32 bits per pixel), as functions that numba compiles.
 
-It does so once for a kind of processor, and keeps the result beside this file's bytecode.
+numba compiles them once per kind of processor and caches the result beside this file's bytecode.
 """
 
 import math
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 _BITS = 22  # of Pillow's fixed-point weights
 _HALF = 1 << _BITS - 1
-_ROWS = 32  # worked on together: their pixels of one column are 128 bytes, some whole registers
+_ROWS = 32  # processed together: one column of them is 128 bytes, a whole number of registers
 
 _Pixels = NDArray[np.uint32]
 _Ints = NDArray[np.int32]
-_Taps = tuple[_Ints, _Ints, _Ints]  # the first pixel that each place is made of, their number, their weights
+_Taps = tuple[_Ints, _Ints, _Ints]  # for each output pixel: its first input pixel, their number, their weights
 
 
 class Kernels(NamedTuple):
@@ -31,9 +31,9 @@ class Kernels(NamedTuple):
 
 @cache
 def compiled() -> Kernels | None:
-    """None where numba is missing, or has no folder to keep what it compiles in (NUMBA_CACHE_DIR names one).
+    """The functions; None if numba is missing or has no folder for its cache (NUMBA_CACHE_DIR names one).
 
-    Nor without pyarrow, which shows Pillow's memory (resample.py); it is imported here, before workers are forked.
+    None also without pyarrow, which exposes Pillow's memory (resample.py); it is imported before workers are forked.
     """
     try:
         import pyarrow  # noqa: F401
@@ -55,11 +55,11 @@ def compiled() -> Kernels | None:
 
 
 def _taps(size: int, extent: float, target: int, start: int, count: int, cubic: bool) -> _Taps:
-    """Of `count` places of a side that goes from `size` to `target` pixels, from the place `start` on, BICUBIC or BOX.
+    """The taps of `count` output pixels, from `start` on, of a side resized from `size` to `target`, BICUBIC or BOX.
 
     The first `extent` of the `size` pixels become the whole side: Pillow's `box`.
 
-    Which pixels these are is a matter of rounding, so this is Pillow's own arithmetic (src/libImaging/Resample.c,
+    Rounding decides which input pixels are used, so this is Pillow's own arithmetic (src/libImaging/Resample.c,
     precompute_coeffs and normalize_coeffs_8bpc) in the same order. The cubic is Keys 1981, eq. 4, with a = -1/2.
     """
     scale = extent / target
@@ -90,7 +90,7 @@ def _taps(size: int, extent: float, target: int, start: int, count: int, cubic: 
 def _horizontal(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints) -> _Pixels:
     """Resample [height, width] horizontally, each row by itself: [height, len(first)].
 
-    Some rows, as far as they count, are turned on their side, so that one weight meets neighbours in memory.
+    A block of rows is transposed, only the columns in use, so that one weight is applied to neighbours in memory.
     """
     height, left, right = len(pixels), first[0], first[-1] + count[-1]
     result = np.empty((height, len(first)), np.uint32)
@@ -116,7 +116,7 @@ def _horizontal(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints) -> 
 
 
 def _vertical(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints, bands: int) -> NDArray[np.uint8]:
-    """Resample [height, width] vertically, and leave bytes beyond the bands out: [len(first), width, bands], 3 or 4."""
+    """Resample [height, width] vertically and drop unused bytes: [len(first), width, bands], 3 or 4 bands."""
     width, levels = pixels.shape[1], pixels.view(np.uint8)
     result = np.empty((len(first), width, bands), np.uint8)
     sums, made = np.empty(4 * width, np.int32), np.empty(4 * width, np.uint8)
@@ -136,10 +136,10 @@ def _vertical(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints, bands
 
 
 def _pairs(pixels: _Pixels, first: _Ints, count: _Ints, weights: _Ints) -> _Pixels:
-    """The same as horizontal(), fast where the taps are those of BOX that halves a row: [height, width // 2].
+    """The same as horizontal(), but fast, for the taps of BOX that halves a row: [height, width // 2].
 
-    Nearly all of its places are (a + b + 1) // 2 of two neighbours. That is what both have, and half of what they
-    differ in, rounded up: four bytes at once. Of an odd row one place takes three, and all beyond it begin one later.
+    Nearly all output pixels are (a + b + 1) // 2 of two neighbours: the bits that both have plus half of the bits that
+    differ, rounded up, four bytes at once. In an odd row one output pixel takes three; all after it start one later.
     """
     height, places = pixels.shape[0], len(first)
     odd, middle = pixels.shape[1] - 2 * places, 0

@@ -11,7 +11,7 @@ from genmodel.data.making.recipe import DECLARED
 from genmodel.data.sources.members import Reject
 
 _BITS, _MOST = 258, 281  # TIFF's tags BitsPerSample and MaxSampleValue
-_SIZ, _DEPTH = b"\xff\x4f\xff\x51", 42  # JPEG 2000's first markers, and how far behind them the first depth is
+_SIZ, _DEPTH = b"\xff\x4f\xff\x51", 42  # JPEG 2000's first markers, and the offset from them of the first depth
 _NETPBM = re.compile(rb"P[25](?:(?:\s|#[^\n\r]*[\n\r])+\d+){2}(?:\s|#[^\n\r]*[\n\r])+(\d+)")
 
 
@@ -23,7 +23,7 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def to_8_bits(image: Image.Image, content: bytes, asked: int | str) -> tuple[Image.Image, bool]:
-    """The L image of 16-bit levels, or LA where one of these is transparent, and whether fewer bits than 16 count.
+    """The L image of 16-bit levels, or LA where one of these is transparent, and whether fewer than 16 bits count.
 
     `asked` is how many bits count, or "declared". Each level becomes level * 255 / (2 ** bits - 1), rounded.
     """
@@ -35,7 +35,7 @@ def to_8_bits(image: Image.Image, content: bytes, asked: int | str) -> tuple[Ima
     if asked == DECLARED and image.format == "JPEG2000":
         levels >>= 16 - bits  # Pillow has shifted them up
     elif asked == DECLARED and (most >> bits or (image.format == "PNG" and not (levels & (1 << 16 - bits) - 1).any())):
-        bits = 16  # they fill all 16 bits, as PNG's specification has it
+        bits = 16  # they fill all 16 bits, as PNG's specification says
     elif most >> bits:
         raise Reject(f"a level of {most:,}, which has more than {bits} bits")
     top = (1 << bits) - 1
@@ -54,7 +54,7 @@ def _declared(image: Image.Image, content: bytes) -> int:
     elif image.format == "TIFF":
         tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
         bits, most = (_first(tags.get(tag, 16)) for tag in (_BITS, _MOST))
-        if bits == 16 and most & (most + 1) == 0:  # a whole number of bits: no statistic
+        if bits == 16 and most & (most + 1) == 0:  # a whole number of bits, not a measured maximum
             bits = most.bit_length()
     elif image.format == "JPEG2000" and _SIZ in content:
         bits = (content[content.index(_SIZ) + _DEPTH] & 0x7F) + 1
@@ -66,7 +66,7 @@ def _first(value: Any) -> int:
 
 
 def _png_bits(content: bytes) -> int:
-    """By the chunk sBIT, which comes before the pixels."""
+    """How many bits count by the chunk sBIT, which comes before the pixels."""
     at = 8
     while at + 9 <= len(content):
         length, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
@@ -79,6 +79,6 @@ def _png_bits(content: bytes) -> int:
 
 
 def _is_scaled(content: bytes) -> bool:
-    """Whether Pillow has scaled the levels of a PGM, whose maximum is another than that of 16 bits."""
+    """Whether Pillow has scaled the levels of a PGM because its maximum is not 65535."""
     header = _NETPBM.match(content)
     return header is not None and header[1] != b"65535"

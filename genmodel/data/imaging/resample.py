@@ -1,9 +1,9 @@
 """BOX and BICUBIC as Pillow computes them, bit for bit, in a fifth of its time where numba is installed.
 
-Of RGB and RGBa images: a horizontal pass, then a vertical one, each rounded to 8 bits. Pillow's weights are fixed-point
-numbers of 22 bits, so its sums are whole numbers that may be added in any order: here by compiled loops, on Pillow's
-own memory as its Arrow interface shows it to pyarrow, and only for the pixels that are kept. Without numba or pyarrow,
-or for an image that Pillow cannot show, it is Pillow.
+For RGB and RGBa images: a horizontal pass, then a vertical one, each rounded to 8 bits. Pillow's weights are
+fixed-point numbers of 22 bits, so its sums are integers that can be added in any order: here by compiled loops, on
+Pillow's own memory as its Arrow interface exposes it to pyarrow, and only for the pixels that are kept. Without numba
+or pyarrow, or for an image that Pillow cannot expose, Pillow does it.
 """
 
 import numpy as np
@@ -33,9 +33,9 @@ def halve(image: Image.Image) -> Image.Image:
 def bicubic(
     image: Image.Image, size: tuple[int, int], target: Size, extent: tuple[float, float] | None = None
 ) -> NDArray[np.uint8]:
-    """The middle [H, W, bands] of image.resize(size, BICUBIC), horizontally first, as large as `target`.
+    """The centre [H, W, bands] of image.resize(size, BICUBIC), horizontally first, as large as `target`.
 
-    `extent` is the width and height of what is resized, from the first corner on; None: the whole image.
+    `extent` is the width and height of what is resized, from the top left corner; None: the whole image.
     """
     extent = extent or image.size
     (width, height), (rows, columns) = size, target
@@ -56,12 +56,12 @@ def bicubic(
 
 
 def _pixels(image: Image.Image) -> NDArray[np.uint32] | None:
-    """A read-only view [height, width] of an image's memory; None where Pillow cannot show it."""
+    """A read-only view [height, width] of an image's memory; None where Pillow cannot expose it."""
     from pyarrow import array
 
     try:
         memory = array(image).buffers()[-1]  # 4 uint8 a pixel; to_numpy() would import pandas
-    except (ValueError, TypeError):  # more than 16 MiB, which it keeps in pieces; Pillow before 11.3
+    except (ValueError, TypeError):  # over 16 MiB, which Pillow keeps in pieces; Pillow before 11.3
         return None
     assert memory.size == 4 * image.width * image.height, "Pillow's layout has changed"
     return np.frombuffer(memory, np.uint32).reshape(image.height, image.width)

@@ -1,7 +1,7 @@
 """From an image to the pixels of each size, by the resize of ADM (guided diffusion), the field's usual one.
 
 Halve with BOX while both sides are at least twice what is needed; BICUBIC until the target is just covered; the centre,
-in whole pixels. Of a square target that is ADM's recipe: Dhariwal and Nichol 2021, https://arxiv.org/abs/2105.05233.
+in whole pixels. For a square target this is ADM's recipe: Dhariwal and Nichol 2021, https://arxiv.org/abs/2105.05233.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from genmodel.sizes import Size
 
 Extent = tuple[float, float]  # width and height
 
-_PARTS = 64  # of a pixel
+_PARTS = 64  # per pixel
 MAX_RESIZED_PIXELS = 1 << 26  # 64 Mpx between the resize and the crop: a 1x40000 image would need more
 
 
@@ -31,10 +31,10 @@ def resize_all(
 ) -> dict[Size, NDArray[np.uint8]]:
     """`resize` to several sizes, each from the original; they share the halvings, which changes no pixel.
 
-    `extent` are the width and height of an image that was decoded at a reduced scale: 93.75 of its 94 pixels, say.
+    `extent` is the width and height of an image that was decoded at a reduced scale: 93.75 of its 94 pixels, say.
 
-    The horizontal pass comes first and the vertical one after it, as in every call of a Pillow before 13; a later one
-    begins with the vertical pass of some tall images, which rounds differently.
+    The horizontal pass comes before the vertical one, as always in Pillow before 13; later versions start with the
+    vertical pass for some tall images, which rounds differently.
     """
     result, halved = {}, 0
     extent = extent or image.size
@@ -51,11 +51,11 @@ def resize_all(
 
 
 def _shrunk(extent: float, before: int, after: int) -> float:
-    """An extent of a side that has fewer pixels, in parts that Pillow's 32-bit numbers hold exactly."""
+    """The extent of a side after a reduction, in fractions that Pillow's 32-bit floats hold exactly."""
     return round(extent * after / before * _PARTS) / _PARTS
 
 
 def _halvings(extent: Extent, target: Size) -> int:
-    """How often both sides can be halved and still be as long as the target's."""
+    """How often both sides can be halved and still cover the target's."""
     ratio = min(int(extent[0]) // target.width, int(extent[1]) // target.height)
     return max(0, ratio.bit_length() - 1)

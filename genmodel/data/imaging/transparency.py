@@ -1,6 +1,6 @@
-"""What is transparent: composed on a background, or kept as alpha. Colours that alpha hides are never shown.
+"""Transparent images: composed on a background, or kept as alpha. Colours that alpha hides are never shown.
 
-All of it in whole numbers: colour * alpha / 255 + background * (255 - alpha) / 255, rounded once.
+All in integers: colour * alpha / 255 + background * (255 - alpha) / 255, rounded once.
 """
 
 import numpy as np
@@ -9,12 +9,12 @@ from PIL import Image
 
 from genmodel.data.making.recipe import CHECKER, Recipe
 
-_SQUARE = 8  # pixels of the original, of a checker's light grey and white
+_SQUARE = 8  # pixels of the original: the side of a checker's squares
 _LIGHT, _WHITE = 204, 255
 
 
 def composed(image: Image.Image, recipe: Recipe) -> tuple[Image.Image, bool]:
-    """The RGB image on the recipe's background, and whether any of that shows."""
+    """The RGB image on the recipe's background, and whether any of it shows."""
     pixels = _rgba(image)
     if pixels is None:
         return image if image.mode == "RGB" else image.convert("RGB"), False
@@ -26,14 +26,14 @@ def composed(image: Image.Image, recipe: Recipe) -> tuple[Image.Image, bool]:
 def premultiplied(image: Image.Image) -> tuple[Image.Image, bool]:
     """The RGBa image, each colour times its alpha, and whether any of it is transparent.
 
-    It can be resized without hidden colours coming into it.
+    It can be resized without hidden colours leaking in.
     """
     rgba = image if image.mode == "RGBA" else image.convert("RGBA")
     return rgba.convert("RGBa"), rgba.getextrema()[-1] != (255, 255)
 
 
 def straight(pixels: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Premultiplied pixels [H, W, 4] with colours of their own again; those of alpha 0 are the background's."""
+    """Premultiplied pixels [H, W, 4] converted back to straight colours; those of alpha 0 get the background's."""
     alpha = pixels[..., 3:].astype(np.int32)
     own = (pixels[..., :3] * np.int32(255) + alpha // 2) // np.maximum(alpha, 1)
     shown = np.where(alpha > 0, np.minimum(own, 255), np.array(colour, np.int32))
@@ -54,7 +54,7 @@ def _checker(image: Image.Image) -> NDArray[np.uint16]:
 
 
 def scale_key(image: Image.Image, content: bytes) -> None:
-    """Make the level or colour that is transparent in a PNG one of 8 bits, as the pixels are; Pillow does not."""
+    """Scale the transparent level or colour of a PNG to 8 bits, like its pixels; Pillow does not."""
     key = image.info.get("transparency")
     if image.format != "PNG" or key is None:
         return

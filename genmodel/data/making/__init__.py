@@ -1,1 +1,1 @@
-"""The second wing: from a source's images to the block's shards and ledgers."""
+"""From a source's images to the block's shards and ledgers."""

@@ -18,8 +18,8 @@ from genmodel.errors import SourceError
 from genmodel.output.progress import say
 
 _EXAMPLES = 10
-_CLASSES = 20  # that are listed one by one
-_RULES = 5  # and reasons that a line names
+_CLASSES = 20  # listed one by one, at most
+_RULES = 5  # and reasons named in a line
 
 
 def scan(origin: Source, source: str, layout: Layout, known: Known | None = None) -> Listing:
@@ -33,16 +33,16 @@ def scan(origin: Source, source: str, layout: Layout, known: Known | None = None
 
 
 def known_of(block: Block) -> Known:
-    """What a block says to a source that is to be added to it."""
+    """What a block tells a source that is to be added to it."""
     first = block.facts["generations"][0]
     flat: Mapping[str, Any] = {"classes": "none"} if block.classes == ["images"] else {}
     return Known(block.classes, first.get("read", flat), bool(first.get("val")))
 
 
 def overview(source: str, layout: Layout, devkit: Path | None = None, block: Block | None = None) -> list[str]:
-    """What a preparation of `source`, or an update of `block` by it, would do, as far as names tell; no pixel is read.
+    """What preparing `source`, or updating `block` with it, would do, judging by names; no pixel is read.
 
-    Errors are those of a preparation.
+    Errors are the same as in a preparation.
     """
     origin = open_source(source, devkit)
     if any(isinstance(open_bytes(path), GzipFile) for path in origin.files):
@@ -76,7 +76,7 @@ def _summary(listing: Listing) -> str:
 
 
 def new_classes(listing: Listing, block: Block) -> list[str]:
-    """The classes that a source has and a block has not."""
+    """The classes that a source has and a block does not."""
     return in_label_order({member.class_name for member in listing.members if member.class_name} - set(block.classes))
 
 
@@ -105,7 +105,7 @@ def _totals(found: int, used: int, known: int, rejected: Mapping[str, Ignored], 
 
 
 def _grouped(reasons: Iterable[tuple[str, str]]) -> dict[str, Ignored]:
-    """How many files each reason has, whatever the numbers in it, with the first one's name; from pairs of the two."""
+    """The files of each reason, regardless of numbers in it, with the first one's name; from pairs (reason, name)."""
     groups: dict[str, Ignored] = {}
     for reason, name in reasons:
         kind = without_numbers(reason)

@@ -1,4 +1,4 @@
-"""The end of a preparation: the finished shards' parts become a generation's ledgers, and these block.json."""
+"""The end of a preparation: the finished shards' parts become a generation's ledgers, and then block.json."""
 
 import os
 import sys
@@ -33,9 +33,9 @@ Table = dict[str, Any]  # columns by name
 def write_generation(
     job: Job, members: Sequence[Member], rows: int, val_fraction: float, listing: Listing, base: Block | None = None
 ) -> None:
-    """Write the ledgers of `members`, in finished shards of `rows` each, and the block.json of `base` and these.
+    """Write the ledgers of `members`, in finished shards of `rows` each, and a block.json for `base` and these.
 
-    `members` are those of the `listing` that are new. New classes get the labels behind those of `base`.
+    `members` are the new ones of the `listing`. New classes get the labels after those of `base`.
     """
     folder = job.place / "block"
     for path in folder.glob(".*.partial"):  # of a run killed while it wrote a ledger
@@ -52,7 +52,7 @@ def write_generation(
         count, size = len(table["name"]), (folder / name).stat().st_size
         files[name] = {"sha256": durable.digest_file(folder / name), "rows": count, "bytes": size}
     images, rejected = len(ledger["name"]), len(rejects["name"])
-    source = os.fsencode(job.source.name).decode("utf-8", "surrogateescape")  # whatever the locale took it for
+    source = os.fsencode(job.source.name).decode("utf-8", "surrogateescape")  # whatever the locale
     generation: dict[str, Any] = {"source": printable(source), "versions": versions(set(ledger["format"]))}
     generation |= {"found": listing.found, "known": len(listing.members) - len(members), "ignored": {}}
     generation["ignored"] = {rule: each._asdict() for rule, each in sorted(listing.ignored.items())}
@@ -112,9 +112,9 @@ def _tables(
 def _split(
     member: Member, group: same.Group | None, members: Sequence[Member], digest: str, val_fraction: float
 ) -> str:
-    """The split of an image: that of its equals in the block, the one that the source gives, or by its digest.
+    """The split of an image: that of equal images in the block, the one that the source gives, or by its digest.
 
-    Equal images are never on both sides: those that the source has on both are held out.
+    Equal images are never in both splits: those that the source has in both are held out.
     """
     if group and group.split is not None:
         return "val" if group.split == SPLITS["val"] else "train"
@@ -126,7 +126,7 @@ def _split(
 
 
 def _counts(ledger: Table, rejects: Table, groups: Mapping[str, same.Group]) -> dict[str, int]:
-    """What a line about the block says, beside its images and rejects."""
+    """The counts in a line about the block, besides images and rejects."""
     noted = Counter(note for repairs in ledger["repairs"] for note in repairs.split(","))
     return {
         "by-exif": noted["exif-upright"] + noted["exif-rotated"],

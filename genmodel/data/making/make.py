@@ -2,8 +2,8 @@
 
 The canonical list of members (class, then name) is cut into shards of a fixed number of members, the same for every
 size, and a shard into slices (shards.py). Processes of this machine make them (pool.py), or whatever else is given as
-`make`. All of it happens in `<out>.partial`, which a kill leaves behind and the same command takes up; the finished
-block is renamed into place.
+`make`. All work happens in `<out>.partial`, which a kill leaves behind and the same command resumes; the finished block
+is renamed into place.
 """
 
 import contextlib
@@ -38,14 +38,14 @@ from genmodel.output import progress
 from genmodel.sizes import Size
 
 SHARD_BYTES = 128 << 20
-_LOOKED_AT = 256  # images, for whether all are grey
+_LOOKED_AT = 256  # images, to see whether all are grey
 
-# (job, members, rows, shards, workers) -> every slice with its outcomes when it is made, as pool.make_shards
+# (job, members, rows, shards, workers) -> every slice with its outcomes when it is made, like pool.make_shards
 Maker = Callable[[Job, Sequence[Member], int, Sequence[int], int], Iterator[tuple[Slice, list[Outcome]]]]
 
 
 class ColouredError(GenmodelError):
-    """An image, by its name, that does not fit into a block of grey ones."""
+    """An image, by its name, that does not fit in a block of grey ones."""
 
 
 def prepare(
@@ -60,13 +60,13 @@ def prepare(
     recipe: Recipe = Recipe(),  # noqa: B008
     make: Maker = make_shards,
 ) -> Block:
-    """Make the block `out` of the raw images at `source` (see open_source), an older block giving way at the end.
+    """Make the block `out` of the raw images at `source` (see open_source), replacing an older block at the end.
 
-    `sizes` are in pixels; `workers` are processes, 0 for one more than cores; an image is in split "val" if its bytes'
+    `sizes` are in pixels; `workers` are processes, 0 for cores + 1; an image is in split "val" if its bytes'
     sha256 falls into the lowest `val_fraction`; `layout` says what the source's folders mean, `recipe` how an image
-    becomes pixels; `make` makes the shards. ConfigError for settings out of range;
-    SourceError for a bad source, or if more than `max_reject_share` of the images cannot be used; StorageError for a
-    full disk. On any error `out` is as it was before.
+    becomes pixels; `make` makes the shards. ConfigError for settings out of range; SourceError for a bad source, or if
+    more than `max_reject_share` of the images cannot be used; StorageError for a full disk. On any error `out` is left
+    as it was.
     """
     check_settings(val_fraction, max_reject_share, sizes, workers)
     if layout.allow_new_classes:
@@ -106,9 +106,9 @@ def prepare(
 def _tries(
     recipe: Recipe, is_begun: Callable[[Recipe], bool], origin: Source, members: Sequence[Member]
 ) -> Iterator[Recipe]:
-    """The recipe; where it leaves the channels to the images, with one, then, if that proves wrong, with three.
+    """The recipe; if it leaves the channels to the images, first with one, then, if that proves wrong, with three.
 
-    One is not tried where a look at some of the images shows colours, or where an earlier run has found some already.
+    One is skipped if a sample of the images shows colours, or if an earlier run has already found some.
     """
     if recipe.channels is not None:
         yield recipe
@@ -120,7 +120,7 @@ def _tries(
 
 
 def _some_coloured(recipe: Recipe, origin: Source, members: Sequence[Member]) -> bool:
-    """Whether one of a few has colours: from all over the source, or its first where it unpacks what it passes."""
+    """Whether one of a few has colours: from all over the source, or its first if reading it means unpacking."""
     found = sorted((member for member in members if not member.refused), key=lambda member: member.locator)
     apart = 1 if found and origin.unit(found[0]) is not None else -(-len(found) // _LOOKED_AT)
     for member in found[:: max(1, apart)][:_LOOKED_AT]:
@@ -133,7 +133,7 @@ def _some_coloured(recipe: Recipe, origin: Source, members: Sequence[Member]) ->
 
 
 def shard_rows(sizes: Sequence[Size], recipe: Recipe) -> int:
-    """Members a shard: the largest power of two whose rows at the largest of the sizes take at most 128 MiB."""
+    """Members per shard: the largest power of two whose rows at the largest size take at most 128 MiB."""
     assert recipe.channels is not None
     return 1 << (SHARD_BYTES // (max(map(math.prod, sizes)) * recipe.channels)).bit_length() - 1
 
@@ -156,7 +156,7 @@ def check_settings(
 
 
 def _enough_workers() -> int:
-    """One a core and one more, which has the core of whichever waits for the disk: 6% faster on two cores."""
+    """One per core and one more, which uses the core of a worker that waits for the disk: 6% faster on two cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores + 1
 
@@ -171,7 +171,7 @@ def plan(
     recipe: Recipe,
     base: str = "",
 ) -> dict[str, Any]:
-    """All that the bytes of unfinished shards depend on; a partial preparation of another plan is not taken up.
+    """All that the bytes of unfinished shards depend on; a partial preparation of another plan is not resumed.
 
     `base` is the digest of the block that is updated.
     """
@@ -198,7 +198,7 @@ def is_begun(out: Path, plan: dict[str, Any]) -> bool:
 
 
 def _digest(members: Sequence[Member]) -> str:
-    """Of all members one after the other: their text in one piece would take as much memory as they do."""
+    """A digest of all members, one after the other: as one string they would take as much memory again."""
     digest = hashlib.sha256()
     for member in members:
         digest.update(repr(member).encode())
@@ -220,14 +220,14 @@ def workplace(out: Path, plan: dict[str, Any]) -> Iterator[Path]:
 
 
 def _locked(place: Path) -> IO[str]:
-    """An open file whose lock says that the folder is in use; BlockError if another process goes on holding it."""
+    """An open file whose lock says that the folder is in use; BlockError if another process keeps holding it."""
     deadline = time.monotonic() + 5  # the workers of a killed run need a moment to notice
     while True:
         place.mkdir(parents=True, exist_ok=True)
         handle = (place / "lock").open("w")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(handle.fileno()).st_nlink:  # or else the run that held it has removed the folder
+            if os.fstat(handle.fileno()).st_nlink:  # otherwise the run that held it has removed the folder
                 return handle
         except BlockingIOError:
             if time.monotonic() > deadline:
@@ -258,7 +258,7 @@ def convert(job: Job, members: Sequence[Member], rows: int, workers: int, allowe
 def outcomes_of(
     job: Job, members: Sequence[Member], rows: int, workers: int, make: Maker, what: str
 ) -> Generator[tuple[Sequence[Member], list[Outcome]]]:
-    """Members with their outcomes: those of finished shards first, then the rest as workers get on with it."""
+    """Members with their outcomes: those of finished shards first, then the rest as workers finish them."""
     with durable.storage_errors(job.place):
         for folder in ("parts", *(f"block/{size}" for size in job.sizes)):
             (job.place / folder).mkdir(parents=True, exist_ok=True)

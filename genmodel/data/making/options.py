@@ -10,7 +10,7 @@ from genmodel.sizes import Size
 
 
 def add_layout(parser: argparse.ArgumentParser) -> None:
-    """What a person can say of a source."""
+    """Options for what a source means."""
     add = parser.add_argument_group("what the source means").add_argument
     add("--classes", help="none, folder, 'depth N', or a file of labels (default: what is certain, else an error)")
     add("--split", metavar="NAME", help="read this split of a source that has several")
@@ -19,7 +19,7 @@ def add_layout(parser: argparse.ArgumentParser) -> None:
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
-    """How an image becomes pixels."""
+    """Options for how an image becomes pixels."""
     add = parser.add_argument_group("how an image becomes pixels").add_argument
     add("--recipe", dest="resize", metavar="NAME", help=f"{ADM}, or {FAST}: decode at a reduced scale (default: {ADM})")
     add(
@@ -42,14 +42,14 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
 
 
 def layout_of(options: argparse.Namespace) -> Layout | None:
-    """The layout that is asked for; None if nothing is said."""
+    """The layout in the options; None if none is given."""
     said = {name: getattr(options, name) for name in ("classes", "split", "val_split", "allow_new_classes")}
     said = {name: value for name, value in said.items() if value is not None}
     return Layout(**said) if said else None
 
 
 def recipe_of(options: argparse.Namespace) -> Recipe | None:
-    """The recipe that is asked for; None if nothing is said."""
+    """The recipe in the options; None if none is given."""
     said = {field.name: getattr(options, field.name, None) for field in fields(Recipe)}
     said = {name: value for name, value in said.items() if value is not None}
     return Recipe.from_dict(said) if said else None

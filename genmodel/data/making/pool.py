@@ -1,8 +1,8 @@
 """Members dealt out to worker processes, which turn them into shards of the block.
 
-A piece of them takes a quarter of a second. They come in canonical order; or, where a source unpacks much to read one
-of them (a row group of Parquet, a stretch of a gzip), in the order in which they lie in it, and such a unit to one
-worker, so that it is unpacked once. Rows go to their members' places, so that either way gives the same bytes.
+A piece of them takes a quarter of a second. They come in canonical order; or, if a source unpacks much to read one of
+them (a Parquet row group, a stretch of a gzip), in the source's order, with each such unit given to one worker, so that
+it is unpacked once. Rows are written at their members' places, so that either way gives the same bytes.
 """
 
 import time
@@ -27,7 +27,7 @@ from genmodel.data.sources.members import Member
 
 _BUSY = 0.25  # seconds that a piece is to take
 _FEWEST, _MOST = 8, 2048  # members of a piece; the first pieces have the fewest
-_LOOKED_AT = 8  # images, for whether any are resampled
+_LOOKED_AT = 8  # images, to see whether any are resampled
 
 
 def make_shards(
@@ -35,12 +35,12 @@ def make_shards(
 ) -> Iterator[tuple[Slice, list[Outcome]]]:
     """Make the given shards of `rows` members each; yields some members with their outcomes when they are made.
 
-    What a kill undoes are the slices that workers have in hand: together no more than a shard's members, or a member a
-    worker where there are more workers than rows. An error in a worker is raised here; StorageError if a worker was
+    A kill loses the slices that workers are making: together no more than a shard's members, or one member per worker
+    if there are more workers than rows. An error in a worker is raised here; StorageError if a worker was
     killed from outside.
     """
     sizes = {shard: min(rows, len(members) - shard * rows) for shard in shards}
-    todo, missing = array("q"), dict(sizes)  # places; how many of a shard
+    todo, missing = array("q"), dict(sizes)  # places; how many per shard
     for shard, size in sizes.items():
         made = made_rows(job, shard)
         if made:
@@ -51,7 +51,7 @@ def make_shards(
     whole = [shard for shard in shards if not missing[shard]]
     deal = _Deal(job, members, todo, workers)
     if is_resampled(job, deal.first(_LOOKED_AT)):
-        compiled()  # before workers are forked, who share it: half a second, and 120 MB
+        compiled()  # before workers are forked, which share it: half a second, and 120 MB
     about = job, rows, max(1, min(SLICE, rows // workers))
     count = min(workers, max(len(whole), -(-len(todo) // _FEWEST)))
     crew = [Worker(about) for _ in range(count)]
@@ -89,7 +89,7 @@ class _Deal:
     def __init__(self, job: Job, members: Sequence[Member], todo: "array[int]", workers: int) -> None:
         self._source, self._members, self._workers = job.source, members, workers
         self._todo, self._at, self._most = todo, 0, _FEWEST
-        self._units: dict[Worker, array[int]] = {}  # what is left of those that workers are at
+        self._units: dict[Worker, array[int]] = {}  # what is left of the ones that workers are in
         if todo and self._unit(0) is not None:
             self._todo = array("q", sorted(todo, key=self._locator))
 
@@ -98,11 +98,11 @@ class _Deal:
         return [self._members[place] for place in self._todo[:count]]
 
     def pace(self, rate: float) -> None:
-        """Take note of how many members a second a worker makes."""
+        """Note how many members per second a worker makes."""
         self._most = max(_FEWEST, min(_MOST, round(rate * _BUSY)))
 
     def piece(self, worker: Worker) -> Slice | None:
-        """What a worker is to make next, in the order of the source; None if there is nothing."""
+        """What a worker is to make next, in the order of the source; None if nothing is left."""
         left = self._units.pop(worker, None) or self._next()
         count = len(left) if 2 * len(left) <= 3 * self._most else self._most
         if left[count:]:
@@ -111,7 +111,7 @@ class _Deal:
         return Slice(places, [self._members[place] for place in places]) if places else None
 
     def _next(self) -> "array[int]":
-        """The places of the next unit; or some, where members are read one by one."""
+        """The places of the next unit, or of some members if these are read one by one."""
         start = end = self._at
         if start < len(self._todo) and self._unit(start) is None:
             end += max(_FEWEST, min(self._most, (len(self._todo) - start) // (2 * self._workers)))  # all end together
@@ -129,7 +129,7 @@ class _Deal:
 
 
 def _work(about: tuple[Job, int, int], piece: Slice) -> tuple[list[Outcome], float]:
-    """In a worker: the outcomes of a piece, and the seconds that it took; what is kept at a kill are its slices."""
+    """In a worker: the outcomes of a piece, and the seconds that it took; after a kill its slices are kept."""
     (job, rows, most), began, outcomes = about, time.monotonic(), []
     for start in range(0, len(piece.places), most):
         some = slice(start, start + most)

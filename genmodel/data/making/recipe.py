@@ -1,4 +1,4 @@
-"""How an image becomes pixels: all the choices that decide a block's bytes, beside its sizes."""
+"""How an image becomes pixels: all the choices that decide a block's bytes, besides its sizes."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -18,14 +18,14 @@ _WORDNET = re.compile(r"n\d{8}")
 
 @dataclass(frozen=True)
 class Recipe:
-    """The choices; None where the source decides. A block keeps them with nothing left open. ConfigError for others."""
+    """The choices; None where the source decides; in a block none is left open. ConfigError for invalid values."""
 
     resize: str = ADM  # or fast-1, which decodes JPEGs at a reduced scale
-    orient: bool | None = None  # turned as EXIF says; None: unless the images are ImageNet's
-    background: str = "white"  # of what is transparent: white, black, #rrggbb or checker
+    orient: bool | None = None  # rotate as EXIF says; None: unless the images are ImageNet's
+    background: str = "white"  # behind transparency: white, black, #rrggbb or checker
     channels: int | None = None  # 1, 3, or 4 with alpha; None: 1 where all images are grey, else 3
-    luma: bool = False  # of one channel: colours become grey; or else there are none
-    bits: int | str = DECLARED  # that files of 16 bits have
+    luma: bool = False  # with one channel: convert colours to grey; otherwise there are none
+    bits: int | str = DECLARED  # that count in 16-bit files
     max_pixels: int = MAX_PIXELS  # of an image
     duplicates: str = "keep"  # or drop
 
@@ -59,8 +59,8 @@ class Recipe:
     def for_classes(self, classes: Iterable[str]) -> "Recipe":
         """The recipe with nothing left open but channels.
 
-        Images are turned as EXIF says, since those of a telephone lie on their side otherwise; but not ImageNet's,
-        whose classes are WordNet's numbers: published figures are made of these as they are stored.
+        Images are rotated as EXIF says, because a phone's photos would lie on their side otherwise; but not ImageNet's,
+        whose classes are WordNet IDs: published figures use those as stored.
         """
         orient = not all(map(_WORDNET.fullmatch, classes)) if self.orient is None else self.orient
         return replace(self, orient=orient, luma=self.channels == 1)
@@ -76,6 +76,6 @@ class Recipe:
 
     @classmethod
     def of_block(cls, facts: Mapping[str, Any]) -> "Recipe":
-        """The recipe in a block.json; format 2 had but one."""
+        """The recipe in a block.json; format 2 had only one."""
         first = {"orient": False, "background": DROPPED, "channels": 3, "bits": 16, "resize": facts.get("resize", ADM)}
         return cls.from_dict(facts.get("recipe", first))

@@ -1,6 +1,6 @@
-"""The same image more than once in a block: its bytes need not be equal, what was made of it is.
+"""Duplicate images in a block: their bytes may differ, but the pixels made from them are equal.
 
-All of them are on one side of the split, and all but the first can be left out.
+All duplicates are in one split, and all but the first can be left out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,12 +25,12 @@ class Group(NamedTuple):
 
 
 def is_reason(text: str) -> bool:
-    """Whether a reject was good, and is left out because the block has it."""
+    """Whether a reject was usable, and is left out as a duplicate."""
     return text.startswith(_REASON)
 
 
 def is_left_out(outcome: Outcome) -> bool:
-    """Whether that became of a member."""
+    """Whether a member was left out as a duplicate."""
     return not is_accepted(outcome) and is_reason(str(outcome[1]))
 
 
@@ -53,7 +53,7 @@ def groups(job: Job, members: Sequence[Member], rows: int, base: Block | None) -
     digests = bytearray(bytes.fromhex("".join(text[:16] for text in there["pixels"])))
     for outcome in outcomes(job, len(members), rows):
         digests += bytes.fromhex(str(outcome[-1])[:16]) if is_accepted(outcome) else b""
-    values, counts = np.unique(np.frombuffer(digests, np.uint64), return_counts=True)  # 8 bytes an image, at ImageNet's
+    values, counts = np.unique(np.frombuffer(digests, np.uint64), return_counts=True)  # 8 bytes per image
     several = {value.tobytes().hex() for value in values[counts > 1]}
     found: dict[str, Group] = {}
     for row, pixels in enumerate(there["pixels"]):
@@ -70,7 +70,7 @@ def groups(job: Job, members: Sequence[Member], rows: int, base: Block | None) -
 
 
 def leave_out(job: Job, members: Sequence[Member], rows: int, base: Block | None) -> None:
-    """Take all but the first of each group out of the finished shards; what a kill has left of it to do is done."""
+    """Take all but the first of each group out of the finished shards; after a kill it does the rest."""
     dropped: dict[int, dict[int, Outcome]] = {}
     digests = {}
     found = groups(job, members, rows, base).values()

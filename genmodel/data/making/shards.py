@@ -1,14 +1,14 @@
-"""A shard in the making: slices of members decoded and written, the shard finished from them, then put into the block.
+"""How a shard is made: slices of members are decoded and written, the shard is finished, then put into the block.
 
 A member's rows are written at its place, so that members may come in any order and from any process; a line with the
-outcomes of a slice is then appended to a file beside the rows. A finished shard has no gaps for rejected members, and
-its header. Putting it into the block begins with its part, a file of digests and outcomes that says the shard is done.
-Each step can be repeated after a kill, and gives the same bytes.
+outcomes of a slice is then appended to a file beside the rows. A finished shard has its header and no gaps for
+rejected members. Putting it into the block begins with its part, a file of digests and outcomes that says the shard is
+done. Each step can be repeated after a kill and gives the same bytes.
 
     parts/00012.json                            the part
     parts/00012/SCRATCH/                        where the shard is made, until it is in the block:
-        256.rows                                a row a member, zeros for rejected ones
-        outcomes                                a line a slice: the rows that are written, and their outcomes
+        256.rows                                one row per member, zeros for rejected ones
+        outcomes                                one line per slice: the rows that are written, and their outcomes
         256-shard-00012.npy                     the finished shard
 """
 
@@ -42,16 +42,16 @@ SLICE = 64  # members; small, so that all workers end together and need little m
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 # An accepted member's (sha256, width, height, mode, format, repairs, pixels), or a rejected one's (sha256, reason).
-# `pixels` is a digest of what was made of it at the largest size: images that are equal have the same.
+# `pixels` is a digest of its pixels at the largest size: equal images have the same.
 Outcome = tuple[str | int, ...]
 Part = dict[str, Any]  # {"scratch": folder, "files": {name: its facts in block.json}, "outcomes": [...]}
 
 
 def _scratch() -> str:
-    """The boot's id, or something unique where there is none.
+    """The boot ID, or something unique if there is none.
 
-    What a killed process has written is there as long as the machine runs, synced or not. After another boot it may be
-    gone, so it must not be found.
+    What a killed process has written stays as long as the machine runs, synced or not. After a reboot it may be gone,
+    so it must not be reused.
     """
     return _BOOT.read_text().strip() if _BOOT.exists() else uuid.uuid4().hex
 
@@ -65,7 +65,7 @@ class Job:
     sizes: Sequence[Size]  # none: the members are only read, for their sha256
     recipe: Recipe = field(default_factory=lambda: Recipe(channels=3))
     first_shard: int = 0  # the number of the first shard in the block
-    scratch: str = field(default_factory=_scratch)  # marks the folders whose rows may be built upon
+    scratch: str = field(default_factory=_scratch)  # marks the folders whose rows can be reused
 
     @property
     def channels(self) -> int:
@@ -125,7 +125,7 @@ def _write_at(path: Path, handle: int, pixels: np.ndarray, offset: int) -> None:
 
 
 def _append(path: Path, line: str) -> None:
-    """Append a line, which begins on a new one whatever a killed process has left of its own."""
+    """Append a line, on a new line even if a killed process left part of one."""
     handle = _open(path, os.O_WRONLY | os.O_APPEND)
     with durable.storage_errors(path), os.fdopen(handle, "ab") as file:
         file.write(f"\n{line}\n".encode())
@@ -153,10 +153,10 @@ def _convert(job: Job, member: Member) -> tuple[Outcome, dict[Size, np.ndarray]]
 
 
 def is_resampled(job: Job, members: Sequence[Member]) -> bool:
-    """Whether one of some members has another size than is made of it, as far as their headers tell."""
+    """Whether any of these members has a size other than those to be made, judging by the headers."""
     for member in members if job.sizes else ():
         with (
-            contextlib.suppress(Exception),  # whatever is wrong with it is told when it is made
+            contextlib.suppress(Exception),  # whatever is wrong with it is reported when it is made
             Image.open(io.BytesIO(job.source.read(member)), formats=known()) as image,
         ):
             if any(max(size.width / image.width, size.height / image.height) != 1 for size in job.sizes):
@@ -170,7 +170,7 @@ def is_accepted(outcome: Outcome) -> bool:
 
 
 def made_rows(job: Job, shard: int) -> dict[int, Outcome]:
-    """What has been made of a shard and can be built upon: the outcomes of its members by their rows."""
+    """What has been made of a shard and can be reused: the outcomes of its members by their rows."""
     path, made = job.folder(shard) / "outcomes", dict[int, Outcome]()
     for line in path.read_text().splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError):  # a line that a kill has cut
@@ -190,7 +190,7 @@ def finish(job: Job, shard: int, count: int) -> Part:
         with durable.storage_errors(whole):
             if len(kept) < count:
                 _copy_rows(rows, whole, math.prod(size) * job.channels, kept)
-            elif rows.exists():  # or else an earlier try has renamed it
+            elif rows.exists():  # otherwise an earlier try has renamed it
                 rows.replace(whole)
         files[name] = _ended(whole, shard_header(len(kept), size, job.channels), len(kept))
     for changed in (folder, folder.parent):
@@ -199,7 +199,7 @@ def finish(job: Job, shard: int, count: int) -> Part:
 
 
 def _ended(whole: Path, header: bytes, rows: int) -> dict[str, Any]:
-    """A shard's file, all of whose rows are there, with its header and on the disk; its facts in block.json."""
+    """Add the header to a shard's file that has all its rows, and sync it; returns its facts in block.json."""
     with durable.storage_errors(whole), whole.open("r+b") as handle:
         handle.write(header)
         handle.flush()
@@ -208,7 +208,7 @@ def _ended(whole: Path, header: bytes, rows: int) -> dict[str, Any]:
 
 
 def thin(job: Job, shard: int, dropped: Mapping[int, Outcome]) -> None:
-    """Take the images at some places among a finished shard's members out of it; `dropped` are their new outcomes."""
+    """Remove images from a finished shard; `dropped` maps their places among its members to their new outcomes."""
     part, own = read_part(job.place, shard), replace(job, scratch=f"thin-{job.scratch}")
     assert part is not None, f"shard {shard} is not finished"
     outcomes = [dropped.get(place, outcome) for place, outcome in enumerate(part["outcomes"])]
@@ -232,11 +232,11 @@ def _whole(folder: Path, name: str) -> Path:
 
 
 def _copy_rows(rows: Path, whole: Path, row: int, kept: Sequence[int]) -> None:
-    """Write the rows, of so many bytes, at the places `kept` one after the other; `rows` stays, to do it again."""
+    """Write the rows at the places `kept`, `row` bytes each, one after the other; `rows` stays, to do it again."""
     with contextlib.ExitStack() as files:
         target = files.enter_context(whole.open("wb"))
         target.seek(HEADER)
-        source = files.enter_context(rows.open("rb")) if kept else target  # there are none of a shard of rejects
+        source = files.enter_context(rows.open("rb")) if kept else target  # a shard of rejects has no rows
         for place in kept:
             target.write(os.pread(source.fileno(), row, HEADER + place * row))
 
@@ -248,7 +248,7 @@ def install(place: Path, shard: int, part: Part) -> None:
 
 
 def _move(place: Path, shard: int, part: Part) -> None:
-    """Move a shard's files into the block, unless they are there, and remove all that is left of its making."""
+    """Move a shard's files into the block, unless they are there, and remove its working folder."""
     making = place / "parts" / f"{shard:05d}"
     if not making.exists():
         return
@@ -258,7 +258,7 @@ def _move(place: Path, shard: int, part: Part) -> None:
             if whole.exists():
                 whole.replace(target)
                 durable.sync_folder(target.parent)
-        shutil.rmtree(making, ignore_errors=True)  # a worker that a kill left behind may be writing there still
+        shutil.rmtree(making, ignore_errors=True)  # a worker that a kill left behind may still be writing there
 
 
 def part_path(place: Path, shard: int) -> Path:

@@ -1,8 +1,8 @@
-"""New images for a block: they come in shards and ledgers of their own, a generation; nothing that is there changes.
+"""Adds new images to a block as a generation, with shards and ledgers of its own; existing files never change.
 
-New is what has bytes (by sha256) that the block has not. First all of the source is read for its digests, then what is
-new is converted as in a preparation, both resumable. The new files are moved into the block and block.json is
-replaced last: a kill at any time leaves the old block good, and the same command goes on.
+An image is new if the block does not have its bytes (by sha256). First the whole source is read for its digests, then
+new images are converted as in a preparation; both are resumable. The new files are moved into the block and block.json
+is replaced last: a kill at any time leaves the old block valid, and the same command continues.
 """
 
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class Update:
     new_classes: list[str]
 
     def lines(self) -> list[str]:
-        """It in words, a line each."""
+        """The update in words, as lines."""
         found = self.findings
         lines = [f"{self.added:,} new images, {self.rejected:,} rejected, {found.known:,} were there already"]
         if self.new_classes:
@@ -93,7 +93,7 @@ def update(
 ) -> Update:
     """Add to the block `out` what is new in `source`, at the block's own sizes and val fraction.
 
-    Errors are those of `prepare`; more than `max_reject_share` of the source being new and of no use is one.
+    Errors are those of `prepare`, also if more than `max_reject_share` of the source is new but unusable.
     """
     base = Block.open(out)
     check_settings(base.facts["val_fraction"], max_reject_share, base.sizes)
@@ -111,7 +111,7 @@ def update(
                 digests |= {member: str(outcome[0]) for member, outcome in zip(members, outcomes, strict=True)}
             found = _compare(base, listing.members, digests)
             job = Job(origin, place, base.sizes, recipe, base.shard_count())
-            if found.new and not (place / "block/block.json").exists():  # or else only the moving was cut short
+            if found.new and not (place / "block/block.json").exists():  # otherwise only the move was cut short
                 try:
                     convert(job, found.new, rows, workers, max_reject_share * len(listing.members), make)
                 except ColouredError as error:

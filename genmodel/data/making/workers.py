@@ -1,4 +1,4 @@
-"""Processes that do what they are told, one thing at a time: a pipe to each, no queues and no threads between."""
+"""Worker processes that run one task at a time: a pipe to each, no queues or threads in between."""
 
 import contextlib
 import gc
@@ -19,9 +19,9 @@ _PROCESS = get_context("fork").Process if sys.platform == "linux" else get_conte
 
 
 class Worker:
-    """A process of ours that calls functions with `about`, which it has from its start, and what `ask` is given.
+    """A worker process that calls functions with `about`, which it has from its start, and the arguments of `ask`.
 
-    It is forked on Linux, and so shares what its parent knows and has loaded; elsewhere that is not safe.
+    It is forked on Linux, and so shares what its parent has loaded; elsewhere forking is not safe.
     """
 
     def __init__(self, about: object) -> None:
@@ -29,10 +29,10 @@ class Worker:
         self._process = _PROCESS(target=_serve, args=(theirs, about, os.getpid()), daemon=True)
         self._process.start()
         theirs.close()  # so that its end of the pipe is the only one, and a killed worker is noticed
-        self.task: Any = None  # what it was asked for, as the asker calls it; None: it is idle
+        self.task: Any = None  # what it was asked for, as the caller names it; None: it is idle
 
     def ask(self, task: object, function: Callable[..., object], *args: object) -> None:
-        """Let an idle worker call `function(about, *args)`, as `task`. It waits for that, so that no pipe fills up."""
+        """Let a worker call `function(about, *args)`, as `task`. It must be idle, so that no pipe fills up."""
         assert self.task is None
         self.task = task
         try:
@@ -55,7 +55,7 @@ class Worker:
         return task, result
 
     def end(self) -> None:
-        """End the process, whatever it is doing: what it makes is good after a kill at any moment."""
+        """End the process, whatever it is doing: its output stays valid after a kill at any moment."""
         self._process.kill()
         self._process.join()
         self.pipe.close()
@@ -67,10 +67,10 @@ def _killed() -> StorageError:
 
 
 def _serve(pipe: Connection, about: object, parent: int) -> None:
-    """Be a worker, which ends when its parent does, and leaves ctrl-C to it."""
+    """Run as a worker, which ends when its parent does, and leaves ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    gc.freeze()  # to look through what is inherited would copy it, page by page
+    gc.freeze()  # collecting what is inherited would copy it, page by page
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
         while True:
             pipe.send(_answer(about, *pipe.recv()))
@@ -80,7 +80,7 @@ def _answer(about: object, function: Callable[..., object], args: tuple[object, 
     """Whether the function failed, and what it returned or raised."""
     try:
         return False, function(about, *args)
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is raised by the one who asked
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is raised in the process that asked
         error.add_note(traceback.format_exc())
         return True, error
 

@@ -1,1 +1,1 @@
-"""The way out of the block: batches in an order that the seed decides."""
+"""Batches of a block, in an order that the seed decides."""

@@ -14,21 +14,21 @@ from genmodel.data.reading.store import Place, Store, best_place
 from genmodel.errors import BlockError, ConfigError
 from genmodel.sizes import Size
 
-_AHEAD = 1 << 13  # positions whose order is worked out at once
+_AHEAD = 1 << 13  # positions whose order is computed at once
 _CACHED = 256 << 10  # bytes mirrored at once
-_BATCHES = 2  # that are read before they are asked for, where that takes the host's time
-_THREADS = 2  # that read ahead, a batch each: one core cannot use all of the memory's speed
+_BATCHES = 2  # read ahead, if reading takes the host's time
+_THREADS = 2  # read ahead, one batch each: one core cannot use the full memory bandwidth
 
 
 class Loader:
     """A split of a block at one size, in an order that is a function of (seed, images_seen) alone.
 
-    `place` is where the images live: in the memory of `device` where half of what is free there holds them, else in
-    the (pinned) memory of the host, else in the memory map. What is not on the device is read ahead by a thread. With
-    `flip`, half of the images are mirrored, anew every epoch. Of each class `labelled` images keep their label, chosen
-    by the seed; the others' is -1, as that of images without a class, which `unlabelled=False` leaves out. Of
-    `world_size` processes each takes its share of every batch, in the order of their ranks. What is compared with
-    block.json, and when, see `Store`.
+    `place` is where the images live: in the memory of `device` if they fit in half of what is free there, else in the
+    (pinned) memory of the host, else in the memory map. Images not on the device are read ahead by a thread. With
+    `flip`, half of the images are mirrored, chosen anew every epoch. In each class `labelled` images, chosen by the
+    seed, keep their label; the others get -1, like images without a class, which `unlabelled=False` leaves out. Each of
+    `world_size` processes takes its share of every batch, in rank order. `Store` says what is compared with block.json,
+    and when.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Loader:
     ) -> None:
         assert 0 <= rank < world_size
         self.block, self.image_size, self.seed, self.flip = block, Size.of(image_size), seed, flip
-        block.shards(self.image_size)  # a size that the block has not is an error now, not at the first batch
+        block.shards(self.image_size)  # a size that the block lacks is an error now, not at the first batch
         self.device = torch.device(device)
         self.rank, self.world_size = rank, world_size
         self._rows = block.rows(split)
@@ -96,9 +96,9 @@ class Loader:
         return [int(count) for count in np.bincount(labels[labels != UNLABELLED], minlength=len(self.block.classes))]
 
     def order_digest(self, images_seen: int) -> str:
-        """sha256 over the rows of the block that were shown before `images_seen`, in their order, as int64 (-1 - row
-        where mirrored), little-endian: the same for any batch size, world size and place. It goes on from the last
-        call's."""
+        """sha256 over the rows of the block that were shown before `images_seen`, in order, as int64 (-1 - row
+        where mirrored), little-endian: the same for any batch size, world size and place. It continues from
+        the last call."""
         if images_seen < self._digested:
             self._digest, self._digested = hashlib.sha256(), 0
         for start in range(self._digested, images_seen, _AHEAD):
@@ -114,7 +114,7 @@ class Loader:
         self._store.check.wait()
 
     def _expected(self, first: int, count: int, stride: int) -> tuple[Tensor, np.ndarray]:
-        """The images at positions first, first + 1, ... and their places; the batches after it are begun."""
+        """The images at positions first, first + 1, ... and their places; starts reading the next batches."""
         if self._threads is None:
             places = self._places(first, count)
             return self._store.take(places), places
@@ -139,9 +139,9 @@ class Loader:
         return torch.from_numpy(self._labels[places]).to(self.device, non_blocking=True)
 
     def _mirror(self, images: Tensor, chosen: np.ndarray) -> None:
-        """Mirror the images at `chosen` in place; on the host a few at a time, which stay in the processor's cache."""
+        """Mirror the images at `chosen` in place; on the host a few at a time, so that they stay in cache."""
         if self.device.type == "cpu":
-            pixels = images.numpy()  # numpy copies whole images, where torch goes by bytes
+            pixels = images.numpy()  # numpy copies whole images, torch byte by byte
             step = max(1, _CACHED // pixels[0].nbytes)
             for start in range(0, len(chosen), step):
                 some = chosen[start : start + step]

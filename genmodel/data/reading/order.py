@@ -1,8 +1,8 @@
 """The order of images in training: a function of (seed, position) alone, with nothing to store or to replay.
 
-Each epoch is a permutation of the split by a keyed Feistel network over a grid of rows x columns that holds it just
-about, with cycle walking (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"), so that the place of one
-image can be told without making the others. The mixing function is splitmix64's (Steele, Lea and Flood 2014).
+Each epoch is a permutation of the split by a keyed Feistel network over a grid of rows x columns just large enough for
+it, with cycle walking (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"), so that the place of one
+image can be computed without the others'. The mixing function is splitmix64's (Steele, Lea and Flood 2014).
 """
 
 import math
@@ -33,7 +33,7 @@ def flips(positions: np.ndarray, seed: int) -> np.ndarray:
 def labelled_places(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Which of labels int64 [n] are among the `count` of their class that the seed chooses: bool [n].
 
-    All of a class that has no more.
+    All of a class that has no more than that.
     """
     draws = mix(np.arange(len(labels), dtype=np.uint64), _key(seed, _LABEL))
     ranks = np.empty(len(labels), np.int64)

@@ -26,8 +26,8 @@ _COPY = 64 << 20  # bytes read at once while a split is brought into memory
 class Store:
     """The images at `rows` of a block (int64 [n]), held at `place`.
 
-    Those in memory are brought there, and their shards' digests compared, at the first `take`. Those of the memory map
-    are compared beside the training; what is found stops the next `take`. BlockError names the damaged file.
+    Images in memory are loaded, and their shards' digests compared, at the first `take`. Those of the memory map are
+    compared during the training; damage stops the next `take`. BlockError names the damaged file.
     """
 
     def __init__(self, block: Block, size: Size, rows: np.ndarray, device: torch.device, place: Place) -> None:
@@ -37,14 +37,14 @@ class Store:
         ledger = block.ledger(["shard", "row"])
         shards = ledger["shard"][rows]
         self._mapped, firsts = one_range(block.shards(size), shape)
-        self._rows = firsts[shards] + ledger["row"][rows]  # of the range
+        self._rows = firsts[shards] + ledger["row"][rows]  # in the range
         self.check = ShardCheck(block, size, np.unique(shards).tolist())
         self._checking = threading.Lock()
         self._held: Tensor | None = None
 
     def take(self, places: np.ndarray) -> Tensor:
         """Copies of the images at places of the split, uint8 [n, H, W, C]: on the device if they live there, else in
-        the host's memory, pinned where the device is a GPU. Threads may call it beside each other."""
+        the host's memory, pinned where the device is a GPU. Threads may call it concurrently."""
         with self._checking:
             if self._place == "map":
                 self.check.beside()
@@ -63,7 +63,7 @@ class Store:
         return images
 
     def _room(self, count: int) -> tuple[Tensor, np.ndarray]:
-        """Memory of the host, as both see it. Numpy asks for huge pages, torch does not and is half as fast to fill."""
+        """Host memory as a tensor and an array. numpy asks for huge pages; torch does not: half as fast to fill."""
         shape = (count, *self._shape[1:])
         if self._device.type == "cuda":
             pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
@@ -87,12 +87,12 @@ class Store:
 
 
 def one_range(shards: Sequence[np.ndarray], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Memory-mapped shards of images of one `shape` (H, W, C) once more, one behind the other: uint8 [R, H, W, C], and
-    the row where each shard begins, int64 [len(shards)]. One call then gathers rows of many shards, in C and without
-    Python's lock.
+    """Memory-mapped shards of images of one `shape` (H, W, C), mapped again one after the other: uint8 [R, H, W, C],
+    and the row where each shard begins, int64 [len(shards)]. One call then gathers rows of many shards, in C and
+    without Python's lock.
 
-    Between two shards are rows that nobody may read: a file begins at a page, and its rows must be whole steps from
-    those of the first. Only addresses are spent on them.
+    Between two shards are rows that must not be read: a file begins at a page, and its rows must be a whole number of
+    rows from those of the first. They cost only address space.
     """
     row = math.prod(shape)
     slot = math.lcm(row, mmap.ALLOCATIONGRANULARITY)
@@ -101,7 +101,7 @@ def one_range(shards: Sequence[np.ndarray], shape: tuple[int, ...]) -> tuple[np.
     whole = mmap.mmap(-1, sum(slots) * slot, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)
     content = np.frombuffer(whole, np.uint8)
     for shard, first in zip(shards, firsts.tolist(), strict=False):
-        if isinstance(shard, np.memmap):  # an empty one is none
+        if isinstance(shard, np.memmap):  # an empty one is not a memmap
             _map_at(content.ctypes.data + first * row, Path(str(shard.filename)))
     rows = (len(content) - HEADER) // row
     return content[HEADER : HEADER + rows * row].reshape(rows, *shape), firsts[:-1]
@@ -120,7 +120,7 @@ def _map_at(address: int, path: Path) -> None:
 
 
 def best_place(need: int, device: torch.device) -> Place:
-    """The fastest place for `need` bytes that leaves half of the memory free there that is free now."""
+    """The fastest place for `need` bytes that takes at most half of the memory that is free there."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_host()
     if need <= free // 2:
         return "device"

@@ -1,1 +1,1 @@
-"""The first wing of the block: what images come from, read in place."""
+"""Image sources, read in place."""

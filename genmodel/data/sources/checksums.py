@@ -1,7 +1,7 @@
-"""Archives that everybody has the same copy of, and the MD5 that tells a whole one.
+"""Well-known archives, and the MD5 by which an intact copy is recognised.
 
-The sums are those that their publishers and torchvision give. Python's tarfile and every image decoder take many a
-flipped bit for good: only the sum of the archive finds it.
+The MD5s are those that the publishers and torchvision give. Python's tarfile and every image decoder accept many
+flipped bits: only the archive's checksum finds them.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ _KNOWN: tuple[tuple[str, int | None, str], ...] = (
 
 
 def known_md5(path: Path) -> str:
-    """The MD5 that a file must have that is called as a known archive; nothing for any other.
+    """The MD5 required of a file named like a known archive; empty for any other.
 
-    With an addition, as in "ILSVRC2012_img_val (1).tar", a file is a known archive only if its size is the same.
-    SourceError if it has the very name and another size.
+    With a suffix, as in "ILSVRC2012_img_val (1).tar", a file is a known archive only if its size is the same.
+    SourceError if it has the exact name and another size.
     """
     size = path.stat().st_size
     for name, length, md5 in _KNOWN:
@@ -47,10 +47,10 @@ def known_md5(path: Path) -> str:
 
 @contextlib.contextmanager
 def checking(paths: Sequence[Path]) -> Iterator[Callable[[], None]]:
-    """Take the MD5 of the known ones among `paths` in a thread, beside whatever the `with` block does.
+    """Compute the MD5 of the known archives among `paths` in a thread, while the `with` block runs.
 
     Yields a function that waits for it; it raises SourceError if one of them is not what its name promises. A wrong
-    size is told at once.
+    size is reported at once.
     """
     todo = [(path, md5) for path in paths if (md5 := known_md5(path))]
     problems: list[str] = []

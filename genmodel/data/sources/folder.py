@@ -9,20 +9,20 @@ from genmodel.data.sources.archives.packed import BESIDE, ENDING, special_mode
 from genmodel.data.sources.members import Collector, Found, Locator, Member, Reject, Source, is_hidden
 from genmodel.errors import SourceError
 
-_FOLDER_LINKS = 10_000  # that are followed; more are a maze
-# Where a store keeps contents under their digests: DVC's cache, the hub's, git-annex's. Links into it are its way to
-# have a file once, and the file cannot be meant to be another one.
+_FOLDER_LINKS = 10_000  # the most that are followed
+# Stores of contents by digest: DVC's cache, the hub's, git-annex's. A link into one only avoids a second copy, and
+# cannot lead to another file than the one meant.
 _STORE = re.compile(
     rb"/(files/md5|cache|tmp)/[0-9a-f]{2}/[0-9a-f]{30}$|/blobs/([0-9a-f]{40}|[0-9a-f]{64})$|/\.git/annex/objects/"
 )
 
-Chain = tuple[bytes, ...]  # the folders that one lies in, from the source on, links resolved
+Chain = tuple[bytes, ...]  # a folder's path from the source down, folder by folder, links resolved
 
 
 class Folder(Source):
     """A folder of class folders, or of images.
 
-    Links are followed to what lies in the folder or in a store of contents by digest, but not in circles.
+    Links are followed if they lead into the folder or a store of contents by digest, but not in circles.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,7 +59,7 @@ class Folder(Source):
         return found.found()
 
     def _link(self, link: os.DirEntry[bytes], path: str, chain: Chain) -> tuple[str, bytes]:
-        """Why a link is not followed, or nothing, and what it leads to; SourceError for a folder outside."""
+        """Why a link is not followed, or empty, and its target; SourceError for a folder outside."""
         target = os.path.realpath(link.path)
         if not os.path.exists(target):  # noqa: PTH110
             return "a link to nothing", target
@@ -76,7 +76,7 @@ class Folder(Source):
         return "a link that leaves the source", target
 
     def _raw(self, path: str) -> bytes:
-        """A path inside as the system has it. Names are UTF-8 in any locale, as in a tar, or classes depended on it."""
+        """A path inside, as bytes. Names are UTF-8 in any locale, as in a tar, or classes would depend on it."""
         return os.path.join(os.fsencode(self._path), path.encode("utf-8", "surrogateescape"))  # noqa: PTH118
 
     def head(self, locator: Locator) -> bytes:

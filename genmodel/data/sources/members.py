@@ -1,8 +1,7 @@
 """What a source is made of: files by path and locator, whatever they are packed in, and what a layout makes of them.
 
 A source finds files (`Found`), a layout gives them meaning (arrange.py): images by class and name (`Listing`). Each
-file is in one of three places: an image that is used, one that is refused with a reason, or ignored by a rule that has
-a name.
+file is one of three things: an image that is used, an image that is refused with a reason, or ignored by a named rule.
 """
 
 import json
@@ -18,7 +17,7 @@ EXTENSIONS = frozenset(
     ["jpg", "jpeg", "jpe", "jfif", "png", "ppm", "pgm", "pbm", "pnm", "bmp", "gif", "tif", "tiff", "webp"]
 ) | {"avif", "avifs", "heic", "heif", "hif", "jxl", "jp2", "j2k", "jpf", "jpx"}
 _CELEBA = frozenset(f"list_{what}.{ending}" for what in ("attr_celeba", "eval_partition") for ending in ("txt", "csv"))
-LABEL_FILES = _CELEBA | {  # what a source may bring of its own to say which image is what; labels.py reads them
+LABEL_FILES = _CELEBA | {  # a source's own label files; labels.py reads them
     "dataset.json",
     "metadata.csv",
     "metadata.jsonl",
@@ -26,9 +25,9 @@ LABEL_FILES = _CELEBA | {  # what a source may bring of its own to say which ima
     "val_annotations.txt",
     "loc_val_solution.csv",
 }
-_TEXT = frozenset(["txt", "json", "jsonl", "csv", "xml", "md", "html", "cls", "yaml", "yml"])  # never looked into
-_BMP_HEADERS = 12, 40, 52, 56, 64, 108, 124  # bytes that Windows' and OS/2's versions have
-_MAX_NAME = 255  # bytes of a file's or folder's name, as file systems have it
+_TEXT = frozenset(["txt", "json", "jsonl", "csv", "xml", "md", "html", "cls", "yaml", "yml"])  # never opened
+_BMP_HEADERS = 12, 40, 52, 56, 64, 108, 124  # bytes, in the Windows and OS/2 versions
+_MAX_NAME = 255  # bytes of a file or folder name, as in file systems
 MAX_PATH = 4096  # characters of a whole name
 MAX_BYTES = 256 << 20  # of one image's file; a larger one is a mistake or a bomb
 
@@ -42,21 +41,21 @@ class Reject(Exception):
 class Member(NamedTuple):
     """An image in a source; sorting members gives the canonical order: class, then name."""
 
-    class_name: str  # nothing: it has no label, or is refused
+    class_name: str  # empty: it has no label, or is refused
     name: str
     locator: Locator
     refused: str = ""  # why it is rejected unread
     split: str = ""  # "train" or "val" where the source has a val split
-    attributes: str = ""  # JSON, an object of texts; nothing where there are none
+    attributes: str = ""  # JSON, an object of strings; empty if there are none
 
 
 class Entry(NamedTuple):
-    """A file of a source that may be an image, or says what images are."""
+    """A file of a source that may be an image or a label file."""
 
-    path: str  # as the source has it, behind the path of the archive that it lies in
+    path: str  # as in the source, after the path of the archive that it lies in
     locator: Locator
     refused: str = ""
-    label: str | None = None  # the class that the container itself names; nothing: it says there is none; None: unsaid
+    label: str | None = None  # the class that the container itself names; empty: it says there is none; None: unsaid
     split: str = ""  # as the container names it
     attributes: str = ""
 
@@ -71,7 +70,7 @@ class Ignored(NamedTuple):
 class Found(NamedTuple):
     """All files of a source."""
 
-    entries: list[Entry]  # images, as far as endings and first bytes tell
+    entries: list[Entry]  # images, judging by extensions and first bytes
     label_files: list[Entry]
     ignored: dict[str, Ignored]  # by rule
 
@@ -82,7 +81,7 @@ class Listing(NamedTuple):
     members: list[Member]  # in canonical order
     ignored: dict[str, Ignored]  # by rule
     notes: tuple[str, ...] = ()  # lines for the person
-    read: Mapping[str, Any] = {}  # how classes were told; an update of the block reads its source in the same way
+    read: Mapping[str, Any] = {}  # how classes were determined; an update of the block reads its source the same way
     val: str = ""  # the name of the split that is held out, if the source has one
 
     @property
@@ -92,9 +91,9 @@ class Listing(NamedTuple):
 
 
 class Source(ABC):
-    """Files that may be images; opening.py opens the one that lies at a location.
+    """Files that may be images; opening.py opens the source at a location.
 
-    It may be pickled, and a process forked after `scan` uses what the scan learned.
+    It can be pickled, and a process forked after `scan` uses what the scan learned.
     """
 
     name: str  # short, without the machine's folders: it goes into block.json
@@ -107,22 +106,22 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, member: Member) -> bytes:
-        """A member's bytes; Reject if they cannot be had, SourceError if the source has changed since the scan."""
+        """A member's bytes; Reject if they cannot be read, SourceError if the source has changed since the scan."""
 
     def head(self, locator: Locator) -> bytes:
-        """A file's first 32 bytes or more, or all that it has; sources that need not read all of it override this."""
+        """At least the first 32 bytes of a file, or all of it; sources that can read a part override this."""
         try:
             return self.read(Member("", "", locator))
         except Reject:
             return b""
 
     def unit(self, member: Member) -> object:
-        """What is unpacked to read a member, if that is much more: its neighbours are read with it. None: nothing."""
+        """What is unpacked to read a member, if that is much more; its neighbours are then read with it. Or None."""
         return None
 
 
 class Collector:
-    """Gathers a source's files, each by one call. `head` reads the first bytes of one whose ending says nothing."""
+    """Gathers a source's files, one per call. `head` reads the first bytes of one whose extension says nothing."""
 
     def __init__(self, head: Callable[[Locator], bytes] | None = None) -> None:
         self._head = head
@@ -141,9 +140,9 @@ class Collector:
     ) -> None:
         """Add the file `path` of `size` bytes; `special`: why it is not a plain file; `inside`: its archive's path.
 
-        `label`, `split` and `attributes` where the container itself knows them: a label is a class's name, "" an image
-        without a label, None a container that says nothing, whose folders then speak. What has a label is an image
-        whatever its ending.
+        `label`, `split` and `attributes` if the container itself knows them: a label is a class name, "" for an image
+        without a label, None if the container does not say and its folders decide. A file with a label is an image
+        whatever its extension.
         """
         shown = f"{inside}/{path}" if inside else path
         refused = hostile(path) or hostile(inside) or special
@@ -167,7 +166,7 @@ class Collector:
                 self.ignore(shown, f"not an image ({_ending(path)})")
 
     def ignore(self, path: str, rule: str) -> None:
-        """Leave a file out by a rule, in words that go on from "ignored: 3"."""
+        """Leave a file out by a rule, worded to follow "ignored: 3"."""
         before = self._found.ignored.get(rule)
         example = printable(path)
         self._found.ignored[rule] = (
@@ -185,7 +184,7 @@ class Collector:
 
 
 def has_image_magic(head: bytes) -> bool:
-    """Whether a file that begins with these 32 bytes is an image, of a format that somebody may decode."""
+    """Whether a file that begins with these 32 bytes is an image, of a format that some decoder may read."""
     if head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")):
         return True
     if head.startswith((b"\0\0\0\x0cJXL ", b"\xff\x0a", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):  # JPEG XL, 2000

@@ -1,16 +1,16 @@
-"""Where raw images come from. Nothing is unpacked to disk, but for bzip2, xz and Zstandard (compressed.py).
+"""Where raw images come from. Nothing is unpacked to disk except bzip2, xz and Zstandard (compressed.py).
 
     source = open_source("ILSVRC2012_img_train.tar")
     for member in listing_of(source).members:
         content = source.read(member)
 
 folder.py               a folder
-archives/packed.py      tars and zips of class folders, plain or packed, one in the other; folders of them
+archives/packed.py      tars and zips of class folders, plain, compressed or nested; folders of them
 datasets/ilsvrc.py      ImageNet's validation tar, with the labels of its devkit
 datasets/webdataset.py  tars of key.jpg, key.cls, key.json
 datasets/hub.py         Parquet files with a column of images
-datasets/arrow.py       what datasets' save_to_disk has written
-datasets/lmdb.py        LMDB with an image a key, as LSUN has it
+datasets/arrow.py       folders written by datasets' save_to_disk
+datasets/lmdb.py        LMDB with one image per key, as in LSUN
 datasets/arrays.py      MNIST's IDX files; scikit-learn's digits
 datasets/npz.py         numpy's arrays of images
 datasets/cifar.py       CIFAR's batches, as Python and as bytes
@@ -50,17 +50,17 @@ from genmodel.errors import SourceError
 
 _KINDS = "a folder, an archive (tar or zip), WebDataset shards, Parquet files, arrays (npz, IDX, CIFAR), or digits"
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-_PEEK = 16  # members of a tar that are looked at to tell what it is
-_MANY = 10_000  # images in a folder that is not one of archives, whatever else is in it
+_PEEK = 16  # tar members that are looked at to recognise its kind
+_MANY = 10_000  # a folder with this many images is not one of archives, whatever else is in it
 _MAX_PATTERN = 100_000  # files a pattern may name
 
 
 def open_source(location: str, devkit: Path | None = None, room: Path | None = None) -> Source:
-    """The source at `location`: the path of a file or folder, "digits" where no folder is called so, or a pattern of
+    """The source at `location`: the path of a file or folder, "digits" if no folder has that name, or a pattern of
     WebDataset or Parquet files such as train-{0000..1023}.tar or data/train-*.parquet.
 
-    `devkit` is ILSVRC2012_devkit_t12.tar.gz, for ILSVRC2012_img_val.tar; by default it lies beside that. `room` is the
-    folder for what must be unpacked to be read, by default that for temporary files.
+    `devkit` is ILSVRC2012_devkit_t12.tar.gz, for ILSVRC2012_img_val.tar; by default the one beside it. `room` is the
+    folder for what must be unpacked to be read, by default the system's temporary folder.
     """
     path = Path(location)
     try:
@@ -83,7 +83,7 @@ def open_source(location: str, devkit: Path | None = None, room: Path | None = N
 
 
 def open_file(path: Path, devkit: Path | None = None, room: Path | None = None) -> Source:
-    """The source that a file is, or the split archive that it is a part of."""
+    """The source in a file, or in the split archive that it is a part of."""
     parts = parts_beside(path) or [path]
     streams = Streams([parts], room)
     content = streams.open(0)
@@ -132,7 +132,7 @@ def _is_zeros(head: bytes) -> bool:
 
 
 def open_folder(folder: Path, room: Path | None = None) -> Source:
-    """The source that a folder is."""
+    """The source in a folder."""
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if not is_hidden(entry.name))
     if sum(map(is_image, names)) > sum(bool(ENDING.search(name)) for name in names):
@@ -187,7 +187,7 @@ def _open_archives(folder: Path, name: str, room: Path | None) -> Source | None:
 
 
 def _without_part(inside: str, parts: list[Path]) -> str:
-    """The path of a split archive without the number of its part."""
+    """The path of a split archive without its part number."""
     return re.sub(r"[._-](part[._-]?)?\w+$", "", inside) if len(parts) > 1 else inside
 
 
@@ -210,8 +210,8 @@ def _open_shards(paths: list[Path], name: str, room: Path | None) -> Source:
 
 
 def _expand(pattern: str) -> list[Path]:
-    """The files that a pattern with {0000..0015}, {train,val}, * and ? means, in order; nothing if it is none."""
-    parts = re.split(r"\{([^{}]*)\}", pattern)  # what is in braces at the odd places
+    """The files that match a pattern with {0000..0015}, {train,val}, * or ?, in order; empty if it is not a pattern."""
+    parts = re.split(r"\{([^{}]*)\}", pattern)  # at odd indexes: what is in braces
     choices = [_choices(part) if place % 2 else [part] for place, part in enumerate(parts)]
     if math.prod(map(len, choices)) > _MAX_PATTERN:
         raise SourceError(f"{pattern} names more than {_MAX_PATTERN:,} files: fix the numbers in braces")

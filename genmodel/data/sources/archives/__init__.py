@@ -1,1 +1,1 @@
-"""Bytes with addresses: archives read in place, whatever they are packed by, one in the other, links followed."""
+"""Random access to archives: read in place, in any packing, nested, with links followed."""

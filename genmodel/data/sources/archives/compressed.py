@@ -1,7 +1,7 @@
-"""bzip2, xz and Zstandard, which have no place to begin at but their beginning: unpacked once, as far as it is asked.
+"""bzip2, xz and Zstandard, which can only be read from their beginning: unpacked once, as far as needed.
 
-What is unpacked goes into a file without a name, which is gone with the process, however that ends. Processes forked
-from a scan read it, too.
+The unpacked bytes go into a file without a name, which disappears with the process, however that ends. Processes
+forked after a scan read it too.
 """
 
 import bz2
@@ -25,14 +25,14 @@ _XZ_MEMORY = 512 << 20  # bytes for its dictionary; `xz -9` asks for 65 MiB
 
 
 class Spool:
-    """A file without a name in the folder `room`, which is written piece by piece."""
+    """A file without a name in the folder `room`, written piece by piece."""
 
     def __init__(self, room: Path | None) -> None:
         self.room = room or Path(tempfile.gettempdir())
         self._handle, self.length = -1, 0
 
     def append(self, piece: bytes) -> int:
-        """Write a piece; returns where it is."""
+        """Write a piece; returns its offset."""
         with durable.storage_errors(self.room / "what is unpacked"):
             if self._handle < 0:
                 self.room.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ class Spool:
 
 
 class Spooled:
-    """The unpacked bytes of `content`, which is named `where` and packed by bzip2, xz or zstd."""
+    """The unpacked bytes of `content`, which is named `where` and compressed with bzip2, xz or zstd."""
 
     def __init__(self, content: Bytes, packing: str, where: str, spool: Spool) -> None:
         self._content, self._packing, self._where, self._spool = content, packing, where, spool
@@ -62,7 +62,7 @@ class Spooled:
         self._begin()
 
     def _begin(self) -> None:
-        self._places = array("q")  # in the spool, of each MiB
+        self._places = array("q")  # each MiB's offset in the spool
         self._length, self._ended, self._told = 0, False, False
         self._room = unpacked_room(self._content.length)
         self._stream = _opened(self._packing, self._content, self._where)
@@ -76,7 +76,7 @@ class Spooled:
         return self._content.length
 
     def read_at(self, offset: int, size: int) -> bytes:
-        if not self._ended and os.getpid() != self._owner:  # a fork: half an unpacker is nobody's
+        if not self._ended and os.getpid() != self._owner:  # a fork cannot share a decompressor
             self._owner, self._spool = os.getpid(), Spool(self._spool.room)
             self._begin()
         while not self._ended and self._length < offset + size:
@@ -116,7 +116,7 @@ class Spooled:
 
 
 class Reader(io.RawIOBase):
-    """Bytes with addresses as a file."""
+    """`Bytes` as a file object."""
 
     def __init__(self, content: Bytes, length: int | None = None) -> None:
         self._content, self._at = content, 0
@@ -161,7 +161,7 @@ def _opened(packing: str, content: Bytes, where: str) -> Any:
 
 
 class _Xz:
-    """LZMAFile has no bound for its memory."""
+    """An xz reader with a memory limit, which LZMAFile does not have."""
 
     def __init__(self, reader: Any) -> None:
         self._reader, self._engine = reader, _engine()

@@ -1,6 +1,6 @@
-"""Archives as bytes with addresses: tar and gzip read in place, checked to their last byte, never unpacked.
+"""Random access to archives: tar and gzip read in place, checked to the last byte, never unpacked to disk.
 
-Reading goes through `os.pread` alone, so that processes forked from a scan share its descriptors and what it learned.
+All reads use `os.pread`, so that processes forked after a scan share its descriptors and what it learned.
 """
 
 import bisect
@@ -16,14 +16,14 @@ from genmodel.errors import SourceError
 from genmodel.output import progress
 
 _CHUNK = 64 << 10
-_MAX_HEADER = 1 << 20  # bytes of all headers of a tar's member, and of those for all members; more is a bomb
+_MAX_HEADER = 1 << 20  # bytes of a tar member's headers and the global ones; more is a bomb
 ENDLESS = 1 << 62
-_ROOM, _MOST = 1 << 30, 100  # bytes that a packed file may unpack to, however small; times its size, where that is more
-_FEW, _BYTES_AN_ENTRY = 1 << 18, 64  # entries that an archive may have; bytes that one with more must have for each
+_ROOM, _MOST = 1 << 30, 100  # limit on unpacked bytes: _ROOM, or _MOST times the packed size if that is more
+_FEW, _BYTES_AN_ENTRY = 1 << 18, 64  # entries that any archive may have; beyond that, bytes required per entry
 
 
 class Bytes(Protocol):
-    """Bytes with addresses."""
+    """Bytes with random access."""
 
     def read_at(self, offset: int, size: int) -> bytes:
         """`size` bytes from `offset` on; fewer only at the end."""
@@ -60,12 +60,12 @@ class PlainFile:
 
 
 def stored(content: Bytes) -> int:
-    """How many bytes there are of something before any of it is unpacked."""
+    """The number of bytes as stored, before unpacking."""
     return int(getattr(content, "stored", content.length))
 
 
 def unpacked_room(size: int) -> int:
-    """How many bytes a packed file of `size` bytes may unpack to: images are packed already."""
+    """How many bytes a packed file of `size` bytes may unpack to: images are already compressed."""
     return max(_ROOM, _MOST * size)
 
 
@@ -77,9 +77,9 @@ class _Point(NamedTuple):
 
 
 class GzipFile:
-    """The unpacked bytes of a gzip file, with copies of the inflater to start from, every MiB or, of large ones, more.
+    """The unpacked bytes of a gzip file, with copies of the inflater to restart from, every MiB (rarer in large files).
 
-    The copies come to be as the reading gets on. Pickles as its path.
+    The copies are made as reading advances. Pickles as its path.
     """
 
     def __init__(
@@ -90,9 +90,9 @@ class GzipFile:
         content: Bytes | None = None,
         wbits: int = 31,
     ) -> None:
-        self.path = path  # or how `content`, the packed bytes, is called
+        self.path = path  # or the name of `content`, the packed bytes
         self._file: Bytes = PlainFile(Path(path)) if content is None else content
-        self._spacing, self._most, self._wbits = spacing, most, wbits  # -15: the bare stream that a zip has
+        self._spacing, self._most, self._wbits = spacing, most, wbits  # -15: raw deflate, as in a zip
         self._room = unpacked_room(self._file.length)
         self._points = [_Point(0, 0, zlib.decompressobj(wbits), True)]
         self._restore(self._points[0])
@@ -117,7 +117,7 @@ class GzipFile:
         while size:
             if offset < self._start + len(self._buffer):
                 at = offset - self._start
-                part = self._buffer[at : at + size]  # no more is copied: it may be a header, of a buffer of 64 MiB
+                part = self._buffer[at : at + size]  # copy no more: it may be a header in a buffer of 64 MiB
                 parts.append(part)
                 offset, size = offset + len(part), size - len(part)
             elif not self._inflate():
@@ -130,7 +130,7 @@ class GzipFile:
         return self._packed
 
     def stretch(self, offset: int) -> int:
-        """Which of the stretches an offset lies in that are unpacked from their beginnings on."""
+        """The number of the stretch that an offset lies in; a stretch is unpacked from its start."""
         return bisect.bisect_right(self._points, offset, key=operator.itemgetter(0)) - 1
 
     def _restore(self, point: _Point) -> None:
@@ -182,18 +182,18 @@ class GzipFile:
 
 
 def open_bytes(path: Path, points: int = 1024) -> Bytes:
-    """The bytes of a file, unpacked if it is a gzip, with so many copies of the inflater kept at most."""
+    """The bytes of a file, unpacked if it is a gzip, with at most `points` copies of the inflater kept."""
     with path.open("rb") as handle:
         return GzipFile(path, most=points) if handle.read(2) == b"\x1f\x8b" else PlainFile(path)
 
 
 def stretch_of(content: Bytes, offset: int) -> int | None:
-    """What must be unpacked to read at `offset`, by its number; None where nothing is packed."""
+    """The number of the stretch to unpack to read at `offset`; None if nothing is packed."""
     return content.stretch(offset) if isinstance(content, GzipFile) else None
 
 
 def stamp_of(paths: Sequence[Path]) -> str:
-    """A text that changes when one of the files does, as far as its size and time tell."""
+    """A string that changes when the size or time of one of the files does."""
     facts = [path.stat() for path in paths]
     return " ".join(f"{fact.st_size}-{fact.st_mtime_ns}" for fact in facts)
 
@@ -202,18 +202,18 @@ class Entry(NamedTuple):
     """A member of a tar that is not a folder."""
 
     name: str
-    offset: int  # of its bytes in the outermost archive
+    offset: int  # where its bytes start in the outermost archive
     size: int
     special: str  # why it is not a plain file, or nothing
-    link: str = ""  # what a link names
-    hard: bool = False  # whether it names it from the archive's top; or else from the link's own folder
+    link: str = ""  # a link's target
+    hard: bool = False  # whether the target is relative to the archive's root; otherwise to the link's folder
 
 
 def tar_entries(content: Bytes, start: int, length: int, where: str) -> Iterator[Entry]:
-    """All entries but folders of the tar in `length` bytes from `start` on.
+    """All entries, except folders, of the tar in `length` bytes from `start` on.
 
-    SourceError, naming `where`, for one that is cut off or damaged anywhere: tarfile alone takes a broken header for
-    the end and drops what follows.
+    SourceError, naming `where`, if it is truncated or damaged anywhere: tarfile alone takes a broken header for the
+    end and drops what follows.
     """
     window = _Window(content, start, length)
     try:
@@ -224,7 +224,7 @@ def tar_entries(content: Bytes, start: int, length: int, where: str) -> Iterator
                 raise tarfile.ReadError("a header of negative size")
             before = tar.offset
             tar.members = []  # type: ignore[attr-defined]  # it would keep a kilobyte for each
-            window.asked = sum(map(len, tar.pax_headers.values()))  # those for all members stay
+            window.asked = sum(map(len, tar.pax_headers.values()))  # the global ones stay
             if not info.isdir():
                 count += 1
                 if count > max(_FEW, stored(content) // _BYTES_AN_ENTRY):
@@ -243,7 +243,7 @@ def tar_entries(content: Bytes, start: int, length: int, where: str) -> Iterator
 
 
 def told(entries: Iterator[Entry], content: Bytes, path: Path) -> Iterator[Entry]:
-    """The entries of an archive, with a bar of how far its file is read: ImageNet's takes most of a minute."""
+    """The entries of an archive, with a progress bar over its file: ImageNet's takes most of a minute."""
     bar, at = progress.bar(path.stat().st_size, 0, f"list {path.name}", "B"), 0
     try:
         for entry in entries:
@@ -264,11 +264,11 @@ def _special(info: tarfile.TarInfo) -> str:
 
 
 class _Window:
-    """A part of an archive as the file that tarfile reads headers from."""
+    """A part of an archive, as a file object from which tarfile reads headers."""
 
     def __init__(self, content: Bytes, start: int, length: int) -> None:
         self._content, self._start, self._length, self._at = content, start, length, 0
-        self.asked = 0  # bytes, for the member whose headers are being read
+        self.asked = 0  # header bytes read for the current member
 
     def read(self, size: int) -> bytes:
         self.asked += size

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes and not by its name; and what to do with one that cannot be read."""
+"""A file's kind, by its first bytes and not by its name; and what to do with one that cannot be read."""
 
 import re
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from genmodel.data.sources.members import has_image_magic
 from genmodel.errors import SourceError
 
 HEAD = 512  # bytes that tell what a file is
-PACKINGS = "gzip", "bzip2", "xz", "zstd"  # of one stream, a tar mostly
+PACKINGS = "gzip", "bzip2", "xz", "zstd"  # of one stream, usually a tar
 ARCHIVES = "tar", "zip", *PACKINGS
 _TAIL = 22 + (64 << 10)  # bytes: a zip's end record and its comment
 _BLOCK = 512
@@ -66,7 +66,7 @@ _TOLD = {
 
 
 def kind_of(head: bytes) -> str:
-    """What begins with these bytes, HEAD of them or all; nothing if that is not known."""
+    """The kind of a file that begins with these bytes (HEAD of them, or all); empty if unknown."""
     for magic, kind in _MAGIC:
         if head.startswith(magic):
             return kind
@@ -96,7 +96,7 @@ def _text_kind(head: bytes) -> str:
 
 
 def _is_tar(head: bytes) -> bool:
-    """Whether it begins with a tar's header: its checksum is right, whatever version of tar it is of."""
+    """Whether it begins with a tar header: the checksum is right, in any version of tar."""
     if len(head) < _BLOCK or not head[0]:
         return False
     told = head[148:156].strip(b"\0 ")
@@ -106,18 +106,18 @@ def _is_tar(head: bytes) -> bool:
 
 
 def has_zip_end(content: Bytes) -> bool:
-    """Whether a file ends as a zip does, whatever it begins with: a program that unpacks itself."""
+    """Whether a file ends like a zip, whatever it begins with: a self-extracting program."""
     size = content.length
     return b"PK\5\6" in content.read_at(max(0, size - _TAIL), min(size, _TAIL))
 
 
 def refusal(kind: str, where: object) -> SourceError:
-    """Why a file of a kind cannot be a source, and what can be done."""
+    """Why a file of this kind cannot be a source, and what to do about it."""
     return SourceError(f"{where} {told_of(kind)}")
 
 
 def told_of(kind: str) -> str:
-    """The same in words that go on from the file's name."""
+    """The same, worded to follow the file's name."""
     return _TOLD.get(kind, "is not of a kind that is read, or is damaged: give a folder or an archive of image files")
 
 
@@ -128,7 +128,7 @@ _PACKED = re.compile(r"\.(zip|tar|tgz|tar\.\w+)$", re.IGNORECASE)
 def parts_beside(path: Path, exists: Callable[[Path], bool] = Path.is_file) -> list[Path]:
     """The parts, in order, of the split archive that `path` is a part of: NAME.zip.001, ..., NAME.tar.gz.aa, ...
 
-    Nothing if it is none. SourceError if the first is missing; that the last is there, the archive itself tells.
+    Empty if it is not a part. SourceError if the first is missing; a missing last part shows in the archive itself.
     """
     match = _SPLIT.fullmatch(path.name)
     if not match:
@@ -140,7 +140,7 @@ def parts_beside(path: Path, exists: Callable[[Path], bool] = Path.is_file) -> l
 
     first = 0 if not number.isdecimal() or exists(part(0)) else 1
     if not exists(part(first)):
-        if _PACKED.search(base) and (number.isdecimal() or number[0] in "aA"):  # no .gz, nor .old
+        if _PACKED.search(base) and (number.isdecimal() or number[0] in "aA"):  # not .gz, not .old
             raise SourceError(f"{path} is a part of a split archive, whose part {part(first).name} is not beside it")
         return []
     parts = [part(first)]
@@ -153,7 +153,7 @@ def parts_beside(path: Path, exists: Callable[[Path], bool] = Path.is_file) -> l
 
 
 def _numbered(count: int, like: str) -> str:
-    """The number of a part as the program `split`, or 7-Zip, writes it."""
+    """The number of a part as `split` or 7-Zip writes it."""
     if like.isdecimal():
         return str(count).zfill(len(like))
     letters = ""

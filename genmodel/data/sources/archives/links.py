@@ -1,18 +1,18 @@
-"""Links inside a tar, hard and symbolic: each is what it links to, if that lies in the same tar."""
+"""Hard and symbolic links inside a tar: each stands for its target, if that is in the same tar."""
 
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
 
 from genmodel.data.sources.archives.entries import Entry
 
-_LONGEST = 8  # links that lead from one to the next
+_LONGEST = 8  # links in a chain
 _ADDED = 1 << 20  # entries that links to folders may add
 
 
 def followed(entries: Callable[[], Iterable[Entry]]) -> Iterator[Entry]:
-    """The entries of a tar, links as what they link to, the others first; `entries` goes through it, again if need be.
+    """The entries of a tar, then its links as their targets; `entries` iterates over the tar, again if needed.
 
-    Links out of the tar, to what is not in it, or round in a circle, stay what they are, with a reason.
+    Links that leave the tar, point to nothing or form a circle stay links, with a reason.
     """
     links: list[Entry] = []
     for entry in entries():
@@ -23,7 +23,7 @@ def followed(entries: Callable[[], Iterable[Entry]]) -> Iterator[Entry]:
     if not links:
         return
     targets = {_target(link) for link in links}
-    files: dict[str, Entry] = {}  # by path, those that links may mean
+    files: dict[str, Entry] = {}  # by path, those that links may point to
     folders: dict[str, list[Entry]] = {}
     for entry in entries():
         path = posixpath.normpath(entry.name)
@@ -54,6 +54,6 @@ def followed(entries: Callable[[], Iterable[Entry]]) -> Iterator[Entry]:
 
 
 def _target(link: Entry) -> str:
-    """The path that a link names, from the archive's top."""
+    """A link's target, as a path from the archive's root."""
     folder = "" if link.hard else posixpath.dirname(link.name)
     return posixpath.normpath(posixpath.join(folder, link.link))

@@ -1,8 +1,8 @@
-"""Class folders packed into files: tars and zips, plain or packed once more, one in the other. Read in place.
+"""Class folders packed into tars and zips: plain, compressed once more, or nested. Read in place.
 
-A tar of tars has a tar for each class, as ImageNet's has (n01440764.tar, ...); so may a zip, and a folder. What lies in
-an archive NAME.zip of a source lies in a folder NAME. Where there are as many images beside them, or more, archives are
-left out.
+A tar of tars has a tar for each class, as ImageNet's does (n01440764.tar, ...); so may a zip or a folder. The contents
+of an archive NAME.zip in a source count as a folder NAME. Archives are left out if there are at least as many images
+beside them.
 """
 
 import contextlib
@@ -33,16 +33,16 @@ from genmodel.data.sources.members import (
 from genmodel.errors import SourceError
 
 ENDING = re.compile(r"\.(tar|zip|tgz|tbz2?|txz|tzst|tar\.(gz|bz2|xz|zst))$", re.IGNORECASE)
-BESIDE = "an archive beside images"  # where there are no fewer of these: it is a copy of them, or something else
-_DEEPEST = 2  # archives in an archive in the one that is given
+BESIDE = "an archive beside images"  # if there are at least as many images: it is a copy of them, or something else
+_DEEPEST = 2  # levels of archives inside the given one
 _ENTRIES, _BYTES_AN_ENTRY = 1 << 18, 64  # as for a tar's members
-_HEADER = 30  # bytes, in front of a zip's member, and its name
+_HEADER = 30  # bytes, before a zip member's name and content
 _IS_UTF8 = 0x800  # a zip's flag: the name is in UTF-8, not in code page 437
 
 
 class Packed(Source):
-    """Archives; `files`: each is a file's path, or those of its parts, with the folder that its members are said to be
-    in. `loose`: what lies beside them, by path and name. What of them is unpacked at all goes into the folder `room`.
+    """Archives; `files`: each a file's path, or the paths of its parts, with the folder that its members count as in.
+    `loose`: other files beside them, by path and name. Whatever must be unpacked goes into the folder `room`.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Packed(Source):
         return found.found()
 
     def _scan(self, found: Collector, number: int, inside: str, depth: int) -> None:
-        """Add what the archive in a stream holds."""
+        """Add the contents of the archive in a stream."""
         number = self._streams.unpacked(number)
         content = self._streams.open(number)
         kind = kind_of(content.read_at(0, HEAD))
@@ -78,7 +78,7 @@ class Packed(Source):
         elif kind:
             raise SourceError(f"{self._streams.where(number)} is packed, and what is in it is not a tar ({kind})")
         else:
-            self._scan_tar(found, number, 0, content.length, inside, depth)  # an empty one, or says what is wrong
+            self._scan_tar(found, number, 0, content.length, inside, depth)  # an empty tar, or an error
 
     def _scan_tar(self, found: Collector, number: int, start: int, length: int, inside: str, depth: int) -> None:
         content, where = self._streams.open(number), self._streams.where(number)
@@ -109,7 +109,7 @@ class Packed(Source):
     def _scan_inner(
         self, found: Collector, archives: list[tuple[str, Callable[[], int]]], images: int, inside: str, depth: int
     ) -> None:
-        """Add what the archives in an archive hold, by name and stream, unless its own images are what is meant."""
+        """Add the contents of nested archives, by name and stream, unless the outer one's own images are meant."""
         for name, stream in archives:
             if depth == _DEEPEST:
                 found.ignore(_join(inside, name), f"an archive inside more than {_DEEPEST} others")
@@ -121,7 +121,7 @@ class Packed(Source):
     def _is_archive(self, name: str, locator: Locator) -> bool:
         if not ENDING.search(name) or is_hidden(name):
             return False
-        return kind_of(self._head(locator, HEAD)) in ("", *ARCHIVES)  # "": a damaged one, which is told
+        return kind_of(self._head(locator, HEAD)) in ("", *ARCHIVES)  # "": a damaged one, which is reported
 
     def head(self, locator: Locator) -> bytes:
         return self._head(locator, 32)
@@ -164,7 +164,7 @@ def read_whole(content: Bytes, where: object, member: Member, offset: int, size:
 
 
 def zip_entries(content: Bytes, where: str) -> Iterator[zipfile.ZipInfo]:
-    """All entries but folders of a zip; SourceError, naming `where`, for one that is cut off or damaged."""
+    """All entries of a zip except folders; SourceError, naming `where`, if it is truncated or damaged."""
     reader = Reader(content)
     try:
         with zipfile.ZipFile(reader) as archive:
@@ -180,7 +180,7 @@ def zip_entries(content: Bytes, where: str) -> Iterator[zipfile.ZipInfo]:
 
 
 def zip_stream(streams: Streams, number: int, entry: zipfile.ZipInfo) -> int:
-    """The number of the stream that is a member of the zip in stream `number`, stored or deflated."""
+    """The stream number of a member, stored or deflated, of the zip in stream `number`."""
     name = f"{entry.filename} in {streams.where(number)}"
     try:
         start = entry.header_offset + _header(streams.open(number), entry.header_offset)
@@ -201,7 +201,7 @@ def _header(content: Bytes, start: int) -> int:
 
 
 def _read_zipped(content: Bytes, start: int, packed_size: int, size: int, checksum: int, method: int) -> bytes:
-    """The bytes straight from the file: zipfile's own handle could not be shared between processes."""
+    """The bytes straight from the file: zipfile's own handle cannot be shared between processes."""
     found = content.read_at(start + _header(content, start), min(packed_size, MAX_BYTES))
     if method == zipfile.ZIP_DEFLATED:
         try:

@@ -1,7 +1,7 @@
-"""The streams of bytes that a source is made of: its files, and what is packed in them or lies inside, by number.
+"""The byte streams of a source, by number: its files, and what is compressed or contained in them.
 
-A few are open at a time. They pickle as what they are made from; a process that is sent the same ones again keeps what
-it has unpacked.
+Only a few are open at a time. They pickle as what they are made from; a process that receives the same ones again keeps
+what it has unpacked.
 """
 
 import bisect
@@ -17,12 +17,12 @@ from genmodel.data.sources.archives.kinds import HEAD, PACKINGS, kind_of
 from genmodel.errors import SourceError
 
 _OPEN = 64
-_POINTS, _FEW_POINTS = 1024, 16  # copies of an inflater, of 40 KB each: in all for files, and for what lies deeper
+_POINTS, _FEW_POINTS = 1024, 16  # inflater copies of 40 KB each: in total for files, and per nested stream
 _PACKED = "deflate", *PACKINGS
 
 
 class Part:
-    """`length` bytes of others, from `start` on."""
+    """`length` bytes of another stream, from `start` on."""
 
     def __init__(self, content: Bytes, start: int, length: int) -> None:
         self._content, self._start, self.length = content, start, length
@@ -36,7 +36,7 @@ class Part:
 
 
 class Joined:
-    """The bytes of files one after the other. Pickles as their paths."""
+    """The bytes of several files, concatenated. Pickles as their paths."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._files = [PlainFile(path) for path in paths]
@@ -62,8 +62,8 @@ class Joined:
 
 
 class _Stream(NamedTuple):
-    where: str  # as errors name it
-    paths: tuple[Path, ...] = ()  # the files that it is, one after the other; none: it lies in another
+    where: str  # its name in errors
+    paths: tuple[Path, ...] = ()  # its files, concatenated; empty: it lies in another stream
     parent: int = -1
     start: int = 0
     length: int = 0
@@ -71,7 +71,7 @@ class _Stream(NamedTuple):
 
 
 class Streams:
-    """Bytes by number, those of `files` first: each is a file's path, or the paths of the parts of one."""
+    """Streams by number, those of `files` first: each a file's path, or the paths of its parts."""
 
     def __init__(self, files: Sequence[Sequence[Path]], room: Path | None = None) -> None:
         self._streams = [_Stream(str(paths[0]), tuple(paths)) for paths in files]
@@ -79,14 +79,14 @@ class Streams:
         self._room, self._spool = room, Spool(room)
         self._unpacked: dict[int, int] = {}
         self._opened: dict[int, Bytes] = {}
-        self._spooled: dict[int, Bytes] = {}  # stay: opened again they would be unpacked again
+        self._spooled: dict[int, Bytes] = {}  # kept: reopened, they would be unpacked again
 
     def __reduce__(self) -> Any:
         stamp = stamp_of([path for stream in self._streams for path in stream.paths])
         return _again, (tuple(self._streams), self._room, stamp)
 
     def add(self, parent: int, start: int, length: int, packing: str, where: str) -> int:
-        """The number of what lies in a stream."""
+        """Add what lies in a stream; returns its number."""
         stream = _Stream(where, (), parent, start, length, packing)
         number = self._numbers.setdefault(stream, len(self._streams))
         if number == len(self._streams):
@@ -94,11 +94,11 @@ class Streams:
         return number
 
     def where(self, number: int) -> str:
-        """How errors name a stream."""
+        """A stream's name in errors."""
         return self._streams[number].where
 
     def unpacked(self, number: int) -> int:
-        """The number of the stream itself, or of what is packed in it by gzip, bzip2, xz or zstd."""
+        """The number of the stream itself, or of what is compressed in it with gzip, bzip2, xz or zstd."""
         if number not in self._unpacked:
             content = self.open(number)
             kind = kind_of(content.read_at(0, HEAD))
@@ -152,7 +152,7 @@ class Streams:
         return (at, content.stretch(offset)) if isinstance(content, GzipFile) else None
 
 
-_kept = threading.local()  # a thread's own: streams have one reader
+_kept = threading.local()  # per thread: streams have one reader
 
 
 def _again(streams: tuple[_Stream, ...], room: Path | None, stamp: str) -> Streams:

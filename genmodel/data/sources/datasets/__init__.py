@@ -1,1 +1,1 @@
-"""Forms that data sets come in, each with its labels: Parquet, Arrow, WebDataset, arrays, CIFAR, LMDB, ImageNet."""
+"""Data set formats, each with its labels: Parquet, Arrow, WebDataset, arrays, CIFAR, LMDB, ImageNet."""

@@ -11,12 +11,12 @@ from genmodel.errors import SourceError
 
 _IMAGES, _LABELS = b"\0\0\x08\x03", b"\0\0\x08\x01"  # bytes in three dimensions, bytes in one
 _MAX_SIDE = 4096
-_ITEMS = 1 << 18  # images that a file may have, however small it is
-_BYTES_AN_ITEM = 16  # that a file with more of them must have; MNIST's has 165 in its gzip
+_ITEMS = 1 << 18  # images that any file may have
+_BYTES_AN_ITEM = 16  # required of a file with more images; MNIST's gzip has 165
 
 
 def pnm(levels: bytes, width: int, height: int, channels: int = 1, planar: bool = False) -> bytes:
-    """Bytes of pixels, 1 or 3 channels of each, as a file: PGM or PPM. `planar`: one channel after the other."""
+    """Pixel bytes, of 1 or 3 channels, as a PGM or PPM file. `planar`: one channel after the other."""
     if planar and channels > 1:
         levels = np.frombuffer(levels, np.uint8).reshape(channels, height, width).transpose(1, 2, 0).tobytes()
     return b"P%d\n%d %d\n255\n" % (5 if channels == 1 else 6, width, height) + levels
@@ -48,9 +48,9 @@ class Digits(Source):
 
 
 class Idx(Source):
-    """NAME-images-idx3-ubyte with NAME-labels-idx1-ubyte beside it, either of them .gz or not.
+    """NAME-images-idx3-ubyte with NAME-labels-idx1-ubyte beside it; each may be .gz.
 
-    http://yann.lecun.com/exdb/mnist: big-endian sizes behind the magic number, then bytes.
+    http://yann.lecun.com/exdb/mnist: big-endian sizes after the magic number, then bytes.
     """
 
     def __init__(self, path: Path) -> None:

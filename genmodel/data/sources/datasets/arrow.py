@@ -1,6 +1,6 @@
-"""Folders that datasets' save_to_disk has written: Arrow streams with a column of images. Read in place, by pyarrow.
+"""Folders written by datasets' save_to_disk: Arrow streams with a column of images. Read in place, by pyarrow.
 
-The columns are those of the Parquet files (hub.py). A DatasetDict's folders are its splits.
+The columns are as in Parquet files (hub.py). A DatasetDict's folders are its splits.
 """
 
 import json
@@ -19,11 +19,11 @@ from genmodel.errors import SourceError
 _MOST_JSON = 16 << 20  # bytes
 _OPEN = 4  # files whose batches are kept
 _BATCHES = 1 << 20
-_ROWS, _BYTES_A_ROW = 1 << 18, 64  # as of a Parquet file
+_ROWS, _BYTES_A_ROW = 1 << 18, 64  # as for a Parquet file
 
 
 def saved_data_sets(folder: Path) -> list[tuple[Path, str]]:
-    """The .arrow files of a saved data set, each with its split or nothing; none if the folder is no such set."""
+    """The .arrow files of a saved data set, each with its split or an empty name; none if the folder is not one."""
     if (folder / "dataset_dict.json").is_file():
         splits = _read_json(folder / "dataset_dict.json").get("splits")
         if not isinstance(splits, list) or not all(_is_name(each) for each in splits):
@@ -61,7 +61,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 class Arrow(Source):
-    """Arrow streams, each with the split it is of. A batch of rows is mapped at a time."""
+    """Arrow streams, each with its split. One batch of rows is mapped at a time."""
 
     def __init__(self, files: Sequence[tuple[Path, str]], name: str) -> None:
         self._paths, self._splits = [path for path, _ in files], [split for _, split in files]
@@ -109,7 +109,7 @@ class Arrow(Source):
         return content
 
     def _open(self, file: int) -> tuple[list[Any], Columns]:
-        """A file's batches, which stay where they are in the file, and its columns."""
+        """A file's batches, left in place in the file, and its columns."""
         if file not in self._opened:
             if len(self._opened) >= _OPEN:
                 self._opened.pop(next(iter(self._opened)))

@@ -40,7 +40,7 @@ class _File(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    """Images one after the other: each is `skip` bytes, and three planes."""
+    """Images one after the other: each is `skip` bytes, then three planes."""
 
     file: _File
     offset: int
@@ -50,14 +50,14 @@ class _Batch(NamedTuple):
 
 
 def is_batch(name: str, head: bytes = b"") -> bool:
-    """Whether a file is a batch, or the names that come with them, by its first bytes; a .bin by its name."""
+    """Whether a file is a batch or a file of class names, by its first bytes; a .bin by its name."""
     if _BINARY.fullmatch(posixpath.basename(name)):
         return True
     return bool(re.match(rb"\x80[\2-\5](\x95.{8})?\}", head, re.DOTALL))
 
 
 def batch_files(folder: Path) -> list[Path]:
-    """All files in a folder, or in the only one in it, if there are batches among them and no folders or archives."""
+    """All files in a folder, or in its only subfolder, if they include batches and no folders or archives."""
     inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
     if len(inside) == 1 and inside[0].is_dir():
         inside = list(inside[0].iterdir())
@@ -82,7 +82,7 @@ class Cifar(Source):
 
     @classmethod
     def of_tar(cls, streams: Streams, name: str, files: Sequence[Path]) -> "Cifar":
-        """Those in a tar, which is stream 0."""
+        """The batches in a tar, which is stream 0."""
         return cls(streams, [], name, files)
 
     @classmethod
@@ -127,7 +127,7 @@ class Cifar(Source):
         return found.found()
 
     def _read(self, file: _File) -> _Batch | list[str]:
-        """A batch; or the names of classes, none if it is neither."""
+        """A batch, or class names; no names if it is neither."""
         content = self._streams.open(file.stream)
         where = f"{file.name} in {self.name}" if file.name != self.name else self._streams.where(0)
         if _BINARY.fullmatch(file.name):
@@ -162,7 +162,7 @@ def _split(name: str) -> str:
 
 
 def _binary(content: Bytes, file: _File, where: str) -> _Batch:
-    """A label, or a coarse and a fine one in CIFAR-100, in front of each image."""
+    """A .bin: each image comes after its label, or in CIFAR-100 after a coarse and a fine one."""
     skip = 2 if file.name in ("train.bin", "test.bin") else 1
     size = skip + 3 * _SIDE**2
     if not file.length or file.length % size:

@@ -1,4 +1,4 @@
-"""The columns of a table that are of images and labels, as the Hugging Face hub's data sets call them."""
+"""The image and label columns of a table, as the Hugging Face hub's data sets name them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ _LABELS = "label", "labels", "cls", "class", "fine_label"
 
 
 class Columns(NamedTuple):
-    """Names of columns; nothing where there is none."""
+    """Column names; empty if there is none."""
 
     image: str
     is_struct: bool  # of bytes and a path
@@ -22,20 +22,20 @@ class Columns(NamedTuple):
 
     @property
     def parts(self) -> tuple[str, str]:
-        """The columns of bytes and of paths, of images that are no lists, in a table whose structs are flat."""
+        """The columns of bytes and of paths, for images that are not lists, in a table whose structs are flattened."""
         if not self.is_struct:
             return self.image, ""
         return f"{self.image}.bytes", f"{self.image}.path" if self.has_path else ""
 
     def content(self, row: Any, item: int) -> bytes | None:
-        """An image's bytes, of a row as Python has it."""
+        """An image's bytes, from a row as a Python object."""
         value = (row or [])[item] if self.is_list else row
         found = (value or {}).get("bytes") if self.is_struct else value
         return found if isinstance(found, bytes) else None
 
 
 def columns_of(schema: Any, path: Path) -> Columns:
-    """Those of a pyarrow schema; SourceError if there is none of images, or labels are neither numbers nor names."""
+    """The columns of a pyarrow schema; SourceError if none has images, or labels are neither numbers nor names."""
     import pyarrow as pa
 
     label = next((name for name in _LABELS if name in schema.names), "")

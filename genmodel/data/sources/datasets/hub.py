@@ -1,7 +1,7 @@
 """Parquet files with a column of images, as the Hugging Face hub stores data sets. Read in place, by pyarrow.
 
 The images are a struct of `bytes` and `path`, or plain bytes; the label is a whole number or a name. Whole numbers are
-the classes' names: the hub's own need not be unique (ImageNet has two cranes).
+used as class names, because the hub's own names need not be unique (ImageNet has two cranes).
 """
 
 import contextlib
@@ -31,19 +31,19 @@ from genmodel.data.sources.members import (
 from genmodel.errors import SourceError
 
 _GROUPS = 2  # row groups whose images are kept in memory
-_TOGETHER = 256  # rows that one worker reads; of a larger row group each has a part, and unpacks it all
-_ROOM = 256 << 20  # bytes that a row group may unpack to, however small its file is
-_MOST = 4  # times its file's bytes that it may, where that is more: images are compressed already
-_ROWS = 1 << 18  # rows that a file may have, however small it is
-_BYTES_A_ROW = 64  # that a file with more rows must have; the smallest PNG has 67
+_TOGETHER = 256  # rows that one worker reads; workers share a larger row group, and each unpacks all of it
+_ROOM = 256 << 20  # bytes that any row group may unpack to
+_MOST = 4  # or this many times its file's bytes, if that is more: images are already compressed
+_ROWS = 1 << 18  # rows that any file may have
+_BYTES_A_ROW = 64  # required of a file with more rows; the smallest PNG has 67
 _BY_DICTIONARY = 2, 8  # parquet.thrift: enum Encoding
 _BY_PREFIX = 7
 
-Locator = tuple[int, ...]  # file, row group, row; and which of the images of a list
+Locator = tuple[int, ...]  # file, row group, row; and the index in a list of images
 
 
 class Hub(Source):
-    """Parquet files. An image's name is CLASS/PATH, or CLASS/FILE-ROW where the path is missing or comes twice.
+    """Parquet files. An image's name is CLASS/PATH, or CLASS/FILE-ROW if the path is missing or occurs twice.
 
     A row group is unpacked whole to read one of its images, so they are read in the order of the rows.
     """
@@ -51,10 +51,10 @@ class Hub(Source):
     def __init__(self, paths: Sequence[Path], name: str) -> None:
         self._paths = sorted(paths)
         self.name, self.stamp, self.files = name, stamp_of(self._paths), self._paths
-        self._groups: dict[tuple[int, int], Any] = {}  # the images of those read last
+        self._groups: dict[tuple[int, int], Any] = {}  # the images of the last ones read
 
     def scan(self) -> Found:
-        rows: list[tuple[str | None, str, str, Locator]] = []  # class, path, the name it gets without one, where it is
+        rows: list[tuple[str | None, str, str, Locator]] = []  # class, path, the name without a path, location
         found = Collector()
         for file, path in enumerate(self._paths):
             rows += [(label, inside, name, (file, *at)) for label, inside, name, at in _rows(path, found)]
@@ -88,8 +88,8 @@ class Hub(Source):
 
 
 def tables_in(folder: Path) -> list[Path]:
-    """The Parquet files of a folder as the hub has them: data/train-*.parquet, default/train/0000.parquet,
-    train/*.parquet, *.parquet. SourceError if several configurations are there."""
+    """The Parquet files of a folder laid out as on the hub: data/train-*.parquet, default/train/0000.parquet,
+    train/*.parquet, *.parquet. SourceError if there are several configurations."""
     for pattern in ("*.parquet", "data/*.parquet", "*/*.parquet", "*/*/*.parquet"):
         paths = [path for path in sorted(folder.glob(pattern)) if path.is_file() and path.name not in LABEL_FILES]
         paths = [path for path in paths if not is_hidden(path.relative_to(folder).as_posix())]
@@ -105,7 +105,7 @@ def tables_in(folder: Path) -> list[Path]:
 
 
 def _splits(paths: Sequence[Path]) -> list[str]:
-    """The split of each file, train of train-00000-of-00002.parquet or train/0000.parquet, if they have several."""
+    """The split of each file, train for train-00000-of-00002.parquet or train/0000.parquet, if there are several."""
     splits = [path.name.partition("-")[0] if "-" in path.name else path.stem for path in paths]
     if len({path.parent for path in paths}) > 1:
         splits = [path.parent.name for path in paths]
@@ -113,9 +113,9 @@ def _splits(paths: Sequence[Path]) -> list[str]:
 
 
 def _rows(path: Path, found: Collector) -> Iterator[tuple[str | None, str, str, tuple[int, ...]]]:
-    """Every image's class (see class_name), path in the table, name after its place, row group, row; none is read.
+    """Every image's class (see class_name), path in the table, name by position, row group, row; no image is read.
 
-    Columns of images that are not used, and rows without any, are told to `found`.
+    Unused columns of images, and rows without any, are reported to `found`.
     """
     with _reading(path) as table:
         told = columns_of(table.schema_arrow, path)
@@ -140,13 +140,13 @@ def _rows(path: Path, found: Collector) -> Iterator[tuple[str | None, str, str, 
                         yield class_name(name), "", f"{path.stem}-{number:06d}-{item}", (group, row, item)
                     number += 1
                     continue
-                inside_it = (path_in_table or "")[: MAX_PATH + 1]  # one longer is refused and need not be kept
+                inside_it = (path_in_table or "")[: MAX_PATH + 1]  # a longer one is refused and need not be kept
                 yield class_name(name), inside_it, f"{path.stem}-{number:06d}", (group, row)
                 number += 1
 
 
 def _leaf(table: Any, columns: Columns, number: int) -> str:
-    """The column of a list's paths, where it has some, or of its bytes (`number` -1), as Parquet calls it."""
+    """Parquet's name for the column of a list's paths, if it has any, or of its bytes (`number` -1)."""
     names = [name for name in _leaves(table) if name.startswith(f"{columns.image}.")]
     if columns.is_struct:
         wanted = ".path" if number == 0 and columns.has_path else ".bytes"
@@ -159,7 +159,7 @@ def _leaves(table: Any) -> list[str]:
 
 
 def _images(path: Path, group: int) -> tuple[Any, Columns]:
-    """The bytes of a row group's images, as pyarrow has them."""
+    """The bytes of a row group's images, in pyarrow's types."""
     with _reading(path) as table:
         columns = columns_of(table.schema_arrow, path)
         leaf = _leaf(table, columns, -1) if columns.is_list else columns.parts[0]
@@ -167,7 +167,7 @@ def _images(path: Path, group: int) -> tuple[Any, Columns]:
 
 
 def _read(table: Any, path: Path, group: int, columns: list[str]) -> Any:
-    """A row group's columns; SourceError if they would take more memory than a file of that size accounts for."""
+    """A row group's columns; SourceError if they would take more memory than a file of that size justifies."""
     import pyarrow.parquet as pq
 
     repeating = _repeating(table, path, group, columns)
@@ -177,9 +177,9 @@ def _read(table: Any, path: Path, group: int, columns: list[str]) -> Any:
 
 
 def _repeating(table: Any, path: Path, group: int, columns: Sequence[str]) -> list[str]:
-    """Those of a row group's columns that must stay the dictionaries that they are stored as, or they may be too large.
+    """The columns of a row group that must stay dictionary-encoded, as stored, or they may be too large.
 
-    The pages' own headers are asked: pyarrow allocates by them, and the footer may say less.
+    This reads the page headers: pyarrow allocates by them, and the footer may say less.
     """
     facts = table.metadata.row_group(group)
     size = path.stat().st_size
@@ -217,7 +217,7 @@ def _place(chunk: Any) -> tuple[int, int]:
 
 
 def _values(column: Any) -> list[Any]:
-    """A column's values as Python has them, those of a dictionary made once."""
+    """A column's values as Python objects; those of a dictionary are made once."""
     values: list[Any] = []
     for part in column.chunks:
         if hasattr(part, "dictionary"):

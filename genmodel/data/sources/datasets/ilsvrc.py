@@ -1,6 +1,6 @@
 """ImageNet's validation images, ILSVRC2012_img_val.tar, with the labels of ILSVRC2012_devkit_t12.tar.gz.
 
-The devkit numbers the classes by ILSVRC2012_ID, an order of its own, which synsets.py holds. The synset is the class's
+The devkit numbers the classes by ILSVRC2012_ID, in an order of its own, listed in synsets.py. The synset is the class's
 name, as in ILSVRC2012_img_train.tar, so that both give a class the same label.
 """
 

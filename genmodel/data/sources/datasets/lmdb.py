@@ -1,8 +1,8 @@
-"""LMDB with an image a key, as LSUN has it, read in place: by this file itself, as liblmdb trusts every page.
+"""LMDB with one image per key, as in LSUN, read in place: by this file itself, because liblmdb trusts every page.
 
-The pages are those of LMDB 0.9 on a little-endian machine of 64 bits (lmdb's mdb.c: MDB_page, MDB_node, MDB_meta):
-two headers, of which the younger counts; branches of numbers of pages; leaves of keys and values, a long value in
-pages of its own.
+The pages are those of LMDB 0.9 on a 64-bit little-endian machine (lmdb's mdb.c: MDB_page, MDB_node, MDB_meta):
+two headers, of which the newer counts; branches of page numbers; leaves of keys and values, a long value in pages of
+its own.
 """
 
 import re
@@ -19,11 +19,11 @@ from genmodel.errors import SourceError
 from genmodel.output.printable import is_printable
 
 _MAGIC = 0xBEEFC0DE
-_NONE = (1 << 64) - 1  # the number of no page
+_NONE = (1 << 64) - 1  # the page number that means no page
 _BRANCH, _LEAF = 1, 2  # flags of a page
-_LONG = 1  # flags of a value: in pages of its own; 2 and 4 are tables of their own, which LSUN has not
+_LONG = 1  # flags of a value: in pages of its own; 2 and 4 are nested tables, which LSUN does not have
 _HEADER = 16
-_ENTRIES, _BYTES_AN_ENTRY = 1 << 18, 64  # keys that a file may have, however small; bytes that one with more must have
+_ENTRIES, _BYTES_AN_ENTRY = 1 << 18, 64  # keys that any file may have; beyond that, bytes required per key
 _DEEPEST = 32
 _PAGES = 256, 1 << 16  # bytes that a page may have
 _RULE = "a value that is not an image"
@@ -36,7 +36,7 @@ class _Value(NamedTuple):
 
 
 def lmdb_folders(folder: Path) -> list[tuple[Path, str]]:
-    """The files of LMDB in a folder, or in those in it, each with the name of its folder, or nothing if it is alone."""
+    """The LMDB files in a folder or its subfolders, each with its folder's name; an empty name if there is only one."""
     if (folder / "data.mdb").is_file():
         return [(folder / "data.mdb", "")]
     found = sorted(path for path in folder.glob("*/data.mdb") if path.is_file())
@@ -44,7 +44,7 @@ def lmdb_folders(folder: Path) -> list[tuple[Path, str]]:
 
 
 class Lmdb(Source):
-    """Files of LMDB. Of several each is a class, called as its folder: bedroom_train_lmdb is bedroom, split train."""
+    """LMDB files. If several, each is a class named by its folder: bedroom_train_lmdb is bedroom, split train."""
 
     def __init__(self, files: Sequence[tuple[Path, str]], name: str) -> None:
         self._paths, self._names = [path for path, _ in files], [folder for _, folder in files]
@@ -76,7 +76,7 @@ class Lmdb(Source):
 
 
 def _meant(folder: str) -> tuple[str | None, str]:
-    """The class and the split that a folder's name says."""
+    """The class and the split in a folder's name."""
     if not folder:
         return None, ""
     words = [word for word in folder.split("_") if word.lower() != "lmdb"]
@@ -92,7 +92,7 @@ def _name(key: bytes) -> str:
 
 
 def _values(content: Bytes, where: str) -> Iterator[_Value]:
-    """All keys in their order; SourceError for a file that is cut off or damaged."""
+    """All values in key order; SourceError if the file is truncated or damaged."""
     length = content.length
     size, root, entries = _newest(content, where)
     if entries > max(_ENTRIES, length // _BYTES_AN_ENTRY):
@@ -115,7 +115,7 @@ def _values(content: Bytes, where: str) -> Iterator[_Value]:
         for node in nodes:
             count += 1
             value = _value(page, number * size, node, where)
-            if value.offset < 0:  # by the number of the pages that it is in
+            if value.offset < 0:  # ~number: in pages of its own
                 value = value._replace(offset=~value.offset * size + _HEADER)
             if count > entries or value.offset + value.size > length:
                 raise SourceError(f"{where} is cut off or damaged at page {number:,}: fetch it again")
@@ -125,7 +125,7 @@ def _values(content: Bytes, where: str) -> Iterator[_Value]:
 
 
 def _newest(content: Bytes, where: str) -> tuple[int, int, int]:
-    """The size of a page, the number of the root's, and how many keys there are, by the younger of the two headers."""
+    """The page size, the root's page number and the number of keys, from the newer of the two headers."""
     found: list[tuple[int, int, int, int]] = []
     at = 0
     for _ in range(2):
@@ -154,7 +154,7 @@ def _child(page: bytes, at: int, where: str) -> int:
 
 
 def _value(page: bytes, start: int, at: int, where: str) -> _Value:
-    """A leaf's value in the file; ~number for the pages it is in."""
+    """A leaf's value and its offset in the file; the offset is ~number of its first page if it has pages of its own."""
     low, high, flags, key = _node(page, at, where)
     size, data = low | high << 16, at + 8 + key
     if flags & ~_LONG:

@@ -1,7 +1,7 @@
 """numpy's arrays of images, .npz or .npy: uint8 [N, H, W], [N, H, W, C] or [N, C, H, W], with labels [N] beside them.
 
-Keys may name a split (x_train, y_train, x_test; val_images, val_labels). Rows of data of a square image's planes, as
-ImageNet at 32 px has them, do as well. Nothing is unpickled. An image is read as a PGM or PPM.
+Keys may name a split (x_train, y_train, x_test; val_images, val_labels). Rows that hold the planes of a square
+image, as in ImageNet at 32 px, work too. Nothing is unpickled. An image is read as a PGM or PPM.
 """
 
 import io
@@ -28,7 +28,7 @@ _IMAGES = "images", "image", "imgs", "img", "x", "data", "samples", "pixels", "a
 _LABELS = "labels", "label", "y", "targets", "target", "classes", "class", "arr 1"
 _HEADER = 10_000  # bytes
 _LABEL_BYTES = 256 << 20
-_ITEMS, _BYTES_AN_ITEM = 1 << 18, 16  # images that a file may have, however small; bytes that one with more must have
+_ITEMS, _BYTES_AN_ITEM = 1 << 18, 16  # images that any file may have; beyond that, bytes required per image
 _LARGEST_SIDE = 4096
 _PIECE = 1 << 20
 
@@ -53,7 +53,7 @@ class _Images(NamedTuple):
 
 
 def zip_begins_with(head: bytes, ending: str) -> bool:
-    """Whether the name of a zip's first member ends so, by the zip's first bytes."""
+    """Whether the name of a zip's first member has this ending, by the zip's first bytes."""
     return head[30 : 30 + int.from_bytes(head[26:28], "little")].endswith(ending.encode())
 
 
@@ -136,7 +136,7 @@ class Npz(Source):
 
 
 def _check(content: Bytes, entry: zipfile.ZipInfo, where: str) -> None:
-    """SourceError if a member's bytes are not those that were written: no image has a checksum of its own here."""
+    """SourceError if a member's bytes do not match its checksum: single images have none here."""
     checksum = at = 0
     while at < entry.file_size and (piece := content.read_at(at, _PIECE)):
         checksum, at = zlib.crc32(piece, checksum), at + len(piece)
@@ -145,7 +145,7 @@ def _check(content: Bytes, entry: zipfile.ZipInfo, where: str) -> None:
 
 
 def _array(content: Bytes, stream: int, key: str, where: str) -> _Array:
-    """The array that a .npy is."""
+    """The array in a .npy."""
     head = io.BytesIO(content.read_at(0, _HEADER + 12))
     try:
         version = np.lib.format.read_magic(head)
@@ -166,12 +166,12 @@ def _array(content: Bytes, stream: int, key: str, where: str) -> _Array:
         raise SourceError(f"{where}: {key} claims {shape[0]:,} items, too many for its size: fetch it again")
     split, role = _parts(key)
     if fortran and len(shape) > 1:
-        kind = np.dtype("V1")  # by columns: none of what is read here
+        kind = np.dtype("V1")  # column-major: not read here
     return _Array(key, role, split, stream, head.tell(), shape, kind)
 
 
 def _parts(key: str) -> tuple[str, str]:
-    """The split that a key names, or nothing, and the rest of it: x_train is train, x."""
+    """The split in a key, or empty, and the rest of the key: x_train is train, x."""
     words = re.sub(r"([a-z])([A-Z])", r"\1 \2", key.rpartition("/")[2])
     tokens = re.split(r"[\W_]+", words.lower())
     split = next((canonical(token) for token in tokens if canonical(token)), "")
@@ -180,7 +180,7 @@ def _parts(key: str) -> tuple[str, str]:
 
 
 def _form(array: _Array) -> tuple[int, int, int, bool] | None:
-    """Height, width, channels, and whether they are planes, if an array is of images."""
+    """Height, width, channels, and whether they are planes, if an array holds images."""
     if array.kind != np.uint8 or not array.shape or not array.shape[0]:
         return None
     form: tuple[int, int, int, bool] | None = None
@@ -208,6 +208,6 @@ def _label_rank(array: _Array) -> int:
 
 
 def _fits(array: _Array, images: _Array) -> bool:
-    """Whether an array is of the labels of these images."""
+    """Whether an array holds the labels of these images."""
     same = array.split == images.split and array.shape in ((images.shape[0],), (images.shape[0], 1))
     return same and array.role in _LABELS and array.kind.kind in "iuUS" and array.key != images.key

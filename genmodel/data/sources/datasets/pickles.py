@@ -1,8 +1,8 @@
-"""Pickles of arrays, lists and texts, as CIFAR's batches are, without unpickling: nothing in them is ever called.
+"""Reads pickles of arrays, lists and strings, such as CIFAR's batches, without unpickling: nothing in them is called.
 
-A pickle is a program; this reads what its opcodes say (Python's pickletools has them all), knows only those that build
-such data, and takes the three calls by which numpy's arrays are written for what they mean. Any other call, and any
-other opcode, is an error. Large contents stay where they are.
+A pickle is a program; this interprets its opcodes (Python's pickletools lists them all), knows only those that build
+such data, and recognises the three calls by which numpy's arrays are written. Any other call or opcode is an error.
+Large contents are left in place.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from genmodel.data.sources.archives.entries import Bytes
 from genmodel.errors import SourceError
 
-_SMALL = 255  # bytes of a text that is kept; a longer one is a Blob
+_SMALL = 255  # bytes of a string that is kept; a longer one is a Blob
 _KEPT = 64 << 20  # bytes of all of them
 _STEPS = 1 << 21
 _MARK = object()
@@ -20,7 +20,7 @@ _NUMPY = "numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core
 
 
 class Blob(NamedTuple):
-    """Bytes where they are."""
+    """Bytes left in place."""
 
     offset: int
     size: int
@@ -40,7 +40,7 @@ class _Name(NamedTuple):
 
 
 class _Raw:
-    """What numpy is asked for before it has a state."""
+    """A numpy object before its state is set."""
 
     def __init__(self, what: str, kind: str = "") -> None:
         self.what, self.kind = what, kind
@@ -52,9 +52,9 @@ class _Refused(Exception):
 
 
 def read_pickle(content: Bytes, start: int, length: int, where: str) -> Any:
-    """What is pickled in `length` bytes from `start` on: of dicts, lists, tuples, numbers, str, bytes, Blob and Array.
+    """The object pickled in `length` bytes from `start` on: dicts, lists, tuples, numbers, str, bytes, Blob and Array.
 
-    SourceError, naming `where`, for a pickle of anything else, or a damaged one.
+    SourceError, naming `where`, if it holds anything else or is damaged.
     """
     try:
         return _Machine(content, start, length).run()
@@ -99,7 +99,7 @@ class _Machine:
         return int.from_bytes(self._take(size), "little", signed=signed)
 
     def text(self, count: int) -> Blob | bytes:
-        """The text whose length the next `count` bytes tell."""
+        """The string whose length is in the next `count` bytes."""
         size = self.number(count)
         if size > self._end - self._at:
             raise ValueError("cut off")
@@ -126,7 +126,7 @@ class _Machine:
         return self._stack.pop()
 
     def to_mark(self) -> list[Any]:
-        """What lies above the topmost mark, taken off with it."""
+        """Pop the topmost mark and return what was above it."""
         at = len(self._stack) - 1
         while self._stack[at] is not _MARK:
             at -= 1
@@ -166,7 +166,7 @@ class _Machine:
             target[key.decode("latin-1") if isinstance(key, bytes) else str(key)] = value
 
     def call(self) -> None:
-        """What REDUCE would call."""
+        """Do what REDUCE would, for numpy's calls only."""
         arguments, function = self._stack.pop(), self._stack.pop()
         if not isinstance(function, _Name) or function.module not in _NUMPY:
             raise _refused_call(function)
@@ -183,7 +183,7 @@ class _Machine:
             raise _refused_call(function)
 
     def build(self) -> None:
-        """What BUILD would give to an object."""
+        """Set an object's state, as BUILD would."""
         state, target = self._stack.pop(), self._stack[-1]
         if not isinstance(target, _Raw):
             raise _Refused("it gives a state to what is not numpy's")
@@ -212,7 +212,7 @@ def _array(shape: Any, kind: Any, fortran: bool, data: Any) -> Array:
 
 
 def _plain(value: Any) -> Any:
-    """The values of the outermost dict, list or tuple as what they are."""
+    """A value, or the values of a dict, with numpy's objects as arrays."""
     if isinstance(value, _Raw):
         if value.array is None:
             raise ValueError("an array without a state")

@@ -1,6 +1,6 @@
-"""The 1,000 synsets of ILSVRC2012 by ILSVRC2012_ID, from 1 on: as map_clsloc.txt of ILSVRC's later devkits has them.
+"""The 1,000 synsets of ILSVRC2012 by ILSVRC2012_ID, from 1 on, as in map_clsloc.txt of ILSVRC's later devkits.
 
-How this was checked is told in docs/decisions.md.
+docs/decisions.md says how this was checked.
 """
 
 _TABLE = """

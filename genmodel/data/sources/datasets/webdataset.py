@@ -1,8 +1,8 @@
 """WebDataset shards: tars whose members KEY.jpg, KEY.cls and KEY.json are one sample. Read in place.
 
-https://github.com/webdataset/webdataset: the key is the path up to the first dot of the file's name; up to the last one
-where that makes no image of it, or a label is there for it. .cls holds the label as text. Where there is none, the
-label is "label", "cls" or "class" of the .json.
+https://github.com/webdataset/webdataset: the key is the path up to the first dot of the file's name, or up to the last
+dot if the first gives no image or a label has that longer key. .cls holds the label as text. Without one, the label is
+"label", "cls" or "class" of the .json.
 """
 
 import json
@@ -32,7 +32,7 @@ _JSON_LABELS = "label", "cls", "class"
 
 
 def is_webdataset(names: Sequence[str]) -> bool:
-    """Whether a tar that begins with these members is a shard: labels beside the images."""
+    """Whether a tar that begins with these members is a shard: it has labels beside the images."""
     known = set(names)
     images = {key for key, extension in map(_split, names) if extension in EXTENSIONS}
     labels = {key for key, extension in map(_split, names) if extension == "cls"}
@@ -47,7 +47,7 @@ class _Image(NamedTuple):
 
 
 class WebDataset(Source):
-    """Shards, each a tar or tar.gz. An image's path is KEY.jpg, or SHARD/KEY.jpg if a key comes twice."""
+    """Shards, each a tar or tar.gz. An image's path is KEY.jpg, or SHARD/KEY.jpg if a key occurs twice."""
 
     def __init__(self, paths: Sequence[Path], name: str, room: Path | None = None) -> None:
         self._paths = sorted(paths)
@@ -114,7 +114,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _at_last_dot(name: str) -> tuple[str, str]:
-    """The same as _split(), of a key that has dots itself."""
+    """The same as _split(), for a key that contains dots."""
     stem, _, extension = name.removeprefix("./").rpartition(".")
     return stem, extension.lower()
 

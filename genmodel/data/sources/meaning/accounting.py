@@ -1,4 +1,4 @@
-"""An image on its way from a source's entry to a member, and the account of those that are left out."""
+"""An image between a source's entry and a member, and the account of those that are left out."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,42 +11,42 @@ Parts = tuple[str, ...]  # the folders of a path, and its file
 
 
 class Image(NamedTuple):
-    """What is known of an image so far."""
+    """What is known about an image so far."""
 
     entry: Entry
     path: Parts  # in NFC
     parts: Parts  # the same without folders that are splits
-    label: str | None = None  # its class; nothing if it has none; None if it is not known yet
-    missing: str = ""  # why it has none, where its neighbours have
+    label: str | None = None  # its class; empty if it has none; None if not known yet
+    missing: str = ""  # why it has none although its neighbours do
     split: str = ""  # the folder's name
-    split_at: int = -1  # the place of that folder in `path`; -1 if none is
-    class_at: int = -1  # of that of its class
+    split_at: int = -1  # the index of that folder in `path`; -1 if there is none
+    class_at: int = -1  # the same for its class's folder
     attributes: str = ""  # JSON
 
 
 class Known(NamedTuple):
-    """What a block says to which a source is to be added."""
+    """What a block tells a source that is to be added to it."""
 
     classes: Collection[str]
-    read: Mapping[str, Any]  # how its classes were told, the `read` of its first Listing
+    read: Mapping[str, Any]  # how its classes were determined, the `read` of its first Listing
     val_given: bool  # whether its val split came with a source
 
 
 def shortened(path: str) -> str:
-    """A path for a line: both ends of one that is long."""
+    """A path to show in a line; only both ends of a long one."""
     return path if len(path) <= 100 else f"{path[:50]}...{path[-40:]}"
 
 
 @dataclass
 class Account:
-    """What is told of a source while its files are arranged."""
+    """What is reported about a source while its files are arranged."""
 
     where: str  # the source
     ignored: dict[str, Ignored]
     notes: list[str] = field(default_factory=list)
 
     def ignore(self, paths: Sequence[str], rule: str) -> None:
-        """Leave files out by a rule, in words that go on from "ignored: 3"."""
+        """Leave files out by a rule, worded to follow "ignored: 3"."""
         if paths:
             before = self.ignored.get(rule)
             self.ignored[rule] = Ignored(len(paths) + (before.files if before else 0), printable(min(paths)))

@@ -1,11 +1,11 @@
-"""What the files of a source mean: a layout makes images of them, by class, name and split.
+"""What the files of a source mean: a layout turns them into images with class, name and split.
 
-In this order: folders of masks are left out (folders.py); files of labels say what they know (labelling.py); folders
-that are splits are found, and one or two of the splits are read (splits.py); for the images that have no class yet,
-folders are classes, or only buckets (folders.py). docs/block.md has the table of what is recognised.
+In this order: folders of masks are left out (folders.py); label files are applied (labelling.py); folders that are
+splits are found, and one or two of the splits are read (splits.py); for images that have no class yet, folders are
+classes, or only buckets (folders.py). docs/block.md has the table of what is recognised.
 
-A name is an image's path without the folders that all share; where the container itself knows the class it is
-CLASS/path. The same images get the same names from a folder, a tar, a tar of tars or a zip.
+An image's name is its path without the folders that all images share, or CLASS/path if the container itself knows the
+class. The same images get the same names from a folder, a tar, a tar of tars or a zip.
 """
 
 import itertools
@@ -39,10 +39,10 @@ def arrange(
     known: Known | None = None,
     where: str = "the source",
 ) -> Listing:
-    """The images among what a source's scan found, in canonical order; `read` gives a label file's bytes.
+    """The images among the files of a source's scan, in canonical order; `read` returns a label file's bytes.
 
-    SourceError where only a person can tell what is meant, with the options that do; ConfigError for a layout that the
-    source does not fit.
+    SourceError where only a person can say what is meant, with the options for it; ConfigError for a layout that does
+    not fit the source.
     """
     account = Account(where, dict(found.ignored))
     refused = [Member("", each.path, each.locator, each.refused) for each in found.entries if each.refused]
@@ -59,7 +59,7 @@ def arrange(
 
 
 def _image(entry: Entry, folders: dict[str, Parts]) -> Image:
-    """An entry by its path's parts; `folders` keeps those of each folder once."""
+    """An entry as an image; `folders` keeps the parts of each folder once."""
     folder, slash, file = unicodedata.normalize("NFC", entry.path).rpartition("/")
     if folder not in folders:
         folders[folder] = tuple(folder.split("/")) if slash else ()
@@ -69,7 +69,7 @@ def _image(entry: Entry, folders: dict[str, Parts]) -> Image:
 
 
 def _without_classless_val(images: list[Image], val: str, layout: Layout, account: Account) -> tuple[list[Image], str]:
-    """All images and the val split, but for one none of whose images has a class: ImageNet's without its labels."""
+    """The images and the val split, dropping a val split that has no classes at all: ImageNet's without its labels."""
     held = [image for image in images if val and image.split == val]
     if not held or any(image.label is not None for image in held):
         return images, val
@@ -80,7 +80,7 @@ def _without_classless_val(images: list[Image], val: str, layout: Layout, accoun
 
 
 def _without_labels(images: list[Image], account: Account) -> list[Image]:
-    """The images, of one class if none of them has a label."""
+    """The images, all of one class if none of them has a label."""
     unlabelled = sum(image.label == "" for image in images)
     if unlabelled and unlabelled == sum(image.label is not None for image in images):
         account.notes.append("no image has a label (all are -1): they are of one class")
@@ -91,7 +91,7 @@ def _without_labels(images: list[Image], account: Account) -> list[Image]:
 
 
 def _members(images: Sequence[Image], val: str, held: bool) -> list[Member]:
-    """The images by their names; `held`: the block's val split is given, and is not a share of the images."""
+    """The images under their names; `held`: the block's val split is given, not a share of the images."""
     shared = shared_folders([image.path for image in images])
     cut = min((image.class_at for image in images if image.class_at >= 0), default=shared)
     cut = min(cut, shared)
@@ -99,11 +99,11 @@ def _members(images: Sequence[Image], val: str, held: bool) -> list[Member]:
     members = []
     for image in images:
         entry = image.entry
-        path = entry.path.split("/") if forms[image.path] > 1 else image.path  # as it is, where NFC makes two one
+        path = entry.path.split("/") if forms[image.path] > 1 else image.path  # as it is, if NFC makes two equal
         split = ("val" if val and image.split == val else "train") if held else ""
         if entry.label is None or not image.label:
             name = "/".join(path[cut if entry.label is None else 0 :])
-        else:  # the same path may be there in both splits
+        else:  # both splits may have the same path
             name = "/".join([image.label, *[val] * (split == "val"), *path])
         refused = image.missing or ("has no label" if image.label is None else hostile(name) if entry.label else "")
         shown = printable(name) if refused else name
@@ -114,7 +114,7 @@ def _members(images: Sequence[Image], val: str, held: bool) -> list[Member]:
 
 
 def _without_doubles(members: list[Member]) -> list[Member]:
-    """Refuse every image whose name occurs twice: which of them is meant, only the archive's order could tell."""
+    """Refuse every image whose name occurs twice: only the archive's order could say which one is meant."""
     result: list[Member] = []
     for _, group in itertools.groupby(members, key=lambda member: (member.class_name, member.name)):
         same = list(group)

@@ -16,11 +16,11 @@ _IMAGES = frozenset(["images", "image", "imgs", "img", "jpegimages", "rgb"])
 _MASKS = frozenset(
     ["mask", "masks", "annotation", "annotations", "label", "labels", "gt", "groundtruth", "ground_truth", "trimaps"]
 ) | {"segmentation", "segmentations", "segmentationclass", "segmentationobject"}
-_BUCKET = 5  # digits that a bucket's name has at the least
+_BUCKET = 5  # the fewest digits in a bucket's name
 
 
 def without_masks(images: list[Image], account: Account) -> list[Image]:
-    """The images that lie in no folder of masks."""
+    """The images that are not in a folder of masks."""
     masks = mask_folders({image.path[:-1] for image in images})
     if not masks:
         return images
@@ -38,7 +38,7 @@ def without_masks(images: list[Image], account: Account) -> list[Image]:
 
 
 def mask_folders(folders: Collection[Parts]) -> set[Parts]:
-    """Those that hold masks: one called masks with images beside it, or train_masks beside train."""
+    """The folders that hold masks: one called masks with images beside it, or train_masks beside train."""
     found: set[Parts] = set()
     every = {folder[:depth] for folder in folders for depth in range(1, len(folder) + 1)}
     for _, group in itertools.groupby(sorted(every, key=lambda path: path[:-1]), key=lambda path: path[:-1]):
@@ -58,7 +58,7 @@ def _belongs(name: str, siblings: Collection[str]) -> bool:
 def by_folder(
     images: list[Image], val: str, layout: Layout, known: Known | None, account: Account
 ) -> tuple[list[Image], dict[str, Any]]:
-    """The images with the classes that their folders name, and how these were told; a class that is known stays.
+    """The images with the classes that their folders name, and how these were determined; a known class stays.
 
     SourceError where that is not certain.
     """
@@ -93,9 +93,9 @@ def _in_folder(image: Image, parts: Parts, level: int) -> Image:
 
 
 def _level(paths: Collection[Parts], layout: Layout, known: Known | None, account: Account) -> int | None:
-    """The level of the folders that are classes, the first below those that all share; None if there are none.
+    """The level of the class folders, the first below those that all images share; None if there are none.
 
-    In an update it is where one of the block's classes is, else as far above the images as there.
+    In an update it is the level of one of the block's classes, else as many levels above the images as in the block.
     """
     depths, shared = {len(path) - 1 for path in paths}, shared_folders(paths)
     deepest = max(depths)
@@ -138,9 +138,9 @@ def _refuse_depths(paths: Collection[Parts], shared: int, where: str) -> None:
 
 
 def _are_buckets(images: Sequence[Image], level: int, account: Account) -> bool:
-    """Whether the folders at a level hold numbered images in turn: 00000/00000.png (FFHQ), 00000/img00000000.png.
+    """Whether the folders at a level hold consecutively numbered images: 00000/00000.png (FFHQ), 00000/img00000000.png.
 
-    SourceError if the images are numbered through all folders, but not as these tools do: classes may be, too.
+    SourceError if the images are numbered across all folders, but not as these tools do it: classes may be, too.
     """
     names = {image.parts[level] for image in images}
     if not all(name.isascii() and name.isdecimal() and len(name) >= _BUCKET for name in names):

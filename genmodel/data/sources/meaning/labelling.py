@@ -1,4 +1,4 @@
-"""Images with what files of labels say of them."""
+"""Adds to images what label files say about them."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,7 +17,7 @@ def by_label_files(
 ) -> list[Image]:
     """The images with the classes, splits and attributes that --classes FILE and the source's own label files give.
 
-    What --classes says otherwise goes before the source's own classes. SourceError for a damaged file.
+    Any other --classes also overrides the source's own classes. SourceError for a damaged file.
     """
     files = []
     for entry in sorted(brought, key=lambda entry: entry.path):
@@ -41,7 +41,7 @@ def _content(entry: Entry, read: Read) -> bytes:
 
 
 def _told(images: list[Image], file: LabelFile, classes: bool, account: Account) -> list[Image]:
-    """The images with what one file says, its classes only if they are asked for."""
+    """The images with what one file says, its classes only if `classes` is set."""
     folder = tuple(file.folder.split("/")) if file.folder else ()
     name = file.path.rpartition("/")[2]
     used: dict[str, str] = {}  # key -> the image that it named
@@ -74,7 +74,7 @@ def _told(images: list[Image], file: LabelFile, classes: bool, account: Account)
 
 
 def _key(parts: tuple[str, ...], file: LabelFile) -> tuple[str | None, bool]:
-    """The name by which a file tells of an image, its path or the end of it, and whether it is all of it."""
+    """The name under which a file lists an image, its path or the end of it, and whether it is the whole path."""
     for start in range(len(parts)):
         path = "/".join(parts[start:])
         for key in (path, path.rpartition(".")[0]):

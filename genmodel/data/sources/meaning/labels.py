@@ -1,4 +1,4 @@
-"""Files that say which image is what: names of images with a class, a split, or attributes.
+"""Label files: names of images with a class, a split, or attributes.
 
     dataset.json                            StyleGAN's and EDM's: {"labels": [["00000/img00000000.png", 6], ...]}
     metadata.csv, .jsonl, .parquet          imagefolder's: a column file_name, and others
@@ -7,7 +7,7 @@
     list_attr_celeba, list_eval_partition   CelebA's: 40 attributes, the split
     any other                               by --classes FILE: name and label, with a header or without
 
-A label of -1 says that an image has none.
+A label of -1 means that an image has no label.
 """
 
 import csv
@@ -43,7 +43,7 @@ _PARTITIONS = {"0": "train", "1": "val", "2": "test"}  # CelebA's list_eval_part
 
 
 class Told(NamedTuple):
-    """What a file says of an image."""
+    """What a file says about an image."""
 
     label: str | None = None  # a class's name, "" for an image without a label; None: it does not say
     split: str = ""
@@ -52,12 +52,12 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelFile:
-    """What a file says of images by their names, which are relative to its own folder or end a path."""
+    """What a file says about images by name; a name is relative to its own folder, or the end of a path."""
 
     path: str  # in the source
     told: Mapping[str, Told] = field(default_factory=dict)
     required: bool = True  # an image of its folder that it does not name has no label
-    within: bool = True  # it speaks of its own folder alone
+    within: bool = True  # it covers its own folder only
 
     @property
     def folder(self) -> str:
@@ -83,9 +83,9 @@ def class_name(label: Any) -> str | None:
 
 
 def read_label_file(path: str, content: bytes) -> LabelFile | None:
-    """A label file that a source brings, by its name; None if it is another file of that name.
+    """A source's own label file, recognised by its name; None if it is another file of that name.
 
-    SourceError if it is one and damaged.
+    SourceError if it is a damaged label file.
     """
     name = path.rpartition("/")[2].lower()
     if name == "dataset.json":
@@ -111,7 +111,7 @@ def read_label_file(path: str, content: bytes) -> LabelFile | None:
 
 
 def read_classes(path: str, content: bytes) -> LabelFile:
-    """The file that --classes names: JSON, JSON lines, Parquet, or a table of text; SourceError if it is none."""
+    """The file that --classes names: JSON, JSON lines, Parquet, or a text table; SourceError if it is none of them."""
     if path.lower().endswith(".json"):
         facts = _json(path, content)
         labels = facts["labels"] if _has(facts, "labels") else facts
@@ -143,7 +143,7 @@ def _stylegan(path: str, labels: Any) -> dict[str, Told]:
 
 
 def _one_hot(path: str, label: Any) -> Any:
-    """A label, the class's number if it is written as a vector of zeros and one 1."""
+    """A label; for a one-hot vector, the class's number."""
     if not isinstance(label, list):
         return int(label) if isinstance(label, float) and label.is_integer() else label
     if len(label) == 1 and isinstance(label[0], int):
@@ -163,7 +163,7 @@ def _class(path: str, label: Any) -> str:
 def _rows(
     path: str, table: Sequence[Mapping[str, Any]], classes: bool = True, certain: bool = False
 ) -> dict[str, Told]:
-    """A table of names with labels, attributes, or both; `certain`: its only column is the labels, however called."""
+    """A table of names with labels, attributes, or both; `certain`: a single column is the labels, under any name."""
     columns = list(table[0]) if table else []
     lower = {column.strip().lower(): column for column in reversed(columns)}
     name = next((lower[each] for each in _NAMES if each in lower), columns[0] if columns else "")
@@ -188,14 +188,14 @@ def _rows(
 
 
 def _whole(value: Any) -> Any:
-    """No label, as -1; a whole number, where pandas has written 3.0."""
+    """No label as -1; a whole number where pandas wrote 3.0."""
     if value is None or value == "" or value != value:
         return -1
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _value(value: Any) -> str:
-    """An attribute's value as text; nothing for what is no number, text or truth."""
+    """An attribute's value as text; empty for anything but a number, text or boolean."""
     if isinstance(value, bool):
         return str(value).lower()
     return printable(str(value).strip()) if isinstance(value, str | int | float) and value == value else ""
@@ -209,7 +209,7 @@ def _pairs(path: str, table: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any
 
 
 def _table(path: str, content: bytes) -> list[dict[str, Any]]:
-    """A table's rows by column, as the file's ending says: .jsonl, .parquet, or text."""
+    """A table's rows by column, in the format of the file's extension: .jsonl, .parquet, or text."""
     ending = path.rpartition(".")[2].lower()
     if ending == "parquet":
         return _parquet(path, content)

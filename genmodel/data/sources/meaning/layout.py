@@ -1,4 +1,4 @@
-"""What a person says of a source's folders and files: which of them are classes, which are splits."""
+"""What a person says about a source's folders and files: which are classes, which are splits."""
 
 import re
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from genmodel.errors import ConfigError
 
 @dataclass(frozen=True)
 class Layout:
-    """What a person says of a source; where nothing is said, what is certain is recognised and the rest is asked."""
+    """What a person says about a source; otherwise what is certain is recognised, and the rest is asked."""
 
     classes: str = ""  # none, folder, "depth N", or the path of a file of labels
-    split: str = ""  # the split that is read, of a source that has several
+    split: str = ""  # the split to read, if a source has several
     val_split: str = ""  # the split whose images are the block's val split
-    allow_new_classes: bool = False  # of an update: whether it may bring classes that the block has not
+    allow_new_classes: bool = False  # whether an update may bring classes that the block does not have
 
     @property
     def way(self) -> str:
-        """How classes are told: auto, none, folder, depth or file."""
+        """How classes are determined: auto, none, folder, depth or file."""
         if self.classes in ("none", "folder"):
             return self.classes
         if re.fullmatch(r"depth[ =]\d+", self.classes):
@@ -37,18 +37,18 @@ class Layout:
 
     @property
     def file(self) -> Path:
-        """The file of labels; ConfigError if it is none."""
+        """The file of labels; ConfigError if it is not a file."""
         path = Path(self.classes)
         if not path.is_file():
             raise ConfigError(f"--classes: say none, folder, 'depth N', or a file of labels; {self.classes} is no file")
         return path
 
     def under(self, root: Path) -> "Layout":
-        """The same with its file of labels looked for in `root`."""
+        """The same with the path of its file of labels relative to `root`."""
         return replace(self, classes=str(root / self.classes)) if self.way == "file" else self
 
     def as_dict(self) -> dict[str, Any]:
-        """What is said, for JSON."""
+        """The settings that were given, for JSON."""
         return {name: value for name, value in asdict(self).items() if value}
 
     @classmethod

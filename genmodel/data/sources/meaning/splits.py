@@ -34,7 +34,7 @@ def shared_folders(paths: Collection[Parts]) -> int:
 def by_split(images: list[Image], layout: Layout, account: Account) -> tuple[list[Image], str]:
     """The images of the splits that are read, and the name of the split that is held out, if the source has one.
 
-    SourceError where splits lie among other folders, or none is the train split; ConfigError for one that is not there.
+    SourceError where splits lie among other folders, or none is the train split; ConfigError for a missing one.
     """
     if not any(image.split for image in images):
         images = _by_folder(images, layout, account.where)
@@ -68,7 +68,7 @@ def _by_folder(images: list[Image], layout: Layout, where: str) -> list[Image]:
 
 
 def _find(paths: Collection[Parts], where: str, asked: Sequence[str], certain: bool) -> int | None:
-    """The level whose folders all are splits, two kinds of them or more, or where those are that are `asked` for.
+    """The level whose folders are all splits, of two kinds or more, or that has the splits `asked` for.
 
     Splits among other folders are a SourceError, unless the person has said what is meant and it is `certain`.
     """
@@ -100,13 +100,13 @@ def _same(name: str, asked: str) -> bool:
 
 
 def _repeats(paths: Collection[Parts], level: int, marked: Collection[str]) -> bool:
-    """Whether a split has folders that are called as some beside it are: train/bus beside bus."""
+    """Whether a split has folders with the same names as folders beside it: train/bus beside bus."""
     beside = {path[level] for path in paths if len(path) > level + 1}.difference(marked)
     return any(len(path) > level + 2 and path[level] in marked and path[level + 1] in beside for path in paths)
 
 
 def _chosen(names: set[str], layout: Layout, where: str) -> tuple[str, str]:
-    """The split that is read, and the one that is held out or nothing."""
+    """The split to read, and the one to hold out, or empty."""
 
     def asked(name: str, option: str) -> str:
         tries: list[Callable[[str], bool]] = [lambda each: each == name, lambda each: _same(each, name)]
