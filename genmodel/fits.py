@@ -2,7 +2,6 @@
 
 from genmodel.data.block import Block
 from genmodel.errors import ConfigError
-from genmodel.models.contract import ImageSpec
 from genmodel.params import Params
 from genmodel.sizes import Size
 
@@ -26,6 +25,8 @@ def _common_size(params: Params, block: Block) -> Size:
 
 def _refusals(params: Params, block: Block, size: Size) -> list[str]:
     """The families' messages about images that they cannot handle, each once, with the models it applies to."""
+    from genmodel.models.contract import ImageSpec  # torch's: only what trains needs it
+
     said: dict[str, list[str]] = {}
     for name, model in params.models.items():
         try:

@@ -40,7 +40,7 @@ def test_prepare_then_verify(raw: Path, place: Path, capsys: Say) -> None:
         (lambda place: (place / "source").mkdir(), ["source holds no images", "JPEG"]),
         (lambda place: (place / "source").write_bytes(b""), ["source is empty"]),
         (lambda place: _write(place / "source/a/notes.txt", b"hi"), ["source holds no images", "1 other file"]),
-        (lambda place: _write(place / "source", b"just text"), ["source", "tar"]),
+        (lambda place: _write(place / "source", b"just text"), ["source is text", "the archive"]),
         (lambda place: _write(place / "source/a/x.png", b"no image"), ["1 of 1 images cannot be used", "a/x.png"]),
     ],
 )

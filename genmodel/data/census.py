@@ -130,7 +130,7 @@ def _grouped(texts: Sequence[str]) -> dict[str, list[int]]:
 def without_numbers(reason: str) -> str:
     """A reason without the numbers or the name of another image in it."""
     reason = re.sub(r"^(the same image as ).*?(, under another class)?$", r"\1another\2", reason)
-    return re.sub(r"\d[\d,]*", "N", reason)
+    return re.sub(r"(?<![A-Z\d])\d[\d,]*", "N", reason)  # JPEG2000 is a name
 
 
 def as_table(rows: Sequence[Count]) -> str:

@@ -13,6 +13,7 @@ import yaml
 from flows.versioning import dvc as versioning
 from flows.versioning.origin import Origin, Step
 from genmodel.data.sources.meaning.layout import Layout
+from genmodel.sizes import Size
 from tests.flows.toy_project import environment
 
 from .test_prepare import prepare, sources, tree
@@ -25,7 +26,7 @@ pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.slow]
 @pytest.mark.parametrize("update", [False, True])
 def test_data_that_a_stage_reads_are_not_replaced(empty_project, sources: list[str], update: bool) -> None:
     root = empty_project.root
-    origin = Origin(source=sources[0], sizes=(8,))
+    origin = Origin(source=sources[0], sizes=(Size.of(8),))
     assert prepare(root, origin).is_completed()
     step = Step(source=sources[1], layout=Layout(allow_new_classes=True))
     other = replace(origin, updates=(step,)) if update else replace(origin, source=sources[1])

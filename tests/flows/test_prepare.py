@@ -18,14 +18,15 @@ from flows.versioning.origin import Origin, Step
 from genmodel.data.block import Block
 from genmodel.data.sources.meaning.layout import Layout
 from genmodel.errors import VersioningError
+from genmodel.sizes import Size
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.slow]
 
 NEW, ALLOWED = "--allow-new-classes", Layout(allow_new_classes=True)
-DIGITS = Origin(source="digits", sizes=(16,))
+DIGITS = Origin(source="digits", sizes=(Size.of(16),))
 RICH = Origin(
     source="val.tar",
-    sizes=(64, 256),
+    sizes=(Size.of(64), Size.of(256)),
     val_fraction=0.2,
     devkit="kit.tar.gz",
     updates=(Step(source="more", allow_rejects=0.5), Step(source="/abs/val.tar", devkit="../kit")),
@@ -154,7 +155,7 @@ def test_updates_are_shards_of_their_own_and_a_clone_makes_them_all_again(
 
     said = command("--sizes", "16")  # all the steps at another size
     assert Block.open(root / "data").sizes == [(16, 16)] and len(Block.open(root / "data").facts["generations"]) == 3
-    assert Origin.of_data(root) == replace(Origin.of_data(clone), sizes=(16,)), said
+    assert Origin.of_data(root) == replace(Origin.of_data(clone), sizes=(Size.of(16),)), said
 
 
 def test_the_layout_is_listed_asked_for_and_kept(
@@ -294,7 +295,7 @@ def test_prepared_data_is_pushed_where_a_remote_is_set(toy, tmp_path: Path) -> N
 def test_a_source_that_is_not_there_is_one_line_and_leaves_all_as_it_was(toy, caplog: pytest.LogCaptureFixture) -> None:
     versioning.add(toy.root, DIGITS.as_dict())
     before = (toy.root / "data.dvc").read_bytes()
-    state = prepare(toy.root, Origin(source="no/such.tar", sizes=(16,)))
+    state = prepare(toy.root, Origin(source="no/such.tar", sizes=(Size.of(16),)))
     assert state.is_failed()
     assert "no/such.tar" in state.message
     assert "\n" not in state.message
@@ -340,15 +341,15 @@ def test_what_the_options_leave_open_is_as_data_dvc_has_it(toy, monkeypatch: pyt
     prepare.main(["--source", "digits", "--classes", "depth 2", "--val-split", "dev"])
     assert asked == [
         DIGITS,
-        Origin(source="raw", sizes=(8,), allow_rejects=0.5),
-        Origin(source="raw", sizes=(8,), allow_rejects=0.5, val_fraction=0.5, devkit="kit.tar.gz"),
-        Origin(source="../elsewhere.tar", sizes=(64, 256)),
+        Origin(source="raw", sizes=(Size.of(8),), allow_rejects=0.5),
+        Origin(source="raw", sizes=(Size.of(8),), allow_rejects=0.5, val_fraction=0.5, devkit="kit.tar.gz"),
+        Origin(source="../elsewhere.tar", sizes=(Size.of(64), Size.of(256))),
         RICH,
-        Origin(source="raw", sizes=(64, 256), val_fraction=0.2),
+        Origin(source="raw", sizes=(Size.of(64), Size.of(256)), val_fraction=0.2),
         replace(RICH, updates=(*RICH.updates, Step(source="new", devkit="/kit"))),
         Origin(
             source="./digits",  # a folder, not the embedded ones
-            sizes=(64, 256),
+            sizes=(Size.of(64), Size.of(256)),
             val_fraction=0.2,
             layout=Layout(classes="depth 2", val_split="dev"),
         ),

@@ -15,8 +15,8 @@ class Toy(ToyFamily):
     def __init__(self, config: NoSettings, spec: ImageSpec) -> None:
         super().__init__(config, spec)
         self.space = Space((normal(5),))
-        self.encoder, self.decoder = Summary(5, spec.size), Pixels(5, spec.size)
-        self.second, self.colour = Summary(5, spec.size), torch.nn.Linear(5, 3)
+        self.encoder, self.decoder = Summary(5, spec), Pixels(5, spec)
+        self.second, self.colour = Summary(5, spec), torch.nn.Linear(5, spec.channels)
 
     def players(self) -> Sequence[Player]:
         return [Player("autoencoder", [self], Adam(lr=1e-3))]

@@ -193,7 +193,7 @@ def is_begun(out: Path, plan: dict[str, Any]) -> bool:
     """Whether a preparation of that plan was begun and not finished."""
     try:
         return bool(json.loads((out.with_name(out.name + ".partial") / "plan.json").read_text()) == plan)
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return False
 
 

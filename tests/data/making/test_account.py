@@ -55,8 +55,9 @@ def test_the_three_add_up_in_the_lines_the_census_and_the_block(
     }
     assert account(block) == [
         "split val is the val split; the val fraction is not used",
-        "22 files: 12 used, 1 rejected (1 none of JPEG, PNG, PPM, BMP, GIF, TIFF, WEBP, such as train/a/bad.png), "
-        "9 ignored (6 split test, such as test/a/0.png; 1 a system's own file, such as train/a/.DS_Store; "
+        "22 files: 12 used, 1 rejected (1 none of JPEG, PNG, PPM, BMP, GIF, TIFF, WEBP, AVIF, JPEG2000, "
+        "such as train/a/bad.png), 9 ignored (6 split test, such as test/a/0.png; "
+        "1 a system's own file, such as train/a/.DS_Store; "
         "1 not an image (.txt), such as notes.txt; 1 not an image (.xyz), such as train/a/odd.xyz)",
     ]
     lines = {line.what: line.images for line in count(block)}
@@ -151,7 +152,7 @@ def test_a_block_of_format_2_is_read_and_grows(packed: Pack, make: Make, tmp_pat
     assert account(old) == ["3 images used, 0 rejected, 4 files ignored"]
     assert not any(line.what.startswith("ignored") or line.what == "files found" for line in count(old))
     made = update(packed("folder", {"cat/persian/4.png": png(4)}), block.path).block
-    assert made.facts["format"] == 3 and made.classes == ["cat", "dog"] and not made.verify(watch=False)
+    assert made.facts["format"] == 2 and made.classes == ["cat", "dog"] and not made.verify(watch=False)
     assert account(made) == ["1 files: 1 used, 0 rejected, 0 ignored"]
     assert {line.what: line.images for line in count(made)}["files found"] == 1
 

@@ -189,7 +189,7 @@ def test_images_without_a_label_are_not_counted_as_wrong(block: Block) -> None:
     from genmodel.data.block import UNLABELLED
     from genmodel.evaluation.figures.held_out import abilities_measured
 
-    model = Painter(PainterConfig(), ImageSpec(16, len(block.classes))).eval()
+    model = Painter(PainterConfig(), ImageSpec(Size.of(16), classes=len(block.classes))).eval()
     some = Block.open(block.path)
     before = abilities_measured(model, block.classes, some, CONFIG, torch.device("cpu"))
     some.labels = np.where(some.labels == 0, 0, UNLABELLED)

@@ -16,11 +16,12 @@ from flows.prepare import Origin
 from genmodel.data.making import make as preparation
 from genmodel.data.making.shards import Job
 from genmodel.errors import ConfigError
+from genmodel.sizes import Size
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.slow]
 
 ROOT = Path(__file__).parents[3]
-DIGITS = Origin(source="digits", sizes=(8, 16))
+DIGITS = Origin(source="digits", sizes=(Size.of(8), Size.of(16)))
 SHARD_BYTES = 256 * 16 * 16 * 3  # 1,797 digits in 8 shards
 SHARDS = 8
 
@@ -216,7 +217,7 @@ def test_trouble_in_a_worker_is_one_line_and_the_mended_run_goes_on(
 ) -> None:
     from flows.running import cluster
 
-    root, origin = empty_project.root, Origin(source="raw", sizes=(8,))
+    root, origin = empty_project.root, Origin(source="raw", sizes=(Size.of(8),))
     raw.rename(root / "raw")
     lost = (root / "raw/square/003.png").read_bytes()
     with monkeypatch.context() as patch:

@@ -15,6 +15,7 @@ from flows.versioning import dvc as versioning
 from flows.versioning.origin import Origin
 from flows.versioning.repo import LockConflictError, data_held
 from genmodel.errors import VersioningError
+from genmodel.sizes import Size
 from tests.flows.toy_project import environment
 
 ORIGIN = {"source": "digits", "sizes": [16]}
@@ -93,4 +94,4 @@ def test_a_folder_called_digits_is_that_folder(tmp_path: Path, monkeypatch: pyte
     assert _place(tmp_path, "digits") == "digits"
     (tmp_path / "digits").mkdir()
     place = _place(tmp_path, text)
-    assert Origin(source=place, sizes=(16,)).location(tmp_path) == str(tmp_path / "digits")
+    assert Origin(source=place, sizes=(Size.of(16),)).location(tmp_path) == str(tmp_path / "digits")
