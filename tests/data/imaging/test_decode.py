@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from genmodel.data.imaging.decode import decode, known, versions
 from genmodel.data.imaging.resize import resize
 from genmodel.data.making.recipe import Recipe
+from genmodel.data.sources.meaning.arrange import listing_of
 from genmodel.data.sources.members import Reject
 from genmodel.data.sources.opening import open_source
 from genmodel.sizes import Size
@@ -197,7 +198,7 @@ def test_fast_is_adm_for_what_is_no_jpeg(picture: Picture, encode: Encode) -> No
 def test_fast_is_near_to_adm_on_real_images(shared: Callable[[str], str]) -> None:
     source = open_source(shared("ILSVRC2012_img_train.sample.tar"))
     apart = []
-    for member in source.scan().members[::40]:
+    for member in listing_of(source).members[::40]:
         content, square = source.read(member), Size(64, 64)
         (image, facts), (whole, _) = (decode(content, recipe, [square]) for recipe in (FAST, UPRIGHT))
         apart.append(np.abs(resize(image, square, facts.extent).astype(int) - resize(whole, square)).mean())

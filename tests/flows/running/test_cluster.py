@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.slow]
 
 ROOT = Path(__file__).parents[3]
 DIGITS = Origin(source="digits", sizes=(Size.of(8), Size.of(16)))
-SHARD_BYTES = 256 * 16 * 16 * 3  # 1,797 digits in 8 shards
+SHARD_BYTES = 256 * 16 * 16  # 1,797 digits in 8 shards
 SHARDS = 8
 
 Tree = dict[str, bytes]

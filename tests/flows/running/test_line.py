@@ -250,7 +250,7 @@ def test_anyones_mlflow_loads_the_champion_in_a_fresh_process(by_flow: Clone) ->
         capture_output=True,
         text=True,
     )
-    assert told.stdout.strip() == "uint8 (5, 16, 16, 3) True", told.stderr
+    assert told.stdout.strip() == "uint8 (5, 16, 16, 1) True", told.stderr
     client = by_flow.client()
     champion = client.get_model_version_by_alias("genmodel", "champion")
     (weights,) = (by_flow.root / "mlartifacts").rglob("weights.safetensors")
