@@ -310,7 +310,7 @@ def test_the_command_line_names_what_is_wrong(
     monkeypatch.chdir(toy.root)
     with pytest.raises(SystemExit, match="2"):
         main(["--sizes", "64;256"])
-    assert "write sizes as 64 or 64,256, not '64;256'" in capsys.readouterr().err
+    assert "a size is written as 64 or 128x64 (width x height), not '64;256'" in capsys.readouterr().err
     toy.write("data.dvc", "outs: []\nmeta: {sizes: all}\n")
     with pytest.raises(SystemExit, match="2"):
         main([])
