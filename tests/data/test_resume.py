@@ -73,59 +73,42 @@ def resumed(make: Make, tree: Tree, converted: Callable[[], Counter[str]]) -> Ca
     return resume
 
 
+@pytest.fixture
+def killed(make: Make, tree: Tree, tmp_path: Path, count_writes: Any, resumed: Any, converted: Any) -> Any:
+    """killed(source, kills, spare): kills spread over all writes of a run but the last `spare`, which may vary, some
+    without the workers; each run is resumed to the same bytes, which are returned."""
+
+    def kill_all(source: str, kills: int, spare: int = 1) -> Files:
+        code, writes = count_writes(partial(make, source, tmp_path / "whole"))
+        expected: Files = tree(tmp_path / "whole")
+        assert code == 0 and writes > 60
+        repeated = []
+        for kill in range(kills):
+            out, write = tmp_path / f"{kill}", 1 + kill * (writes - spare) // (kills - 1)
+            converted()
+            code, _ = count_writes(partial(make, source, out), write, kill % 4 != 1)
+            assert code == -signal.SIGKILL, f"there was no write {write} of {writes}"
+            repeated.append(resumed(source, out, expected, 1 + kill % 3))
+        assert max(repeated) <= SHARD
+        return expected
+
+    return kill_all
+
+
 def test_killed_at_any_write_and_resumed_gives_the_same_bytes(
-    make: Make,
-    files: Files,
-    packed: Pack,
-    tree: Tree,
-    tmp_path: Path,
-    unsynced: None,
-    count_writes: Any,
-    resumed: Any,
-    converted: Any,
+    files: Files, packed: Pack, unsynced: None, killed: Any
 ) -> None:
-    """60 kills spread over all writes of a run, some without the workers."""
-    source = packed("tar", files)
-    code, writes = count_writes(partial(make, source, tmp_path / "whole"))
-    expected = tree(tmp_path / "whole")
-    assert code == 0 and writes > 120
-    repeated = []
-    for kill in range(60):
-        out, write = tmp_path / f"{kill}", 1 + kill * (writes - 1) // 59
-        converted()
-        code, _ = count_writes(partial(make, source, out), write, kill % 4 != 1)
-        assert code == -signal.SIGKILL, f"there was no write {write} of {writes}"
-        repeated.append(resumed(source, out, expected, 1 + kill % 3))
-    print(f"at most {max(repeated)} of {len(files)} images were converted twice")
-    assert max(repeated) <= SHARD
+    killed(packed("tar", files), 60)
 
 
 def test_killed_at_any_write_of_rows_in_the_order_of_the_source(
-    make: Make,
-    files: Files,
-    parquet_of: Callable[..., str],
-    tree: Tree,
-    tmp_path: Path,
-    unsynced: None,
-    count_writes: Any,
-    resumed: Any,
-    converted: Any,
+    make: Make, files: Files, parquet_of: Callable[..., str], tree: Tree, tmp_path: Path, unsynced: None, killed: Any
 ) -> None:
     """Where rows come in any order, nearly all shards are unfinished at a kill, and no more is made twice for that."""
     names = sorted(files)
     expected = tree(make(parquet_of(tmp_path / "sorted/x.parquet", files, names, 5), tmp_path / "data").path)
     random.Random(0).shuffle(names)
-    source = parquet_of(tmp_path / "shuffled/x.parquet", files, names, 5)
-    code, writes = count_writes(partial(make, source, tmp_path / "whole"))
-    assert code == 0 and writes > 120 and tree(tmp_path / "whole") == expected
-    repeated = []
-    for kill in range(20):
-        out = tmp_path / f"{kill}"
-        converted()
-        code, _ = count_writes(partial(make, source, out), 1 + kill * (writes - 20) // 19, kill % 4 != 1)
-        assert code == -signal.SIGKILL
-        repeated.append(resumed(source, out, expected, 1 + kill % 3))
-    assert max(repeated) <= SHARD
+    assert killed(parquet_of(tmp_path / "shuffled/x.parquet", files, names, 5), 20, spare=20) == expected
 
 
 def of_a_packed_tar(path: Path, tar: bytes) -> str:
@@ -159,29 +142,14 @@ def of_arrays(path: Path, tar: bytes) -> str:
 def test_killed_while_it_reads_a_container_and_resumed(
     pack: Callable[[Path, bytes], str],
     name: str,
-    make: Make,
     images: Files,
     tar_bytes: Callable[..., bytes],
-    tree: Tree,
     tmp_path: Path,
     unsynced: None,
-    count_writes: Any,
-    resumed: Any,
-    converted: Any,
+    killed: Any,
 ) -> None:
-    """10 kills each; what a killed run has unpacked is gone with it, and its shards are not."""
-    source = pack(tmp_path / name, tar_bytes(sorted(images.items())))
-    code, writes = count_writes(partial(make, source, tmp_path / "whole"))
-    expected = tree(tmp_path / "whole")
-    assert code == 0 and writes > 60
-    repeated = []
-    for kill in range(10):
-        out = tmp_path / f"{kill}"
-        converted()
-        code, _ = count_writes(partial(make, source, out), 1 + kill * (writes - 20) // 9, kill % 4 != 1)
-        assert code == -signal.SIGKILL
-        repeated.append(resumed(source, out, expected, 1 + kill % 3))
-    assert max(repeated) <= SHARD
+    """What a killed run has unpacked is gone with it, and its shards are not."""
+    killed(pack(tmp_path / name, tar_bytes(sorted(images.items()))), 10, spare=20)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file() and path.name != "log") == [name]
 
 
