@@ -30,7 +30,8 @@ from genmodel.errors import ConfigError
 from genmodel.files import durable
 
 TELLING = frozenset(
-    f"genmodel.{name}" for name in ("errors", "files.durable", "output.masking", "output.printable", "output.progress")
+    f"genmodel.{name}"
+    for name in ("errors", "files.durable", "output.counting", "output.masking", "output.printable", "output.progress")
 )
 _LEFT_OUT = {"ctx", "kind", "type_comment", "type_ignores"}
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

@@ -152,7 +152,7 @@ def test_flipped_page_headers_end_in_a_line(tmp_path: Path, images: dict[str, by
             ends.add(len([source.read(member) for member in listing_of(source).members]))
         except SourceError as error:
             ends.add(str(error).partition("(")[0].rpartition(" is ")[2])
-    assert "not a whole Parquet file " in ends
+    assert "not a valid Parquet file " in ends
 
 
 @pytest.mark.parametrize("kind", ["label", "path"])

@@ -55,25 +55,27 @@ class Folder(Source):
             except OSError as error:
                 raise SourceError(f"cannot read {self._path / folder}: {error.strerror}") from error
             if followed > _FOLDER_LINKS:
-                raise SourceError(f"{self._path} has more than {_FOLDER_LINKS:,} links to folders on its ways")
+                raise SourceError(
+                    f"{self._path} leads through more than {_FOLDER_LINKS:,} links to folders: remove some"
+                )
         return found.found()
 
     def _link(self, link: os.DirEntry[bytes], path: str, chain: Chain) -> tuple[str, bytes]:
         """Why a link is not followed, or empty, and its target; SourceError for a folder outside."""
         target = os.path.realpath(link.path)
         if not os.path.exists(target):  # noqa: PTH110
-            return "a link to nothing", target
+            return "a broken link", target
         if target in chain:
-            return "a link in a circle", target
+            return "a link to a folder that it is in", target
         inside = target.startswith(os.path.join(chain[0], b""))  # noqa: PTH118
         if inside or (_STORE.search(target) and not link.is_dir()):
             return "", target
         if link.is_dir() and not is_hidden(path):  # it may be a whole class, and would count as one reject
             raise SourceError(
-                f"{self._path / path} is a link to a folder outside of the source ({os.fsdecode(target)}): put the "
+                f"{self._path / path} is a link to a folder outside the source ({os.fsdecode(target)}): put the "
                 "folder itself there, or remove the link"
             )
-        return "a link that leaves the source", target
+        return "a link out of the source", target
 
     def _raw(self, path: str) -> bytes:
         """A path inside, as bytes. Names are UTF-8 in any locale, as in a tar, or classes would depend on it."""

@@ -29,6 +29,7 @@ _TEXT = frozenset(["txt", "json", "jsonl", "csv", "xml", "md", "html", "cls", "y
 _BMP_HEADERS = 12, 40, 52, 56, 64, 108, 124  # bytes, in the Windows and OS/2 versions
 _MAX_NAME = 255  # bytes of a file or folder name, as in file systems
 MAX_PATH = 4096  # characters of a whole name
+_SYSTEM = "hidden or system file"
 MAX_BYTES = 256 << 20  # of one image's file; a larger one is a mistake or a bomb
 
 Locator = tuple[int | str, ...]  # what a source needs to find a file's bytes
@@ -147,11 +148,11 @@ class Collector:
         shown = f"{inside}/{path}" if inside else path
         refused = hostile(path) or hostile(inside) or special
         if refused and not special and not is_printable(path) and not is_image("".join(path.split())):
-            self.ignore(shown, "a name of a system's own")  # the "Icon\\r" of a Mac's folder, say
+            self.ignore(shown, _SYSTEM)  # the "Icon\\r" of a Mac's folder, say
         elif refused:
             self._found.entries.append(Entry(printable(shown), locator, refused))
         elif label is None and is_hidden(path):
-            self.ignore(shown, "a system's own file")
+            self.ignore(shown, _SYSTEM)
         else:
             told = json.dumps(dict(attributes), ensure_ascii=False, sort_keys=True) if attributes else ""
             plain = "/".join(parts_of(inside) + parts_of(path))
@@ -202,7 +203,7 @@ def _ending(path: str) -> str:
     """A file's ending as a rule names it."""
     ending = path.rpartition("/")[2].rpartition(".")[2].lower()
     plain = ending.isascii() and ending.isalnum() and len(ending) <= 10 and "." in path.rpartition("/")[2]
-    return f".{ending}" if plain else "without an ending"
+    return f".{ending}" if plain else "no extension"
 
 
 def in_label_order(classes: Iterable[str]) -> list[str]:
@@ -227,7 +228,7 @@ def parts_of(path: str) -> list[str]:
 
 def too_large(size: int) -> str:
     """Why an image's file of `size` bytes is refused, or nothing."""
-    return f"{size:,} bytes are too many for an image" if size > MAX_BYTES else ""
+    return f"too large for an image ({size:,} bytes)" if size > MAX_BYTES else ""
 
 
 def hostile(path: str) -> str:
@@ -235,9 +236,9 @@ def hostile(path: str) -> str:
     if path.isascii() and path.isprintable() and len(path) <= _MAX_NAME and path[:1] != "/" and ".." not in path:
         return ""  # nearly all of them
     if path.startswith("/"):
-        return "an absolute name"
+        return "an absolute path"
     if ".." in path.split("/"):
-        return "a name with .."
+        return "a path with .."
     try:
         longest = max(len(part.encode()) for part in path.split("/"))
     except UnicodeEncodeError:

@@ -47,6 +47,7 @@ from genmodel.data.sources.datasets.webdataset import WebDataset, is_webdataset
 from genmodel.data.sources.folder import Folder
 from genmodel.data.sources.members import Source, is_hidden, is_image
 from genmodel.errors import SourceError
+from genmodel.output.counting import counted
 
 _KINDS = "a folder, an archive (tar or zip), WebDataset shards, Parquet files, arrays (npz, IDX, CIFAR), or digits"
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -106,7 +107,7 @@ def open_file(path: Path, devkit: Path | None = None, room: Path | None = None) 
         head = content.read_at(0, HEAD)
         inner = kind_of(head)
         if inner not in ("tar", "", "idx images", "idx labels"):
-            raise SourceError(f"{path} is packed by {kind}; what is in it {told_of(inner)}")
+            raise SourceError(f"{path} is compressed, and its content {told_of(inner)}")
         kind = inner
     if kind in ("idx images", "idx labels"):
         return Idx(path)
@@ -199,14 +200,16 @@ def _head(path: Path) -> bytes:
 def _open_shards(paths: list[Path], name: str, room: Path | None) -> Source:
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
-        raise SourceError(f"{len(missing):,} of {len(paths):,} files are not there, such as {missing[0]}: fetch them")
+        raise SourceError(
+            f"{len(missing):,} of {counted(len(paths), 'file')} missing, such as {missing[0]}: fetch them"
+        )
     if all(path.name.endswith(".parquet") for path in paths):
         return Hub(paths, name)
     if all(path.name.endswith(_TARS) for path in paths):
         return WebDataset(paths, name, room)
     if parts := parts_beside(paths[0]):
         return open_file(parts[0], None, room)
-    raise SourceError(f"{name} names files that are neither all .tar nor all .parquet: name only one kind")
+    raise SourceError(f"{name} names files that are neither all tars nor all .parquet: name only one kind")
 
 
 def _expand(pattern: str) -> list[Path]:

@@ -48,7 +48,7 @@ def test_the_three_add_up_in_the_lines_the_census_and_the_block(
     facts = block.facts["generations"][0]
     assert (facts["found"], facts["images"], facts["rejected"], facts["known"]) == (22, 12, 1, 0)
     assert facts["ignored"] == {
-        "a system's own file": {"files": 1, "example": "train/a/.DS_Store"},
+        "hidden or system file": {"files": 1, "example": "train/a/.DS_Store"},
         "not an image (.txt)": {"files": 1, "example": "notes.txt"},
         "not an image (.xyz)": {"files": 1, "example": "train/a/odd.xyz"},
         "split test": {"files": 6, "example": "test/a/0.png"},
@@ -57,7 +57,7 @@ def test_the_three_add_up_in_the_lines_the_census_and_the_block(
         "split val is the val split; the val fraction is not used",
         "22 files: 12 used, 1 rejected (1 none of JPEG, PNG, PPM, BMP, GIF, TIFF, WEBP, AVIF, JPEG2000, "
         "such as train/a/bad.png), 9 ignored (6 split test, such as test/a/0.png; "
-        "1 a system's own file, such as train/a/.DS_Store; "
+        "1 hidden or system file, such as train/a/.DS_Store; "
         "1 not an image (.txt), such as notes.txt; 1 not an image (.xyz), such as train/a/odd.xyz)",
     ]
     lines = {line.what: line.images for line in count(block)}
@@ -120,7 +120,7 @@ def test_an_update_reads_with_the_blocks_own_way_and_asks_for_new_classes(
     made = update(packed("folder", more), block.path)
     assert made.block.classes == ["cat", "dog"] and made.added == 2 and not made.new_classes
     before = (block.path / "block.json").read_bytes()
-    with pytest.raises(SourceError, match="lies in no class folder"):
+    with pytest.raises(SourceError, match="is not in a class folder"):
         update(packed("folder", {"6.png": png(6)}), block.path)
     owls = packed("folder", {"owl/barn/6.png": png(6), "owl/snowy/7.png": png(7)})
     with pytest.raises(SourceError, match=r"classes that the block has not: owl \(owl/barn/6.png\): say --allow-new"):
@@ -137,8 +137,7 @@ def test_what_an_update_knows_already_is_accounted_for(packed: Pack, make: Make,
     more = pngs(*BASE) | {"cat/persian/4.png": png(4), "README": b"hi"}
     made = update(packed("folder", more), block.path)
     assert account(made.block) == [
-        "5 files: 1 used, 3 in the block already, 0 rejected, "
-        "1 ignored (1 not an image (without an ending), such as README)"
+        "5 files: 1 used, 3 in the block already, 0 rejected, 1 ignored (1 not an image (no extension), such as README)"
     ]
 
 
@@ -177,7 +176,7 @@ def test_the_overview_says_what_would_be_done_and_does_nothing(
         *(f"  a: train/a/{name}.png" for name in (0, 1, 2, "bad")),
         *(f"  a: val/a/{i}.png" for i in range(3)),
         *(f"  b: train/b/{i}.png" for i in range(3)),
-        "22 files: 13 used, 0 rejected, 9 ignored (6 split test, such as test/a/0.png; 1 a system's own file, such as "
+        "22 files: 13 used, 0 rejected, 9 ignored (6 split test, such as test/a/0.png; 1 hidden or system file, such as "
         "train/a/.DS_Store; 1 not an image (.txt), such as notes.txt; 1 not an image (.xyz), such as train/a/odd.xyz)",
     ]
     said = capsys.readouterr().err

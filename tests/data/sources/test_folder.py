@@ -27,10 +27,10 @@ def test_links_that_leave_and_pipes_are_refused(packed: Pack, tmp_path: Path) ->
     os.mkfifo(folder / "a/3.jpg")
     listing = listing_of(open_source(str(folder)))
     assert reasons(listing) == {
-        "a/2.jpg": "a link that leaves the source",
+        "a/2.jpg": "a link out of the source",
         "a/3.jpg": "not a plain file",
-        "a/4.jpg": "a link to nothing",
-        "a/.git": "a link that leaves the source",
+        "a/4.jpg": "a broken link",
+        "a/.git": "a link out of the source",
     }
     assert len(listing.members) == 5
 
@@ -41,7 +41,7 @@ def test_a_linked_class_folder_outside_is_an_error_that_names_it(packed: Pack, t
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/1.jpg").write_bytes(b"2")
     (folder / "bird").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SourceError, match=r"bird is a link to a folder outside of the source \(.*elsewhere\)"):
+    with pytest.raises(SourceError, match=r"bird is a link to a folder outside the source \(.*elsewhere\)"):
         open_source(str(folder)).scan()
 
 
@@ -55,7 +55,7 @@ def test_links_inside_are_followed_and_circles_are_not(packed: Pack) -> None:
     found = source.scan()
     plain = {entry.path: source.read(member(entry)) for entry in found.entries if not entry.refused}
     assert plain == {"cat/1.jpg": b"1", "cat/3.jpg": b"2", "store/deep/2.jpg": b"2", "dog/2.jpg": b"2"}
-    circles = {entry.path for entry in found.entries if entry.refused == "a link in a circle"}
+    circles = {entry.path for entry in found.entries if entry.refused == "a link to a folder that it is in"}
     assert circles == {"cat/self", "store/deep/up", "dog/up"}
 
 
@@ -72,7 +72,7 @@ def test_two_folders_that_link_each_other_end(packed: Pack) -> None:
     found = open_source(str(folder)).scan()
     assert {entry.path: entry.refused for entry in found.entries} == {
         "a/1.jpg": "", "b/2.jpg": "", "a/b/2.jpg": "", "b/a/1.jpg": "",
-        "a/b/a": "a link in a circle", "b/a/b": "a link in a circle",
+        "a/b/a": "a link to a folder that it is in", "b/a/b": "a link to a folder that it is in",
     }  # fmt: skip
 
 
@@ -118,6 +118,6 @@ def test_image_bytes_count_whatever_the_ending(packed: Pack) -> None:
         assert [each.name for each in listing.members] == ["a/1.jpg", "a/2.jpg_large", "a/3.bin", "a/noending"], packing
         assert {rule: each.files for rule, each in listing.ignored.items()} == {
             "not an image (.dat)": 1,
-            "not an image (without an ending)": 1,
+            "not an image (no extension)": 1,
             "not an image (.txt)": 1,
         }, packing

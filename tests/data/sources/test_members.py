@@ -64,9 +64,9 @@ def test_hostile_names_are_refused() -> None:
     result = listing("../../etc/passwd", "/a/1.jpg", "a/../1.jpg", "a/\udcff.jpg", "a/ok.jpg", "a/...jpg")
     reasons = {member.name: member.refused for member in result.members}
     assert reasons == {
-        "../../etc/passwd": "a name with ..",
-        "/a/1.jpg": "an absolute name",
-        "a/../1.jpg": "a name with ..",
+        "../../etc/passwd": "a path with ..",
+        "/a/1.jpg": "an absolute path",
+        "a/../1.jpg": "a path with ..",
         "a/\\udcff.jpg": "a name that is not UTF-8",
         "a/ok.jpg": "",
     }
@@ -109,4 +109,4 @@ def test_doubles_are_all_refused_whatever_their_order() -> None:
 def test_giants_are_refused() -> None:
     found = Collector()
     found.add("a/1.jpg", (0,), 1 << 40)
-    assert "too many for an image" in arranged(found).members[0].refused
+    assert "too large for an image" in arranged(found).members[0].refused

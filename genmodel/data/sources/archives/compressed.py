@@ -87,7 +87,9 @@ class Spooled:
             number, inside = divmod(offset, _PIECE)
             part = self._spool.read_at(self._places[number] + inside, min(end - offset, _PIECE - inside))
             if not part:
-                raise SourceError(f"{self._where}: what was unpacked into {self._spool.room} is gone")
+                raise SourceError(
+                    f"{self._where}: what was unpacked into {self._spool.room} is gone: run the same command again"
+                )
             parts.append(part)
             offset += len(part)
         return b"".join(parts)
@@ -107,7 +109,9 @@ class Spooled:
         self._length += len(piece)
         self._ended = len(piece) < _PIECE
         if self._length > self._room:
-            raise SourceError(f"{self._where} unpacks to more than {self._room:,} bytes, too many for its size")
+            raise SourceError(
+                f"{self._where} unpacks to more than {self._room:,} bytes, too many for its size: fetch it again"
+            )
         if self._length >= _WORTH_TELLING and not self._told:
             self._told, free = True, shutil.disk_usage(self._spool.room).free
             say(f"{self._where}: unpacking {self._packing} into {self._spool.room}, which has {free:,} bytes free")
@@ -138,7 +142,7 @@ class Reader(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._length}[whence]
         if self._at < 0:
-            raise OSError("a place before the beginning")
+            raise OSError("a position before the start")
         return self._at
 
     def tell(self) -> int:
@@ -155,7 +159,8 @@ def _opened(packing: str, content: Bytes, where: str) -> Any:
         import pyarrow as pa
     except ImportError as error:
         raise SourceError(
-            f"{where} is packed by Zstandard, which pyarrow reads: pip install pyarrow, or unpack it first (zstd -d)"
+            f"{where} is compressed with Zstandard, which needs pyarrow: pip install pyarrow, or unpack it first "
+            "(zstd -d)"
         ) from error
     return pa.CompressedInputStream(pa.PythonFile(reader, "r"), "zstd")
 

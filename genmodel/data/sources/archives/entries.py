@@ -141,7 +141,9 @@ class GzipFile:
         """Take the next bytes into the buffer; False at the end."""
         self._start, self._buffer = self._start + len(self._buffer), b""
         if self._start > self._room:
-            raise SourceError(f"{self.path} unpacks to more than {self._room:,} bytes, too many for its size")
+            raise SourceError(
+                f"{self.path} unpacks to more than {self._room:,} bytes, too many for its size: fetch it again"
+            )
         while not self._buffer:
             if self._fresh and self._wbits < 0 and self._packed:
                 return False
@@ -150,7 +152,7 @@ class GzipFile:
                 self._fresh and self._wbits > 0 and not chunk.startswith(b"\x1f")
             ):  # zeros may pad the end of a gzip file
                 if chunk.strip(b"\0"):
-                    raise SourceError(f"{self.path} holds something else behind its end: fetch it again")
+                    raise SourceError(f"{self.path} has other data after its end: fetch it again")
                 self._packed += len(chunk)
                 if chunk:
                     continue
@@ -228,18 +230,20 @@ def tar_entries(content: Bytes, start: int, length: int, where: str) -> Iterator
             if not info.isdir():
                 count += 1
                 if count > max(_FEW, stored(content) // _BYTES_AN_ENTRY):
-                    raise SourceError(f"{where} has more than {count - 1:,} members, too many for its size")
+                    raise SourceError(
+                        f"{where} has more than {count - 1:,} members, too many for its size: fetch it again"
+                    )
                 link = info.linkname if info.issym() or info.islnk() else ""
                 yield Entry(info.name, start + info.offset_data, info.size, _special(info), link, info.islnk())
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError, IndexError) as error:
-        raise SourceError(f"{where} is not a whole tar ({error}): fetch it again") from error
+        raise SourceError(f"{where} is not a valid tar ({error}): fetch it again") from error
     window.seek(tar.offset)
     end = window.take(tarfile.BLOCKSIZE)
     if len(end) < tarfile.BLOCKSIZE or any(end):
         raise SourceError(f"{where} is cut off or damaged at byte {tar.offset:,}: fetch it again")
     while rest := window.take(_MAX_HEADER):
         if rest.count(0) != len(rest):
-            raise SourceError(f"{where} goes on behind its end mark (two tars in one?): pack it anew")
+            raise SourceError(f"{where} continues after its end mark (two tars in one?): pack it again")
 
 
 def told(entries: Iterator[Entry], content: Bytes, path: Path) -> Iterator[Entry]:

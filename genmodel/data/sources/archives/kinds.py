@@ -41,26 +41,27 @@ _MAGIC = (
     (b"#!", "program"),
 )
 _UNPACK = "unpack it first ({}), and give the folder"
-_SAVE = "save its images as PNG, or by numpy.savez(file, images=..., labels=...)"
+_SAVE = "save its images as PNG, or with numpy.savez(file, images=..., labels=...)"
 _TOLD = {
-    "7z": "is a 7z archive, which is not read: " + _UNPACK.format("7z x"),
-    "rar": "is a RAR archive, which is not read: " + _UNPACK.format("unrar x"),
-    "compress": "is packed by compress, which is not read: " + _UNPACK.format("uncompress"),
-    "lzip": "is packed by lzip, which is not read: " + _UNPACK.format("lzip -d"),
-    "lz4": "is packed by LZ4, which is not read: " + _UNPACK.format("lz4 -d"),
-    "split zip": "is a part of a split zip: join them with `zip -s 0 NAME.zip --out whole.zip`, and give whole.zip",
-    "hdf5": "is an HDF5 file, which is not read: " + _SAVE,
-    "matlab": "is a MATLAB file, which is not read: " + _SAVE,
-    "arrow file": "is an Arrow file by itself: give a folder that save_to_disk has written, or Parquet files",
-    "arrow": "is an Arrow stream: give the folder that it lies in",
+    "7z": "is a 7z archive, which is not supported: " + _UNPACK.format("7z x"),
+    "rar": "is a RAR archive, which is not supported: " + _UNPACK.format("unrar x"),
+    "compress": "is packed with compress, which is not supported: " + _UNPACK.format("uncompress"),
+    "lzip": "is packed with lzip, which is not supported: " + _UNPACK.format("lzip -d"),
+    "lz4": "is packed with LZ4, which is not supported: " + _UNPACK.format("lz4 -d"),
+    "split zip": "is one part of a split zip: join them with `zip -s 0 NAME.zip --out whole.zip`, and give whole.zip",
+    "hdf5": "is an HDF5 file, which is not supported: " + _SAVE,
+    "matlab": "is a MATLAB file, which is not supported: " + _SAVE,
+    "arrow file": "is a single Arrow file: give a folder written by save_to_disk, or Parquet files",
+    "arrow": "is an Arrow stream: give the folder that it is in",
     "pdf": "is a PDF: give a folder or an archive of image files",
-    "lfs pointer": "is a pointer of Git LFS, not the file itself: run `git lfs pull` where it lies",
+    "lfs pointer": "is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository",
     "program": "is a program or a script: give a folder or an archive of image files",
     "image": "is a single image: give the folder or the archive that holds the images",
-    "web page": "is a web page, not an archive (a quota, a login?): open the address in a browser, and fetch it again",
+    "web page": "is a web page, not an archive (a quota or login page?): open its address in a browser and fetch "
+    "it again",
     "json": "is JSON: give the folder or the archive that holds the images",
     "text": "is text: give the folder or the archive that holds the images",
-    "pickle": "is a pickle, which may run anything, and is not one of CIFAR's batches: " + _SAVE,
+    "pickle": "is a pickle, which can run any code, and is not a CIFAR batch: " + _SAVE,
     "idx labels": "holds MNIST's labels, not its images: give the file beside it whose name has images-idx3-ubyte",
 }
 
@@ -118,7 +119,7 @@ def refusal(kind: str, where: object) -> SourceError:
 
 def told_of(kind: str) -> str:
     """The same, worded to follow the file's name."""
-    return _TOLD.get(kind, "is not of a kind that is read, or is damaged: give a folder or an archive of image files")
+    return _TOLD.get(kind, "is damaged or of an unsupported kind: give a folder or an archive of image files")
 
 
 _SPLIT = re.compile(r"(?P<base>.+?)(?P<mark>[._-](?:part[._-]?)?)(?P<number>\d{1,5}|[a-z]{2,3})", re.IGNORECASE)
@@ -141,14 +142,14 @@ def parts_beside(path: Path, exists: Callable[[Path], bool] = Path.is_file) -> l
     first = 0 if not number.isdecimal() or exists(part(0)) else 1
     if not exists(part(first)):
         if _PACKED.search(base) and (number.isdecimal() or number[0] in "aA"):  # not .gz, not .old
-            raise SourceError(f"{path} is a part of a split archive, whose part {part(first).name} is not beside it")
+            raise SourceError(f"{path} is a part of a split archive: put part {part(first).name} beside it")
         return []
     parts = [part(first)]
     while exists(part(first + len(parts))):
         parts.append(part(first + len(parts)))
     if path not in parts:
         missing = part(first + len(parts)).name
-        raise SourceError(f"{path} is a part of a split archive, whose part {missing} is not beside it")
+        raise SourceError(f"{path} is a part of a split archive: put part {missing} beside it")
     return parts if len(parts) > 1 or _PACKED.search(base) else []
 
 

@@ -50,7 +50,7 @@ def followed(entries: Callable[[], Iterable[Entry]]) -> Iterator[Entry]:
                 inside = posixpath.relpath(posixpath.normpath(entry.name), target)
                 yield entry._replace(name=f"{link.name.rstrip('/')}/{inside}")
         else:
-            yield link._replace(special="a link to what is not in the archive", link="")
+            yield link._replace(special="a link to something that is not in the archive", link="")
 
 
 def _target(link: Entry) -> str:

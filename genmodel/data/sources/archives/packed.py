@@ -16,7 +16,7 @@ from pathlib import Path
 
 from genmodel.data.sources.archives.compressed import Reader
 from genmodel.data.sources.archives.entries import Bytes, stamp_of, tar_entries, told
-from genmodel.data.sources.archives.kinds import ARCHIVES, HEAD, has_zip_end, kind_of, refusal
+from genmodel.data.sources.archives.kinds import ARCHIVES, HEAD, has_zip_end, kind_of, refusal, told_of
 from genmodel.data.sources.archives.links import followed
 from genmodel.data.sources.archives.streams import Streams
 from genmodel.data.sources.members import (
@@ -76,7 +76,7 @@ class Packed(Source):
         elif kind == "zip" or has_zip_end(content):
             self._scan_zip(found, number, inside, depth)
         elif kind:
-            raise SourceError(f"{self._streams.where(number)} is packed, and what is in it is not a tar ({kind})")
+            raise SourceError(f"{self._streams.where(number)} is compressed, and its content {told_of(kind)}")
         else:
             self._scan_tar(found, number, 0, content.length, inside, depth)  # an empty tar, or an error
 
@@ -171,7 +171,7 @@ def zip_entries(content: Bytes, where: str) -> Iterator[zipfile.ZipInfo]:
             entries = archive.infolist()
             parts = any(entry.volume for entry in entries)
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError, OSError) as error:
-        raise SourceError(f"{where} is not a whole zip ({error}): fetch it again") from error
+        raise SourceError(f"{where} is not a valid zip ({error}): fetch it again") from error
     if parts:
         raise refusal("split zip", where)
     if len(entries) > max(_ENTRIES, content.length // _BYTES_AN_ENTRY):
@@ -227,7 +227,7 @@ def _special_in_zip(entry: zipfile.ZipInfo) -> str:
     if entry.flag_bits & 1:
         return "encrypted"
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return f"packed by a method that is not supported ({entry.compress_type})"
+        return f"packed with an unsupported method ({entry.compress_type})"
     return special_mode(mode) if stat.S_IFMT(mode) else ""
 
 

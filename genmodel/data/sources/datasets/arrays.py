@@ -8,6 +8,7 @@ import numpy as np
 from genmodel.data.sources.archives.entries import open_bytes, stamp_of, stretch_of
 from genmodel.data.sources.members import Collector, Found, Member, Source
 from genmodel.errors import SourceError
+from genmodel.output.counting import counted
 
 _IMAGES, _LABELS = b"\0\0\x08\x03", b"\0\0\x08\x01"  # bytes in three dimensions, bytes in one
 _MAX_SIDE = 4096
@@ -57,7 +58,7 @@ class Idx(Source):
         self._path, self._content = path, open_bytes(path)
         if self._content.read_at(0, 4) == _LABELS:
             name = path.name.replace("labels", "images").replace("idx1", "idx3")
-            raise SourceError(f"{path} holds labels, not images: give the images' file, {path.with_name(name)}")
+            raise SourceError(f"{path} holds labels, not images: give the file of images, {path.with_name(name)}")
         self._labels = _labels_beside(path)
         self.name, self.files = path.name, [path, self._labels]
         self.stamp = stamp_of(self.files)
@@ -74,7 +75,10 @@ class Idx(Source):
         labels_content = open_bytes(self._labels)
         header = labels_content.read_at(0, 8)
         if header != _LABELS + self._count.to_bytes(4, "big"):
-            raise SourceError(f"{self._labels} holds no labels for the {self._count:,} images of {self._path.name}")
+            raise SourceError(
+                f"{self._labels} does not hold the labels of {self._path.name}'s {counted(self._count, 'image')}: "
+                "fetch it again"
+            )
         for path, content, end in (
             (self._path, self._content, 16 + self._count * self._area),
             (self._labels, labels_content, 8 + self._count),

@@ -15,6 +15,7 @@ from genmodel.data.sources.datasets.hub import one_line
 from genmodel.data.sources.meaning.labels import class_name
 from genmodel.data.sources.members import FLAT_CLASS, MAX_PATH, Collector, Found, Member, Reject, Source, too_large
 from genmodel.errors import SourceError
+from genmodel.output.counting import counted
 
 _MOST_JSON = 16 << 20  # bytes
 _OPEN = 4  # files whose batches are kept
@@ -40,7 +41,9 @@ def _files(folder: Path) -> list[Path]:
         raise SourceError(f"{folder / 'state.json'} names no files of data: fetch it again")
     missing = [folder / name for name in names if not (folder / name).is_file()]
     if missing:
-        raise SourceError(f"{len(missing):,} of {len(names):,} files are not there, such as {missing[0]}: fetch them")
+        raise SourceError(
+            f"{len(missing):,} of {counted(len(names), 'file')} missing, such as {missing[0]}: fetch them"
+        )
     return [folder / name for name in names]
 
 
@@ -145,10 +148,10 @@ def _whole(path: Path) -> Iterator[None]:
     try:
         import pyarrow as pa
     except ImportError as error:
-        raise SourceError(f"{path} is read by pyarrow: pip install pyarrow") from error
+        raise SourceError(f"reading {path} needs pyarrow: pip install pyarrow") from error
     try:
         yield
     except FileNotFoundError as error:
         raise SourceError(f"{path} is gone: fetch it again") from error
     except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path} is not a whole Arrow stream ({one_line(error)}): fetch it again") from error
+        raise SourceError(f"{path} is not a valid Arrow stream ({one_line(error)}): fetch it again") from error

@@ -22,6 +22,7 @@ from genmodel.data.sources.datasets.pickles import Array, Blob, read_pickle
 from genmodel.data.sources.meaning.labels import class_name
 from genmodel.data.sources.members import Collector, Found, Member, Source
 from genmodel.errors import SourceError
+from genmodel.output.counting import counted
 
 _BINARY = re.compile(r"(data_batch_\d+|test_batch|train|test)\.bin")
 _LABELS = "labels", "fine_labels"
@@ -113,7 +114,7 @@ class Cifar(Source):
             else:
                 found.ignore(file.name, "not a batch of images")
         if not batches:
-            raise SourceError(f"{self.name} holds no batches of CIFAR's (data and labels)")
+            raise SourceError(f"{self.name} holds no CIFAR batches (data and labels): fetch it again")
         splits = {_split(batch.file.name) for batch in batches}
         for batch in batches:
             split = _split(batch.file.name) if len(splits) > 1 else ""
@@ -186,10 +187,12 @@ def _pickled(told: Any, content: Bytes, file: _File, where: str) -> _Batch:
         shape = " x ".join(map(str, data.shape))
         raise SourceError(f"{where} holds {shape} values of {data.kind}, not bytes of square images in three planes")
     if not isinstance(data.data, Blob) or data.data.size != count * size:
-        raise SourceError(f"{where} is damaged: its data are not {count:,} images of {side} px: fetch it again")
+        raise SourceError(
+            f"{where} is damaged: its data are not {counted(count, 'image')} of {side} px: fetch it again"
+        )
     numbers = _numbers(labels, content)
     if len(numbers) != count:
-        raise SourceError(f"{where} has {len(numbers):,} labels for {count:,} images: fetch it again")
+        raise SourceError(f"{where} has {counted(len(numbers), 'label')} for {counted(count, 'image')}: fetch it again")
     return _Batch(file, data.data.offset, side, 0, numbers)
 
 

@@ -40,7 +40,7 @@ def columns_of(schema: Any, path: Path) -> Columns:
 
     label = next((name for name in _LABELS if name in schema.names), "")
     if label and pa.types.is_nested(schema.field(label).type):
-        raise SourceError(f"{path}: its column {label} holds {schema.field(label).type}, no whole numbers or names")
+        raise SourceError(f"{path}: its column {label} holds {schema.field(label).type}, not whole numbers or names")
     found: list[Columns] = []
     for name in dict.fromkeys([*(name for name in _IMAGES if name in schema.names), *schema.names]):
         kind = schema.field(name).type

@@ -97,7 +97,8 @@ def tables_in(folder: Path) -> list[Path]:
         if len(configurations) > 1:
             chosen = "default" if "default" in configurations else configurations[0]
             raise SourceError(
-                f"{folder} holds {', '.join(configurations)}: give one of them, such as {folder / chosen}"
+                f"{folder} has the configurations {', '.join(configurations)}: give one of them, such as "
+                f"{folder / chosen}"
             )
         if paths:
             return paths
@@ -234,14 +235,14 @@ def _reading(path: Path) -> Iterator[Any]:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise SourceError(f"{path} is read by pyarrow: pip install pyarrow") from error
+        raise SourceError(f"reading {path} needs pyarrow: pip install pyarrow") from error
     try:
         with pq.ParquetFile(path, pre_buffer=False) as table:
             yield table
     except FileNotFoundError as error:
         raise SourceError(f"{path} is gone: fetch it again") from error
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise SourceError(f"{path} is not a whole Parquet file ({one_line(error)}): fetch it again") from error
+        raise SourceError(f"{path} is not a valid Parquet file ({one_line(error)}): fetch it again") from error
 
 
 def one_line(error: Exception) -> str:

@@ -12,6 +12,7 @@ from genmodel.data.sources.archives.packed import Packed
 from genmodel.data.sources.datasets.synsets import SYNSETS
 from genmodel.data.sources.members import Collector, Found, is_image
 from genmodel.errors import SourceError
+from genmodel.output.counting import counted
 
 VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
@@ -39,7 +40,9 @@ class Validation(Packed):
             match = VALIDATION_NAME.fullmatch(entry.name.removeprefix("./"))
             number = int(match[1]) if match else 0
             if number > len(synsets):
-                raise SourceError(f"{self._devkit} has {len(synsets):,} labels, none for {entry.name}: fetch it again")
+                raise SourceError(
+                    f"{self._devkit} has {counted(len(synsets), 'label')} but none for {entry.name}: fetch it again"
+                )
             label = synsets[number - 1] if number else None
             special = entry.special or ("" if number or not is_image(entry.name) else "has no label in the devkit")
             found.add(entry.name, (stream, entry.offset, entry.size), entry.size, special, label=label)

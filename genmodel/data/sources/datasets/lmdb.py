@@ -143,7 +143,7 @@ def _newest(content: Bytes, where: str) -> tuple[int, int, int]:
 
 def _node(page: bytes, at: int, where: str) -> tuple[int, int, int, int]:
     if at + 8 > len(page):
-        raise SourceError(f"{where} is damaged: a key lies behind its page: fetch it again")
+        raise SourceError(f"{where} is damaged: a key lies outside its page: fetch it again")
     low, high, flags, key = struct.unpack_from("<HHHH", page, at)
     return low, high, flags, key
 
@@ -158,9 +158,9 @@ def _value(page: bytes, start: int, at: int, where: str) -> _Value:
     low, high, flags, key = _node(page, at, where)
     size, data = low | high << 16, at + 8 + key
     if flags & ~_LONG:
-        raise SourceError(f"{where} has tables in its table, which are not read: one image a key is")
+        raise SourceError(f"{where} has nested tables, which are not supported: store one image per key")
     if data + (8 if flags & _LONG else size) > len(page):
-        raise SourceError(f"{where} is damaged: a value lies behind its page: fetch it again")
+        raise SourceError(f"{where} is damaged: a value lies outside its page: fetch it again")
     name = page[at + 8 : data]
     if flags & _LONG:
         return _Value(name, ~int(struct.unpack_from("<Q", page, data)[0]), size)

@@ -115,7 +115,9 @@ class Npz(Source):
         for entry in zip_entries(content, where):
             if entry.filename.endswith(".npy"):
                 if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise SourceError(f"{where}: {entry.filename} is encrypted, or packed by an unknown method")
+                    raise SourceError(
+                        f"{where}: {entry.filename} is encrypted or packed with an unsupported method: save it again"
+                    )
                 stream = zip_stream(self._streams, 0, entry)
                 part = self._streams.open(stream)
                 _check(part, entry, where)
@@ -152,11 +154,11 @@ def _array(content: Bytes, stream: int, key: str, where: str) -> _Array:
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, kind = read(head, max_header_size=_HEADER)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        raise SourceError(f"{where}: {key} is not a whole array of numpy: fetch it again") from error
+        raise SourceError(f"{where}: {key} is not a valid numpy array: fetch it again") from error
     size = math.prod(shape) * kind.itemsize
     if kind.hasobject:
         raise SourceError(
-            f"{where}: {key} is an array of Python's objects, a pickle, which is not read: save plain arrays"
+            f"{where}: {key} is an array of Python objects (a pickle), which is not read: save plain arrays"
         )
     if min(shape, default=1) < 0 or content.length != head.tell() + size:
         raise SourceError(

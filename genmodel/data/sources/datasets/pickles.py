@@ -59,7 +59,7 @@ def read_pickle(content: Bytes, start: int, length: int, where: str) -> Any:
     try:
         return _Machine(content, start, length).run()
     except _Refused as error:
-        raise SourceError(f"{where} is a pickle that is not read, as {error}") from error
+        raise SourceError(f"{where} is a pickle that is not read: {error}") from error
     except (IndexError, KeyError, ValueError, TypeError, UnicodeError, AttributeError, OverflowError) as error:
         raise SourceError(f"{where} is a damaged pickle ({type(error).__name__}): fetch it again") from error
 
@@ -78,7 +78,7 @@ class _Machine:
                 return _plain(self._stack.pop())
             step = _STEPS_BY_CODE.get(code)
             if step is None:
-                raise _Refused(f"it has the opcode {code!r}, which data of arrays do not need")
+                raise _Refused(f"it has the opcode {code!r}, which arrays do not need")
             step(self)
         raise _Refused(f"it has more than {_STEPS:,} steps")
 
@@ -108,7 +108,7 @@ class _Machine:
             return Blob(self._at - size, size)
         self._kept += size
         if self._kept > _KEPT:
-            raise _Refused(f"it has more than {_KEPT:,} bytes of texts")
+            raise _Refused(f"it has more than {_KEPT:,} bytes of text")
         return self._take(size)
 
     def line(self) -> str:
@@ -186,7 +186,7 @@ class _Machine:
         """Set an object's state, as BUILD would."""
         state, target = self._stack.pop(), self._stack[-1]
         if not isinstance(target, _Raw):
-            raise _Refused("it gives a state to what is not numpy's")
+            raise _Refused("it sets the state of an object that is not numpy's")
         if target.what == "ndarray":
             _, shape, kind, fortran, data = state
             target.array = _array(shape, kind, bool(fortran), data)
@@ -207,7 +207,7 @@ def _text(value: Any) -> str:
 
 def _array(shape: Any, kind: Any, fortran: bool, data: Any) -> Array:
     if fortran or not isinstance(kind, _Raw) or not isinstance(data, Blob | bytes):
-        raise _Refused("it has an array that is not of plain values in rows")
+        raise _Refused("it has an array that is not row-major or not of plain values")
     return Array(tuple(int(length) for length in shape), kind.kind, data)
 
 

@@ -74,7 +74,7 @@ def _without_classless_val(images: list[Image], val: str, layout: Layout, accoun
     if not held or any(image.label is not None for image in held):
         return images, val
     if layout.val_split:
-        raise SourceError(f"{account.where}: the images of {val} have no classes: say --classes FILE to name them")
+        raise SourceError(f"{account.where}: the images of {val} have no classes: give them with --classes FILE")
     account.ignore([image.entry.path for image in held], f"split {val}, whose images have no classes")
     return [image for image in images if image.split != val], ""
 
@@ -83,10 +83,10 @@ def _without_labels(images: list[Image], account: Account) -> list[Image]:
     """The images, all of one class if none of them has a label."""
     unlabelled = sum(image.label == "" for image in images)
     if unlabelled and unlabelled == sum(image.label is not None for image in images):
-        account.notes.append("no image has a label (all are -1): they are of one class")
+        account.notes.append("no image has a label (all are -1): all are put in one class")
         return [image._replace(label=FLAT_CLASS if image.label == "" else None) for image in images]
     if unlabelled:
-        account.notes.append(f"{unlabelled:,} images have no label (-1)")
+        account.notes.append(f"images without a label (-1): {unlabelled:,}")
     return images
 
 

@@ -87,7 +87,7 @@ def _in_folder(image: Image, parts: Parts, level: int) -> Image:
     if image.label is not None or image.missing:
         return image
     if len(parts) < level + 2:
-        return image._replace(missing="lies in no class folder")
+        return image._replace(missing="is not in a class folder")
     removed = len(image.path) - len(parts) if 0 <= image.split_at <= level else 0
     return image._replace(label=parts[level], class_at=level + removed)
 
@@ -105,8 +105,8 @@ def _level(paths: Collection[Parts], layout: Layout, known: Known | None, accoun
                 return level
         if not deepest:
             raise SourceError(
-                f"{account.where}: {shortened('/'.join(min(paths)))} lies in no class folder, as the block's do: say "
-                f"--classes FILE with a file of labels, or --classes none for the one class {FLAT_CLASS}"
+                f"{account.where}: {shortened('/'.join(min(paths)))} is not in a class folder, as the block's "
+                f"images are: use --classes FILE with a file of labels, or --classes none for one class, {FLAT_CLASS}"
             )
         level = deepest - 1 - int(known.read.get("below", deepest))
         if len(depths) == 1 and level >= 0:
@@ -127,11 +127,11 @@ def _refuse_depths(paths: Collection[Parts], shared: int, where: str) -> None:
     names = " and ".join(printable(shortened("/".join(path))) for path in (shallow, deep))
     if len(shallow) - 1 == shared:
         raise SourceError(
-            f"{where}: images lie beside class folders and inside of them ({names}): say --classes folder to reject "
+            f"{where}: images lie beside class folders and inside them ({names}): use --classes folder to reject "
             "those beside, or --classes none if the folders are not classes"
         )
     raise SourceError(
-        f"{where}: images lie {len(shallow) - 1} and {len(deep) - 1} folders deep ({names}): say --classes folder if "
+        f"{where}: images lie {len(shallow) - 1} and {len(deep) - 1} folders deep ({names}): use --classes folder if "
         f"{shallow[shared]} and {deep[shared]} are classes, --classes 'depth N' if the N-th folder of each is, or "
         "--classes none"
     )
@@ -154,13 +154,13 @@ def _are_buckets(images: Sequence[Image], level: int, account: Account) -> bool:
     if as_ffhq or all(len(number) > len(bucket) and number.startswith(bucket) for bucket, number in pairs):
         shown = ", ".join(sorted(names)[:2])
         account.notes.append(
-            f"folders called {shown} hold images by their numbers and are not classes (--classes folder if they are)"
+            f"folders called {shown} hold numbered images and are not classes (--classes folder if they are)"
         )
         return True
     spans = [[int(number) for _, number in group] for _, group in itertools.groupby(pairs, lambda pair: pair[0])]
     if len(spans) > 1 and all(max(one) < min(other) for one, other in itertools.pairwise(spans)):
         raise SourceError(
-            f"{account.where}: folders and images are numbered through ({'/'.join(images[0].path)}): say --classes "
-            "none if the folders only hold so many images each, or --classes folder if they are classes"
+            f"{account.where}: image numbers run on from folder to folder ({'/'.join(images[0].path)}): use --classes "
+            "none if the folders only split up the images, or --classes folder if they are classes"
         )
     return False

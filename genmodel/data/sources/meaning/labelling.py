@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from genmodel.data.sources.meaning.accounting import Account, Image
-from genmodel.data.sources.meaning.labels import LabelFile, as_json, read_classes, read_label_file
+from genmodel.data.sources.meaning.labels import ONLY_CLASSES, LabelFile, as_json, read_classes, read_label_file
 from genmodel.data.sources.meaning.layout import Layout
 from genmodel.data.sources.members import MAX_BYTES, Entry, Reject
 from genmodel.errors import SourceError
@@ -21,8 +21,11 @@ def by_label_files(
     """
     files = []
     for entry in sorted(brought, key=lambda entry: entry.path):
+        if layout.way != "auto" and entry.path.rpartition("/")[2].lower() in ONLY_CLASSES:
+            account.ignore([entry.path], "classes that are not used")  # not even read: they may be what is wrong
+            continue
         found = read_label_file(entry.path, _content(entry, read)) if not entry.refused else None
-        account.ignore([entry.path], "read for labels" if found else "not a label file in spite of its name")
+        account.ignore([entry.path], "read for labels" if found else "not a label file despite its name")
         files += [found] if found else []
     if layout.way == "file":
         if layout.file.stat().st_size > MAX_BYTES:
@@ -61,7 +64,7 @@ def _told(images: list[Image], file: LabelFile, classes: bool, account: Account)
         if key in used and not exact:
             raise SourceError(
                 f"{printable(file.path)}: {printable(key)} names several images ({printable(used[key])}, "
-                f"{printable(image.entry.path)}): write their folders, too"
+                f"{printable(image.entry.path)}): write their folders too"
             )
         used[key] = image.entry.path
         told = file.told[key]
@@ -69,7 +72,7 @@ def _told(images: list[Image], file: LabelFile, classes: bool, account: Account)
         image = image._replace(split=image.split or told.split, attributes=image.attributes or as_json(told.attributes))
         result.append(image._replace(label=label, missing="" if label is not None else image.missing))
     if absent := len(file.told) - len(used):
-        account.notes.append(f"{absent:,} names in {printable(name)} are not those of an image here")
+        account.notes.append(f"names in {printable(name)} without an image here: {absent:,}")
     return result
 
 

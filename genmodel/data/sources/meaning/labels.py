@@ -25,6 +25,7 @@ _MAX_CLASS = 200  # characters of a class's name
 _MAX_ATTRIBUTES = 64 << 10  # characters of an image's attributes
 _MAX_UNPACKED = 1 << 30  # bytes of a Parquet file of labels
 UNLABELLED = "-1"
+ONLY_CLASSES = "dataset.json", "val_annotations.txt", "loc_val_solution.csv"  # these name nothing else
 _NAMES = (
     "file_name",
     "filename",
@@ -119,7 +120,7 @@ def read_classes(path: str, content: bytes) -> LabelFile:
     told = _rows(path, _table(path, content), certain=True)
     if not any(each.label is not None for each in told.values()):
         raise SourceError(
-            f"{path} has no column of labels: call it label, or leave two columns, the name and the label"
+            f"{path} has no column of labels: call it label, or keep only two columns, the name and the label"
         )
     return LabelFile(path, told, within=False)
 
@@ -138,7 +139,9 @@ def _stylegan(path: str, labels: Any) -> dict[str, Told]:
         return {}
     pairs = list(labels.items()) if isinstance(labels, dict) else labels
     if not isinstance(pairs, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
-        raise SourceError(f"{path}: its labels are not pairs of a name and a label; say --classes to leave them out")
+        raise SourceError(
+            f"{path}: its labels are not pairs of a name and a label: use --classes none or folder to ignore them"
+        )
     return {str(name).replace("\\", "/"): Told(_class(path, _one_hot(path, label))) for name, label in pairs}
 
 
@@ -149,7 +152,7 @@ def _one_hot(path: str, label: Any) -> Any:
     if len(label) == 1 and isinstance(label[0], int):
         return label[0]
     if sum(value == 1 for value in label) != 1 or any(value not in (0, 1) for value in label):
-        raise SourceError(f"{path} has several labels an image: say --classes none or folder to leave them out")
+        raise SourceError(f"{path} has several labels per image: use --classes none or folder to ignore them")
     return label.index(1)
 
 
@@ -177,12 +180,14 @@ def _rows(
         if not key:
             raise SourceError(f"{path} has a row without a name in its column {name}")
         if key in told:
-            raise SourceError(f"{path} names {key} twice: leave one of the two rows")
+            raise SourceError(f"{path} names {key} twice: keep one of the two rows")
         value = None if label is None else _class(path, _whole(row[label]))
         attributes = {printable(each): _value(row[each]) for each in others if each != label}
         attributes = {each: text for each, text in attributes.items() if text}
         if sum(map(len, attributes.values())) > _MAX_ATTRIBUTES:
-            raise SourceError(f"{path}: the attributes of {key} have more than {_MAX_ATTRIBUTES:,} characters")
+            raise SourceError(
+                f"{path}: the attributes of {key} have more than {_MAX_ATTRIBUTES:,} characters: shorten them"
+            )
         told[key] = Told(value, attributes=attributes)
     return told
 
@@ -216,7 +221,7 @@ def _table(path: str, content: bytes) -> list[dict[str, Any]]:
     if ending == "jsonl":
         rows = [_json(path, line.encode()) for line in _text(path, content).splitlines() if line.strip()]
         if not all(isinstance(row, dict) for row in rows):
-            raise SourceError(f"{path}: each line must be an object in JSON")
+            raise SourceError(f"{path}: each line must be a JSON object")
         columns = {column: None for row in rows for column in row}
         return [columns | row for row in rows]
     return _text_table(path, _text(path, content))
@@ -232,7 +237,7 @@ def _text_table(path: str, text: str) -> list[dict[str, Any]]:
     try:
         rows = list(csv.reader(lines, delimiter=mark)) if mark else [line.rsplit(None, 1) for line in lines]
     except csv.Error as error:
-        raise SourceError(f"{path} is not a table that can be read ({error})") from error
+        raise SourceError(f"{path} is not a valid table ({error}): fetch it again") from error
     rows = [[cell.strip() for cell in row] for row in rows]
     if rows and _is_header(rows[0]):
         return _by_column(path, rows[0], rows[1:])
@@ -262,15 +267,15 @@ def _parquet(path: str, content: bytes) -> list[dict[str, Any]]:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise SourceError(f"{path} is read by pyarrow: pip install pyarrow") from error
+        raise SourceError(f"reading {path} needs pyarrow: pip install pyarrow") from error
     try:
         with pq.ParquetFile(io.BytesIO(content)) as table:
             groups = [table.metadata.row_group(group) for group in range(table.num_row_groups)]
             if sum(max(group.total_byte_size, 8 * group.num_rows) for group in groups) > _MAX_UNPACKED:
-                raise SourceError(f"{path} unpacks to more than {_MAX_UNPACKED:,} bytes: write only names and labels")
+                raise SourceError(f"{path} unpacks to more than {_MAX_UNPACKED:,} bytes: keep only names and labels")
             rows: list[dict[str, Any]] = table.read(use_threads=False).to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise SourceError(f"{path} is not a whole Parquet file: fetch it again") from error
+        raise SourceError(f"{path} is not a valid Parquet file: fetch it again") from error
     return rows
 
 
@@ -285,4 +290,4 @@ def _text(path: str, content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SourceError(f"{path} is not in UTF-8: write it again as UTF-8") from error
+        raise SourceError(f"{path} is not UTF-8: save it as UTF-8") from error

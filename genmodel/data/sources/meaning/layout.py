@@ -32,7 +32,7 @@ class Layout:
         """The N of "depth N", from 1 on; ConfigError if it is 0."""
         number = int(self.classes.removeprefix("depth")[1:])
         if number < 1:
-            raise ConfigError("--classes: depth counts an image's folders from 1 on")
+            raise ConfigError("--classes: depth counts an image's folders from 1")
         return number
 
     @property
@@ -40,7 +40,9 @@ class Layout:
         """The file of labels; ConfigError if it is not a file."""
         path = Path(self.classes)
         if not path.is_file():
-            raise ConfigError(f"--classes: say none, folder, 'depth N', or a file of labels; {self.classes} is no file")
+            raise ConfigError(
+                f"--classes: give none, folder, 'depth N', or a file of labels; {self.classes} is not a file"
+            )
         return path
 
     def under(self, root: Path) -> "Layout":

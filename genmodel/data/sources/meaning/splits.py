@@ -42,7 +42,7 @@ def by_split(images: list[Image], layout: Layout, account: Account) -> tuple[lis
     if not names:
         if layout.split or layout.val_split:
             asked = f"--split {layout.split}" if layout.split else f"--val-split {layout.val_split}"
-            raise ConfigError(f"{asked}: {account.where} has no such split, as far as its folders tell")
+            raise ConfigError(f"{asked}: {account.where} has no such split, judging by its folders")
         return images, ""
     train, val = _chosen(names, layout, account.where)
     for name in sorted(names - {train, val}):
@@ -89,8 +89,8 @@ def _find(paths: Collection[Parts], where: str, asked: Sequence[str], certain: b
             other = min(others) if others else "/".join(beside or ())
             first = min(marked, key=lambda name: (["train", "val", "test"].index(canonical(name)), name))
             raise SourceError(
-                f"{where}: {' and '.join(sorted(marked))} may be splits, but {other} lies beside: say --split {first} "
-                "to read a split, or --classes folder if all of these folders are classes"
+                f"{where}: {' and '.join(sorted(marked))} may be splits, but {other} lies beside them: use --split "
+                f"{first} to read a split, or --classes folder if all of these folders are classes"
             )
     return None
 
@@ -118,7 +118,9 @@ def _chosen(names: set[str], layout: Layout, where: str) -> tuple[str, str]:
     def only(kind: str, option: str) -> str:
         those = sorted(name for name in names if canonical(name) == kind)
         if len(those) > 1:
-            raise SourceError(f"{where} has {' and '.join(those)}: say which one with {option} {those[0]}")
+            raise SourceError(
+                f"{where} has {' and '.join(those)}: choose one with {option}, such as {option} {those[0]}"
+            )
         return those[0] if those else ""
 
     val = asked(layout.val_split, "--val-split") if layout.val_split else ""
@@ -129,5 +131,7 @@ def _chosen(names: set[str], layout: Layout, where: str) -> tuple[str, str]:
     else:
         train, val = only("train", "--split"), val or only("val", "--val-split")
     if not train or train == val:
-        raise SourceError(f"{where} has the splits {', '.join(sorted(names))}: say which one to read with --split NAME")
+        raise SourceError(
+            f"{where} has the splits {', '.join(sorted(names))}: choose the one to read with --split NAME"
+        )
     return train, val

@@ -58,7 +58,7 @@ def test_bad_files_are_told(tmp_path: Path) -> None:
         assert "cut off" in problem(images[:-1], labels, ending)
         assert "cut off or has more" in problem(images + b"x", labels, ending)
         assert "cut off" in problem(images, labels[:-1], ending)
-        assert "no labels for the 37" in problem(images, idx(LABELS[:-1]), ending)
+        assert "'s 37 images: fetch it again" in problem(images, idx(LABELS[:-1]), ending)
     assert "holds labels, not images" in problem(labels, labels)
     huge = b"\xff" * 4
     assert "claims 4,294,967,295 images" in problem(images[:4] + huge + images[8:], labels[:4] + huge + labels[8:])

@@ -115,7 +115,7 @@ def test_the_hubs_folders(form: str, images: dict[str, bytes], tmp_path: Path) -
 def test_configurations_are_a_choice(images: dict[str, bytes], tmp_path: Path) -> None:
     for name in ("default", "small"):
         write(tmp_path / f"set/{name}/train/0000.parquet", table_of(images))
-    with pytest.raises(SourceError, match=r"holds default, small: give one of them, such as .*default"):
+    with pytest.raises(SourceError, match=r"has the configurations default, small: give one of .*default"):
         open_source(str(tmp_path / "set"))
     assert read(tmp_path / "set/small") == expected(images)
 

@@ -87,7 +87,7 @@ def test_bad_rows_are_refused_or_rejected(images: dict[str, bytes], make: Any, t
     some[3]["image"]["bytes"], some[4]["image"] = None, None
     block = make(str(write(tmp_path / "a.parquet", some)), tmp_path / "data")
     reasons = sorted(block.rejects()["reason"])
-    assert reasons == ["a name with ..", "has no label", "no image in the row", "no image in the row"]
+    assert reasons == ["a path with ..", "has no label", "no image in the row", "no image in the row"]
     assert len(block) == 38 and sorted(block.labels)[:2] == [UNLABELLED, 0]
 
 
@@ -97,7 +97,7 @@ def test_other_tables_and_damaged_ones_are_told(images: dict[str, bytes], tmp_pa
         contents(tmp_path / "a.parquet")
     path = write(tmp_path / "b.parquet", rows(images))
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(SourceError, match=r"b\.parquet is not a whole Parquet file .*fetch it again"):
+    with pytest.raises(SourceError, match=r"b\.parquet is not a valid Parquet file .*fetch it again"):
         contents(path)
 
 

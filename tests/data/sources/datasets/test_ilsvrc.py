@@ -90,6 +90,6 @@ def test_hostile_members_are_refused(tar_bytes: TarBytes, tmp_path: Path) -> Non
     extra = [("../ILSVRC2012_val_00000001.JPEG", b"x"), ("stray.JPEG", b"x")]
     (tmp_path / "val.tar").write_bytes(tar_bytes(images(30) + extra))
     refused = {member.name: member.refused for member in listing_of(open_source(str(tmp_path / "val.tar"))).members}
-    assert refused["../ILSVRC2012_val_00000001.JPEG"] == "a name with .."
+    assert refused["../ILSVRC2012_val_00000001.JPEG"] == "a path with .."
     assert refused["stray.JPEG"] == "has no label in the devkit"
     assert sum(1 for reason in refused.values() if not reason) == 30

@@ -127,7 +127,7 @@ HOSTILE: dict[str, tuple[list[tuple[str, bytes]], dict[str, str]]] = {
         {
             "3/s/1.jpg": "a name that occurs 2 times",
             "s/2.jpg": "has no label (.cls) beside it",
-            "../3.jpg": "a name with ..",
+            "../3.jpg": "a path with ..",
             "s/4.jpg": "",
             "s/5.jpg": "has no label (.cls) beside it",
             "s/6.jpg": "has no label (.cls) beside it",
@@ -158,7 +158,7 @@ def test_what_is_hostile_is_refused_with_a_reason(what: str, tar_bytes: TarBytes
 
 def test_missing_and_mixed_shards_are_told(images: dict[str, bytes], tar_bytes: TarBytes, tmp_path: Path) -> None:
     folder = write(tmp_path / "set", samples(images), tar_bytes)
-    with pytest.raises(SourceError, match=r"2 of 6 files are not there, such as .*train-0004\.tar"):
+    with pytest.raises(SourceError, match=r"2 of 6 files missing, such as .*train-0004\.tar"):
         open_source(f"{folder}/train-{{0000..0005}}.tar")
     (folder / "train-0004.zip").write_bytes(b"")
     with pytest.raises(SourceError, match="only one kind"):

@@ -32,7 +32,7 @@ def test_numbers_that_are_classes(arranged: Arranged, classes: Classes) -> None:
 
 def test_images_numbered_through_are_asked_about(arranged: Arranged) -> None:
     files = [f"{i // 10:05d}/{i}.png" for i in range(30)]
-    with pytest.raises(SourceError, match=r"--classes none if the folders only hold .* or --classes folder"):
+    with pytest.raises(SourceError, match=r"--classes none if the folders only split up .* or --classes folder"):
         arranged(files)
 
 
@@ -64,7 +64,7 @@ def test_classes_called_as_masks_are(arranged: Arranged, classes: Classes) -> No
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        (["a/1.jpg", "stray.jpg"], r"beside class folders and inside of them \(stray.jpg and a/1.jpg\)"),
+        (["a/1.jpg", "stray.jpg"], r"beside class folders and inside them \(stray.jpg and a/1.jpg\)"),
         (["a/1.jpg", "b/c/2.jpg"], r"1 and 2 folders deep \(a/1.jpg and b/c/2.jpg\)"),
     ],
 )
@@ -77,16 +77,16 @@ def test_different_depths_are_asked_about(files: list[str], said: str, arranged:
 def test_the_answers_settle_it(arranged: Arranged, classes: Classes) -> None:
     stray = arranged(["a/1.jpg", "stray.jpg"], Layout(classes="folder"))
     assert classes(stray) == {"a": ["a/1.jpg"]}
-    assert [member.refused for member in stray.members] == ["lies in no class folder", ""]
+    assert [member.refused for member in stray.members] == ["is not in a class folder", ""]
     assert classes(arranged(["a/1.jpg", "stray.jpg"], Layout(classes="none"))) == {"images": ["a/1.jpg", "stray.jpg"]}
     deep = ["a/1.jpg", "b/c/2.jpg", "b/d/3.jpg"]
     assert classes(arranged(deep, Layout(classes="folder"))) == {"a": ["a/1.jpg"], "b": ["b/c/2.jpg", "b/d/3.jpg"]}
     second = arranged(deep, Layout(classes="depth 2"))
     assert classes(second) == {"c": ["b/c/2.jpg"], "d": ["b/d/3.jpg"]}
-    assert [member.refused for member in second.members if member.refused] == ["lies in no class folder"]
-    with pytest.raises(ConfigError, match="counts an image's folders from 1 on"):
+    assert [member.refused for member in second.members if member.refused] == ["is not in a class folder"]
+    with pytest.raises(ConfigError, match="counts an image's folders from 1"):
         arranged(deep, Layout(classes="depth 0"))
-    with pytest.raises(ConfigError, match="say none, folder, 'depth N', or a file of labels; folders is no file"):
+    with pytest.raises(ConfigError, match="give none, folder, 'depth N', or a file of labels; folders is not a file"):
         arranged(deep, Layout(classes="folders"))
 
 
@@ -118,7 +118,7 @@ def test_an_update_reads_with_the_blocks_own_way(
 
 
 def test_an_update_of_flat_images_is_asked_about(arranged: Arranged, classes: Classes) -> None:
-    with pytest.raises(SourceError, match=r"6\.png lies in no class folder, as the block's do: say --classes FILE"):
+    with pytest.raises(SourceError, match=r"6\.png is not in a class folder, .* are: use --classes FILE"):
         arranged(["6.png"], known=BLOCK)
     assert classes(arranged(["a/6.png", "b/7.png"], known=Known(["images"], {"classes": "none"}, False))) == {
         "images": ["a/6.png", "b/7.png"]

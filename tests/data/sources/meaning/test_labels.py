@@ -42,13 +42,15 @@ def test_dataset_json_without_labels_or_of_another_kind(arranged: Arranged, clas
     none = arranged(BUCKETS, files={"dataset.json": '{"labels": null}'})
     assert list(classes(none)) == ["images"] and "no image has a label" in none.notes[0]
     other = arranged(["a/1.png", "b/1.png"], files={"dataset.json": '{"licence": "none"}'})
-    assert set(classes(other)) == {"a", "b"} and "not a label file in spite of its name" in other.ignored
+    assert set(classes(other)) == {"a", "b"} and "not a label file despite its name" in other.ignored
     with pytest.raises(SourceError, match=r"dataset\.json is not valid JSON"):
         arranged(BUCKETS, files={"dataset.json": "{"})
     several = json.dumps({"labels": [[name, [0.5, 0.5]] for name in BUCKETS]})
-    with pytest.raises(SourceError, match="several labels an image: say --classes none or folder"):
+    with pytest.raises(SourceError, match="several labels per image: use --classes none or folder"):
         arranged(BUCKETS, files={"dataset.json": several})
-    assert list(classes(arranged(BUCKETS, Layout(classes="none"), {"dataset.json": "{}"}))) == ["images"]
+    for content in ("{}", several, '{"labels": 5}'):  # the advice helps
+        ignored = arranged(BUCKETS, Layout(classes="none"), {"dataset.json": content})
+        assert list(classes(ignored)) == ["images"] and set(ignored.ignored) == {"classes that are not used"}
 
 
 def test_images_that_the_file_does_not_name_and_names_without_an_image(arranged: Arranged) -> None:
@@ -56,14 +58,14 @@ def test_images_that_the_file_does_not_name_and_names_without_an_image(arranged:
     listing = arranged(BUCKETS, files={"dataset.json": told})
     refused = {member.name: member.refused for member in listing.members if member.refused}
     assert refused == {BUCKETS[0]: "has no label in dataset.json"}
-    assert listing.notes == ("1 names in dataset.json are not those of an image here",)
+    assert listing.notes == ("names in dataset.json without an image here: 1",)
 
 
 def test_minus_one_is_no_label(arranged: Arranged, classes: Classes) -> None:
     told = json.dumps({"labels": [[name, i - 1] for i, name in enumerate(BUCKETS)]})
     listing = arranged(BUCKETS, files={"dataset.json": told})
     assert classes(listing)[""] == [BUCKETS[0]] and len(classes(listing)) == 6
-    assert listing.notes == ("1 images have no label (-1)",)
+    assert listing.notes == ("images without a label (-1): 1",)
 
 
 ROWS = [("1.png", 0, "red"), ("sub/2.png", 1, "blue"), ("sub/3.png", 0, "")]
@@ -157,7 +159,7 @@ def test_a_file_of_classes_goes_before_the_sources_own(arranged: Arranged, class
         ("name,width,height\n1.png,3,4", "has no column of labels: call it label"),
         ("1.png,cat\n", "1.png names several images"),
         ("1.png,a\u202eb", "is not a label: give a whole number, or a name"),
-        ("1.png,\udcff", "is not in UTF-8"),
+        ("1.png,\udcff", "is not UTF-8"),
     ],
 )
 def test_a_bad_file_of_classes_is_told(content: str, said: str, arranged: Arranged, tmp_path: Path) -> None:
@@ -198,5 +200,5 @@ def test_what_a_file_of_labels_may_ask_for_is_bounded() -> None:
         read_label_file("metadata.jsonl", wide)
     with pytest.raises(SourceError, match="unpacks to more than 1,073,741,824 bytes"):
         read_label_file("metadata.parquet", many(1 << 28))
-    with pytest.raises(SourceError, match="is not a whole Parquet file"):
+    with pytest.raises(SourceError, match="is not a valid Parquet file"):
         read_label_file("metadata.parquet", b"PAR1")

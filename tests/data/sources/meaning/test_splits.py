@@ -70,8 +70,8 @@ def test_a_split_that_is_asked_for(arranged: Arranged) -> None:
         ([*paths("train", "val"), "preview.png"], "train and val may be splits, but preview.png lies beside"),
         (paths("cat", "dog", "val"), "val may be splits, but cat lies beside"),
         (["bus/1.png", "train/bus/2.png", "train/car/3.png", "car/4.png"], "train may be splits, but bus lies beside"),
-        (paths("val", "test"), "has the splits test, val: say which one to read with --split NAME"),
-        (paths("train", "val", "dev"), "has dev and val: say which one with --val-split dev"),
+        (paths("val", "test"), "has the splits test, val: choose the one to read with --split NAME"),
+        (paths("train", "val", "dev"), "has dev and val: choose one with --val-split, such as --val-split dev"),
     ],
 )
 def test_what_is_ambiguous_is_asked(files: list[str], said: str, arranged: Arranged) -> None:
@@ -137,7 +137,7 @@ def test_kaggles_imagenet(labelled: bool, arranged: Arranged, classes: Classes) 
     assert listing.val == ("val" if labelled else "")
     assert ("split val, whose images have no classes" in listing.ignored) is not labelled
     if not labelled:
-        with pytest.raises(SourceError, match="the images of val have no classes: say --classes FILE"):
+        with pytest.raises(SourceError, match="the images of val have no classes: give them with --classes FILE"):
             arranged(files, Layout(val_split="val"))
 
 
