@@ -221,7 +221,7 @@ def _updated(root: Path, options: argparse.Namespace) -> Origin:
     if options.sizes or options.val_fraction is not None:
         raise ConfigError("--update keeps the data's sizes and val fraction: leave out --sizes and --val-fraction")
     if recipe_of(options):
-        raise ConfigError("--update keeps the data's recipe: leave out the options of how an image becomes pixels")
+        raise ConfigError("--update keeps the data's recipe: leave out the options under 'how an image becomes pixels'")
     told = Origin.from_dict(versioning.origin(root))
     step = Step(
         source=_place(root, options.source),
@@ -258,12 +258,10 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, kind: Callable[[str], Any], what: str, otherwise: str) -> None:
         parser.add_argument(name, type=kind, help=f"{what} (default: as data.dvc has it, or {otherwise})")
 
-    add(
-        "--source", str, "a folder, an archive, Parquet, arrays (`genmodel prepare --help` has all), or: digits", DIGITS
-    )
-    add("--sizes", sizes, "in pixels, as 64,128x64 (width x height)", _sizes_text(DEFAULT_SIZES))
+    add("--source", str, "a folder, an archive, Parquet, arrays (`genmodel prepare --help` has all), or digits", DIGITS)
+    add("--sizes", sizes, "in pixels, such as 64,128x64 (width x height)", _sizes_text(DEFAULT_SIZES))
     add("--val-fraction", float, "share of the images held out for validation", str(VAL_FRACTION))
-    add("--allow-rejects", float, "share of unreadable images that is not an error", str(ALLOWED_REJECTS))
+    add("--allow-rejects", float, "largest share of unusable images that is not an error", str(ALLOWED_REJECTS))
     add("--devkit", str, "ILSVRC2012_devkit_t12.tar.gz, for ImageNet's val tar", "it lies beside that")
     add("--licence", str, "the images' licence, for the models' cards", "not stated")
     add_layout(parser)
@@ -271,8 +269,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--update", action="store_true", help="add what is new in the source to the data, as shards of their own"
     )
-    parser.add_argument("--list", action="store_true", help="show what would be done, and do nothing")
-    parser.add_argument("--workers", type=int, default=0, help="processes (default: one more than cores)")
+    parser.add_argument("--list", action="store_true", help="show what would be done without doing it")
+    parser.add_argument("--workers", type=int, default=0, help="worker processes; 0: one more than there are cores")
     parser.add_argument(
         "--dask",
         metavar="ADDRESS",

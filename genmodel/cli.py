@@ -7,6 +7,7 @@ from pathlib import Path
 
 from genmodel.devices import choose_device
 from genmodel.errors import ConfigError, is_main_process, user_errors
+from genmodel.output.counting import counted
 from genmodel.output.printable import printable
 
 
@@ -66,7 +67,7 @@ def _update(arguments: argparse.Namespace) -> None:
     if arguments.sizes or arguments.val_fraction is not None:
         raise ConfigError("--update keeps the block's sizes and val fraction: leave out --sizes and --val-fraction")
     if recipe_of(arguments):
-        raise ConfigError("--update keeps the block's recipe: leave out the options of how an image becomes pixels")
+        raise ConfigError("--update keeps the block's recipe: leave out options under 'how an image becomes pixels'")
     made = update(
         arguments.source,
         arguments.out,
@@ -82,7 +83,7 @@ def verify(arguments: argparse.Namespace) -> None:
     from genmodel.data.verify import whole_block
 
     block = whole_block(arguments.data)
-    print(f"{arguments.data}: {len(block):,} images, all files as they were written")
+    print(f"{arguments.data}: {counted(len(block), 'image')}, every file is intact")
 
 
 def census(arguments: argparse.Namespace) -> None:
@@ -121,7 +122,7 @@ def batch(arguments: argparse.Namespace) -> None:
 
     images, seen, order = past_batch(arguments.run_folder, Block.open(arguments.data), arguments.step)
     save_grid(arguments.out, images)
-    print(f"{arguments.out}: images {seen:,} and on; order up to there {order}")
+    print(f"{arguments.out}: the batch after {seen:,} images; digest of their order {order}")
 
 
 def sample(arguments: argparse.Namespace) -> None:
@@ -143,7 +144,7 @@ def export(arguments: argparse.Namespace) -> None:
     from genmodel.sampling.load import load_model
 
     export_onnx(load_model(arguments.model)[0], arguments.onnx)
-    print(f"{arguments.onnx}: codes to images, for batches of any size")
+    print(f"{arguments.onnx}: takes codes, returns images, in batches of any size")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -199,20 +200,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     add.add_argument(
         "source",
-        help="a folder of images or archives, a tar or zip (packed by gzip, bzip2, xz or zstd, in parts, nested), "
-        "ImageNet's train or val tar, WebDataset shards or Parquet files (a folder, or a pattern such as "
-        "train-{000..146}.tar), a saved Arrow data set, an LMDB, an npz, CIFAR's batches, MNIST's images-idx3-ubyte, "
-        "or: digits",
+        help="a folder of images or archives, a tar or zip (also compressed with gzip, bzip2, xz or zstd, split, or "
+        "nested), ImageNet's train or val tar, WebDataset shards or Parquet files (a folder, or a pattern such as "
+        "train-{000..146}.tar), a folder written by save_to_disk, an LMDB, an npz, CIFAR's batches, MNIST's "
+        "images-idx3-ubyte, or digits (scikit-learn's)",
     )
     add.add_argument("--out", type=Path, default=Path("data"), help="the block's folder")
-    add.add_argument("--sizes", type=sizes, help="in pixels, as 64,128x64 (width x height; default: 64)")
-    add.add_argument("--workers", type=int, default=0, help="processes; 0 is one more than cores")
+    add.add_argument("--sizes", type=sizes, help="in pixels, such as 64,128x64 (width x height; default: 64)")
+    add.add_argument("--workers", type=int, default=0, help="worker processes; 0: one more than there are cores")
     add.add_argument("--val-fraction", type=float, help="share of the images held out for validation (default: 0.1)")
     add.add_argument(
-        "--allow-rejects", type=float, default=0.01, help="share of unreadable images that is not an error"
+        "--allow-rejects", type=float, default=0.01, help="largest share of unusable images that is not an error"
     )
-    add.add_argument("--update", action="store_true", help="add what is new in the source to the block that is there")
-    add.add_argument("--list", action="store_true", help="show what would be done, and do nothing")
+    add.add_argument("--update", action="store_true", help="add what is new in the source to the existing block")
+    add.add_argument("--list", action="store_true", help="show what would be done without doing it")
     add.add_argument("--devkit", type=Path, help="ILSVRC2012_devkit_t12.tar.gz (default: the one beside the val tar)")
     add_layout(add)
     add_recipe(add)
@@ -227,40 +228,47 @@ def _parser() -> argparse.ArgumentParser:
     add = command(
         train, "Train a model on a block.", "train dcgan --data data --set images=500000 --set batch_size=128"
     )
-    add.add_argument("model", help="a family (dcgan, vae), or a model's name in --params")
+    add.add_argument("model", help="a family, such as dcgan, or the name of a model in --params")
     add_data(add)
     add.add_argument("--out", type=Path, default=None, help="the finished model's folder (default: models/MODEL)")
-    add.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
+    add.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting (repeatable)")
     add.add_argument("--params", type=Path, default=None, help="read MODEL's settings from this params.yaml")
     add.add_argument("--runs", type=Path, default=Path("runs"), help="where checkpoints and records are kept")
-    add.add_argument("--fresh", action="store_true", help="forget the checkpoints of an earlier try")
-    add.add_argument("--profile", action="store_true", help="leave a trace and a table of ten steps by the record")
+    add.add_argument("--fresh", action="store_true", help="delete the checkpoints of an earlier try and start over")
+    add.add_argument("--profile", action="store_true", help="write a trace and a table of ten steps to the run folder")
     add_device(add)
 
-    add = command(batch, "Show the batch of a run's step.", "batch --run runs/0123456789abcdef --step 1000")
+    add = command(batch, "Show the batch of a step of a run.", "batch --run runs/0123456789abcdef --step 1000")
     add.add_argument("--run", dest="run_folder", type=Path, required=True, help="the run's folder")
-    add.add_argument("--step", type=int, required=True, help="counted from 1")
+    add.add_argument("--step", type=int, required=True, help="the step, counted from 1")
     add_data(add)
     add.add_argument("--out", type=Path, default=Path("grid.png"), help="the PNG to write")
 
-    add = command(sample, "Draw samples into a picture.", "sample models/dcgan -n 64 --seed 0 --out grid.png")
+    add = command(
+        sample, "Draw samples and save them as a picture.", "sample models/dcgan -n 64 --seed 0 --out grid.png"
+    )
     add.add_argument("model", type=Path, help="a finished model's folder")
-    add.add_argument("-n", type=int, help="how many (default: 64; of a conditional model 8 of each class)")
-    add.add_argument("--seed", type=int, default=0, help="of the noise: image i of a seed is the same for any -n")
-    add.add_argument("--class", dest="label", help="of a conditional model: this class alone, by its name or number")
-    add.add_argument("--classes", action="store_true", help="list the classes that can be asked for, draw nothing")
+    add.add_argument("-n", type=int, help="number of images (default: 64; for a conditional model, 8 per class)")
+    add.add_argument("--seed", type=int, default=0, help="seed of the noise; image i is the same for any -n")
+    add.add_argument("--class", dest="label", help="draw only this class of a conditional model, by name or number")
+    add.add_argument("--classes", action="store_true", help="list the classes to choose from and draw nothing")
     add.add_argument("--out", type=Path, default=Path("grid.png"), help="the PNG to write")
     add_device(add)
 
-    add = command(export, "Write a finished model as ONNX.", "export models/dcgan --onnx dcgan.onnx")
+    add = command(export, "Export a finished model to ONNX.", "export models/dcgan --onnx dcgan.onnx")
     add.add_argument("model", type=Path, help="a finished model's folder")
     add.add_argument("--onnx", type=Path, required=True, help="the file to write")
 
     add = command(evaluate, "Judge a finished model.", "evaluate models/vae --data data")
     add.add_argument("model", type=Path, help="a finished model's folder")
     add_data(add)
-    add.add_argument("--reference", type=Path, default=Path("reference"), help="real images' features; made if absent")
-    add.add_argument("--params", type=Path, default=None, help="read the evaluation's settings from this params.yaml")
+    add.add_argument(
+        "--reference",
+        type=Path,
+        default=Path("reference"),
+        help="features of the real images; made if missing",
+    )
+    add.add_argument("--params", type=Path, default=None, help="read the evaluation settings from this params.yaml")
     add_device(add)
     return parser
 

@@ -66,7 +66,7 @@ def closure(*roots: str) -> dict[str, ast.Module]:
     waiting = list(roots)
     for root in roots:
         if file_of(root) is None:
-            raise ConfigError(f"there is no module {root}: look whether its file was moved or renamed")
+            raise ConfigError(f"there is no module {root}: check whether its file was moved or renamed")
     while waiting:
         module = waiting.pop()
         path = file_of(module)

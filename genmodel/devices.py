@@ -5,6 +5,7 @@ import re
 import sys
 
 from genmodel.errors import ConfigError
+from genmodel.output.counting import counted
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -38,5 +39,7 @@ def choose_device(asked: str = "auto") -> str:
     if asked != "cpu" and not torch.cuda.is_available():
         raise ConfigError(f"--device {asked}: torch sees no GPU here; use --device cpu")
     if asked != "cpu" and int(asked.partition(":")[2] or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"--device {asked}: torch sees {torch.cuda.device_count()} here, counted from 0")
+        raise ConfigError(
+            f"--device {asked}: torch sees {counted(torch.cuda.device_count(), 'GPU')} here, numbered from 0"
+        )
     return asked

@@ -111,7 +111,7 @@ def user_errors() -> Iterator[None]:
         raise SystemExit(141) from error
     except KeyboardInterrupt as error:
         if is_main_process():
-            say("stopped; the same command goes on from here")
+            say("stopped; run the same command again to continue")
         raise SystemExit(130) from error
 
 

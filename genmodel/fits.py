@@ -2,6 +2,7 @@
 
 from genmodel.data.block import Block
 from genmodel.errors import ConfigError
+from genmodel.output.counting import counted
 from genmodel.params import Params
 from genmodel.sizes import Size
 
@@ -12,7 +13,7 @@ def check_fits(params: Params, block: Block) -> None:
     size = _common_size(params, block)
     problems = [*_sizes(params, block, size), *_refusals(params, block, size), *_labels(params, block)]
     if problems:
-        raise ConfigError(f"params.yaml and {block.path} do not fit, nothing was trained: {'; '.join(problems)}")
+        raise ConfigError(f"params.yaml does not fit {block.path}, nothing was trained: {'; '.join(problems)}")
 
 
 def _common_size(params: Params, block: Block) -> Size:
@@ -44,13 +45,13 @@ def _sizes(params: Params, block: Block, size: Size) -> list[str]:
     wrong = ", ".join(f"{place} ({value})" for place, value in places.items() if value != size)
     has = ", ".join(map(str, block.sizes))
     again = "" if judged in block.sizes else f" (or prepare the data again with --sizes {judged})"
-    return [f"the block holds {has} px and all models are judged at one size: write {size} at {wrong}{again}"]
+    return [f"the block holds {has} px and all models are judged at one size: set {wrong} to {size}{again}"]
 
 
 def _labels(params: Params, block: Block) -> list[str]:
     if params.evaluation.extractor != "classifier" or len(block.classes) >= 2:
         return []
     return [
-        f"the block has {len(block.classes)} class{'' if len(block.classes) == 1 else 'es'} and a classifier needs two:"
-        " write pixels at evaluation.extractor"
+        f"the block has {counted(len(block.classes), 'class')} and a classifier needs two:"
+        " set evaluation.extractor to pixels"
     ]

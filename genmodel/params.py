@@ -37,7 +37,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text()
         if _expanded(yaml.compose(text, yaml.SafeLoader), {}) > _MAX_NODES:
             raise ConfigError(
-                f"{path} grows beyond {_MAX_NODES:,} values through its aliases (*name): write it plainly"
+                f"{path} expands to more than {_MAX_NODES:,} values through its aliases (*name): write them out"
             )
         content = yaml.safe_load(text)
     except FileNotFoundError as error:
@@ -99,8 +99,8 @@ def check_name(name: Any, where: str) -> None:
     """ConfigError for a model name that could act as more than a name in a path, a command or a report."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigError(
-            f"{where}: {name!r} is not a model's name: use up to 64 of the letters a-z and A-Z, digits, - _ and ., "
-            "beginning with a letter or digit"
+            f"{where}: {name!r} is not a valid model name: use up to 64 of the letters a-z and A-Z, digits, - _ and ., "
+            "starting with a letter or digit"
         )
 
 
@@ -118,7 +118,7 @@ def _check_family(family: Any, where: str) -> None:
 
     if not isinstance(family, str) or family not in FAMILIES:
         listed = ", ".join(FAMILIES)
-        raise ConfigError(f"{where}: family {shown(family)} is none of {listed}{near(family, list(FAMILIES))}")
+        raise ConfigError(f"{where}: family {shown(family)} is not one of {listed}{near(family, list(FAMILIES))}")
 
 
 def run_config(values: Any, where: str, overrides: Sequence[str] = ()) -> RunConfig:
@@ -161,7 +161,7 @@ def _path(name: str, kinds: Mapping[str, type]) -> list[str]:
     fields = {part: [field.name for field in dataclasses.fields(kind)] for part, kind in kinds.items()}
     first, *rest = name.split(".")
     if len(rest) >= _DEEPEST:
-        raise ConfigError(f"--set {first}...: no setting lies {len(rest)} levels deep")
+        raise ConfigError(f"--set {first}...: no setting is nested {len(rest)} levels deep")
     if first in kinds:
         check_keys(dict.fromkeys(rest[:1]), fields[first], f"--set {first}")
         return [first, *rest]
@@ -169,7 +169,7 @@ def _path(name: str, kinds: Mapping[str, type]) -> list[str]:
         return [first, *rest]
     parts = [part for part, names in fields.items() if first in names]
     if len(parts) > 1:
-        raise ConfigError(f"--set {name}: write {' or '.join(f'{part}.{name}' for part in parts)}; there are both")
+        raise ConfigError(f"--set {name} is ambiguous: write {' or '.join(f'{part}.{name}' for part in parts)}")
     if not parts:
         check_keys({first: None}, ["image_size", *(each for part in kinds for each in (part, *fields[part]))], "--set")
     return [*parts, first, *rest]

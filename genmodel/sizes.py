@@ -23,7 +23,7 @@ class Size(NamedTuple):
             raise ValueError(f"a size is written as 64 or 128x64 (width x height), not {value!r}")
         width, height = int(match[1]), int(match[2] or match[1])
         if not all(SMALLEST <= side <= LARGEST for side in (width, height)):
-            raise ValueError(f"a side has {SMALLEST} to {LARGEST} px, not {value}")
+            raise ValueError(f"a side must have {SMALLEST} to {LARGEST} px, not {value}")
         return cls(height, width)
 
     @property

@@ -110,8 +110,11 @@ def test_examples_in_help_are_commands_that_parse(capsys: Say) -> None:
         (["train", "vae", "--set", "batch_size=many"], ["training.batch_size", "whole number", "'many'"]),
         (["train", "vae", "--set", "batch_size=0"], ["training.batch_size", "at least 1", "0"]),
         (["train", "vae", "--set", "batch_size"], ["--set batch_size", "key=value"]),
-        (["train", "vae", "--set", "image_size=13"], ["vae cannot do 13 px", "can do 12 or 14"]),
-        (["train", "dcgan", "--set", "image_size=64x17"], ["dcgan cannot do 64x17 px", "can do 64x16 or 64x20"]),
+        (["train", "vae", "--set", "image_size=13"], ["vae cannot make 13 px images", "can make 12 or 14"]),
+        (
+            ["train", "dcgan", "--set", "image_size=64x17"],
+            ["dcgan cannot make 64x17 px images", "can make 64x16 or 64x20"],
+        ),
         (["train", "vae", "--set", "image_size=32"], ["has 8 px, not 32", "--sizes 8,32"]),
         (["train", "vae", "--data", "nowhere"], ["no block at nowhere", "genmodel prepare"]),
         (["train", "vae", "--params", "nowhere.yaml"], ["nowhere.yaml is missing"]),
@@ -139,7 +142,7 @@ def test_mistakes_in_training(
         (["sample", "MODEL", "-n", "0"], ["-n", "at least 1", "0"]),
         (["sample", "MODEL", "--seed", "-1"], ["--seed", "-1"]),
         (["sample", "MODEL", "--device", "cuda"], ["--device cuda", "no GPU"]),
-        (["sample", "MODEL", "--out", "folder"], ["cannot write folder", "in the way"]),
+        (["sample", "MODEL", "--out", "folder"], ["cannot write folder", "folder is a folder"]),
         (["evaluate", "nowhere", "--data", "DATA"], ["nowhere/config.json is missing"]),
         (["evaluate", "MODEL", "--data", "nowhere"], ["no block at nowhere"]),
         (["evaluate", "MODEL", "--data", "DATA", "--device", "cuda"], ["--device cuda", "no GPU"]),
@@ -173,7 +176,8 @@ def test_what_is_not_ours_is_not_replaced(
     shutil.copytree(block.path, place / "block")
     (place / "thesis").mkdir()
     (place / "thesis/chapter.txt").write_bytes(b"years of work")
-    assert out.removesuffix("/below") in mistake(*command, "--out", out), "what is in the way"
+    expected = "thesis/chapter.txt is a file" if out.endswith("below") else f"{out} exists and is not a "
+    assert expected in mistake(*command, "--out", out)
     assert tree(place / "thesis") == {"chapter.txt": b"years of work"}
 
 
@@ -214,7 +218,7 @@ def test_ctrl_c_is_one_line(block: Block, place: Path, capsys: Say, monkeypatch:
     monkeypatch.setattr(trainer, "train", interrupted)
     with pytest.raises(SystemExit, match="130"):
         genmodel("train", "vae", "--data", block.path, *SHORT)
-    assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
+    assert capsys.readouterr().err == "stopped; run the same command again to continue\n"
 
 
 @pytest.mark.parametrize(("umask", "open_to_others"), [(0o000, 0o055), (0o077, 0o000)])

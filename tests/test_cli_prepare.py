@@ -29,7 +29,7 @@ def test_prepare_then_verify(raw: Path, place: Path, capsys: Say) -> None:
         "data: 60 images in 2 classes at 8, 16 px, RGB\n60 files: 60 used, 0 rejected, 0 ignored\n"
     )
     assert genmodel("verify", "data") == 0
-    assert "60 images, all files as they were written" in capsys.readouterr().out
+    assert "60 images, every file is intact" in capsys.readouterr().out
     assert [path.name for path in place.iterdir() if "partial" in path.name or "old" in path.name] == []
 
 
@@ -41,7 +41,7 @@ def test_prepare_then_verify(raw: Path, place: Path, capsys: Say) -> None:
         (lambda place: (place / "source").write_bytes(b""), ["source is empty"]),
         (lambda place: _write(place / "source/a/notes.txt", b"hi"), ["source holds no images", "1 other file"]),
         (lambda place: _write(place / "source", b"just text"), ["source is text", "the archive"]),
-        (lambda place: _write(place / "source/a/x.png", b"no image"), ["1 of 1 images cannot be used", "a/x.png"]),
+        (lambda place: _write(place / "source/a/x.png", b"no image"), ["1 of 1 image cannot be used", "a/x.png"]),
     ],
 )
 def test_sources_that_are_none(make: Any, expected: list[str], block: Block, place: Path, mistake: Mistake) -> None:
@@ -89,7 +89,7 @@ def test_more_than_a_percent_is_an_error_unless_allowed(raw: Path, block: Block,
         (["--val-fraction", "2"], ["--val-fraction", "between 0 and 1"]),
         (["--allow-rejects", "-1"], ["--allow-rejects", "between 0 and 1"]),
         (["--workers", "-2"], ["--workers", "-2"]),
-        (["--out", "raw"], ["raw is there and is not a block"]),
+        (["--out", "raw"], ["raw exists and is not a block"]),
     ],
 )
 def test_mistakes_in_preparing(words: list[str], expected: list[str], raw: Path, place: Path, mistake: Mistake) -> None:

@@ -35,8 +35,8 @@ def test_a_grid_has_a_row_a_class_or_one_class_alone(trained: Path, place: Path,
     model, about = load_model(trained)
     assert model.classes == 2 and sum(about["class_counts"]) == 58
     for words, images, columns, said in (
-        ([], sample_classes(model, 8, 3, [0, 1]), 8, "grid.png: a row a class, circle, square\n"),
-        (["-n", 5], sample_classes(model, 5, 3, [0, 1]), 5, "grid.png: a row a class, circle, square\n"),
+        ([], sample_classes(model, 8, 3, [0, 1]), 8, "grid.png: one row per class: circle, square\n"),
+        (["-n", 5], sample_classes(model, 5, 3, [0, 1]), 5, "grid.png: one row per class: circle, square\n"),
         (["--class", "square"], sample_classes(model, 64, 3, [1]), None, "grid.png\n"),
         (["--class", "1", "-n", 5], sample_classes(model, 5, 3, [1]), None, "grid.png\n"),
     ):
@@ -58,12 +58,12 @@ def test_classes_are_listed_by_number_and_name(trained: Path, place: Path, capsy
 def test_a_class_that_cannot_be_had_is_one_line(trained: Path, place: Path, mistake: Callable[..., str]) -> None:
     for words, why in (
         (["--class", "circel"], f"--class: {trained}: it has no class 'circel'; did you mean 'circle'?"),
-        (["--class", "2"], f"--class: {trained}: it has no class '2': its 2 classes are numbered from 0"),
+        (["--class", "2"], f"--class: {trained}: it has no class '2': its classes are numbered 0 to 1"),
     ):
         assert mistake("sample", trained, *words) == why
     plain = place / "models/labels"
-    for words in (["--class", "circle"], ["--classes"]):
-        expected = f"{words[0]}: {plain}: it is not conditional: no class can be asked of it"
+    for words, why in ((["--class", "circle"], ": leave out the class"), (["--classes"], " and has no classes")):
+        expected = f"{words[0]}: {plain}: it is not conditional{why}"
         assert mistake("sample", plain, *words) == expected
     assert not (place / "grid.png").exists()
 

@@ -31,7 +31,7 @@ def block(sizes: Sequence[int | str], classes: int) -> Block:
 def said(asked: Params, data: Block) -> str:
     with pytest.raises(ConfigError) as caught:
         check_fits(asked, data)
-    return str(caught.value).removeprefix("params.yaml and data do not fit, nothing was trained: ")
+    return str(caught.value).removeprefix("params.yaml does not fit data, nothing was trained: ")
 
 
 def test_what_fits_is_let_through() -> None:
@@ -41,8 +41,8 @@ def test_what_fits_is_let_through() -> None:
 
 def test_all_places_of_a_size_that_the_block_has_not_are_named_at_once() -> None:
     assert said(params(16, 16), block([32], 2)) == (
-        "the block holds 32 px and all models are judged at one size: write 32 at models.one.image_size (16), "
-        "models.two.image_size (16), evaluation.image_size (16) (or prepare the data again with --sizes 16)"
+        "the block holds 32 px and all models are judged at one size: set models.one.image_size (16), "
+        "models.two.image_size (16), evaluation.image_size (16) to 32 (or prepare the data again with --sizes 16)"
     )
 
 
@@ -50,32 +50,32 @@ def test_models_of_another_size_than_the_evaluations_are_named() -> None:
     asked = params(16, 16)
     asked = replace(asked, models=asked.models | {"two": replace(asked.models["two"], image_size=Size(32, 32))})
     assert said(asked, block([16, 32], 2)) == (
-        "the block holds 16, 32 px and all models are judged at one size: write 16 at models.two.image_size (32)"
+        "the block holds 16, 32 px and all models are judged at one size: set models.two.image_size (32) to 16"
     )
 
 
 def test_rectangles_are_written_width_first() -> None:
     check_fits(params("32x16", "32x16"), block([16, "32x16"], 2))
     assert said(params("16x32", "32x16"), block([16, "32x16"], 2)) == (
-        "the block holds 16, 32x16 px and all models are judged at one size: write 32x16 at models.one.image_size "
-        "(16x32), models.two.image_size (16x32)"
+        "the block holds 16, 32x16 px and all models are judged at one size: set models.one.image_size "
+        "(16x32), models.two.image_size (16x32) to 32x16"
     )
 
 
 def test_a_size_that_a_family_cannot_do_is_told_with_the_nearest_that_it_can() -> None:
-    near = "vae cannot do 30 px: it halves both sides alike until the short one is 4 to 7, and can do 28 or 32"
+    near = "vae cannot make 30 px images: it halves both sides until the shorter is 4 to 7, and can make 28 or 32"
     assert said(params(30, 30), block([30], 2)) == f"models.one, models.two: {near}"
 
 
 def test_of_the_blocks_sizes_one_that_all_families_can_do_is_advised() -> None:
     assert said(params(16, 16), block([30, 32], 2)) == (
-        "the block holds 30, 32 px and all models are judged at one size: write 32 at models.one.image_size (16), "
-        "models.two.image_size (16), evaluation.image_size (16) (or prepare the data again with --sizes 16)"
+        "the block holds 30, 32 px and all models are judged at one size: set models.one.image_size (16), "
+        "models.two.image_size (16), evaluation.image_size (16) to 32 (or prepare the data again with --sizes 16)"
     )
 
 
 @pytest.mark.parametrize(("classes", "words"), [(0, "0 classes"), (1, "1 class")])
 def test_labels_that_the_extractor_needs_are_told_beside_the_sizes(classes: int, words: str) -> None:
-    labels = f"the block has {words} and a classifier needs two: write pixels at evaluation.extractor"
+    labels = f"the block has {words} and a classifier needs two: set evaluation.extractor to pixels"
     assert said(params(16, 16), block([16], classes)) == labels
     assert said(params(8, 16), block([16], classes)).endswith(f"; {labels}")

@@ -17,7 +17,7 @@ def fails(capsys: pytest.CaptureFixture[str], *words: str) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(list(words))
     said = capsys.readouterr().err
-    lines = [line for line in said.splitlines() if "going on from" not in line]
+    lines = [line for line in said.splitlines() if "resuming at" not in line]
     assert len(lines) == 1 and lines[0].startswith("error: no space left to write "), said
     assert lines[0].endswith("free some and run the same command again")
 

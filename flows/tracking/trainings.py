@@ -39,7 +39,7 @@ class DataVersion:
     @classmethod
     def read(cls, block: Path, digest: str) -> "DataVersion":
         """The block in the folder `block`, whose DVC digest is `digest`; BlockError without a block.json."""
-        described = durable.read_sealed(block / "block.json", BlockError, "pull or prepare the block anew")
+        described = durable.read_sealed(block / "block.json", BlockError, "pull or prepare the block again")
         return cls(
             digest=digest,
             source=" + ".join(generation["source"] for generation in described["generations"]),

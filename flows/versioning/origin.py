@@ -134,7 +134,7 @@ class Origin(Step):
         if not self.updates:
             return self._prepare(root, data, workers, maker)
         if durable.is_foreign(data, "block.json"):
-            raise BlockError(f"{data} is there and is not a block: move it away")
+            raise BlockError(f"{data} exists and is not a block: move it away")
         for step in self.steps:  # all of them, before the first has taken its time
             step.check(root)
         place = root / f"{DATA}.steps-{durable.digest_json(self.as_dict())[:12]}"

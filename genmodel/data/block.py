@@ -26,6 +26,7 @@ from genmodel.data import parquet
 from genmodel.errors import BlockError
 from genmodel.files import durable
 from genmodel.output import progress
+from genmodel.output.counting import counted
 from genmodel.sizes import Size
 
 FORMAT = 3
@@ -94,16 +95,16 @@ class Block:
             version = facts["format"]
             checksum = facts.pop("checksum", None)
         except (RecursionError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BlockError(f"{index} is damaged: pull or prepare the block anew") from error
+            raise BlockError(f"{index} is damaged: pull or prepare the block again") from error
         if version not in READABLE:
             known = " or ".join(map(str, READABLE))
-            raise BlockError(f"{path} is a block of format {version!r}, not {known}: prepare it anew")
+            raise BlockError(f"{path} is a block of format {version!r}, not {known}: prepare it again")
         if checksum != durable.digest_json(facts):
-            raise BlockError(f"{index} is damaged: its checksum does not fit; pull or prepare the block anew")
+            raise BlockError(f"{index} is damaged: its checksum does not match; pull or prepare the block again")
         block = cls(path, facts, durable.digest_bytes(content))
         if len(block) != facts["images"]:
             raise BlockError(
-                f"{path}: the ledgers have {len(block)} images, block.json {facts['images']}: pull it anew"
+                f"{path}: the ledgers list {counted(len(block), 'image')}, block.json {facts['images']}: pull it again"
             )
         return block
 
@@ -134,7 +135,7 @@ class Block:
         """The images of a split in canonical order, int64 indexes [m]; BlockError if there are none."""
         rows = np.arange(len(self)) if split == "all" else np.flatnonzero(self.splits == SPLITS[split])
         if not len(rows):
-            raise BlockError(f"{self.path} has no images in split {split}: prepare it with another val fraction")
+            raise BlockError(f"{self.path} has no images in split {split}: prepare it with another --val-fraction")
         return rows
 
     def shards(self, size: Size | int | str) -> list[np.ndarray]:
@@ -154,12 +155,12 @@ class Block:
         shape = (rows, *size, self.channels)
         try:
             if (self.path / name).stat().st_size != HEADER + math.prod(shape):
-                raise BlockError(f"{self.path / name} has another length than block.json says: pull it anew")
+                raise BlockError(f"{self.path / name} is damaged, its length does not match block.json: pull it again")
             if not rows:
                 return np.empty(shape, np.uint8)
             return np.memmap(self.path / name, np.uint8, "r", HEADER, shape)
         except FileNotFoundError as error:
-            raise BlockError(f"{self.path / name} is missing: pull or prepare the block anew") from error
+            raise BlockError(f"{self.path / name} is missing: pull or prepare the block again") from error
 
     def gather(self, size: Size | int | str, indexes: np.ndarray) -> np.ndarray:
         """Copies of the images at `indexes` (int64 [n], any order): uint8 [n, H, W, C]. `size`: 64 or "128x64"."""
@@ -211,7 +212,9 @@ def _damage(path: Path, facts: Mapping[str, Any]) -> str:
         size = path.stat().st_size
         if size != facts["bytes"]:
             return f"has {size:,} bytes, not {facts['bytes']:,}"
-        return "" if durable.digest_file(path) == facts["sha256"] else "is damaged: its sha256 is not block.json's"
+        return (
+            "" if durable.digest_file(path) == facts["sha256"] else "is damaged: its sha256 does not match block.json"
+        )
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
@@ -231,7 +234,7 @@ def _disagreements(block: Block) -> Iterator[str]:
         for name, expected in ((ledger_name(number), facts["images"]), (rejects_name(number), facts["rejected"])):
             count = len(parquet.read(block.path / name, ["name"])["name"])
             if count != expected:
-                yield f"{name}: has {count} rows, block.json says {expected}"
+                yield f"{name}: has {counted(count, 'row')}, block.json says {expected}"
     if ledger["class"] != [block.classes[label] if 0 <= label < len(block.classes) else "" for label in block.labels]:
         yield "ledger: labels and classes differ"
     if not np.isin(block.splits, list(SPLITS.values())).all():
@@ -244,4 +247,4 @@ def _disagreements(block: Block) -> Iterator[str]:
         for shard, count in enumerate(rows):
             with (block.path / shard_name(size, shard)).open("rb") as handle:
                 if handle.read(HEADER) != shard_header(count, size, block.channels):
-                    yield f"{shard_name(size, shard)}: its header is not that of {count} images"
+                    yield f"{shard_name(size, shard)}: its header is not that of {counted(count, 'image')}"

@@ -24,13 +24,13 @@ _MODES = {
 _ALPHA = {"RGBA", "LA", "PA", "La", "RGBa"}
 _REPAIRS = {
     "16-bit, scaled to 8": "16-bit",
-    "16-bit, scaled by the fewer bits that count": "declared-bits",
+    "16-bit, with fewer significant bits, scaled to 8": "declared-bits",
     "corrupt EXIF": "corrupt-exif",
     "rotated by EXIF, left as stored": "exif-rotated",
     "rotated by EXIF, turned upright": "exif-upright",
-    "transparent, composed on the background": "composed",
+    "transparent, composited on the background": "composed",
     "transparent, kept as alpha": "alpha",
-    "animated, first frame taken": "first-frame",
+    "animated, first frame used": "first-frame",
 }
 
 
@@ -86,7 +86,7 @@ def _accounts(block: Block) -> list[Count]:
     """All files of the sources, and those that are not images, by the rule that left them out."""
     generations = [facts for facts in block.facts["generations"] if "found" in facts]  # format 2 does not have it
     found = max(1, sum(facts["found"] for facts in generations))
-    rules: dict[str, tuple[int, str]] = {"in the block already": (sum(facts["known"] for facts in generations), "")}
+    rules: dict[str, tuple[int, str]] = {"already in the block": (sum(facts["known"] for facts in generations), "")}
     for facts in generations:
         for rule, each in facts["ignored"].items():
             before, example = rules.get(f"ignored: {rule}", (0, each["example"]))

@@ -28,7 +28,9 @@ class ShardCheck:
             name = shard_name(size, shard)
             with (block.path / name).open("rb") as handle:
                 if handle.read(HEADER) != shard_header(block.facts["files"][name]["rows"], size, block.channels):
-                    raise BlockError(f"{block.path / name} has another header than block.json says: pull it anew")
+                    raise BlockError(
+                        f"{block.path / name} is damaged, its header does not match block.json: pull it again"
+                    )
 
     def now(self) -> None:
         """Compare all digests, on all cores; BlockError at the first shard that is damaged."""
@@ -60,5 +62,6 @@ class ShardCheck:
         name = shard_name(self._size, shard)
         if durable.digest_file(self._block.path / name) != self._block.facts["files"][name]["sha256"]:
             raise BlockError(
-                f"{self._block.path / name} is damaged, its sha256 is not block.json's: pull or prepare the block anew"
+                f"{self._block.path / name} is damaged, its sha256 does not match block.json: pull or prepare the "
+                "block again"
             )

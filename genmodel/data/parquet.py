@@ -15,6 +15,7 @@ import numpy as np
 
 from genmodel.errors import BlockError
 from genmodel.files import durable
+from genmodel.output.counting import counted
 
 Column = np.ndarray | list[str]
 
@@ -111,12 +112,14 @@ def read(path: Path, columns: Sequence[str] | None = None, digest: str | None = 
     try:
         with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if digest is not None and hashlib.sha256(content).hexdigest() != digest:
-                raise BlockError(f"{path} is damaged, its sha256 is not block.json's: pull or prepare the block anew")
+                raise BlockError(
+                    f"{path} is damaged, its sha256 does not match block.json: pull or prepare the block again"
+                )
             return _table(content, columns)
     except FileNotFoundError as error:
-        raise BlockError(f"{path} is missing: pull or prepare the block anew") from error
+        raise BlockError(f"{path} is missing: pull or prepare the block again") from error
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-        fix = "it is damaged or of another tool; pull or prepare the block anew"
+        fix = "it is damaged or from another tool; pull or prepare the block again"
         raise BlockError(f"{path} is not a ledger that genmodel wrote ({error}): {fix}") from error
 
 
@@ -124,12 +127,12 @@ def _table(content: mmap.mmap, columns: Sequence[str] | None) -> dict[str, Any]:
     size = int.from_bytes(content[-8:-4], "little")
     start = len(content) - 8 - size
     if content[:4] != _MAGIC or content[-4:] != _MAGIC or start < 4:
-        raise ValueError("no Parquet file")
+        raise ValueError("not a Parquet file")
     meta = _Thrift(content[start:-8], 0).struct()
     count, groups = meta[3], meta[4]
     kinds = {element[4].decode(): element[1] for element in meta[2][1:]}
     if len(groups) != (1 if count else 0):
-        raise ValueError(f"{len(groups)} row groups")
+        raise ValueError(counted(len(groups), "row group"))
     chunks = {chunk[3][3][0].decode(): chunk[3] for group in groups for chunk in group[1]}
     table: dict[str, Any] = {}
     for name in kinds if columns is None else columns:
@@ -146,21 +149,21 @@ def _column(content: mmap.mmap, chunk: Mapping[int, Any], kind: int, count: int)
     header = thrift.struct()
     data = content[thrift.at : thrift.at + header[3]]
     if (chunk[4], header[1], header[5][1], header[5][2]) != (_UNCOMPRESSED, _DATA_PAGE, count, _PLAIN):
-        raise ValueError("another encoding")
+        raise ValueError("an unknown encoding")
     if kind != _BYTE_ARRAY:
         values = np.frombuffer(data, _DTYPES[kind])
         if len(values) != count:
-            raise ValueError(f"{len(values)} values for {count} rows")
+            raise ValueError(f"{counted(len(values), 'value')} for {counted(count, 'row')}")
         return values
     if count * 4 > len(data):  # each has its length before it: more rows would be endless empty strings
-        raise ValueError(f"{len(data)} bytes for {count} rows")
+        raise ValueError(f"{counted(len(data), 'byte')} for {counted(count, 'row')}")
     texts, at = [], 0
     for _ in range(count):
         end = at + 4 + int.from_bytes(data[at : at + 4], "little")
         texts.append(data[at + 4 : end].decode())
         at = end
     if at != len(data):
-        raise ValueError("strings that end elsewhere")
+        raise ValueError("strings of the wrong length")
     return texts
 
 
@@ -210,7 +213,7 @@ class _Thrift:
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
         if depth > _MAX_DEPTH:
-            raise ValueError("nested too deep")
+            raise ValueError("nested too deeply")
         fields: dict[int, Any] = {}
         number = 0
         while (head := self._byte()) != _STOP:

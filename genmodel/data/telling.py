@@ -1,24 +1,25 @@
 """A block in one line: what it holds, and what was done to the images to make them fit."""
 
 from genmodel.data.block import Block
+from genmodel.output.counting import counted
 
 _CHANNELS = {1: "grey", 3: "RGB", 4: "RGBA"}
 
 
 def in_a_line(block: Block) -> str:
     """How many images in how many classes, at which sizes; then what is special about this block."""
-    sizes = ", ".join(map(str, block.sizes))
-    line = f"{len(block):,} images in {len(block.classes):,} classes at {sizes} px, {_CHANNELS[block.channels]}"
+    classes, sizes = counted(len(block.classes), "class"), ", ".join(map(str, block.sizes))
+    line = f"{counted(len(block), 'image')} in {classes} at {sizes} px, {_CHANNELS[block.channels]}"
     facts = {"by-exif": 0, "same": 0, "transparent": 0}
     for generation in block.facts["generations"]:
         facts = {what: count + generation.get(what, 0) for what, count in facts.items()}
     recipe = block.facts.get("recipe", {})
     upright = "turned upright" if recipe.get("orient") else "left as stored"
-    shown = "with alpha" if block.channels == 4 else f"composed on {recipe.get('background')}"
-    kept = "kept, on one side of the split" if recipe.get("duplicates") != "drop" else "dropped"
+    shown = "with alpha" if block.channels == 4 else f"composited on {recipe.get('background')}"
+    kept = "kept, all in one split" if recipe.get("duplicates") != "drop" else "dropped"
     told = {
         f"rotated by EXIF, {upright}": facts["by-exif"],
         f"transparent, {shown}": facts["transparent"],
-        f"the same as another, {kept}": facts["same"],
+        f"identical to another, {kept}": facts["same"],
     }
     return "; ".join([line, *(f"{count:,} {what}" for what, count in told.items() if count)])

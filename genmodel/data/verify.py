@@ -4,6 +4,7 @@ from pathlib import Path
 
 from genmodel.data.block import Block
 from genmodel.errors import BlockError
+from genmodel.output.counting import counted
 from genmodel.output.printable import printable
 
 
@@ -13,6 +14,6 @@ def whole_block(path: Path) -> Block:
     problems = [printable(problem) for problem in block.verify()]
     if problems:
         print("\n".join(problems))
-        more = f" and {len(problems) - 1:,} other troubles" if len(problems) > 1 else ""
-        raise BlockError(f"{path}/{problems[0]}{more}; prepare the block again or pull it anew")
+        more = f" and {counted(len(problems) - 1, 'other problem')}" if len(problems) > 1 else ""
+        raise BlockError(f"{path}/{problems[0]}{more}; pull or prepare the block again")
     return block

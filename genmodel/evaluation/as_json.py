@@ -34,7 +34,7 @@ class AsJson:
         fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         for key in told:
             if key not in fields:
-                raise EvaluationError(f"{where}: {key!r} is not a part of it")
+                raise EvaluationError(f"{where}: unknown key {key!r}")
         for name, field in fields.items():
             if name not in told and field.default is dataclasses.MISSING:
                 raise EvaluationError(f"{where}: {name} is missing")

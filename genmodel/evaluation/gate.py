@@ -95,27 +95,27 @@ def _weigh(
     if broken:
         return "reject", f"{candidate.name} is broken: {', '.join(broken)}."
     if candidate.health:
-        return "reject", f"{candidate.name} is sick: {' '.join(candidate.health)}"
+        return "reject", f"{candidate.name} is unhealthy: {' '.join(candidate.health)}"
     mine = candidate.distance
     if obstacle:
         return "inconclusive", obstacle
     if champion is None:
-        return "promote", f"There was no champion: {figure} {mine:g} of {candidate.name}."
+        return "promote", f"There was no champion: {candidate.name} has {figure} {mine:g}."
     if candidate.weights == champion.weights:
         return "inconclusive", f"Unchanged: the weights of {candidate.name} are the champion's own."
     assert champion.judged is not None, "without an obstacle it was judged"
     _check_comparable(candidate, champion.name, champion.judged)
     theirs = champion.judged.distance
     if not math.isfinite(theirs):
-        return "promote", f"The champion's {figure} is {theirs}: {mine:g} of {candidate.name} is a number."
+        return "promote", f"The champion's {figure} is {theirs}, that of {candidate.name} is {mine:g}."
     numbers = f"{figure} {mine:g} of {candidate.name} against {theirs:g} of the champion {champion.name}"
     share = abs(mine - theirs) / theirs if theirs else (math.inf if mine else 0.0)
     if share <= config.margin:
         return "inconclusive", f"{numbers}: a difference of {share:.2%} is within the noise of {config.margin:.2%}."
     known = [_interval(report, figure) for report in (candidate, champion.judged)]
     if config.intervals and (overlap := _overlap(*known)):
-        return "inconclusive", f"{numbers}: {overlap}, so {share:.2%} may be noise of seeds and samples."
-    beyond = " and apart by their intervals" if config.intervals and all(known) else ""
+        return "inconclusive", f"{numbers}: {overlap}, so {share:.2%} may be noise from seeds and samples."
+    beyond = ", and their intervals do not overlap" if config.intervals and all(known) else ""
     word = "lower" if mine < theirs else "higher"
     return "promote" if mine < theirs else "reject", (
         f"{numbers}: {share:.2%} {word}, beyond the noise of {config.margin:.2%}{beyond}."
@@ -149,9 +149,11 @@ def _bounded(name: str, figures: Mapping[str, float | None], bound: float, floor
     word = "floor" if floor else "ceiling"
     value = figures.get(name)
     if value is None:
-        return Check(name=name, passed=None, says=f"The {word} of {name}, {bound:g}, was not held: no such figure.")
+        return Check(
+            name=name, passed=None, says=f"The {word} of {name}, {bound:g}, was not checked: the report has no {name}."
+        )
     passed = value >= bound if floor else value <= bound  # false for NaN
-    relation = "keeps to" if passed else "is beyond"
+    relation = "keeps to" if passed else "breaks"
     return Check(name=name, passed=passed, says=f"{name} {value:g} {relation} the {word} of {bound:g}.")
 
 
@@ -183,7 +185,7 @@ def as_markdown(decision: Decision) -> str:
     for role, brief in rows:
         span, value = _span(brief.interval) if brief.interval else "n/a", "n/a" if brief.value is None else brief.value
         lines.append(f"| {role} | {printable(brief.name)} | {value} | {span} | `{brief.weights[:16]}` |")
-    words = {True: "passed", False: "**failed**", None: "not held"}
+    words = {True: "passed", False: "**failed**", None: "not checked"}
     lines += ["", "## Guardrails", ""]
     lines += [f"- {check.name}: {words[check.passed]}. {printable(check.says)}" for check in decision.checks]
     lines += [

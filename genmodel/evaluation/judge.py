@@ -60,7 +60,7 @@ def judge_images(
     if (source.image_size, source.channels) != (reference.image_size, reference.channels):
         raise IncomparableError(
             f"{source.name} makes images of {shape_text(source.image_size, source.channels)}, but {reference.path} was"
-            f" made at {shape_text(reference.image_size, reference.channels)}: make a reference of the model's size"
+            f" made at {shape_text(reference.image_size, reference.channels)}: make a reference at the model's size"
         )
     extractor = reference.extractor(config).to(source.device)
     samples, took = take(source, config.samples, config.seed, extractor, cache)
@@ -162,13 +162,13 @@ def _memorisation(compared: Compared, reference: Reference) -> Memorisation | No
     if (found := compared.copies) is None:
         return None
     about, copied = reference.about, found.copied.value
-    verdict = f"{copied:.2%} of the samples copy training images" if found.seen else "No copies seen"
+    verdict = f"{copied:.2%} of the samples copy training images" if found.seen else "No copies found"
     searched = f"{about['n']:,} of {about['of']:,} training images searched"
     return Memorisation(
         copied=float(f"{copied:.6g}"),
         visible=float(f"{found.visible:.6g}"),
         seen=found.seen,
-        verdict=f"{verdict}; the smallest share that can be seen is {found.visible:.2%} ({searched}).",
+        verdict=f"{verdict}; the smallest share that can be detected is {found.visible:.2%} ({searched}).",
     )
 
 

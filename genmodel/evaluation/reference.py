@@ -20,12 +20,13 @@ from genmodel.evaluation.figures.health import Levels, Meter
 from genmodel.evaluation.figures.pairwise import NEAREST
 from genmodel.evaluation.figures.real import Real
 from genmodel.files import durable, tensors
+from genmodel.output.counting import counted
 from genmodel.settings.config import EvaluationConfig
 from genmodel.sizes import CHANNELS, Size
 
 _SPLIT: Literal["train"] = "train"
 _DECIDE = ("extractor", "extractor_weights", "classifier_images", "seed")  # with the size, decide a trained extractor
-_FIX = "bring it back (dvc checkout reference), or delete its folder and make it again with a new extractor"
+_FIX = "restore it (dvc checkout reference), or delete its folder and make it again with a new extractor"
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class Reference:
         ):
             if mine != now:
                 raise IncomparableError(
-                    f"{self.path} was made for {key} {str(mine)[:12]}, not {str(now)[:12]} as {block.path} and"
-                    " evaluation.samples have it now: make it again"
+                    f"{self.path} was made for {key} {str(mine)[:12]}, but {block.path} and evaluation.samples"
+                    f" now give {str(now)[:12]}: make it again"
                 )
         if self.image_size not in block.sizes:
             sizes = ", ".join(str(size) for size in block.sizes)
@@ -110,13 +111,13 @@ def make_reference(
     rows, held_out = spread(block.rows(_SPLIT), config.samples), held_out_rows(block, config.samples)
     if len(rows) <= NEAREST:
         raise EvaluationError(
-            f"{block.path} has {len(rows)} {_SPLIT} images, and a reference needs at least {NEAREST + 1}"
+            f"{block.path} has {counted(len(rows), f'{_SPLIT} image')}; a reference needs at least {NEAREST + 1}"
         )
     ShardCheck(block, image_size, range(block.shard_count())).now()
     asked = {"image_size": image_size.plain(), **{name: getattr(config, name) for name in _DECIDE}}
     extractor = None if renew else _kept(out, asked, block.channels, config)
     if renew:
-        print("extractor renewed: as asked; all models and the champion are judged by it from now on")
+        print("extractor renewed, as asked: all models and the champion are judged by it from now on")
     if extractor is None:
         extractor = EXTRACTORS[config.extractor].make(block, image_size, config, device)
     extractor = extractor.to(device)
@@ -167,7 +168,7 @@ def _kept(out: Path, asked: dict[str, Any], channels: int, config: EvaluationCon
         print(f"extractor renewed: {', '.join(changes)}")
         return None
     if there.channels != channels:
-        print(f"extractor renewed: the images are {CHANNELS[channels]}, and were {CHANNELS[there.channels]}")
+        print(f"extractor renewed: the images are {CHANNELS[channels]} and were {CHANNELS[there.channels]}")
         return None
     if "extractor.safetensors" not in about["files"]:
         return None

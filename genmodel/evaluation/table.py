@@ -61,7 +61,7 @@ class Figure:
 
 
 _FEATURES, _HELD_OUT = "genmodel.evaluation.figures.of_features", "genmodel.evaluation.figures.held_out"
-_BITS = "bits per colour value of the val images (8 says nothing)"
+_BITS = "bits per colour value of the val images (8: no better than uniform)"
 
 FRECHET = Figure(  # ranks models and decides the champion
     name="fd_{extractor}", published="fid", better="lower", made_by=f"{_FEATURES}:frechet",
@@ -108,21 +108,21 @@ FIGURES: tuple[Figure, ...] = (
         meaning="share of the samples that copy a training image",
     ),
     Figure(
-        name="conditional_accuracy", better="higher", needs="asked classes", format="{:.1%}",
+        name="conditional_accuracy", better="higher", needs="requested classes", format="{:.1%}",
         made_by=f"{_FEATURES}:conditional_accuracy",
         meaning="share of the samples in which the extractor, which never saw the model, sees the class asked for",
     ),
     Figure(
         name="bits_per_dim", better="lower", needs="Bounds", made_by=f"{_HELD_OUT}:bits_per_dim",
-        meaning=f"{_BITS}, an upper bound by one sample of what is hidden",
+        meaning=f"{_BITS}, an upper bound from one latent sample",
     ),
     Figure(
         name="bits_per_dim_iw", better="lower", needs="Weighted", detail=True, made_by=f"{_HELD_OUT}:bits_per_dim_iw",
-        meaning=f"{_BITS}, an importance-weighted upper bound: not to be set beside bits_per_dim",
+        meaning=f"{_BITS}, an importance-weighted upper bound, not comparable with bits_per_dim",
     ),
     Figure(
         name="bits_per_dim_exact", better="lower", needs="Likelihood", made_by=f"{_HELD_OUT}:bits_per_dim_exact",
-        meaning=f"{_BITS}, no bound: not to be set beside the bounds",
+        meaning=f"{_BITS}, exact, not comparable with the bounds",
     ),
     Figure(
         name="psnr", better="higher", needs="Reconstructs", detail=True, format="{:.2f} dB",
@@ -135,7 +135,7 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure(
         name="accuracy", better="higher", needs="Classifies", format="{:.1%}", made_by=f"{_HELD_OUT}:accuracy",
-        meaning="share of the val images whose class the model tells",
+        meaning="share of the val images whose class the model predicts",
     ),
 )  # fmt: skip
 

@@ -31,7 +31,10 @@ def storage_errors(path: Path) -> Iterator[None]:
         if error.errno in _FORBIDDEN:
             raise StorageError(f"not allowed to write {path}: {error.strerror}") from error
         if error.errno in _OCCUPIED:
-            raise StorageError(f"cannot write {path}: {error.filename} is in the way; choose another place") from error
+            wanted = Path(error.filename2 or error.filename or path)
+            there = next(each for each in (wanted, *wanted.parents) if each.exists())
+            kind = "folder" if there.is_dir() else "file"
+            raise StorageError(f"cannot write {path}: {there} is a {kind}; choose another place") from error
         raise
 
 
@@ -108,9 +111,9 @@ def unseal(text: str | bytes, where: object, error: type[GenmodelError], fix: st
     except (ValueError, TypeError, AttributeError, RecursionError) as cause:
         raise error(f"{where} is damaged: {fix}") from cause
     if checksum is None:
-        raise error(f"{where} has no checksum, it is damaged or of an older version: {fix}")
+        raise error(f"{where} has no checksum, it is damaged or from an older version: {fix}")
     if checksum != told:
-        raise error(f"{where} is damaged, its checksum does not fit: {fix}")
+        raise error(f"{where} is damaged, its checksum does not match: {fix}")
     return dict(content)
 
 

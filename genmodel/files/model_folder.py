@@ -7,7 +7,7 @@ from typing import Any
 from genmodel.errors import ModelError
 from genmodel.files import durable
 
-_FIX = "train the model again, or pull it anew (dvc pull)"
+_FIX = "train the model again, or pull it again (dvc pull)"
 
 
 def write_config(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -23,7 +23,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     about = durable.read_sealed(folder / "config.json", ModelError, _FIX)
     absent = [key for key in ("name", "fingerprint", "config", "weights") if key not in about]
     if absent:
-        raise ModelError(f"{folder / 'config.json'} says nothing of {absent[0]}: {_FIX}")
+        raise ModelError(f"{folder / 'config.json'} has no {absent[0]}: {_FIX}")
     return about
 
 
@@ -35,7 +35,7 @@ def read_file(folder: Path, about: Mapping[str, Any], name: str) -> bytes:
     except OSError as error:
         raise ModelError(f"{path} is missing: {_FIX}") from error
     if durable.digest_bytes(content) != about.get("files", {}).get(name):
-        raise ModelError(f"{path} is damaged, its sha256 is not that of config.json: {_FIX}")
+        raise ModelError(f"{path} is damaged, its sha256 does not match config.json: {_FIX}")
     return content
 
 

@@ -64,7 +64,7 @@ def unpack(content: bytes, origin: str) -> tuple[dict[str, Tensor], dict[str, st
             raise ValueError("its tensors are larger than the file")
         tensors = {name: _tensor(entry, body) for name, entry in header.items()}
     except (RecursionError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise ModelError(f"{origin} is not a whole safetensors file ({error}): make it again") from error
+        raise ModelError(f"{origin} is not a valid safetensors file ({error}): make it again") from error
     return tensors, metadata
 
 
@@ -73,7 +73,7 @@ def _tensor(entry: dict[str, Any], body: memoryview) -> Tensor:
     if not 0 <= start <= end <= len(body):
         raise ValueError("a tensor lies outside the file")
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != end - start:
-        raise ValueError("a tensor's shape is not that of its bytes")
+        raise ValueError("a tensor's shape does not match its bytes")
     if start == end:
         return torch.empty(shape, dtype=dtype)
     return torch.frombuffer(bytearray(body[start:end]), dtype=dtype).reshape(shape)
@@ -91,7 +91,7 @@ def load(path: Path, digest: str | None = None) -> tuple[dict[str, Tensor], dict
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise ModelError(f"{path} is missing") from error
+        raise ModelError(f"{path} is missing: make it again or pull it again") from error
     if digest is not None and durable.digest_bytes(content) != digest:
-        raise ModelError(f"{path} is damaged: its sha256 is not {digest[:12]}...; make it again or pull it anew")
+        raise ModelError(f"{path} is damaged: its sha256 is not {digest[:12]}...; make it again or pull it again")
     return unpack(content, str(path))

@@ -55,6 +55,6 @@ def onnx_program(module: nn.Module, codes: Tensor) -> bytes:
     assert program is not None
     for value in (*program.model_proto.graph.input, *program.model_proto.graph.output):
         if not value.type.tensor_type.shape.dim[0].dim_param:
-            raise ValueError("it fixes the number of images: take it from noise.shape[0], not by len(noise)")
+            raise ValueError("it fixes the number of images: take it from noise.shape[0], not from len(noise)")
     content: bytes = program.model_proto.SerializeToString()
     return content

@@ -23,7 +23,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[Family
     config = run_config(about["config"], f"{folder / 'config.json'}: config")
     weights, _ = tensors.load(folder / "weights.safetensors", about["weights"])
     if not all(torch.isfinite(weight).all() for weight in weights.values()):
-        raise ModelError(f"{folder / 'weights.safetensors'} holds weights that are not numbers: train the model again")
+        raise ModelError(f"{folder / 'weights.safetensors'} holds weights that are not finite: train the model again")
     spec = ImageSpec(config.image_size, about.get("channels", 3), len(about["classes"]))
     model: Family = config.model(config.network, spec)
     try:
@@ -31,6 +31,6 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[Family
     except RuntimeError as error:
         raise ModelError(
             f"{folder / 'weights.safetensors'} does not fit the {config.family} that config.json describes:"
-            f" train it again ({' '.join(str(error).split())[:200]})"
+            f" train the model again ({' '.join(str(error).split())[:200]})"
         ) from error
     return model.to(device).eval().requires_grad_(False), about

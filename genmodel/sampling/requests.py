@@ -50,7 +50,7 @@ def find_class(names: Sequence[str], asked: object) -> int:
     ValueError, with similar names, if there is none.
     """
     if not names:
-        raise ValueError("it is not conditional: no class can be asked of it")
+        raise ValueError("it is not conditional: leave out the class")
     text = str(asked)[:100]
     numbers = [str(number) for number in range(len(names))]
     for known in (names, numbers):
@@ -59,5 +59,5 @@ def find_class(names: Sequence[str], asked: object) -> int:
     near = " or ".join(map(repr, difflib.get_close_matches(text, names)))
     raise ValueError(
         f"it has no class {text!r}"
-        + (f"; did you mean {near}?" if near else f": its {len(names)} classes are numbered from 0")
+        + (f"; did you mean {near}?" if near else f": its classes are numbered 0 to {len(names) - 1}")
     )

@@ -17,6 +17,7 @@ from dataclasses import MISSING
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 from genmodel.errors import ConfigError
+from genmodel.output.counting import counted
 from genmodel.settings.config import Range, default, plain
 from genmodel.settings.schedule import Schedule
 from genmodel.sizes import Size
@@ -60,7 +61,7 @@ def check_keys(values: Mapping[Any, Any], known: Sequence[str], where: str) -> N
     """ConfigError for an unknown key, suggesting a similar one, or listing all if they are few."""
     for key in values:
         if key not in known:
-            listed = f"; known: {', '.join(known)}" if 0 < len(known) <= _HANDFUL else ""
+            listed = f"; known keys: {', '.join(known)}" if 0 < len(known) <= _HANDFUL else ""
             raise ConfigError(f"{where}: unknown key {shown(key)}{near(key, known) or listed}")
 
 
@@ -75,7 +76,7 @@ def shown(value: Any) -> str:
     try:
         text = repr(value)
     except (RecursionError, ValueError):  # a number of more than 4,300 digits
-        return f"such a {type(value).__name__}"
+        return f"a {type(value).__name__} too large to show"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
@@ -97,7 +98,7 @@ def read_value(kind: Any, value: Any, where: str, usual: Any = None, bounds: Ran
     if origin in (list, tuple):
         kinds = inner if origin is tuple and inner[-1] is not ... else inner[:1] * len(value)
         if len(kinds) != len(value):
-            raise ConfigError(f"{where}: must be a list of {len(kinds)}, not {shown(value)}")
+            raise ConfigError(f"{where}: must be a list of {counted(len(kinds), 'item')}, not {shown(value)}")
         return origin(
             read_value(each, part, f"{where}.{place}", None, bounds)
             for place, (each, part) in enumerate(zip(kinds, value, strict=True))
@@ -162,14 +163,14 @@ def _advice(kind: Any, value: Any) -> str:
     for each in kinds:
         kinds += [] if typing.get_origin(each) is Literal else typing.get_args(each)
     if float in kinds and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", value):
-        return " (in YAML a power of ten needs a point and a sign: 2.0e-4)"
+        return " (in YAML a power of ten needs a decimal point and a sign: 2.0e-4)"
     texts = [text for each in kinds if typing.get_origin(each) is Literal for text in typing.get_args(each)]
     return near(value, [text for text in texts if isinstance(text, str)])
 
 
 def _text(key: Any, where: str) -> str:
     if not isinstance(key, str):
-        raise ConfigError(f"{where}: the key {shown(key)} must be text: write it in quotes")
+        raise ConfigError(f"{where}: the key {shown(key)} must be text: put it in quotes")
     return key
 
 

@@ -22,7 +22,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.over < 0 or (self.end is None) != (self.over == 0):
-            raise ConfigError("a schedule has both end and over (the images that it takes, at least 1), or neither")
+            raise ConfigError("a schedule needs both end and over (the images that it takes, at least 1), or neither")
 
     def at(self, images_seen: int) -> float:
         """The value after `images_seen` images, between `start` and `end`; both are reached exactly."""

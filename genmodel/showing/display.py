@@ -81,7 +81,7 @@ class Display(Watcher):
 
     def diverged(self, rows: Sequence[Mapping[str, Any]]) -> str:
         picture = self.folder / "curves.png"
-        return f", its last curves in {picture.name}" if write_curves(rows, picture) else ""
+        return f", with its last curves in {picture.name}" if write_curves(rows, picture) else ""
 
     def publish(self, folder: Path, model: Family) -> None:
         """The sample grids, a timeline of them, and the replay; equal trainings give equal bytes."""

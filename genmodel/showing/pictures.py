@@ -16,7 +16,7 @@ def classes_of(folder: Path) -> list[str]:
     """The names of the classes that can be asked of the model in `folder`, in the order of their numbers."""
     model, about = load_model(folder)
     if not model.classes:
-        raise ConfigError(f"--classes: {folder}: it is not conditional: no class can be asked of it")
+        raise ConfigError(f"--classes: {folder}: it is not conditional and has no classes")
     return [str(name) for name in about["classes"]]
 
 
@@ -31,8 +31,8 @@ def save_samples(folder: Path, out: Path, n: int | None, seed: int, label: str |
     if label is None and names:
         shown, columns = names[:CLASSES], n or COLUMNS
         save_grid(out, sample_classes(model, columns, seed, range(len(shown))), columns)
-        of = f" of {len(names):,}" if len(names) > len(shown) else ""
-        return f"{out}: a row a class, {', '.join(shown)}{of}"
+        of = f" (of {len(names):,} classes)" if len(names) > len(shown) else ""
+        return f"{out}: one row per class: {', '.join(shown)}{of}"
     if label is None:
         images = sample(model, n or _N, seed)
     else:

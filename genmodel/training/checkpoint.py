@@ -87,7 +87,7 @@ class Checkpoints:
         if warnings:
             raise CheckpointError(
                 f"no checkpoint in {self.folder} can be read ({warnings[0]}): remove {self.folder.parent} and run "
-                "the same command again, which starts anew"
+                "the same command again to start over"
             )
         return None, warnings
 

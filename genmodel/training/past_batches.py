@@ -24,15 +24,17 @@ def past_batch(run: Path, block: Block, step: int) -> tuple[Tensor, int, str]:
         identity = json.loads(path.read_text())
         config, digest = run_config(identity["config"], str(path)), identity["block"]
     except (OSError, RecursionError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"--run {run}: identity.json is missing or damaged") from error
+        raise ConfigError(f"--run {run}: identity.json is missing or damaged: give a folder in runs/") from error
     if digest != block.digest:
-        raise BlockError(f"{block.path} is another block ({block.digest[:16]}) than the run's ({digest[:16]})")
+        raise BlockError(
+            f"{block.path} is not the run's block ({block.digest[:16]}, not {digest[:16]}): give that with --data"
+        )
     training = config.training
     model = config.model(config.network, ImageSpec(config.image_size, block.channels, len(block.classes)))
     per_step = training.batch_size * model.batches_per_step
     last = -(-training.images // per_step)
     if not 1 <= step <= last:
-        raise ConfigError(f"--step {step}: the run's steps are from 1 to {last:,}")
+        raise ConfigError(f"--step {step}: the run has steps 1 to {last:,}")
     loader = Loader(block, config.image_size, "train", training.seed, flip=training.flip, place="map")
     seen = (step - 1) * per_step
     return loader.batch(seen, per_step)[0], seen, loader.order_digest(seen)

@@ -64,7 +64,7 @@ class Record:
         raise CheckpointError(self._damaged())
 
     def _damaged(self) -> str:
-        return f"{self.metrics} is damaged: remove {self.folder} and run the same command again, which starts anew"
+        return f"{self.metrics} is damaged: remove {self.folder} and run the same command again to start over"
 
     def history(self) -> str:
         """The rows as CSV without times: equal trainings with the same log_every give equal bytes.

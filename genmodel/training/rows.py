@@ -18,7 +18,7 @@ def from_line(line: str | bytes) -> dict[str, Any]:
     row = json.loads(line)
     checksum = row.pop("checksum", None) if isinstance(row, dict) else None
     if not isinstance(row, dict) or (checksum != _checksum(row) if checksum else not row.keys() <= _KNOWN):
-        raise ValueError("not a row, or its checksum does not fit")
+        raise ValueError("not a row, or its checksum does not match")
     return row
 
 

@@ -46,7 +46,7 @@ def train(
     as one.
     """
     if durable.is_foreign(out, "config.json"):
-        raise ModelError(f"{out} is there and is not a model: move it away or choose another --out")
+        raise ModelError(f"{out} exists and is not a model: move it away or choose another --out")
     folder = run_folder(identity, runs)
     with Preemption() as preemption, joined(device) as (world, device), world.alone_in(folder):
         training = Training(identity, block, folder, device, fresh, world, watcher)
@@ -187,12 +187,12 @@ class Training:
         if self.engine.lowered < 1 or checkpoint is None:
             shown = self.watcher.diverged(self.record.rows())
             raise TrainingDivergedError(
-                f"{where}, with lower learning rates too: set lower ones; the record is in {self.folder}{shown}"
+                f"{where}, even with lower learning rates: set still lower ones; the record is in {self.folder}{shown}"
             )
         gone = self.images_seen
         self._restore(checkpoint)
         self.engine.lowered = _LOWER
-        self.world.say(f"{where}: back to image {self.images_seen:,}, with {_LOWER:g} of the learning rates")
+        self.world.say(f"{where}: going back to image {self.images_seen:,}, with {_LOWER:g} times the learning rates")
         self.bar.update(self.images_seen - gone)
         self._row_clock, self._row_images = time.perf_counter(), self.images_seen
 
@@ -241,7 +241,7 @@ class Training:
             self.checkpoints.wait()
         self.bar.close()
         self.world.say(
-            f"{self.identity.name}: stopped at {self.images_seen:,} images; the same command goes on from here"
+            f"{self.identity.name}: stopped at {self.images_seen:,} images; the same command resumes from here"
         )
         raise SystemExit(EXIT)
 
@@ -250,13 +250,15 @@ class Training:
         training that has only this one without any."""
         checkpoint, warnings = self.checkpoints.latest()
         for warning in warnings:
-            self.world.say(f"{warning}; going on from the one before")
+            self.world.say(f"{warning}; resuming from the one before")
         if checkpoint is not None:
             self._restore(checkpoint)
         if not self.world.same(self.images_seen):
-            raise ConfigError(f"{self.folder} is not the same in all processes: put --runs where all machines see it")
+            raise ConfigError(
+                f"{self.folder} is not the same in all processes: put --runs on storage that all machines share"
+            )
         if checkpoint is not None:
-            self.world.say(f"{self.identity.name}: going on from {self.images_seen:,} images")
+            self.world.say(f"{self.identity.name}: resuming at {self.images_seen:,} images")
         return checkpoint is not None
 
     def _restore(self, checkpoint: Checkpoint) -> None:

@@ -20,7 +20,7 @@ class Unfinished(NamedTuple):
         """One line about it, with the way to finish it."""
         return (
             f"{name}: a new training starts ({'; '.join(self.changes)}); the one before is in {self.folder}, at "
-            f"{self.seen:,} of {self.budget:,} images: to finish it, put back what is named before the arrows, and run "
+            f"{self.seen:,} of {self.budget:,} images: to finish it, restore what is before the arrows and run "
             "the same command again"
         )
 

@@ -88,7 +88,7 @@ def test_damaged_index(block: Block, content: str) -> None:
 
 def test_other_version(block: Block) -> None:
     (block.path / "block.json").write_text(json.dumps(block.facts | {"format": 9}))
-    with pytest.raises(BlockError, match="format 9, not 2 or 3: prepare it anew"):
+    with pytest.raises(BlockError, match="format 9, not 2 or 3: prepare it again"):
         Block.open(block.path)
 
 
@@ -210,6 +210,6 @@ def test_a_flipped_bit_in_a_ledger_is_noticed_when_the_block_is_opened(block: Bl
     for place in range(0, len(content), 7):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         with pytest.raises(
-            BlockError, match=r"ledger-000\.parquet is damaged, its sha256 is not block\.json's: pull or"
+            BlockError, match=r"ledger-000\.parquet is damaged, its sha256 does not match block\.json: pull or"
         ):
             Block.open(block.path)

@@ -47,11 +47,11 @@ def test_counts(odd: dict[str, bytes], make: Any, packed: Any, tmp_path: Path) -
         "greyscale": (2, "a/4.JPEG"),
         "palette": (1, "b/8.gif"),
         "alpha": (1, "b/7.png"),
-        "transparent, composed on the background": (0, ""),  # all of it is opaque
+        "transparent, composited on the background": (0, ""),  # all of it is opaque
         "16-bit, scaled to 8": (1, "b/6.png"),
         "rotated by EXIF, left as stored": (0, ""),
         "rotated by EXIF, turned upright": (1, "b/5.JPEG"),
-        "animated, first frame taken": (1, "b/8.gif"),
+        "animated, first frame used": (1, "b/8.gif"),
         "corrupt EXIF": (0, ""),
         "repaired in any way": (3, "b/5.JPEG"),
         "bytes that occur more than once": (2, "a/1.JPEG"),

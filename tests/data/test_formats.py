@@ -112,5 +112,5 @@ def test_images_without_a_label_are_in_no_class_and_can_be_left_out(tmp_path: Pa
     labelled = Loader(block, 8, "train", 0, unlabelled=False)
     assert sorted(labelled.batch(0, 12)[1].tolist()) == [0] * 6 + [1] * 6
     block.labels = np.full_like(block.labels, -1)
-    with pytest.raises(BlockError, match="no images with a label in split train"):
+    with pytest.raises(BlockError, match="no labelled images in split train"):
         Loader(block, 8, "train", 0, unlabelled=False)

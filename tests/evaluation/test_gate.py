@@ -73,7 +73,7 @@ def test_overlapping_intervals_are_inconclusive_however_far_the_figures_are() ->
     assert decision.candidate.interval == (7.0, 8.6) and "[7, 8.6]" in as_markdown(decision)
     assert decide(with_interval("vae", 12.0, 11.5, 12.5), best, GATE).outcome == "inconclusive", "they touch"
     apart = decide(with_interval("vae", 8.0, 7.0, 8.4), best, GATE)
-    assert apart.outcome == "promote" and "apart by their intervals" in apart.reasons[0]
+    assert apart.outcome == "promote" and "their intervals do not overlap" in apart.reasons[0]
     assert decide(with_interval("vae", 12.0, 11.6, 12.5), best, GATE).outcome == "reject"
     assert decide(
         with_interval("vae", 9.9, 9.89, 9.91), reigning(with_interval("dcgan", 10.0, 9.99, 10.01)), GATE
@@ -104,7 +104,7 @@ def test_guardrails_reject_with_a_reason_whatever_the_distance(key: str, bad: fl
     for best in (None, champion("dcgan", 10.0)):
         decision = held(bad, best)
         assert decision.outcome == "reject"
-        assert len(decision.reasons) == 2 and f"{key} {bad} is beyond the " in decision.reasons[1]
+        assert len(decision.reasons) == 2 and f"{key} {bad} breaks the " in decision.reasons[1]
         fine = held(good, best)
         assert fine.outcome == "promote" and len(fine.reasons) == 1
         assert [check.passed for check in fine.checks].count(True) == 1
@@ -126,7 +126,7 @@ def test_figures_that_the_report_lacks_are_said_to_be_not_held() -> None:
         "recall": None,
         "copied": None,
     }
-    assert "The floor of recall, 0.05, was not held: no such figure." in as_markdown(decision)
+    assert "The floor of recall, 0.05, was not checked: the report has no recall." in as_markdown(decision)
 
 
 def test_what_others_have_written_into_the_registry_forges_no_line() -> None:
@@ -182,7 +182,7 @@ def test_a_decision_is_read_back_as_what_it_was_and_nothing_else_is() -> None:
             "decision.json: candidate: value must be a number",
         ),
         ({"checks": [7]}, "decision.json: checks must hold keys and values, not 7"),
-        ({"mood": "good"}, "decision.json: 'mood' is not a part of it"),
+        ({"mood": "good"}, "decision.json: unknown key 'mood'"),
     ):
         with pytest.raises(EvaluationError, match=re.escape(says)):
             Decision.from_dict({**told, **harm}, "decision.json")

@@ -129,7 +129,7 @@ def test_the_extractor_stays_when_the_data_change_and_is_renewed_by_settings_or_
     assert capsys.readouterr().out == ""
 
     renewed = make_reference(other, Size(16, 16), config, out, renew=True).about
-    assert capsys.readouterr().out.startswith("extractor renewed: as asked")
+    assert capsys.readouterr().out.startswith("extractor renewed, as asked")
     assert renewed["extractor"]["fingerprint"] != first["extractor"]["fingerprint"]
     again = make_reference(other, Size(16, 16), replace(config, classifier_images=128), out).about
     assert again["extractor"]["fingerprint"] != renewed["extractor"]["fingerprint"]

@@ -189,7 +189,7 @@ def test_a_report_is_read_back_as_what_it_was(report: Report) -> None:
         ({"intervals": {"recall": [1.0]}}, "r.json: intervals.recall must be two numbers, not [1.0]"),
         ({"conditions": []}, "r.json: conditions must hold keys and values, not []"),
         ({"memorisation": {"copied": 0.0}}, "r.json: memorisation: visible is missing"),
-        ({"likes": 3}, "r.json: 'likes' is not a part of it"),
+        ({"likes": 3}, "r.json: unknown key 'likes'"),
     ],
 )
 def test_what_is_no_report_is_refused_in_one_line(report: Report, harm: dict[str, object], says: str) -> None:

@@ -77,7 +77,7 @@ def test_a_new_figure_is_one_entry(block: Block, vae_folder: Path, gan_folder: P
     write_page([vae, gan], tmp_path, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "<dd>how loud the features are; lower is better</dd>" in page and f"\n{told}" not in page and told in page
-    assert "how dark the house is; higher is better; of models with the ability Reconstructs" in page
+    assert "how dark the house is; higher is better; for models with the ability Reconstructs" in page
 
     about = {"name": "v", "weights": "w" * 64, "fingerprint": "f" * 64, "config": {"family": "vae", "image_size": 16}}
     card = model_card(about, vae, data={}, cost={})
@@ -90,7 +90,7 @@ def test_an_entry_that_names_a_setting_of_the_gate_is_a_guardrail(monkeypatch: p
     bounded = replace(DARK, guardrail="min_precision")
     monkeypatch.setattr(table, "FIGURES", (*table.FIGURES, bounded))
     decision = decide(made_report("a", {"fd_classifier": 1.0, "dark": 0.2}), None, GateConfig(min_precision=0.3))
-    assert decision.outcome == "reject" and decision.reasons[-1] == "dark 0.2 is beyond the floor of 0.3."
+    assert decision.outcome == "reject" and decision.reasons[-1] == "dark 0.2 breaks the floor of 0.3."
 
 
 def test_every_entry_can_be_worked_out_and_applies_somewhere() -> None:

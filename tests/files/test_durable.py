@@ -164,7 +164,7 @@ def test_a_sealed_file_that_is_missing_or_of_an_older_version_is_told_apart(tmp_
     with pytest.raises(EvaluationError, match=r"told.json is missing: make it again$"):
         durable.read_sealed(path, EvaluationError, "make it again")
     durable.write_json(path, {"a": 1})
-    with pytest.raises(EvaluationError, match=r"told.json has no checksum, it is damaged or of an older version"):
+    with pytest.raises(EvaluationError, match=r"told.json has no checksum, it is damaged or from an older version"):
         durable.read_sealed(path, EvaluationError, "make it again")
     path.unlink()
     path.mkdir()

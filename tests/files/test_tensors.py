@@ -89,8 +89,8 @@ def entry(shape: list[int], start: int, end: int) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
-        (json.dumps({"a": entry([1 << 33], 0, 0)}), "shape is not that of its bytes"),
-        (json.dumps({"a": entry([-2, -2], 0, 16)}), "shape is not that of its bytes"),
+        (json.dumps({"a": entry([1 << 33], 0, 0)}), "shape does not match its bytes"),
+        (json.dumps({"a": entry([-2, -2], 0, 16)}), "shape does not match its bytes"),
         (json.dumps({str(name): entry([4], 0, 16) for name in range(9)}), "larger than the file"),
         ("[" * 200_000, "safetensors"),
     ],

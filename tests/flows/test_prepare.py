@@ -119,8 +119,8 @@ def test_updates_are_shards_of_their_own_and_a_clone_makes_them_all_again(
     assert Block.open(root / "data").facts["val_fraction"] == 0.25
     before = tree(root / "data")
     said = command("--update", "--source", sources[1], NEW, "--allow-rejects", "0.5")
-    assert "20 new images, 0 rejected, 0 were there already" in said
-    assert "a push sends 4 new files, " in said and "8/shard-00001.npy  3,968" in said and "ledger-001" in said
+    assert "20 new images, 0 rejected, 0 already in the block" in said
+    assert "to push: 4 new files, " in said and "8/shard-00001.npy  3,968" in said and "ledger-001" in said
     command("--update", "--source", sources[2], "--licence", "CC0")
     assert Origin.of_data(root).licences == "../first: CC BY 4.0; ../more: not stated; ../raw: CC0"
     after = tree(root / "data")
@@ -178,7 +178,9 @@ def test_the_layout_is_listed_asked_for_and_kept(
     assert ensure(root, workers=1) == versioning.digest(root) and tree(root / "data") == before
     command("--source", sources[0], "--sizes", "8")
     said = command("--update", "--source", sources[1])
-    assert "error: " in said and "more has classes that the block has not: square (square/" in said and NEW in said
+    assert (
+        "error: " in said and "more has classes that the block does not have: square (square/" in said and NEW in said
+    )
     assert "new classes: square (--allow-new-classes adds them)" in command(
         "--update", "--source", sources[1], "--list"
     )
@@ -194,8 +196,8 @@ def test_an_update_with_nothing_new_leaves_data_dvc_alone(
     before = tree(root / "data"), (root / "data.dvc").read_bytes()
     for _ in range(2):
         said = command("--update", "--source", sources[1])
-        assert "0 new images, 0 rejected, 20 were there already" in said
-        assert "a push has nothing to send" in said and "nothing is new: data.dvc stays as it is" in said
+        assert "0 new images, 0 rejected, 20 already in the block" in said
+        assert "nothing to push" in said and "nothing is new: data.dvc stays as it is" in said
         assert "commit it" not in said
         assert (tree(root / "data"), (root / "data.dvc").read_bytes()) == before
         assert not (root / "data.update.json").exists()
@@ -276,7 +278,7 @@ def test_tiny_imagenet_b_added_to_a(
     command("--source", "../a.tar.gz", "--sizes", "64")
     before = tree(root / "data")
     images = len(Block.open(root / "data"))
-    assert images > 250 and "a push sends" in command("--update", "--source", "../b.tar.gz", NEW)
+    assert images > 250 and "to push" in command("--update", "--source", "../b.tar.gz", NEW)
     after = tree(root / "data")
     assert all(after[name] == content for name, content in before.items() if name != "block.json")
     assert len(Block.open(root / "data")) > images + 250 and versioning.matches(root)

@@ -24,7 +24,7 @@ def test_a_model_that_params_yaml_has_not(project: Path, fails: Stage) -> None:
 
 
 def test_what_a_stage_needs_and_has_not(project: Path, fails: Stage) -> None:
-    assert fails("evaluate", "small").startswith("reference/reference.json is missing: bring it back (dvc checkout")
+    assert fails("evaluate", "small").startswith("reference/reference.json is missing: restore it (dvc checkout")
     run("reference")
     assert fails("evaluate", "small").startswith("models/small/config.json is missing: train the model")
     assert fails("register") == "ranking.csv is missing: run `dvc repro compare` first"

@@ -91,7 +91,7 @@ def test_generates_images_of_its_size_in_range(family: str, image_size: int) -> 
 def test_refuses_a_size_it_cannot_do_and_names_the_nearest(family: str, image_size: str, near: str) -> None:
     config, spec = run_config({"family": family}, "toy").network, ImageSpec(Size.of(image_size))
     for told in (partial(load_family(family).check, spec), partial(load_family(family), config, spec)):
-        with pytest.raises(ConfigError, match=rf"{family} cannot do {image_size} px: .* and can do {near}$"):
+        with pytest.raises(ConfigError, match=rf"{family} cannot make {image_size} px images: .* and can make {near}$"):
             told()
     for other in near.split(" or "):
         load_family(family).check(ImageSpec(Size.of(other)))

@@ -51,9 +51,9 @@ def test_a_class_is_found_by_its_name_and_then_by_its_number(asked: object, numb
     [
         ("catt", "it has no class 'catt'; did you mean 'cat'?"),
         ("Dog", "it has no class 'Dog'; did you mean 'dog'?"),
-        ("quark", "it has no class 'quark': its 8 classes are numbered from 0"),
-        ("8", "it has no class '8': its 8 classes are numbered from 0"),
-        (-1, "it has no class '-1': its 8 classes are numbered from 0"),
+        ("quark", "it has no class 'quark': its classes are numbered 0 to 7"),
+        ("8", "it has no class '8': its classes are numbered 0 to 7"),
+        (-1, "it has no class '-1': its classes are numbered 0 to 7"),
         ("٣", "it has no class '٣': its 8 classes"),
         ("x" * 10**6, "xxx': its 8 classes"),
         (None, "it has no class 'None'"),
@@ -66,5 +66,5 @@ def test_a_class_that_is_not_there_is_told_with_near_names(asked: object, why: s
 
 
 def test_a_model_that_is_not_conditional_has_no_class() -> None:
-    with pytest.raises(ValueError, match="it is not conditional: no class can be asked of it"):
+    with pytest.raises(ValueError, match="it is not conditional: leave out the class"):
         find_class([], "0")

@@ -114,7 +114,7 @@ def test_trouble_goes_back_lowers_the_rates_once_and_survives_a_kill(
     spoil_steps(monkeypatch, set(range(15, 40)), how)
     identity = toy_identity()
     expected = remains(train(identity, block, tmp_path / "whole", tmp_path / "whole-runs"), tmp_path / "whole")
-    assert capsys.readouterr().err.count("back to image 80, with 0.5 of the learning rates") == 1
+    assert capsys.readouterr().err.count("back to image 80, with 0.5 times the learning rates") == 1
     assert expected["lowered"] == 0.5
     again = partial(train, identity, block, tmp_path / "out", tmp_path / "runs")
     for last in (14, 22):  # the first leaves checkpoints from before the going back alone

@@ -144,7 +144,7 @@ def test_the_command_ends_with_143_and_one_line_and_goes_on(block: Block, tmp_pa
     assert process.returncode == 143, said
     lines = [line for line in said.splitlines() if "left" not in line]  # of the bar
     assert len(lines) == 1 and lines[0].startswith("dcgan: stopped at "), said
-    assert lines[0].endswith(" images; the same command goes on from here")
+    assert lines[0].endswith(" images; the same command resumes from here")
     checkpoint, _ = Checkpoints(next(tmp_path.glob("runs/*/checkpoints"))).latest()
     assert checkpoint is not None
     assert f"{checkpoint.facts['images_seen']:,}" == lines[0].split()[3]

@@ -252,7 +252,7 @@ def test_two_trainings_in_one_folder_are_refused_and_the_first_goes_on(
         patch.setattr(Training, "finish", lambda *arguments: second_in_the_middle(real, *arguments))
         folder = again()
     assert (
-        f"StorageError: {folder} is at work in another process: wait for its end, or end it" in capfd.readouterr().err
+        f"StorageError: {folder} is in use by another process: wait until it ends, or stop it" in capfd.readouterr().err
     )
     assert (tmp_path / "out/config.json").exists()
     assert in_child(again) == 0, "the lock ended with the training"

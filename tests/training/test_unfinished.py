@@ -34,7 +34,7 @@ def test_a_training_goes_on_under_another_log_interval(
     stop_halfway(before, block, tmp_path / "runs")
     capfd.readouterr()
     folder = train(after, block, tmp_path / "out", tmp_path / "runs")
-    assert "going on from 160 images" in capfd.readouterr().err
+    assert "resuming at 160 images" in capfd.readouterr().err
     weights = [(place / "weights.safetensors").read_bytes() for place in (tmp_path / "whole", tmp_path / "out")]
     assert weights[0] == weights[1]
     seen = [json.loads(line)["images_seen"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -51,11 +51,11 @@ def test_a_new_training_names_the_unfinished_one_before_it_and_how_to_finish_tha
     train(toy_identity("vae", batch_size=16), block, tmp_path / "out", tmp_path)
     assert (
         f"toy: a new training starts (training.batch_size: 8 -> 16); the one before is in {old.folder}, at 160 of 320 "
-        "images: to finish it, put back what is named before the arrows, and run the same command again"
+        "images: to finish it, restore what is before the arrows and run the same command again"
     ) in capfd.readouterr().err
 
     train(toy_identity("vae"), block, tmp_path / "out", tmp_path)
-    assert "going on from 160 images" in capfd.readouterr().err
+    assert "resuming at 160 images" in capfd.readouterr().err
     train(toy_identity("vae", seed=5), block, tmp_path / "out", tmp_path)
     assert "a new training starts" not in capfd.readouterr().err, "both are finished"
 

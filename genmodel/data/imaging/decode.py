@@ -20,7 +20,7 @@ from genmodel.output.printable import printable
 from genmodel.sizes import Size
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "HEIF", "JXL")
-COLOURED = "colours, in a block of one channel"  # the reason for rejecting an image where none may have colours
+COLOURED = "has colours, in a block of one channel"  # the reason for rejecting an image where none may have colours
 _PLUGINS = {"HEIF": ("pillow_heif", "pillow-heif"), "JXL": ("pillow_jxl", "pillow-jxl-plugin")}
 _LIBRARIES = {"AVIF": ("libavif", "avif"), "JPEG2000": ("openjpeg", "jpg_2000")}
 _ORIENTATION = 0x0112  # the tag in EXIF and in TIFF
@@ -215,12 +215,12 @@ def _unknown(content: bytes) -> str:
     if brand in _HEIF and "HEIF" not in known():
         return "a HEIC file: pip install pillow-heif"
     if brand in _AVIF and not features.check("avif"):
-        return "an AVIF file, which this Pillow was built without"
+        return "an AVIF file, which this build of Pillow cannot read"
     if content.startswith(_JXL) and "JXL" not in known():
         return "a JPEG XL file: pip install pillow-jxl-plugin"
     if content.startswith(_JPEG2000) and not features.check("jpg_2000"):
-        return "a JPEG 2000 file, which this Pillow was built without"
-    return f"none of {', '.join(known())}"
+        return "a JPEG 2000 file, which this build of Pillow cannot read"
+    return f"not in a format that can be read ({', '.join(known())})"
 
 
 def _reason(error: Exception) -> str:

@@ -18,7 +18,7 @@ _NETPBM = re.compile(rb"P[25](?:(?:\s|#[^\n\r]*[\n\r])+\d+){2}(?:\s|#[^\n\r]*[\n
 def is_deep(image: Image.Image) -> bool:
     """Whether an image's levels have more than 8 bits; Reject for floating-point numbers."""
     if image.mode == "F":
-        raise Reject("floating-point pixels, whose range is not known")
+        raise Reject("floating-point pixels, whose range is unknown")
     return image.mode.startswith("I")
 
 
@@ -30,7 +30,7 @@ def to_8_bits(image: Image.Image, content: bytes, asked: int | str) -> tuple[Ima
     levels = np.asarray(image).astype(np.int64)
     most = int(levels.max())
     if levels.min() < 0 or most > 0xFFFF:
-        raise Reject("32-bit pixels, whose range is not known")
+        raise Reject("32-bit pixels, whose range is unknown")
     bits = _declared(image, content) if asked == DECLARED else int(asked)
     if asked == DECLARED and image.format == "JPEG2000":
         levels >>= 16 - bits  # Pillow has shifted them up

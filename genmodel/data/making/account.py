@@ -15,6 +15,7 @@ from genmodel.data.sources.meaning.layout import Layout
 from genmodel.data.sources.members import Ignored, Listing, Source, in_label_order
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError
+from genmodel.output.counting import counted
 from genmodel.output.progress import say
 
 _EXAMPLES = 10
@@ -28,7 +29,7 @@ def scan(origin: Source, source: str, layout: Layout, known: Known | None = None
     if not listing.members:
         others = f": {_ranked(listing.ignored)}" if listing.ignored else ""
         fix = "give a folder or an archive of JPEG, PNG, ... files"
-        raise SourceError(f"{source} holds no images ({listing.found:,} other files{others}): {fix}")
+        raise SourceError(f"{source} holds no images ({counted(listing.found, 'other file')}{others}): {fix}")
     return listing
 
 
@@ -46,16 +47,16 @@ def overview(source: str, layout: Layout, devkit: Path | None = None, block: Blo
     """
     origin = open_source(source, devkit)
     if any(isinstance(open_bytes(path), GzipFile) for path in origin.files):
-        say(f"{source} has no index: all of it is inflated to list it")
+        say(f"{source} is compressed without an index: all of it is unpacked to list it")
     listing = scan(origin, source, layout, known_of(block) if block else None)
     used = [member for member in listing.members if not member.refused]
     classes = Counter(member.class_name for member in used)
     names = in_label_order(name for name in classes if name)
-    lines = [f"{source}: {len(used):,} images in {len(names):,} classes; nothing was written"]
+    lines = [f"{source}: {counted(len(used), 'image')} in {counted(len(names), 'class')}; nothing was written"]
     lines += [f"  {name}  {classes[name]:,}" for name in names[:_CLASSES]]
     if len(names) > _CLASSES:
         rest = [classes[name] for name in names[_CLASSES:]]
-        lines.append(f"  and {len(rest):,} more classes of {min(rest):,} to {max(rest):,} images")
+        lines.append(f"  and {counted(len(rest), 'more class')} of {min(rest):,} to {counted(max(rest), 'image')}")
     if classes[""]:
         lines.append(f"  without a label  {classes['']:,}")
     if listing.val:
@@ -85,7 +86,8 @@ def account(block: Block) -> list[str]:
     number = len(block.facts["generations"]) - 1
     facts = block.facts["generations"][number]
     if "found" not in facts:  # a block of format 2
-        return [f"{facts['images']:,} images used, {facts['rejected']:,} rejected, {facts['ignored']:,} files ignored"]
+        used, left_out = counted(facts["images"], "image"), counted(facts["ignored"], "file")
+        return [f"{used} used, {facts['rejected']:,} rejected, {left_out} ignored"]
     lines = list(facts["notes"])
     if facts["val"]:
         lines.append(f"split {facts['val']} is the val split; the val fraction is not used")
@@ -97,11 +99,11 @@ def account(block: Block) -> list[str]:
 
 def _totals(found: int, used: int, known: int, rejected: Mapping[str, Ignored], ignored: Mapping[str, Ignored]) -> str:
     parts = [f"{used:,} used"]
-    parts += [f"{known:,} in the block already"] if known else []
+    parts += [f"{known:,} already in the block"] if known else []
     for what, groups in (("rejected", rejected), ("ignored", ignored)):
         count = sum(each.files for each in groups.values())
         parts.append(f"{count:,} {what}" + (f" ({_ranked(groups)})" if groups else ""))
-    return f"{found:,} files: " + ", ".join(parts)
+    return f"{counted(found, 'file')}: " + ", ".join(parts)
 
 
 def _grouped(reasons: Iterable[tuple[str, str]]) -> dict[str, Ignored]:
@@ -118,4 +120,6 @@ def _ranked(groups: Mapping[str, Ignored]) -> str:
     ranked = sorted(groups.items(), key=lambda group: (-group[1].files, group[0]))
     parts = [f"{each.files:,} {what}, such as {each.example}" for what, each in ranked[:_RULES]]
     rest = ranked[_RULES:]
-    return "; ".join(parts + [f"{sum(each.files for _, each in rest):,} for {len(rest)} more reasons"] * bool(rest))
+    return "; ".join(
+        parts + [f"{sum(each.files for _, each in rest):,} for {counted(len(rest), 'more reason')}"] * bool(rest)
+    )

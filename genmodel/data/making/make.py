@@ -35,6 +35,7 @@ from genmodel.data.sources.opening import open_source
 from genmodel.errors import BlockError, ConfigError, GenmodelError, SourceError
 from genmodel.files import durable
 from genmodel.output import progress
+from genmodel.output.counting import counted
 from genmodel.sizes import Size
 
 SHARD_BYTES = 128 << 20
@@ -70,10 +71,10 @@ def prepare(
     """
     check_settings(val_fraction, max_reject_share, sizes, workers)
     if layout.allow_new_classes:
-        raise ConfigError("--allow-new-classes is for --update: all classes are new in a block that is made anew")
+        raise ConfigError("--allow-new-classes goes with --update: in a new block all classes are new")
     wanted = sorted({Size.of(size) for size in sizes})
     if durable.is_foreign(out, "block.json"):
-        raise BlockError(f"{out} is there and is not a block: move it away or choose another --out")
+        raise BlockError(f"{out} exists and is not a block: move it away or choose another --out")
     origin = open_source(source, devkit, out.parent)
     with checking(origin.files) as finish_checking:
         listing = scan(origin, source, layout)
@@ -92,7 +93,7 @@ def prepare(
                 try:
                     convert(job, members, rows, workers, max_reject_share * len(members), make)
                 except ColouredError as found:
-                    progress.say(f"{found} has colours, the images before it have none: beginning again in colour")
+                    progress.say(f"{found} has colours and the images before it have none: starting over in colour")
                     continue
                 finish_checking()
                 if tried.duplicates == "drop":
@@ -149,7 +150,7 @@ def check_settings(
     if not known:
         raise ConfigError("--sizes: give sizes such as 64,128x64 (width x height)")
     if workers < 0:
-        raise ConfigError(f"--workers: must be at least 1, or 0 for one a core, not {workers}")
+        raise ConfigError(f"--workers: must be at least 1, or 0 for one more than there are cores, not {workers}")
     for option, value in (("--val-fraction", val_fraction), ("--allow-rejects", max_reject_share)):
         if not 0 <= value <= 1:
             raise ConfigError(f"{option}: must be between 0 and 1, not {value!r}")
@@ -231,7 +232,7 @@ def _locked(place: Path) -> IO[str]:
                 return handle
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise BlockError(f"another process is preparing {place}: wait for it, or end it") from None
+                raise BlockError(f"another process is preparing {place}: wait until it ends, or stop it") from None
             time.sleep(0.1)
         handle.close()
 
@@ -251,8 +252,8 @@ def convert(job: Job, members: Sequence[Member], rows: int, workers: int, allowe
                 break
     if len(rejects) > allowed or (rejects and not job.first_shard and len(rejects) == len(members)):
         first = "; ".join(f"{name}: {reason}" for name, reason in sorted(rejects)[:3])
-        fix = "fix the source, or allow it with --allow-rejects"
-        raise SourceError(f"{len(rejects):,} of {seen:,} images cannot be used ({first}): {fix}")
+        fix = "fix the source, or allow more with --allow-rejects"
+        raise SourceError(f"{len(rejects):,} of {counted(seen, 'image')} cannot be used ({first}): {fix}")
 
 
 def outcomes_of(

@@ -12,33 +12,45 @@ from genmodel.sizes import Size
 def add_layout(parser: argparse.ArgumentParser) -> None:
     """Options for what a source means."""
     add = parser.add_argument_group("what the source means").add_argument
-    add("--classes", help="none, folder, 'depth N', or a file of labels (default: what is certain, else an error)")
+    add("--classes", help="none, folder, 'depth N', or a file of labels (default: detected; an error where unclear)")
     add("--split", metavar="NAME", help="read this split of a source that has several")
-    add("--val-split", metavar="NAME", help="hold out this split, instead of a share of the images")
-    add("--allow-new-classes", action="store_true", default=None, help="with --update: classes that are not there yet")
+    add("--val-split", metavar="NAME", help="hold out this split instead of a share of the images")
+    add(
+        "--allow-new-classes",
+        action="store_true",
+        default=None,
+        help="with --update: add classes that are new to it",
+    )
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """Options for how an image becomes pixels."""
     add = parser.add_argument_group("how an image becomes pixels").add_argument
-    add("--recipe", dest="resize", metavar="NAME", help=f"{ADM}, or {FAST}: decode at a reduced scale (default: {ADM})")
+    add(
+        "--recipe",
+        dest="resize",
+        metavar="NAME",
+        help=f"{ADM}, or {FAST}, which decodes at a reduced scale (default: {ADM})",
+    )
     add(
         "--orient",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="turn images as EXIF says (default: yes, but not ImageNet's)",
+        help="rotate images as EXIF says (default: yes, except ImageNet's)",
     )
     add(
-        "--background", metavar="COLOUR", help="of what is transparent: white, black, #rrggbb, checker (default: white)"
+        "--background",
+        metavar="COLOUR",
+        help="behind what is transparent: white, black, #rrggbb or checker (default: white)",
     )
-    add("--channels", type=int, help="1 (colours become grey), 3, or 4 with alpha (1 where all are grey, else 3)")
-    add("--bits", type=int, help="that count in files of 16 bits (default: as each of them declares)")
+    add("--channels", type=int, help="1 (colours become grey), 3, or 4 with alpha (default: 1 if all are grey, else 3)")
+    add("--bits", type=int, help="significant bits of 16-bit files (default: as each file declares)")
     add(
         "--max-pixels",
         type=int,
-        help=f"of an image; it takes 4 to 20 bytes of memory a pixel (default: {MAX_PIXELS:,})",
+        help=f"reject larger images; decoding takes 4 to 20 bytes per pixel (default: {MAX_PIXELS:,})",
     )
-    add("--duplicates", metavar="HOW", help="keep or drop: of equal images all but the first (default: keep)")
+    add("--duplicates", metavar="HOW", help="keep, or drop all but the first of equal images (default: keep)")
 
 
 def layout_of(options: argparse.Namespace) -> Layout | None:

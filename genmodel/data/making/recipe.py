@@ -43,7 +43,7 @@ class Recipe:
             if not is_good:
                 raise ConfigError(f"{option}: must be {choices}, not {value!r}")
         if self.channels == 4 and self.background == CHECKER:
-            raise ConfigError("--background checker: is for images without an alpha channel; leave out --channels 4")
+            raise ConfigError("--background checker is for images without an alpha channel: leave out --channels 4")
 
     def _is_background(self) -> bool:
         return self.background in (*_COLOURS, CHECKER, DROPPED) or bool(

@@ -31,10 +31,11 @@ from genmodel.data.sources.members import Listing, Member
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import BlockError, SourceError
 from genmodel.files import durable
+from genmodel.output.counting import counted
 
 _NOT_GREY = (
-    "{image} has colours, and all images of {out} are grey: prepare the block anew from all of its sources, with "
-    "--channels 3, or with --channels 1 if colours shall become grey"
+    "{image} has colours, but all images of {out} are grey: prepare the block again from all of its sources, with "
+    "--channels 3, or with --channels 1 to turn colours grey"
 )
 _SHOWN = 10  # new classes that an error names
 _READ_ROWS = 1 << 13  # members whose digests are kept in one file
@@ -65,20 +66,24 @@ class Update:
     def lines(self) -> list[str]:
         """The update in words, as lines."""
         found = self.findings
-        lines = [f"{self.added:,} new images, {self.rejected:,} rejected, {found.known:,} were there already"]
+        lines = [
+            f"{counted(self.added, 'new image')}, {self.rejected:,} rejected, {found.known:,} already in the block"
+        ]
         if self.new_classes:
             lines.append(f"new classes: {', '.join(self.new_classes)}")
         if found.elsewhere:
-            lines.append(f"{found.elsewhere:,} of the source are in the block under another class: left as they are")
+            lines.append(f"in the block under another class, left there: {counted(found.elsewhere, 'image')}")
         if found.changed:
-            lines.append(f"{found.changed:,} have new bytes under a name that the block has: both stay")
+            lines.append(f"new bytes under a name that the block has, both kept: {counted(found.changed, 'image')}")
         if found.absent:
-            lines.append(f"{found.absent:,} of the block are not in the source: they stay")
+            lines.append(f"in the block but not in the source, kept: {counted(found.absent, 'image')}")
         if not self.new_files:
-            return [*lines, "a push has nothing to send"]
+            return [*lines, "nothing to push"]
         lines += account(self.block)
         size = sum(self.new_files.values())
-        lines.append(f"a push sends {len(self.new_files):,} new files, {size:,} bytes, and the list of the folder:")
+        lines.append(
+            f"to push: {counted(len(self.new_files), 'new file')}, {size:,} bytes, and the list of the folder:"
+        )
         return lines + [f"  {name}  {size:,}" for name, size in self.new_files.items()]
 
 
@@ -133,8 +138,8 @@ def _refusal(source: str, listing: Listing, new: list[str]) -> str:
     shown = ", ".join(new[:_SHOWN]) + (f" and {len(new) - _SHOWN:,} more" if len(new) > _SHOWN else "")
     example = next(member.name for member in listing.members if member.class_name == new[0])
     return (
-        f"{source} has classes that the block has not: {shown} ({example}): say --allow-new-classes to add them, or "
-        "--classes to tell what the folders mean"
+        f"{source} has classes that the block does not have: {shown} ({example}): use --allow-new-classes to add them, "
+        "or --classes to say what the folders mean"
     )
 
 

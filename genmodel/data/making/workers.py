@@ -62,7 +62,7 @@ class Worker:
 
 
 def _killed() -> StorageError:
-    fix = "run the same command again, with fewer --workers if memory was short"
+    fix = "run the same command again, with fewer --workers if memory ran out"
     return StorageError(f"a worker that prepared images was killed: {fix}")
 
 

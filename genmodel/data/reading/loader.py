@@ -12,6 +12,7 @@ from genmodel.data.block import UNLABELLED, Block, Split
 from genmodel.data.reading.order import flips, labelled_places, order
 from genmodel.data.reading.store import Place, Store, best_place
 from genmodel.errors import BlockError, ConfigError
+from genmodel.output.counting import counted
 from genmodel.sizes import Size
 
 _AHEAD = 1 << 13  # positions whose order is computed at once
@@ -54,7 +55,9 @@ class Loader:
         if not unlabelled:
             self._rows = self._rows[block.labels[self._rows] != UNLABELLED]
             if not len(self._rows):
-                raise BlockError(f"{block.path} has no images with a label in split {split}")
+                raise BlockError(
+                    f"{block.path} has no labelled images in split {split}: prepare it with another --val-fraction"
+                )
         self._labels = block.labels[self._rows].astype(np.int64)
         if labelled is not None:
             self._labels[~labelled_places(self._labels, labelled, seed)] = -1
@@ -77,7 +80,9 @@ class Loader:
         """
         share, rest = divmod(batch_size, self.world_size)
         if rest:
-            raise ConfigError(f"training.batch_size: {batch_size} cannot be shared by {self.world_size} processes")
+            raise ConfigError(
+                f"training.batch_size: {batch_size} cannot be split equally among {counted(self.world_size, 'process')}"
+            )
         images, places = self._expected(images_seen + self.rank * share, share, batch_size)
         images = images.to(self.device, non_blocking=True)
         if self.flip:

@@ -126,7 +126,7 @@ def _fetch(url: str) -> bytes:
             raise OSError(f"its sha256 is {found[:8]}..., not {INCEPTION_SHA256[:8]}...")
     except (OSError, HTTPException) as error:
         raise EvaluationError(
-            f"{INCEPTION_FILE} cannot be fetched from {INCEPTION_RELEASE} ({error}): get it another way and name its"
+            f"{INCEPTION_FILE} cannot be downloaded from {INCEPTION_RELEASE} ({error}): get it another way and name its"
             f" path in evaluation.extractor_weights; {_OFFLINE}"
         ) from error
     return content

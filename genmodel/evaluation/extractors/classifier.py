@@ -16,6 +16,7 @@ from genmodel.errors import EvaluationError
 from genmodel.evaluation.extractors.features import Extractor, extract, image_batches
 from genmodel.files import tensors
 from genmodel.files.durable import digest_bytes
+from genmodel.output.counting import counted
 from genmodel.output.progress import bar
 from genmodel.pixels import to_model
 from genmodel.settings.config import EvaluationConfig
@@ -54,7 +55,7 @@ class Classifier(Extractor):
         the same."""
         if len(block.classes) < 2:
             raise EvaluationError(
-                f"{block.path} has {len(block.classes)} classes and a classifier needs two:"
+                f"{block.path} has {counted(len(block.classes), 'class')} and a classifier needs two:"
                 " set evaluation.extractor: pixels in params.yaml"
             )
         with torch.random.fork_rng(devices=[]):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from genmodel.output.counting import counted
+
 # Relative to the real images; healthy models are far from all of these limits.
 _CONSTANT, _COLLAPSED = 0.01, 0.1  # variance of a pixel across images, as a share of the real images'
 _TWINS = 0.01  # median squared distance to the nearest other sample, as a share of the real images'
@@ -66,11 +68,11 @@ def findings(real: Levels, samples: Levels, apart: float, history: Sequence[Mapp
     found = []
     if real.high - real.low < _NARROW:
         found.append(
-            f"The real images span only the levels {real.low} to {real.high} of 0 to 255: prepare them from images"
+            f"The real images use only the levels {real.low} to {real.high} of 0 to 255: prepare them from images"
             " whose values were not scaled down."
         )
     if samples.broken:
-        found.append(f"Non-finite output: {samples.broken} samples hold values that are not numbers.")
+        found.append(f"Non-finite output: NaN or infinity in {counted(samples.broken, 'sample')}.")
     share = samples.variance / real.variance if real.variance else math.inf
     if share < _CONSTANT:
         found.append(f"Constant output: samples vary {share:.2%} as much as real images, whatever the code.")
@@ -78,13 +80,14 @@ def findings(real: Levels, samples: Levels, apart: float, history: Sequence[Mapp
         found.append(f"Collapsed variance: samples vary {share:.2%} as much as real images.")
     elif apart < _TWINS:
         found.append(
-            f"Collapsed variance: the typical sample has a twin, {math.sqrt(apart):.1%} as far as real images have."
+            f"Collapsed variance: the median sample has a near-duplicate, at {math.sqrt(apart):.1%} of real "
+            "images' distance."
         )
     shift = abs(samples.mean - real.mean)
     if shift > _SHIFTED * real.deviation:
         found.append(
             f"Wrong levels: the samples' mean is {samples.mean:.0f} and the real images' {real.mean:.0f}:"
-            " too short a training, or one on images of another range."
+            " trained too briefly, or on images of another range."
         )
     return found + _of_history(history)
 

@@ -74,7 +74,7 @@ HAS: dict[str, Callable[[Compared], bool]] = {
     "samples": lambda compared: True,
     "class logits": lambda compared: compared.samples.logits is not None,
     "held-out images": lambda compared: compared.copies is not None,
-    "asked classes": lambda compared: compared.asked is not None,
+    "requested classes": lambda compared: compared.asked is not None,
 }
 
 

@@ -14,9 +14,9 @@ from genmodel.sizes import Size, shape_text
 _NOT_STATED = "not stated"
 _NOT_MEASURED = "Not measured: no images were held out to compare with."
 _INTENDED = (
-    "Draws images like those of its data, for research into image generators and for comparison with other models of"
-    " the same line. Its samples are not photographs and say nothing true about anyone or anything; what the data lack"
-    " or overdo, the samples do, too."
+    "Draws images like those in its data, for research into image generators and for comparison with other models of"
+    " the same line. Its samples are not photographs and say nothing true about anyone or anything; they share the"
+    " gaps and biases of the data."
 )
 
 

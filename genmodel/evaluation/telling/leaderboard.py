@@ -156,7 +156,7 @@ def read_ranking(path: Path, reports: Reports) -> pd.DataFrame:
     if not path.exists():
         raise EvaluationError(f"{path} is missing: {fix}")
     if path.read_bytes() != _csv(frame).encode():
-        raise EvaluationError(f"{path} is damaged or of other reports than those of today: {fix}")
+        raise EvaluationError(f"{path} is damaged or was made from other reports: {fix}")
     return frame
 
 

@@ -71,7 +71,7 @@ def _explained(figure: table.Figure) -> str:
     """Meaning, direction and where it applies, as one sentence without the full stop."""
     parts = [figure.meaning, *([] if figure.better == "neither" else [f"{figure.better} is better"])]
     if figure.needs in table.ABILITIES:
-        parts.append(f"of models with the ability {figure.needs}")
+        parts.append(f"for models with the ability {figure.needs}")
     elif figure.needs != "samples":
         parts.append(f"where there are {figure.needs}")
     return "; ".join(parts)

@@ -50,7 +50,8 @@ def base_map(size: Size, family: str) -> tuple[Size, int]:
     if times < 1 or any(side % 2**times for side in size):
         near = " or ".join(map(str, _nearest(size)))
         raise ConfigError(
-            f"{family} cannot do {size} px: it halves both sides alike until the short one is 4 to 7, and can do {near}"
+            f"{family} cannot make {size} px images: it halves both sides until the shorter is 4 to 7, and can "
+            f"make {near}"
         )
     return Size(size.height >> times, size.width >> times), times
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from genmodel.errors import ConfigError
 from genmodel.files import durable
 from genmodel.output import progress
+from genmodel.output.counting import counted
 from genmodel.settings.config import TrainingConfig
 
 
@@ -41,7 +42,7 @@ class World:
         if self.size > 1 and config.batch_size % shares:
             parts = f" in {config.accumulate} parts each" if config.accumulate > 1 else ""
             raise ConfigError(
-                f"training.batch_size: {config.batch_size} cannot be shared by {self.size} processes{parts}: "
+                f"training.batch_size: {config.batch_size} cannot be split equally among {self.size} processes{parts}: "
                 f"set a multiple of {shares}"
             )
 
@@ -116,7 +117,7 @@ class World:
         """The main process locks the run's folder: two trainings would delete each other's checkpoints."""
         if not self.is_main:
             return contextlib.nullcontext()
-        busy = f"{folder} is at work in another process: wait for its end, or end it and run the same command again"
+        busy = f"{folder} is in use by another process: wait until it ends, or stop it and run the same command again"
         return durable.sole(folder.with_name(f"{folder.name}.lock"), busy)
 
     @contextlib.contextmanager
@@ -155,10 +156,10 @@ def joined(device: str) -> Iterator[tuple[World, str]]:
 
 def _own_gpu(asked: str, local_rank: int) -> str:
     if asked != "cuda":
-        raise ConfigError(f"--device {asked}: torchrun gives each process a GPU of its own; write cuda or leave it out")
+        raise ConfigError(f"--device {asked}: torchrun gives each process its own GPU; write cuda or leave it out")
     if local_rank >= torch.cuda.device_count():
         raise ConfigError(
-            f"torch sees {torch.cuda.device_count()} GPUs here: lower torchrun's --nproc-per-node to that"
+            f"torch sees {counted(torch.cuda.device_count(), 'GPU')} here: lower torchrun's --nproc-per-node to that"
         )
     torch.cuda.set_device(local_rank)
     return f"cuda:{local_rank}"

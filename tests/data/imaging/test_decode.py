@@ -81,7 +81,7 @@ def test_newer_formats(form: str, options: dict[str, object], picture: Picture, 
     assert image.tobytes() == Image.open(io.BytesIO(content)).convert("RGB").tobytes()
     assert {"AVIF": "libavif", "JPEG2000": "openjpeg"}[form] in versions([form])
     assert set(versions(["JPEG"])) == {"pillow", "libjpeg"}
-    assert reason(content[: len(content) // 2]).startswith(("cannot be decoded", "none of"))
+    assert reason(content[: len(content) // 2]).startswith(("cannot be decoded", "not in a format"))
 
 
 @pytest.mark.skipif("HEIF" in known(), reason="pillow-heif is installed")

@@ -20,6 +20,7 @@ from genmodel.data.making.account import account, overview
 from genmodel.data.making.update import update
 from genmodel.data.reading.loader import Loader
 from genmodel.data.sources.meaning.layout import Layout
+from genmodel.data.telling import in_a_line
 from genmodel.errors import ConfigError, SourceError
 
 Make = Callable[..., Block]
@@ -55,8 +56,8 @@ def test_the_three_add_up_in_the_lines_the_census_and_the_block(
     }
     assert account(block) == [
         "split val is the val split; the val fraction is not used",
-        "22 files: 12 used, 1 rejected (1 none of JPEG, PNG, PPM, BMP, GIF, TIFF, WEBP, AVIF, JPEG2000, "
-        "such as train/a/bad.png), 9 ignored (6 split test, such as test/a/0.png; "
+        "22 files: 12 used, 1 rejected (1 not in a format that can be read (JPEG, PNG, PPM, BMP, GIF, TIFF, "
+        "WEBP, AVIF, JPEG2000), such as train/a/bad.png), 9 ignored (6 split test, such as test/a/0.png; "
         "1 hidden or system file, such as train/a/.DS_Store; "
         "1 not an image (.txt), such as notes.txt; 1 not an image (.xyz), such as train/a/odd.xyz)",
     ]
@@ -85,7 +86,7 @@ def test_images_without_a_label(packed: Pack, make: Make, tmp_path: Path) -> Non
     told = json.dumps({"labels": [[name, [-1, 0, 5, 5][i % 4]] for i, name in enumerate(names)]}).encode()
     block = make(packed("zip", pngs(*names) | {"dataset.json": told}), tmp_path / "data", val_fraction=0)
     assert block.classes == ["0", "5"] and block.labels.tolist() == [UNLABELLED] * 2 + [0] * 2 + [1] * 4
-    assert "2 images have no label (-1)" in account(block) and not block.verify(watch=False)
+    assert "images without a label (-1): 2" in account(block) and not block.verify(watch=False)
     loader = Loader(block, 8, "train", seed=0)
     assert loader.class_counts() == [2, 4]
     assert sorted(loader.batch(0, 8)[1].tolist()) == block.labels.tolist()
@@ -123,7 +124,9 @@ def test_an_update_reads_with_the_blocks_own_way_and_asks_for_new_classes(
     with pytest.raises(SourceError, match="is not in a class folder"):
         update(packed("folder", {"6.png": png(6)}), block.path)
     owls = packed("folder", {"owl/barn/6.png": png(6), "owl/snowy/7.png": png(7)})
-    with pytest.raises(SourceError, match=r"classes that the block has not: owl \(owl/barn/6.png\): say --allow-new"):
+    with pytest.raises(
+        SourceError, match=r"classes that the block does not have: owl \(owl/barn/6.png\): use --allow-new"
+    ):
         update(owls, block.path)
     assert (block.path / "block.json").read_bytes() == before
     made = update(owls, block.path, layout=Layout(allow_new_classes=True))
@@ -137,8 +140,16 @@ def test_what_an_update_knows_already_is_accounted_for(packed: Pack, make: Make,
     more = pngs(*BASE) | {"cat/persian/4.png": png(4), "README": b"hi"}
     made = update(packed("folder", more), block.path)
     assert account(made.block) == [
-        "5 files: 1 used, 3 in the block already, 0 rejected, 1 ignored (1 not an image (no extension), such as README)"
+        "5 files: 1 used, 3 already in the block, 0 rejected, 1 ignored (1 not an image (no extension), such as README)"
     ]
+
+
+def test_one_image_is_told_in_the_singular(packed: Pack, make: Make, tmp_path: Path) -> None:
+    source = packed("folder", pngs("cat/1.png"))
+    assert overview(str(source), Layout())[0] == f"{source}: 1 image in 1 class; nothing was written"
+    block = make(source, tmp_path / "data")
+    assert in_a_line(block).startswith("1 image in 1 class at ")
+    assert account(block) == ["1 file: 1 used, 0 rejected, 0 ignored"]
 
 
 def test_a_block_of_format_2_is_read_and_grows(packed: Pack, make: Make, tmp_path: Path) -> None:
@@ -152,12 +163,12 @@ def test_a_block_of_format_2_is_read_and_grows(packed: Pack, make: Make, tmp_pat
     assert not any(line.what.startswith("ignored") or line.what == "files found" for line in count(old))
     made = update(packed("folder", {"cat/persian/4.png": png(4)}), block.path).block
     assert made.facts["format"] == 2 and made.classes == ["cat", "dog"] and not made.verify(watch=False)
-    assert account(made) == ["1 files: 1 used, 0 rejected, 0 ignored"]
+    assert account(made) == ["1 file: 1 used, 0 rejected, 0 ignored"]
     assert {line.what: line.images for line in count(made)}["files found"] == 1
 
 
 def test_a_new_block_has_no_old_classes(packed: Pack, make: Make, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--allow-new-classes is for --update"):
+    with pytest.raises(ConfigError, match="--allow-new-classes goes with --update"):
         make(packed("folder", pngs(*BASE)), tmp_path / "data", layout=Layout(allow_new_classes=True))
 
 
@@ -176,11 +187,12 @@ def test_the_overview_says_what_would_be_done_and_does_nothing(
         *(f"  a: train/a/{name}.png" for name in (0, 1, 2, "bad")),
         *(f"  a: val/a/{i}.png" for i in range(3)),
         *(f"  b: train/b/{i}.png" for i in range(3)),
-        "22 files: 13 used, 0 rejected, 9 ignored (6 split test, such as test/a/0.png; 1 hidden or system file, such as "
+        "22 files: 13 used, 0 rejected, 9 ignored (6 split test, such as test/a/0.png; 1 hidden or system file, "
+        "such as "
         "train/a/.DS_Store; 1 not an image (.txt), such as notes.txt; 1 not an image (.xyz), such as train/a/odd.xyz)",
     ]
     said = capsys.readouterr().err
-    assert ("has no index: all of it is inflated" in said) == (packing == "tar.gz")
+    assert ("is compressed without an index: all of it is unpacked" in said) == (packing == "tar.gz")
 
 
 def test_the_overview_of_an_update_names_new_classes(packed: Pack, make: Make, tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_an_update_of_a_grey_block(
     block = make(packed("tar", first), tmp_path / "data")
     before = tree(block.path)
     with pytest.raises(
-        BlockError, match=r"b/99.png has colours, and all images of .*data are grey: prepare .*--channels"
+        BlockError, match=r"b/99.png has colours, but all images of .*data are grey: prepare .*--channels"
     ):
         update(packed("tar", grey | coloured), block.path)
     assert tree(block.path) == before

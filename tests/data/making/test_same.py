@@ -155,12 +155,12 @@ def test_the_commands_say_how_many(
     source, out = packed("tar", singles | doubles), str(tmp_path / "data")
     assert main(["prepare", source, "--out", out, "--sizes", "16"]) == 0
     said = capsys.readouterr().out.splitlines()[0]
-    assert said.endswith("60 images in 2 classes at 16 px, RGB; 20 the same as another, kept, on one side of the split")
+    assert said.endswith("60 images in 2 classes at 16 px, RGB; 20 identical to another, kept, all in one split")
     main(["census", out, "--csv"])
     assert "pixels that occur more than once,40," in capsys.readouterr().out
     assert main(["prepare", source, "--out", out, "--sizes", "16", "--duplicates", "drop"]) == 0
     said = capsys.readouterr().out.splitlines()[0]
-    assert said.endswith("40 images in 2 classes at 16 px, RGB; 20 the same as another, dropped")
+    assert said.endswith("40 images in 2 classes at 16 px, RGB; 20 identical to another, dropped")
     main(["census", out, "--csv"])
     said = capsys.readouterr().out
     assert "rejected: the same image as another,10," in said

@@ -79,7 +79,7 @@ def test_a_second_update_changes_nothing(block: Block, files: Files, packed: Pac
     second = update(source, block.path, 2, 0.5)
     assert tree(block.path) == before and not block.path.with_name("data.partial").exists()
     assert (second.added, second.rejected, second.findings.known) == (0, 0, len(files))
-    assert second.lines()[-1] == "a push has nothing to send"
+    assert second.lines()[-1] == "nothing to push"
 
 
 def test_any_way_gives_the_same_bytes(
@@ -114,11 +114,11 @@ def test_what_moved_or_changed_is_said(block: Block, old: Files, images: Files, 
     source["cat/moved.jpg"] = source.pop(good[0])
     source[good[1]] = images["cat/002.jpeg"]
     lines = "\n".join(update(packed("tar", source), block.path).lines())
-    assert "1 new images, 0 rejected" in lines
-    assert "1 of the source are in the block under another class: left as they are" in lines
-    assert "1 have new bytes under a name that the block has: both stay" in lines
-    assert "1 of the block are not in the source: they stay" in lines
-    assert "a push sends 5 new files, " in lines  # two shards, two ledgers, block.json
+    assert "1 new image, 0 rejected" in lines
+    assert "in the block under another class, left there: 1 image" in lines
+    assert "new bytes under a name that the block has, both kept: 1 image" in lines
+    assert "in the block but not in the source, kept: 1 image" in lines
+    assert "to push: 5 new files, " in lines  # two shards, two ledgers, block.json
     assert "16/shard-00004.npy  896" in lines
 
 
@@ -169,10 +169,10 @@ def test_the_command(block: Block, images: Files, packed: Pack, capsys: pytest.C
     words = ["prepare", source, "--out", str(block.path), "--update", "--workers", "1"]
     with pytest.raises(SystemExit):
         main(words)
-    assert "cat (cat/002.jpeg): say --allow-new-classes" in capsys.readouterr().err
+    assert "cat (cat/002.jpeg): use --allow-new-classes" in capsys.readouterr().err
     assert main([*words, "--allow-new-classes"]) == 0
     said = capsys.readouterr().out
-    assert "new images, 0 rejected" in said and "a push sends" in said and "ledger-001.parquet" in said
+    assert "new images, 0 rejected" in said and "to push" in said and "ledger-001.parquet" in said
     with pytest.raises(SystemExit):
         main(["prepare", source, "--out", str(block.path), "--update", "--sizes", "32"])
     assert "--update keeps the block's sizes" in capsys.readouterr().err

@@ -150,7 +150,7 @@ def test_the_first_images_are_whole_in_every_process_and_never_mirrored(block: B
 
 
 def test_a_batch_that_cannot_be_shared_is_told(block: Block) -> None:
-    with pytest.raises(ConfigError, match="batch_size: 10 cannot be shared by 3"):
+    with pytest.raises(ConfigError, match="batch_size: 10 cannot be split equally among 3"):
         Loader(block, 16, "train", 1, world_size=3).batch(0, 10)
 
 
@@ -244,7 +244,7 @@ def test_the_batch_of_a_step_is_shown_again(block: Block, tmp_path: Path, capsys
     save_grid(tmp_path / "expected.png", images)
     assert (tmp_path / "grid.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
     assert "order" in capsys.readouterr().out
-    for step, said in (("0", "from 1 to 8"), ("9", "from 1 to 8")):
+    for step, said in (("0", "the run has steps 1 to 8"), ("9", "the run has steps 1 to 8")):
         with pytest.raises(SystemExit):
             main([*ask, step])
         assert said in capsys.readouterr().err

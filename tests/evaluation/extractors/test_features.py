@@ -98,7 +98,7 @@ def test_images_without_a_label_teach_the_classifier_nothing(block: Block) -> No
     assert all(bool(torch.isfinite(weights).all()) for weights in made.weights().values())
     assert made.val_accuracy > 0.9
     some.labels[:] = UNLABELLED
-    with pytest.raises(BlockError, match="no images with a label in split train"):
+    with pytest.raises(BlockError, match="no labelled images in split train"):
         Classifier.make(some, Size(16, 16), CONFIG, "cpu")
 
 
@@ -220,7 +220,7 @@ def test_what_cannot_be_fetched_whole_is_one_line_and_leaves_nothing(
 def test_without_a_network_it_is_one_line_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(extractors, "INCEPTION_URL", "http://127.0.0.1:9/weights.pth")
-    with pytest.raises(EvaluationError, match="cannot be fetched"):
+    with pytest.raises(EvaluationError, match="cannot be downloaded"):
         extractors._inception_weights(DOWNLOAD)
 
 

@@ -161,7 +161,7 @@ SICK = {
     constant: "Constant output",
     non_finite: "Non-finite output|is broken",
     won: "The discriminator won",
-    wrong_range: "span only the levels|Wrong levels",
+    wrong_range: "use only the levels|Wrong levels",
 }
 
 

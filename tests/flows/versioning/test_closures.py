@@ -88,7 +88,7 @@ def change_the_replay(toy: Toy) -> None:
 
 def change_words(toy: Toy) -> None:
     """Of an error, of a comment, of a bar."""
-    toy.replace("genmodel/data/block.py", "prepare the block anew", "make the block anew")
+    toy.replace("genmodel/data/block.py", "prepare the block again", "make the block again")
     engine = (toy.root / "genmodel/training/step/engine.py").read_text()
     toy.write("genmodel/training/step/engine.py", engine.replace('"""', '"""In other words: ', 1) + "# A comment.\n")
     toy.write("genmodel/output/progress.py", (toy.root / "genmodel/output/progress.py").read_text() + "\nMORE = 1\n")

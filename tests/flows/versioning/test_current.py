@@ -33,7 +33,7 @@ def test_a_model_whose_config_is_cut_is_refused_in_a_line(evaluated: Path, fails
         config.write_text(content)
         told = fails("evaluate", "small")
         assert told.startswith("models/small/config.json") and "damaged" in told
-        assert told.endswith("train the model again, or pull it anew (dvc pull)")
+        assert told.endswith("train the model again, or pull it again (dvc pull)")
 
 
 def test_a_report_of_another_training_is_not_compared(evaluated: Path, fails) -> None:

@@ -95,5 +95,5 @@ def test_a_name_runs_nothing(name: str, toy: Toy, run_command, monkeypatch: pyte
     monkeypatch.chdir(toy.root)
     with pytest.raises(SystemExit, match="2"):
         retrain.main([])
-    assert f"params.yaml: models: {name!r} is not a model's name" in capfd.readouterr().err
+    assert f"params.yaml: models: {name!r} is not a valid model name" in capfd.readouterr().err
     assert not list(toy.root.rglob("pwned")) and shutil.which("touch")

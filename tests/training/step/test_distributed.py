@@ -91,7 +91,7 @@ def test_two_go_on_where_one_stopped(block: Block, tmp_path: Path, monkeypatch: 
     both = processes("-m", "genmodel.cli", *words("dcgan", block, tmp_path / "two", settings))
     said = [process.communicate(timeout=240)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    assert "".join(said).count("going on from 64 images") == 1
+    assert "".join(said).count("resuming at 64 images") == 1
     assert_alike(tmp_path / "two", tmp_path / "one")
 
 
@@ -106,7 +106,7 @@ def test_one_goes_on_where_two_were_stopped(block: Block, tmp_path: Path) -> Non
     both[1].send_signal(signal.SIGTERM)
     said = [process.communicate(timeout=60)[1] for process in both]
     assert [process.returncode for process in both] == [143, 143], said
-    assert [text.count("the same command goes on from here") for text in said] == [1, 0]
+    assert [text.count("the same command resumes from here") for text in said] == [1, 0]
     stopped = max(int(path.stem.split("-")[0]) for path in tmp_path.glob("runs/*/checkpoints/*.json"))
     assert 16 <= stopped < 8000
     assert rows(tmp_path)[-1]["images_seen"] == stopped // 16 * 16
@@ -117,7 +117,9 @@ def test_one_goes_on_where_two_were_stopped(block: Block, tmp_path: Path) -> Non
 def test_a_batch_that_cannot_be_shared_is_one_clear_line(block: Block, tmp_path: Path) -> None:
     done = torchrun(words("dcgan", block, tmp_path, ["batch_size=10", "accumulate=2"]))
     assert done.returncode != 0
-    line = "error: training.batch_size: 10 cannot be shared by 2 processes in 2 parts each: set a multiple of 4"
+    line = (
+        "error: training.batch_size: 10 cannot be split equally among 2 processes in 2 parts each: set a multiple of 4"
+    )
     assert [said for said in done.stderr.splitlines() if "batch_size" in said] == [line]
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 

@@ -84,7 +84,9 @@ class Idx(Source):
             (self._labels, labels_content, 8 + self._count),
         ):
             if len(content.read_at(end - 1, 2)) != 1:
-                raise SourceError(f"{path} is cut off or has more than its {self._count:,} items: fetch it again")
+                raise SourceError(
+                    f"{path} is cut off or has more than its {counted(self._count, 'item')}: fetch it again"
+                )
         labels = labels_content.read_at(8, self._count)
         found = Collector()
         for i, label in enumerate(labels):

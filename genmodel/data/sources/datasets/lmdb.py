@@ -16,6 +16,7 @@ from genmodel.data.sources.archives.packed import read_whole
 from genmodel.data.sources.meaning.splits import canonical
 from genmodel.data.sources.members import Collector, Found, Locator, Member, Source, has_image_magic
 from genmodel.errors import SourceError
+from genmodel.output.counting import counted
 from genmodel.output.printable import is_printable
 
 _MAGIC = 0xBEEFC0DE
@@ -121,7 +122,7 @@ def _values(content: Bytes, where: str) -> Iterator[_Value]:
                 raise SourceError(f"{where} is cut off or damaged at page {number:,}: fetch it again")
             yield value
     if count != entries:
-        raise SourceError(f"{where} is damaged: it has {count:,} keys, not {entries:,}: fetch it again")
+        raise SourceError(f"{where} is damaged: it has {counted(count, 'key')}, not {entries:,}: fetch it again")
 
 
 def _newest(content: Bytes, where: str) -> tuple[int, int, int]:

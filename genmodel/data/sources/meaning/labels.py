@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from genmodel.data.sources.members import is_image
 from genmodel.errors import SourceError
+from genmodel.output.counting import counted
 from genmodel.output.printable import is_printable, printable
 
 _MAX_CLASS = 200  # characters of a class's name
@@ -257,7 +258,9 @@ def _by_column(path: str, columns: Sequence[str], rows: Iterable[Sequence[str]])
     result = []
     for number, row in enumerate(rows, 1):
         if len(row) != len(columns):
-            raise SourceError(f"{path}: row {number} has {len(row)} cells, not {len(columns)}: {','.join(row)[:80]}")
+            raise SourceError(
+                f"{path}: row {number} has {counted(len(row), 'cell')}, not {len(columns)}: {','.join(row)[:80]}"
+            )
         result.append(dict(zip(columns, row, strict=True)))
     return result
 
