@@ -124,7 +124,7 @@ def make_shards(
                 install(job.place, shard, part)
                 yield Slice(range(shard * rows, shard * rows + len(some)), some), part["outcomes"]
     except KilledWorker as error:
-        fix = "run the same command again, with fewer workers a machine if memory was short"
+        fix = "run the same command again, with fewer workers a machine if memory ran out"
         raise StorageError(f"several workers died while making one shard: {fix}") from error
     except CancelledError as error:
         raise StorageError("the Dask cluster is gone: start it and run the same command again") from error
