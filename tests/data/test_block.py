@@ -102,7 +102,7 @@ def test_a_changed_index_is_noticed(block: Block) -> None:
 def test_a_shard_of_other_length_or_none_is_noticed_when_opened(block: Block) -> None:
     path = block.path / shard_name(Size.of(16), 2)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(BlockError, match=r"shard-00002\.npy has another length"):
+    with pytest.raises(BlockError, match=r"shard-00002\.npy is damaged, its length"):
         block.shards(16)
     path.unlink()
     with pytest.raises(BlockError, match=r"shard-00002\.npy is missing"):

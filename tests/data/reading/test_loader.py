@@ -208,7 +208,7 @@ def test_a_header_or_a_length_of_its_own_is_told_before_any_batch(block: Block, 
         ("header", lambda content: content.replace(b"(8, 16", b"(9, 16", 1)),
         ("length", lambda content: content[:-1]),
     ):
-        with pytest.raises(BlockError, match=f"shard-00001.npy has another {name}"):
+        with pytest.raises(BlockError, match=f"shard-00001.npy is damaged, its {name} does not match"):
             Loader(damaged(block, tmp_path / name, change), 16, "train", 0)
 
 
@@ -251,7 +251,7 @@ def test_the_batch_of_a_step_is_shown_again(block: Block, tmp_path: Path, capsys
     write_json(tmp_path / "identity.json", identity.as_dict() | {"block": "0" * 64})
     with pytest.raises(SystemExit):
         main([*ask, "3"])
-    assert "another block" in capsys.readouterr().err
+    assert "is not the run's block" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

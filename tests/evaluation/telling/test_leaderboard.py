@@ -204,7 +204,7 @@ def test_the_chart_leaves_out_what_has_no_place_and_turns_to_parameters_without_
     write_page(reports, tmp_path, tmp_path / "page.html", {"a": COST})
     text = (tmp_path / "page.html").read_text()
     assert "fd_classifier against parameters" in text and text.count("<circle") == 1
-    assert "Not drawn, for want of a figure above 0:\nc, b." in text
+    assert "Not drawn, as their figure is not above 0:\nc, b." in text
     write_page(reports[1:], tmp_path, tmp_path / "page.html")
     assert "<svg" not in (tmp_path / "page.html").read_text()
 
