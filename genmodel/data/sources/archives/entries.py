@@ -4,6 +4,7 @@ All reads use `os.pread`, so that processes forked after a scan share its descri
 """
 
 import bisect
+import errno
 import operator
 import os
 import tarfile
@@ -50,13 +51,21 @@ class PlainFile:
         return self.path.stat().st_size
 
     def read_at(self, offset: int, size: int) -> bytes:
-        if self._handle < 0:
-            self._handle = os.open(self.path, os.O_RDONLY)
-        return os.pread(self._handle, size, offset)
+        try:
+            if self._handle < 0:
+                self._handle = os.open(self.path, os.O_RDONLY)
+            return os.pread(self._handle, size, offset)
+        except OSError as error:  # told here: above, it would pass for a damaged archive
+            raise unreadable(self.path, error) from error
 
     def __del__(self) -> None:
         if self._handle >= 0:
             os.close(self._handle)
+
+
+def unreadable(path: Path, error: OSError) -> SourceError:
+    """What the system says of a file that it cannot read."""
+    return SourceError(f"cannot read {path}: {os.strerror(error.errno or errno.EIO)}")
 
 
 def stored(content: Bytes) -> int:
