@@ -28,6 +28,7 @@ TELLS = {  # the figures that its abilities add to those of samples
     "scheduled": set(),
     "three": {"psnr", "ssim"},
     "conditional": set(),
+    "unused": set(),
 }
 
 
