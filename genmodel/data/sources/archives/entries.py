@@ -4,7 +4,6 @@ All reads use `os.pread`, so that processes forked after a scan share its descri
 """
 
 import bisect
-import errno
 import operator
 import os
 import tarfile
@@ -65,7 +64,7 @@ class PlainFile:
 
 def unreadable(path: Path, error: OSError) -> SourceError:
     """What the system says of a file that it cannot read."""
-    return SourceError(f"cannot read {path}: {os.strerror(error.errno or errno.EIO)}")
+    return SourceError(f"cannot read {path}: {os.strerror(error.errno) if error.errno else error}")
 
 
 def stored(content: Bytes) -> int:
