@@ -188,6 +188,9 @@ def _open_archives(folder: Path, name: str, room: Path | None) -> Source | None:
                 return None
             if path in taken or not path.is_file():
                 continue
+            if is_image(each):  # not opened: a folder of small images would be read twice
+                loose.append((path, inside))
+                continue
             parts = parts_beside(path) or [path]
             kind = kind_of(_head(parts[0]))
             is_archive = len(parts) > 1 or ENDING.search(each) or kind in ("tar", "zip")
