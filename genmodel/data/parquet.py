@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from genmodel.data.texts import Texts
 from genmodel.errors import BlockError
 from genmodel.files import durable
 from genmodel.output.counting import counted
@@ -32,36 +33,49 @@ class _Long(int):
     """An integer that Thrift stores as i64; a plain int is an i32."""
 
 
-def write(path: Path, columns: Mapping[str, np.ndarray | Sequence[str]]) -> None:
-    """Write columns of equal length (int32 or int64 arrays [n], or n strings), whole or not at all."""
+def write(path: Path, columns: Mapping[str, np.ndarray | Sequence[str] | Texts]) -> None:
+    """Write columns of equal length (int32 or int64 arrays [n], or n strings), whole or not at all.
+
+    The bytes are the same whether strings are in memory or on disk (Texts).
+    """
     rows = {len(column) for column in columns.values()}
     assert len(rows) == 1, f"columns of unlike length: {sorted(rows)}"
     count = rows.pop()
     schema: list[dict[int, Any]] = [{4: "schema", 5: len(columns)}]
     chunks: list[dict[int, Any]] = []
-    parts, offset = [_MAGIC], len(_MAGIC)
+    parts: list[bytes | Texts] = [_MAGIC]
+    offset = len(_MAGIC)
     for name, column in columns.items():
-        kind, content = _plain(column)
+        kind, size, content = _plain(column)
         schema.append({1: kind, 3: _REQUIRED, 4: name} | ({6: _UTF8} if kind == _BYTE_ARRAY else {}))
         if count:
-            page = {1: _DATA_PAGE, 2: len(content), 3: len(content), 5: {1: count, 2: _PLAIN, 3: _RLE, 4: _RLE}}
-            content = _struct(page) + content
-            chunks.append(_chunk(kind, name, count, offset, len(content)))
-            parts.append(content)
-            offset += len(content)
+            page = _struct({1: _DATA_PAGE, 2: size, 3: size, 5: {1: count, 2: _PLAIN, 3: _RLE, 4: _RLE}})
+            chunks.append(_chunk(kind, name, count, offset, len(page) + size))
+            parts += [page, content]
+            offset += len(page) + size
     size = sum(chunk[3][6] for chunk in chunks)
     groups = [{1: chunks, 2: _Long(size), 3: _Long(count)}] if count else []
     footer = _struct({1: 2, 2: schema, 3: _Long(count), 4: groups})
     parts += [footer, len(footer).to_bytes(4, "little"), _MAGIC]
-    durable.write_with(path, lambda handle: handle.writelines(parts))
+    durable.write_with(
+        path,
+        lambda handle: handle.writelines(
+            piece for part in parts for piece in (part.pieces() if isinstance(part, Texts) else [part])
+        ),
+    )
 
 
-def _plain(column: np.ndarray | Sequence[str]) -> tuple[int, bytes]:
+def _plain(column: np.ndarray | Sequence[str] | Texts) -> tuple[int, int, bytes | Texts]:
+    """A column's type, its size in bytes, and the bytes."""
+    if isinstance(column, Texts):
+        return _BYTE_ARRAY, column.size, column
     if isinstance(column, np.ndarray):
         kind = {np.dtype(np.int32): _INT32, np.dtype(np.int64): _INT64}[column.dtype]
-        return kind, column.astype(_DTYPES[kind]).tobytes()
+        content = column.astype(_DTYPES[kind]).tobytes()
+        return kind, len(content), content
     texts = [text.encode() for text in column]
-    return _BYTE_ARRAY, b"".join(part for text in texts for part in (len(text).to_bytes(4, "little"), text))
+    content = b"".join(part for text in texts for part in (len(text).to_bytes(4, "little"), text))
+    return _BYTE_ARRAY, len(content), content
 
 
 def _chunk(kind: int, name: str, count: int, offset: int, size: int) -> dict[int, Any]:

@@ -1,7 +1,9 @@
 """pyarrow reads what we write, we read it back, and damage is an error that names the file."""
 
 import io
+import resource
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genmodel.data import parquet
-from genmodel.errors import BlockError
+from genmodel.data.texts import Texts
+from genmodel.errors import BlockError, StorageError
 from genmodel.files import durable
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -50,6 +53,47 @@ def test_pyarrow_and_we_read_what_we_write(table: dict[str, np.ndarray | list[st
         else:
             assert theirs.schema.field(name).type == pa.from_numpy_dtype(column.dtype)
             assert ours[name].dtype == column.dtype and ours[name].tolist() == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables())
+def test_strings_on_disk_give_the_same_bytes(table: dict[str, np.ndarray | list[str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.parquet"
+        parquet.write(path, table)
+        expected, columns = path.read_bytes(), dict[str, np.ndarray | list[str] | Texts](table)
+        for name, column in table.items():
+            if isinstance(column, list):
+                columns[name] = texts = Texts(Path(folder))
+                for text in column:
+                    texts.append(text)
+                assert len(texts) == len(column)
+        parquet.write(path, columns)
+        assert path.read_bytes() == expected
+        assert [each.name for each in Path(folder).iterdir()] == ["t.parquet"]
+
+
+def test_strings_on_disk_take_no_memory(tmp_path: Path) -> None:
+    texts = Texts(tmp_path)
+    tracemalloc.start()
+    for number in range(200_000):
+        texts.append(f"{number:064d}")
+    parquet.write(tmp_path / "t", {"name": texts})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 6 << 20, "of 13 MiB"
+    assert parquet.read(tmp_path / "t")["name"] == [f"{number:064d}" for number in range(200_000)]
+
+
+def test_a_full_disk_is_told_with_the_folder(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    texts = Texts(tmp_path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))  # as a full disk says it: EFBIG
+    try:
+        with pytest.raises(StorageError, match=rf"no space left to write {tmp_path}: free some"):
+            texts.append("x" * (2 << 20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def small() -> dict[str, np.ndarray | list[str]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -15,9 +16,13 @@ from torch import nn
 from flows.registry.packaging import digest
 from flows.registry.registry import CHAMPION, Registry
 from flows.settings import Settings
-from flows.tracking import Tracker
+from flows.tracking import Tracker, load
+from genmodel.evaluation.report import Report
+from genmodel.files import durable
+from genmodel.files.model_folder import read_config
 from genmodel.models import vae
 from genmodel.models.families import FAMILIES
+from genmodel.sampling.draw import sample
 from genmodel.sampling.load import load_model
 from tests.flows.small_project import change, decision, run
 
@@ -122,6 +127,33 @@ def test_a_package_of_another_torch_and_those_of_before_spaces_and_priors_were_t
     registry.tag("1", {"genmodel.family": "of another house"})
     told = asked_again()
     assert told["outcome"] == "inconclusive" and "does not say what its codes are drawn from" in told["reasons"][0]
+
+
+def drawn(registry: Registry) -> np.ndarray:
+    """What the champion's package answers to a request."""
+    with registry.package(registry.find(CHAMPION)) as fetched:
+        return np.asarray(load(fetched, registry.tracker.settings).predict({"n": 5, "seed": 3}))
+
+
+def test_a_package_from_before_images_had_channels(registry: Registry, package: Path, decided: Path) -> None:
+    """It loads, generates and is judged; its networks and its report are read."""
+    before, images, beside = decision(decided), drawn(registry), package / "extra_files"
+    about = yaml.safe_load((package / "MLmodel").read_text())
+    assert about["flavors"]["python_function"]["config"].pop("channels") == 3
+    (package / "MLmodel").write_text(yaml.safe_dump(about))
+    described, report = read_config(beside), json.loads((beside / "report.json").read_text())
+    assert (described.pop("channels"), report["conditions"].pop("channels")) == (3, 3)
+    durable.write_sealed(beside / "config.json", described)
+    (beside / "report.json").write_text(json.dumps(report))
+    registry.tag("1", {"genmodel.package": digest(package)})
+
+    told = registry.try_out(registry.find(CHAMPION))
+    assert told == "It loads from the registry and generates 8 px images."
+    assert np.array_equal(drawn(registry), images)
+    model, _ = load_model(beside)
+    assert np.array_equal(sample(model, 5, 3), images)
+    assert Report.from_dict(report, "it").conditions.shape == "8 px"
+    assert judged(retrained(), before)
 
 
 def flip(package: Path) -> None:

@@ -12,6 +12,7 @@ from flows.versioning.current import read_report
 from genmodel.sampling.draw import sample
 from genmodel.sampling.load import load_model
 from tests.flows.small_project import run
+from tests.toys import layers
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("toys")]
 PARAMS = """
@@ -28,7 +29,12 @@ TELLS = {  # the figures that its abilities add to those of samples
     "scheduled": set(),
     "three": {"psnr", "ssim"},
     "conditional": set(),
+    "unused": set(),
 }
+
+
+def test_no_toy_is_left_out() -> None:
+    assert TELLS.keys() == {path.stem for path in Path(layers.__file__).parent.glob("*.py")} - {"__init__", "layers"}
 
 
 @pytest.mark.parametrize("name", TELLS)

@@ -12,7 +12,7 @@ from genmodel.data.sources.archives.entries import GzipFile, open_bytes
 from genmodel.data.sources.meaning.accounting import Known
 from genmodel.data.sources.meaning.arrange import listing_of
 from genmodel.data.sources.meaning.layout import Layout
-from genmodel.data.sources.members import Ignored, Listing, Source, in_label_order
+from genmodel.data.sources.members import DEVKIT, Ignored, Listing, Source, in_label_order
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError
 from genmodel.output.counting import counted
@@ -46,7 +46,7 @@ def overview(source: str, layout: Layout, devkit: Path | None = None, block: Blo
     Errors are the same as in a preparation.
     """
     origin = open_source(source, devkit)
-    if any(isinstance(open_bytes(path), GzipFile) for path in origin.files):
+    if any(isinstance(open_bytes(path), GzipFile) for path in origin.files if path.name != DEVKIT):
         say(f"{source} is compressed without an index: all of it is unpacked to list it")
     listing = scan(origin, source, layout, known_of(block) if block else None)
     used = [member for member in listing.members if not member.refused]

@@ -1,12 +1,11 @@
 """The end of a preparation: the finished shards' parts become a generation's ledgers, and then block.json."""
 
 import os
-import sys
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from genmodel.data.imaging.decode import versions
 from genmodel.data.making import same
 from genmodel.data.making.shards import Job, is_accepted, read_part
 from genmodel.data.sources.members import Listing, Member, in_label_order
+from genmodel.data.texts import Texts
 from genmodel.files import durable
 from genmodel.output.printable import printable
 
@@ -27,7 +27,18 @@ _NUMBERS = {"label", "split", "width", "height", "shard", "row"}
 _NOTHING: Mapping[str, Any] = {"classes": [], "files": {}, "generations": [], "images": 0, "rejected": 0}
 _REJECTS = "name", "class", "sha256", "reason"
 
-Table = dict[str, Any]  # columns by name
+Table = dict[str, Any]  # columns by name: numbers in memory, strings on disk
+
+
+class _Tables(NamedTuple):
+    """What is known about the members of a generation."""
+
+    ledger: Table  # labels are numbers of `classes`
+    rejects: Table
+    files: dict[str, dict[str, Any]]  # the shards' facts in block.json
+    classes: list[str]  # of the images, in the order of their appearance
+    kinds: Counter[tuple[str, str]]  # how many images there are of each format and repairs
+    left_out: int  # rejects that are duplicates
 
 
 def write_generation(
@@ -42,10 +53,11 @@ def write_generation(
         path.unlink()
     old: Mapping[str, Any] = base.facts if base else _NOTHING
     groups = same.groups(job, members, rows, base)
-    ledger, rejects, files = _tables(job, members, rows, val_fraction, groups, base)
-    classes = old["classes"] + in_label_order(set(ledger["class"]).difference(old["classes"], [""]))
+    tables = _tables(job, members, rows, val_fraction, groups, base)
+    ledger, rejects, files = tables.ledger, tables.rejects, tables.files
+    classes = old["classes"] + in_label_order(set(tables.classes).difference(old["classes"], [""]))
     labels = {"": UNLABELLED} | {name: label for label, name in enumerate(classes)}
-    ledger["label"] = np.array([labels[name] for name in ledger["class"]], np.int32)
+    ledger["label"] = np.array([labels[name] for name in tables.classes], np.int32)[ledger["label"]]
     number = len(old["generations"])
     for name, table in ((ledger_name(number), ledger), (rejects_name(number), rejects)):
         parquet.write(folder / name, table)
@@ -53,11 +65,11 @@ def write_generation(
         files[name] = {"sha256": durable.digest_file(folder / name), "rows": count, "bytes": size}
     images, rejected = len(ledger["name"]), len(rejects["name"])
     source = os.fsencode(job.source.name).decode("utf-8", "surrogateescape")  # whatever the locale
-    generation: dict[str, Any] = {"source": printable(source), "versions": versions(set(ledger["format"]))}
+    generation: dict[str, Any] = {"source": printable(source), "versions": versions({form for form, _ in tables.kinds})}
     generation |= {"found": listing.found, "known": len(listing.members) - len(members), "ignored": {}}
     generation["ignored"] = {rule: each._asdict() for rule, each in sorted(listing.ignored.items())}
     generation |= {"read": dict(listing.read), "val": listing.val, "notes": list(listing.notes)}
-    generation |= _counts(ledger, rejects, groups)
+    generation |= _counts(tables, groups)
     settings = {
         "format": FORMAT,
         "sizes": [size.plain() for size in job.sizes],
@@ -82,13 +94,14 @@ def _tables(
     val_fraction: float,
     groups: Mapping[str, same.Group],
     base: Block | None,
-) -> tuple[Table, Table, dict[str, dict[str, Any]]]:
-    """The columns of the ledger, labels left open, and of the rejects, and the facts of the shards' files."""
+) -> _Tables:
+    """The columns of the ledger and of the rejects, from the parts of the finished shards."""
     columns = [name for name in _LEDGER if name != "pixels" or base is None or base.facts["format"] > 2]
-    ledger: Table = {name: array("i") if name in _NUMBERS else [] for name in columns}
-    rejects: Table = {name: [] for name in _REJECTS}
+    ledger: Table = {name: array("i") if name in _NUMBERS else Texts(job.place) for name in columns}
+    rejects: Table = {name: Texts(job.place) for name in _REJECTS}
     files: dict[str, dict[str, Any]] = {}
-    attributes: list[str] = []
+    classes: dict[str, int] = {}
+    kinds, attributes, left_out = Counter[tuple[str, str]](), Texts(job.place), 0
     for shard in range(-(-len(members) // rows)):
         part = read_part(job.place, shard)
         assert part is not None, f"shard {shard} is not finished"
@@ -97,16 +110,20 @@ def _tables(
         for member, outcome in zip(members[shard * rows : (shard + 1) * rows], part["outcomes"], strict=True):
             if not is_accepted(outcome):
                 _append(rejects, member.name, member.class_name, *outcome)
+                left_out += same.is_left_out(outcome)
                 continue
-            digest, width, height, *kinds, pixels = outcome
-            kinds = map(sys.intern, kinds)
+            digest, width, height, mode, form, repairs, pixels = outcome
             split = SPLITS[_split(member, groups.get(pixels), members, digest, val_fraction)]
-            origin = member.name, member.class_name, UNLABELLED, split, digest, width, height, *kinds
-            _append(ledger, *origin, *([pixels] if "pixels" in ledger else []), job.first_shard + shard, row)
+            label = classes.setdefault(member.class_name, len(classes))
+            facts = digest, width, height, mode, form, repairs, *([pixels] if "pixels" in ledger else [])
+            _append(ledger, member.name, member.class_name, label, split, *facts, job.first_shard + shard, row)
             attributes.append(member.attributes)
+            kinds[form, repairs] += 1
             row += 1
     ledger |= {name: np.array(column, np.int32) for name, column in ledger.items() if name in _NUMBERS}
-    return ledger | ({"attributes": attributes} if any(attributes) else {}), rejects, files
+    if attributes.size > 4 * len(attributes):
+        ledger["attributes"] = attributes
+    return _Tables(ledger, rejects, files, list(classes), kinds, left_out)
 
 
 def _split(
@@ -125,13 +142,16 @@ def _split(
     return "val" if int(lowest[:8], 16) < val_fraction * 2**32 else "train"
 
 
-def _counts(ledger: Table, rejects: Table, groups: Mapping[str, same.Group]) -> dict[str, int]:
+def _counts(tables: _Tables, groups: Mapping[str, same.Group]) -> dict[str, int]:
     """The counts in a line about the block, besides images and rejects."""
-    noted = Counter(note for repairs in ledger["repairs"] for note in repairs.split(","))
+    noted = Counter[str]()
+    for (_, repairs), count in tables.kinds.items():
+        for note in repairs.split(","):
+            noted[note] += count
     return {
         "by-exif": noted["exif-upright"] + noted["exif-rotated"],
         "transparent": noted["composed"] + noted["alpha"],
-        "same": same.more_than_once(groups) + sum(map(same.is_reason, rejects["reason"])),
+        "same": same.more_than_once(groups) + tables.left_out,
     }
 
 

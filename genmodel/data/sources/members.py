@@ -5,6 +5,7 @@ file is one of three things: an image that is used, an image that is refused wit
 """
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ EXTENSIONS = frozenset(
     ["jpg", "jpeg", "jpe", "jfif", "png", "ppm", "pgm", "pbm", "pnm", "bmp", "gif", "tif", "tiff", "webp"]
 ) | {"avif", "avifs", "heic", "heif", "hif", "jxl", "jp2", "j2k", "jpf", "jpx"}
 _CELEBA = frozenset(f"list_{what}.{ending}" for what in ("attr_celeba", "eval_partition") for ending in ("txt", "csv"))
+VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")  # an image of ImageNet, whose class is in the DEVKIT
+DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 LABEL_FILES = _CELEBA | {  # a source's own label files; labels.py reads them
     "dataset.json",
     "metadata.csv",

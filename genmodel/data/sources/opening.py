@@ -6,7 +6,7 @@
 
 folder.py               a folder
 archives/packed.py      tars and zips of class folders, plain, compressed or nested; folders of them
-datasets/ilsvrc.py      ImageNet's validation tar, with the labels of its devkit
+datasets/ilsvrc.py      ImageNet's validation images, with the labels of its devkit
 datasets/webdataset.py  tars of key.jpg, key.cls, key.json
 datasets/hub.py         Parquet files with a column of images
 datasets/arrow.py       folders written by datasets' save_to_disk
@@ -40,12 +40,12 @@ from genmodel.data.sources.datasets.arrays import Digits, Idx
 from genmodel.data.sources.datasets.arrow import Arrow, saved_data_sets
 from genmodel.data.sources.datasets.cifar import Cifar, batch_files, is_batch
 from genmodel.data.sources.datasets.hub import Hub, tables_in
-from genmodel.data.sources.datasets.ilsvrc import VALIDATION_NAME, Validation
+from genmodel.data.sources.datasets.ilsvrc import Validation
 from genmodel.data.sources.datasets.lmdb import Lmdb, lmdb_folders
 from genmodel.data.sources.datasets.npz import Npz, zip_begins_with
 from genmodel.data.sources.datasets.webdataset import WebDataset, is_webdataset
 from genmodel.data.sources.folder import Folder
-from genmodel.data.sources.members import Source, is_hidden, is_image
+from genmodel.data.sources.members import DEVKIT, VALIDATION_NAME, Source, is_hidden, is_image
 from genmodel.errors import SourceError
 from genmodel.output.counting import counted
 
@@ -60,20 +60,20 @@ def open_source(location: str, devkit: Path | None = None, room: Path | None = N
     """The source at `location`: the path of a file or folder, "digits" if no folder has that name, or a pattern of
     WebDataset or Parquet files such as train-{0000..1023}.tar or data/train-*.parquet.
 
-    `devkit` is ILSVRC2012_devkit_t12.tar.gz, for ILSVRC2012_img_val.tar; by default the one beside it. `room` is the
-    folder for what must be unpacked to be read, by default the system's temporary folder.
+    `devkit` is ILSVRC2012_devkit_t12.tar.gz, for ImageNet's validation images; by default the one beside them. `room`
+    is the folder for what must be unpacked to be read, by default the system's temporary folder.
     """
     path = Path(location)
     try:
         if path.is_dir():
-            return open_folder(path, room)
+            return _labelled(open_folder(path, room), path, devkit)
         if location == "digits":
             return Digits()
         if path.is_file():
-            return open_file(path, devkit, room)
+            return _labelled(open_file(path, devkit, room), path, devkit)
         paths = [] if path.exists() else _expand(location)
         if paths:
-            return _open_shards(paths, path.name, room)
+            return _labelled(_open_shards(paths, path.name, room), paths[0], devkit)
     except PermissionError as error:
         raise SourceError(f"not allowed to read {location}: {error.strerror}") from error
     except OSError as error:  # a name that is too long, a disk that does not answer
@@ -120,12 +120,25 @@ def open_file(path: Path, devkit: Path | None = None, room: Path | None = None) 
     if all(is_image(name) and "/" not in name for name in names) and not VALIDATION_NAME.fullmatch((names or [""])[0]):
         names += [entry.name for entry in tar_entries(content, 0, content.length, str(path))]  # labels may come last
     if names and all(VALIDATION_NAME.fullmatch(name) for name in names):
-        return Validation(path, devkit, room)
+        kit = devkit or path.with_name(DEVKIT)
+        if not kit.is_file():
+            raise SourceError(f"{path} has no labels: put {DEVKIT} beside it, or say where it is with --devkit")
+        return Validation(Packed([(parts, "")], path.name, room), kit, only=True)
     if any(is_batch(entry.name, content.read_at(entry.offset, min(entry.size, 16))) for entry in peek):
         return Cifar.of_tar(streams, path.name, parts)
     if is_webdataset(names) and len(parts) == 1:
         return WebDataset([path], path.name, room)
     return Packed([(parts, "")], parts[0].name, room)
+
+
+def _labelled(source: Source, path: Path, devkit: Path | None) -> Source:
+    """The source in the file or folder `path`, with the classes of a `devkit`, or of one in that folder or beside."""
+    if isinstance(source, Validation):
+        return source
+    if devkit:
+        return Validation(source, devkit)
+    found = [each for each in (path / DEVKIT, path.with_name(DEVKIT)) if each.is_file() and each != path]
+    return Validation(source, found[0], asked=False) if found and isinstance(source, Folder | Packed) else source
 
 
 def _is_zeros(head: bytes) -> bool:
@@ -175,6 +188,9 @@ def _open_archives(folder: Path, name: str, room: Path | None) -> Source | None:
             if images > _MANY:
                 return None
             if path in taken or not path.is_file():
+                continue
+            if is_image(each):  # not opened: a folder of small images would be read twice
+                loose.append((path, inside))
                 continue
             parts = parts_beside(path) or [path]
             kind = kind_of(_head(parts[0]))

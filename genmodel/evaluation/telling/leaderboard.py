@@ -14,6 +14,7 @@ from genmodel.evaluation.report import Report
 from genmodel.evaluation.telling.costs import NOT_APPLICABLE, with_taken
 from genmodel.files import durable
 from genmodel.output.printable import markdown_text
+from genmodel.sizes import CHANNELS
 
 Reports = list[Report]
 _ENDS = ("", "_low", "_high", "_mean", "_spread")  # of a figure's columns
@@ -25,7 +26,8 @@ def leaderboard(reports: Reports, *, one_ranking: bool = False) -> pd.DataFrame:
     A figure that applies to no report has no column; any other is followed by the ends of its 95% interval, NAME_low
     and NAME_high. For models that differ only in their seed, `seeds` is their number, with mean and spread (standard
     deviation) of their Frechet distances.
-    Reports of different conditions form groups, each ranked by itself, marked by a `group` column.
+    Reports of different conditions form groups, each ranked by itself, marked by a `group` column; `channels` is a
+    column if they differ.
     With `one_ranking` such reports raise IncomparableError instead.
     """
     if not reports:
@@ -41,10 +43,11 @@ def leaderboard(reports: Reports, *, one_ranking: bool = False) -> pd.DataFrame:
             first = {**({"group": number} if len(groups) > 1 else {}), "rank": rank}
             rows.append({**first, **_row(report, families[report.recipe], figures)})
     frame = pd.DataFrame(rows)
-    trailing = ["parameters", "bytes", "n_samples", "n_real", "extractor", "image_size", "data", "code"]
+    trailing = ["parameters", "bytes", "n_samples", "n_real", "extractor", "image_size", "channels", "data", "code"]
     columns = [f"{name}{end}" for name in figures for end in _ENDS if f"{name}{end}" in frame]
     leading = [name for name in frame if name not in {*trailing, *columns}]
     frame = frame[leading + columns + trailing]
+    frame = frame if frame["channels"].nunique() > 1 else frame.drop(columns="channels")
     return frame.astype(object).where(frame.notna(), NOT_APPLICABLE)
 
 
@@ -119,6 +122,7 @@ def _row(report: Report, members: Reports, figures: Iterable[str]) -> dict[str, 
         "n_real": conditions.n_real,
         "extractor": f"{conditions.extractor.name} {conditions.extractor.fingerprint[:8]}",
         "image_size": conditions.image_size.plain(),
+        "channels": CHANNELS[conditions.channels],
         "data": conditions.block[:8],
         "code": report.code[:8],
     }

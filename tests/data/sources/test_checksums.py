@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torchvision
 
 from genmodel.data.block import Block
 from genmodel.data.sources import checksums as known
@@ -38,7 +39,15 @@ def test_a_name_with_an_addition_needs_the_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("ILSVRC2012_img_train.tar", "147,897,477,120"), ("ILSVRC2012_img_val.tar", "6,744,924,160")]
+    ("name", "size"),
+    [
+        ("ILSVRC2012_img_train.tar", "147,897,477,120"),
+        ("ILSVRC2012_img_val.tar", "6,744,924,160"),
+        ("cifar-10-python.tar.gz", "170,498,071"),
+        ("cifar-10-binary.tar.gz", "170,052,171"),
+        ("cifar-100-python.tar.gz", "169,001,437"),
+        ("cifar-100-binary.tar.gz", "168,513,733"),
+    ],
 )
 def test_the_very_name_is_for_the_whole_archive(tmp_path: Path, name: str, size: str) -> None:
     """A part of it under the same name is told at once, with the fix."""
@@ -60,6 +69,13 @@ def test_the_devkit_is_known_by_its_name_alone(tmp_path: Path) -> None:
             checking([path]) as finish,
         ):
             finish()
+
+
+def test_torchvision_has_the_same_checksums_of_cifar(tmp_path: Path) -> None:
+    for data_set in (torchvision.datasets.CIFAR10, torchvision.datasets.CIFAR100):
+        with (tmp_path / data_set.filename).open("wb") as handle:
+            handle.truncate(next(size for name, size, _ in known._KNOWN if name == data_set.filename))
+        assert known_md5(tmp_path / data_set.filename) == data_set.tgz_md5
 
 
 def test_a_part_of_imagenet_under_its_name(

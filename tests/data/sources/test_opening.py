@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from genmodel.data.sources import opening
 from genmodel.data.sources.meaning.arrange import listing_of
 from genmodel.data.sources.members import Listing, Reject
 from genmodel.data.sources.opening import Source, open_source
@@ -204,3 +205,13 @@ def test_cifar_from_its_tar_gz(shared: Callable[[str], str]) -> None:
     assert len(members) == 50_000
     assert members[0].name == "airplane/0000.jpg" and members[-1].class_name == "truck"
     assert source.read(members[-1])[:2] == b"\xff\xd8" == source.read(members[3])[:2]
+
+
+def test_images_are_not_opened_to_see_what_a_folder_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While they are, no worker has begun: 0.4 s for 10,000 of them."""
+    (tmp_path / "cat").mkdir()
+    for name in ("cat/1.jpg", "cat/2.png", "notes"):
+        (tmp_path / name).write_bytes(b"x")
+    opened, real = list[str](), opening._head
+    monkeypatch.setattr(opening, "_head", lambda path: opened.append(path.name) or real(path))
+    assert type(open_source(str(tmp_path))).__name__ == "Folder" and opened == ["notes"]

@@ -55,6 +55,20 @@ def test_a_distance_that_is_no_number_comes_last() -> None:
     assert list(leaderboard([report("a", "nan"), report("b", 7.0), report("c", "inf")])["model"]) == ["b", "c", "a"]
 
 
+def test_channels_are_told_where_they_differ(tmp_path: Path) -> None:
+    shapes = {"a": {}, "b": {"image_size": "32x64", "channels": 4}, "c": {"channels": 1}}
+    reports = [made_report(name, {"fd_classifier": 1.0}, conditions=shape) for name, shape in shapes.items()]
+    frame = leaderboard(reports)
+    found = {row["model"]: (row["image_size"], row["channels"]) for row in frame.to_dict("records")}
+    assert found == {"a": (16, "RGB"), "b": ("32x64", "RGBA"), "c": (16, "grey")}
+    write(frame, tmp_path / "board.csv", tmp_path / "board.md")
+    assert "32x64" in (tmp_path / "board.md").read_text() and "RGBA" in (tmp_path / "board.csv").read_text()
+    write_page(reports, tmp_path, tmp_path / "board.html")
+    page = (tmp_path / "board.html").read_text()
+    assert "32x64 px RGBA" in page and "16 px grey" in page
+    assert "channels" not in leaderboard(reports[:1]) and "channels" not in leaderboard(reports[2:])
+
+
 def test_figures_that_do_not_apply_say_so() -> None:
     frame = leaderboard([report("gan", 3.0), report("vae", 9.0, bits=4.5)])
     assert list(frame["bits_per_dim"]) == ["n/a", 4.5]

@@ -1,6 +1,7 @@
 """The champion behind `mlflow models serve`: a real server, asked as curl asks."""
 
 import ast
+import contextlib
 import json
 import os
 import signal
@@ -27,9 +28,11 @@ from flows.tracking import Tracker, load
 from flows.tracking.trainings import Training
 from genmodel.files import tensors
 from genmodel.files.model_folder import write_config
-from genmodel.models.contract import Family
+from genmodel.models.contract import Family, build_model
+from genmodel.params import run_config
 from genmodel.sampling.draw import sample, sample_classes
 from genmodel.sampling.requests import codes
+from genmodel.sizes import Size
 from tests.reports import made_report
 
 Build = Callable[..., Family]
@@ -58,15 +61,22 @@ def champion(
 
 @pytest.fixture
 def server(champion: Family, settings: Settings, tmp_path: Path) -> Iterator[str]:
-    """Its address, on this machine alone."""
+    """Its address."""
+    with serving("models:/genmodel@champion", tmp_path) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serving(model: str, folder: Path) -> Iterator[str]:
+    """The address of a server of `model`, on this machine alone, which runs in `folder`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    command = ["mlflow", "models", "serve", "-m", "models:/genmodel@champion", "--env-manager", "local"]
+    command = ["mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
     process = subprocess.Popen(
         [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "PATH": path, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -146,6 +156,23 @@ def test_a_server_answers_with_images_from_codes_and_from_a_seed(champion: Famil
         status, told = ask(server, {"dataframe_records": [{"n": 16, "seed": 3, "class": 1}, {"n": 2, "seed": 3}]})
         assert status == 200
         assert np.array_equal(np.array(told["predictions"]), np.concatenate([square, expected[:2]])), "the other of any"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "channels"), [("28", 1), ("64x32", 3), ("32x64", 4)])
+def test_a_server_answers_with_images_of_any_shape(
+    size: str, channels: int, settings: Settings, tmp_path: Path
+) -> None:
+    config = run_config({"family": "vae", "image_size": size, "network": SMALL}, "test")
+    model = build_model(config, 0, channels).eval().requires_grad_(False)
+    for weight in model.parameters():
+        weight.mul_(3)
+    expected = sample(model, 5, seed=3).numpy()
+    assert expected.shape == (5, *Size.of(size), channels) and len(np.unique(expected)) > 20
+    package(tmp_path / "package", model, "it", {}, settings, [])
+    with serving(str(tmp_path / "package"), tmp_path) as address:
+        status, told = ask(address, {"inputs": {"n": 5, "seed": 3}})
+    assert status == 200 and np.array_equal(np.array(told["predictions"]), expected)
 
 
 @pytest.fixture(params=["dcgan", "vae", "categories", "autoregressive", "conditional"])

@@ -14,7 +14,7 @@ from array import array
 from pathlib import Path
 from typing import Any
 
-from genmodel.data.sources.archives.entries import ENDLESS, Bytes, unpacked_room
+from genmodel.data.sources.archives.entries import ENDLESS, Bytes, unpacked_room, unreadable
 from genmodel.errors import SourceError
 from genmodel.files import durable
 from genmodel.output.progress import say
@@ -46,7 +46,10 @@ class Spool:
         return place
 
     def read_at(self, place: int, size: int) -> bytes:
-        return os.pread(self._handle, size, place)
+        try:
+            return os.pread(self._handle, size, place)
+        except OSError as error:
+            raise unreadable(self.room / "what is unpacked", error) from error
 
     def __del__(self) -> None:
         if self._handle >= 0:

@@ -50,13 +50,21 @@ class PlainFile:
         return self.path.stat().st_size
 
     def read_at(self, offset: int, size: int) -> bytes:
-        if self._handle < 0:
-            self._handle = os.open(self.path, os.O_RDONLY)
-        return os.pread(self._handle, size, offset)
+        try:
+            if self._handle < 0:
+                self._handle = os.open(self.path, os.O_RDONLY)
+            return os.pread(self._handle, size, offset)
+        except OSError as error:  # told here: above, it would pass for a damaged archive
+            raise unreadable(self.path, error) from error
 
     def __del__(self) -> None:
         if self._handle >= 0:
             os.close(self._handle)
+
+
+def unreadable(path: Path, error: OSError) -> SourceError:
+    """What the system says of a file that it cannot read."""
+    return SourceError(f"cannot read {path}: {os.strerror(error.errno) if error.errno else error}")
 
 
 def stored(content: Bytes) -> int:

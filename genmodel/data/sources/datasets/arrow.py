@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from genmodel.data.sources.archives.entries import stamp_of
+from genmodel.data.sources.archives.entries import stamp_of, unreadable
 from genmodel.data.sources.datasets.columns import Columns, columns_of
 from genmodel.data.sources.datasets.hub import one_line
 from genmodel.data.sources.meaning.labels import class_name
@@ -154,4 +154,6 @@ def _whole(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise SourceError(f"{path} is gone: fetch it again") from error
     except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno:  # pyarrow's own have none
+            raise unreadable(path, error) from error
         raise SourceError(f"{path} is not a valid Arrow stream ({one_line(error)}): fetch it again") from error

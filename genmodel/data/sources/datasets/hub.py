@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from genmodel.data import parquet
-from genmodel.data.sources.archives.entries import stamp_of
+from genmodel.data.sources.archives.entries import stamp_of, unreadable
 from genmodel.data.sources.datasets.columns import Columns, columns_of
 from genmodel.data.sources.meaning.labels import class_name
 from genmodel.data.sources.meaning.splits import canonical
@@ -242,6 +242,8 @@ def _reading(path: Path) -> Iterator[Any]:
     except FileNotFoundError as error:
         raise SourceError(f"{path} is gone: fetch it again") from error
     except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno:  # pyarrow's own have none
+            raise unreadable(path, error) from error
         raise SourceError(f"{path} is not a valid Parquet file ({one_line(error)}): fetch it again") from error
 
 

@@ -1,52 +1,73 @@
-"""ImageNet's validation images, ILSVRC2012_img_val.tar, with the labels of ILSVRC2012_devkit_t12.tar.gz.
+"""ImageNet's validation images, with the labels of ILSVRC2012_devkit_t12.tar.gz.
 
 The devkit numbers the classes by ILSVRC2012_ID, in an order of its own, listed in synsets.py. The synset is the class's
 name, as in ILSVRC2012_img_train.tar, so that both give a class the same label.
 """
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from genmodel.data.sources.archives.entries import open_bytes, stamp_of, tar_entries
-from genmodel.data.sources.archives.packed import Packed
+from genmodel.data.sources.archives.packed import BESIDE
 from genmodel.data.sources.datasets.synsets import SYNSETS
-from genmodel.data.sources.members import Collector, Found, is_image
+from genmodel.data.sources.members import VALIDATION_NAME, Entry, Found, Locator, Member, Source
 from genmodel.errors import SourceError
 from genmodel.output.counting import counted
 
-VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
-DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 _TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _MAX_BYTES = 64 << 20  # of that file
 
 
-class Validation(Packed):
-    """The images by class: n01440764/ILSVRC2012_val_00000293.JPEG, say."""
+class Validation(Source):
+    """A source whose images named ILSVRC2012_val_00000293.JPEG get the devkit's classes.
 
-    def __init__(self, path: Path, devkit: Path | None, room: Path | None = None) -> None:
-        super().__init__([([path], "")], path.name, room)
-        self._path, self._devkit = path, devkit or path.with_name(DEVKIT)
-        if not self._devkit.is_file():
-            raise SourceError(f"{path} has no labels: put {DEVKIT} beside it, or say where it is with --devkit")
-        self.files = [path, self._devkit]
-        self.stamp = stamp_of(self.files)
+    `only`: all of its images must be such. `asked`: the devkit was given, not only found; one that was found gives
+    classes only to images that are all in one folder, since others may have been sorted in another way.
+    """
+
+    def __init__(self, source: Source, devkit: Path, only: bool = False, asked: bool = True) -> None:
+        if not devkit.is_file():
+            raise SourceError(f"--devkit: there is no file {devkit}")
+        self._source, self._devkit, self._only, self._asked = source, devkit, only, asked
+        self.name, self.files = source.name, [*source.files, devkit]
+        self.stamp = f"{source.stamp} {stamp_of([devkit])}".strip()
 
     def scan(self) -> Found:
+        found = self._source.scan()
+        folders = {entry.path.rpartition("/")[0] for entry in found.entries if _number(entry)}
+        if not self._asked and len(folders) != 1:
+            return found
+        if not folders and not self._only:
+            raise SourceError(f"{self.name} has no images such as ILSVRC2012_val_00000001.JPEG: leave --devkit out")
         synsets = validation_synsets(self._devkit)
-        found = Collector()
-        stream = self._streams.unpacked(0)
-        content = self._streams.open(stream)
-        for entry in tar_entries(content, 0, content.length, str(self._path)):
-            match = VALIDATION_NAME.fullmatch(entry.name.removeprefix("./"))
-            number = int(match[1]) if match else 0
-            if number > len(synsets):
-                raise SourceError(
-                    f"{self._devkit} has {counted(len(synsets), 'label')} but none for {entry.name}: fetch it again"
-                )
-            label = synsets[number - 1] if number else None
-            special = entry.special or ("" if number or not is_image(entry.name) else "has no label in the devkit")
-            found.add(entry.name, (stream, entry.offset, entry.size), entry.size, special, label=label)
-        return found.found()
+        if found.ignored.get(BESIDE) == (1, self._devkit.name):
+            found.ignored["read for labels"] = found.ignored.pop(BESIDE)
+        return found._replace(entries=[self._labelled(entry, synsets) for entry in found.entries])
+
+    def _labelled(self, entry: Entry, synsets: Sequence[str]) -> Entry:
+        number = _number(entry)
+        if number > len(synsets):
+            raise SourceError(
+                f"{self._devkit} has {counted(len(synsets), 'label')} but none for {entry.path}: fetch it again"
+            )
+        if number:
+            return entry._replace(label=synsets[number - 1])
+        return entry._replace(refused=entry.refused or "has no label in the devkit") if self._only else entry
+
+    def read(self, member: Member) -> bytes:
+        return self._source.read(member)
+
+    def head(self, locator: Locator) -> bytes:
+        return self._source.head(locator)
+
+    def unit(self, member: Member) -> object:
+        return self._source.unit(member)
+
+
+def _number(entry: Entry) -> int:
+    """A validation image's number, from 1 on; 0 for any other image."""
+    match = VALIDATION_NAME.fullmatch(entry.path.rpartition("/")[2])
+    return int(match[1]) if match else 0
 
 
 def validation_synsets(devkit: Path) -> list[str]:

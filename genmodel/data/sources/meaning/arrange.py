@@ -18,7 +18,17 @@ from genmodel.data.sources.meaning.folders import by_folder, without_masks
 from genmodel.data.sources.meaning.labelling import Read, by_label_files
 from genmodel.data.sources.meaning.layout import Layout
 from genmodel.data.sources.meaning.splits import by_split, shared_folders
-from genmodel.data.sources.members import FLAT_CLASS, Entry, Found, Listing, Member, Source, hostile
+from genmodel.data.sources.members import (
+    DEVKIT,
+    FLAT_CLASS,
+    VALIDATION_NAME,
+    Entry,
+    Found,
+    Listing,
+    Member,
+    Source,
+    hostile,
+)
 from genmodel.errors import SourceError
 from genmodel.output.printable import printable
 
@@ -53,6 +63,7 @@ def arrange(
     images = by_label_files(images, found.label_files, read, layout, account)
     images, val = by_split(images, layout, account)
     images, way = by_folder(images, val, layout, known, account)
+    _note_validation(images, layout, account)
     images, val = _without_classless_val(images, val, layout, account)
     members = _members(_without_labels(images, account), val, bool(val or (known and known.val_given)))
     return Listing(_without_doubles(sorted(refused + members)), account.ignored, tuple(account.notes), way, val)
@@ -77,6 +88,16 @@ def _without_classless_val(images: list[Image], val: str, layout: Layout, accoun
         raise SourceError(f"{account.where}: the images of {val} have no classes: give them with --classes FILE")
     account.ignore([image.entry.path for image in held], f"split {val}, whose images have no classes")
     return [image for image in images if image.split != val], ""
+
+
+def _note_validation(images: list[Image], layout: Layout, account: Account) -> None:
+    """Note ImageNet's validation images without a class, unless that is what the person has said."""
+    bare = [
+        image for image in images if image.label in (None, FLAT_CLASS) and VALIDATION_NAME.fullmatch(image.path[-1])
+    ]
+    if bare and layout.way == "auto":
+        fix = f"put {DEVKIT} beside the source, or say where it is with --devkit"
+        account.notes.append(f"{len(bare):,} validation images of ImageNet have no classes: {fix}")
 
 
 def _without_labels(images: list[Image], account: Account) -> list[Image]:

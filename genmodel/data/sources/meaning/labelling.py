@@ -30,7 +30,10 @@ def by_label_files(
     if layout.way == "file":
         if layout.file.stat().st_size > MAX_BYTES:
             raise SourceError(f"{layout.classes} has more than {MAX_BYTES:,} bytes: give a smaller file of labels")
-        images = _told(images, read_classes(layout.classes, layout.file.read_bytes()), True, account)
+        file = read_classes(layout.classes, layout.file.read_bytes())
+        if file.required:  # it overrides what the source itself says
+            images = [image._replace(label=None) for image in images]
+        images = _told(images, file, True, account)
     for file in files:
         images = _told(images, file, layout.way == "auto", account)
     return images

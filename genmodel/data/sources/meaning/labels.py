@@ -41,6 +41,7 @@ _NAMES = (
     "id",
 )
 _LABELS = "label", "labels", "class", "class_name", "classname", "cls", "category", "target", "class_id", "label_id"
+_SOLUTIONS = "loc_val_solution.csv", "loc_train_solution.csv"  # a class comes with its boxes
 _PARTITIONS = {"0": "train", "1": "val", "2": "test"}  # CelebA's list_eval_partition
 
 
@@ -102,7 +103,7 @@ def read_label_file(path: str, content: bytes) -> LabelFile | None:
     if name == "val_annotations.txt":
         lines = [line.split() for line in _text(path, content).splitlines()]
         return LabelFile(path, {line[0]: Told(_class(path, line[1])) for line in lines if len(line) > 1})
-    if name == "loc_val_solution.csv":
+    if name in _SOLUTIONS:
         pairs = _pairs(path, _table(path, content))
         told = {
             str(name): Told(_class(path, str(boxes).split()[0] if str(boxes).split() else "")) for name, boxes in pairs
@@ -114,6 +115,8 @@ def read_label_file(path: str, content: bytes) -> LabelFile | None:
 
 def read_classes(path: str, content: bytes) -> LabelFile:
     """The file that --classes names: JSON, JSON lines, Parquet, or a text table; SourceError if it is none of them."""
+    if path.rpartition("/")[2].lower() in _SOLUTIONS and (boxes := read_label_file(path, content)):
+        return boxes
     if path.lower().endswith(".json"):
         facts = _json(path, content)
         labels = facts["labels"] if _has(facts, "labels") else facts

@@ -12,7 +12,7 @@ _WORDS = {
     **dict.fromkeys(["val", "valid", "validation", "dev"], "val"),
     **dict.fromkeys(["test", "testing"], "test"),
 }
-_FILLERS = {"set", "images", "image", "imgs", "img", "data", "seg", "split"}
+_FILLERS = {"set", "images", "image", "imgs", "img", "data", "seg", "split", "ilsvrc"}
 
 
 def canonical(name: str) -> str:

@@ -1,6 +1,7 @@
 """Archives of every packing, one in the other, in folders and in parts, with links: the images of the same folder."""
 
 import bz2
+import errno
 import gzip
 import io
 import json
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from genmodel.data.block import Block
@@ -64,6 +66,32 @@ def by_class(files: dict[str, bytes]) -> dict[str, dict[str, bytes]]:
         top, _, rest = name.partition("/")
         classes.setdefault(top, {})[rest] = content
     return classes
+
+
+@pytest.mark.parametrize("packing", ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "tar.zst", "npz"])
+def test_a_disk_that_fails_is_not_a_damaged_archive(
+    packing: str, tar_bytes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fetching the archive again would not help."""
+    images = {f"a/{i}.png": random.Random(i).randbytes(1 << 18) for i in range(8)}
+    path, pread, failing = tmp_path / f"a.{packing}", os.pread, False
+    if packing == "npz":
+        np.savez(path, images=np.zeros((1 << 12, 16, 16), np.uint8), more=np.zeros(1 << 16))
+    else:
+        ways = {"zip": lambda _: zip_bytes(images), "tar": bytes, "tar.gz": gzip.compress}
+        ways |= {f"tar.{name}": pack for name, pack in PACK.items()}
+        path.write_bytes(ways[packing](tar_bytes(images.items())))
+
+    def read(handle: int, size: int, offset: int) -> bytes:
+        if failing:
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(handle, size, offset)
+
+    monkeypatch.setattr(os, "pread", read)
+    source = open_source(str(path), room=tmp_path)
+    failing = True
+    with pytest.raises(SourceError, match=rf"^cannot read {tmp_path}/(a.{packing}|what is unpacked): Input/output err"):
+        source.scan()
 
 
 @pytest.mark.parametrize("packing", list(PACK))

@@ -1,6 +1,9 @@
 """Parquet as the hub stores data sets: images in a struct or as bytes, labels as whole numbers or names."""
 
+import json
 import random
+import re
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +102,27 @@ def test_other_tables_and_damaged_ones_are_told(images: dict[str, bytes], tmp_pa
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(SourceError, match=r"b\.parquet is not a valid Parquet file .*fetch it again"):
         contents(path)
+
+
+@pytest.mark.parametrize("container", ["a table", "a saved data set"])
+def test_a_system_that_cannot_open_a_file_does_not_call_it_damaged(
+    container: str, images: dict[str, bytes], tmp_path: Path
+) -> None:
+    write(tmp_path / "a.parquet", rows(images))
+    (tmp_path / "saved").mkdir()
+    table = pq.read_table(tmp_path / "a.parquet")
+    with pa.ipc.new_stream(tmp_path / "saved/data.arrow", table.schema) as stream:
+        stream.write_table(table)
+    (tmp_path / "saved/state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}]}))
+    source = open_source(str(tmp_path / ("a.parquet" if container == "a table" else "saved")))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(SourceError) as told:
+            source.scan()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert re.match(rf"cannot read {tmp_path}/\S+: Too many open files$", str(told.value))
 
 
 def test_without_pyarrow(images: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
