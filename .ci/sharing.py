@@ -4,17 +4,14 @@
     mkdir taken
     python -m pytest -p sharing --taken taken & python -m pytest -p sharing --taken taken --backwards
 
-Both collect all tests; whoever comes to a file first, takes it. So they end together, however long the files take, and
-files that use the same costly fixtures, such as those of tests/flows, are mostly in the same process.
+Both collect the same tests; whoever comes to a file first, takes it. So they end together, however long the files take.
+The second may begin later, when it has done something else.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-# Those that take minutes; taken first of all, as whoever began one of them last would keep the other waiting.
-LONG = ("tests/flows/running/", "tests/flows/registry/test_lineage.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,13 +49,9 @@ def _take(session: pytest.Session) -> Iterator[list[pytest.Item]]:
     files: dict[str, list[pytest.Item]] = {}
     for item in session.items:
         files.setdefault(item.nodeid.partition("::")[0], []).append(item)
-    for name in sorted(files, key=_place, reverse=session.config.getoption("--backwards")):
+    for name in reversed(files) if session.config.getoption("--backwards") else files:
         try:
             (taken / name.replace("/", "+")).touch(exist_ok=False)
         except FileExistsError:
             continue
         yield files[name]
-
-
-def _place(name: str) -> tuple[bool, bool, str]:
-    return name.startswith("tests/flows/"), name.startswith(LONG), name
