@@ -18,7 +18,9 @@ $(READY): requirements.lock pyproject.toml
 	@echo "Making $(VENV): $$(grep -c == requirements.lock) packages, about 3 minutes the first time"
 	@$(PYTHON) -m venv $(VENV)
 	@# the lock names everything: without --no-deps pip resolves it anew and stumbles over pins of packages with extras
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements.lock
+	@# on all cores; pip uses one. Some packages hold templates that are not Python
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -17,9 +17,12 @@ in the closure reads count: a figure's meaning is text for people.
 Of the settings, a dataclass named ...Config, only what is read counts: the fields that the closure names, and the class
 itself only if a file in the closure names it, or if a setting that is read has that type. So a new setting with a
 default changes nothing until code in the closure reads it; changing the default of a setting that is read does.
+
+Files are read anew each time; what follows from their contents is kept, as a process asks many times.
 """
 
 import ast
+import functools
 import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Set
@@ -48,9 +51,13 @@ def digests(*roots: str) -> dict[str, str]:
 
     ConfigError for a file that is not valid Python, or a root that does not exist.
     """
-    trees = closure(*roots)
-    names = _names_read(trees.values())
-    return {module: durable.digest_json(_described(trees[module], names)) for module in sorted(trees)}
+    return dict(_digested(tuple(sorted(closure(*roots).items(), key=lambda found: found[0]))))
+
+
+@functools.lru_cache(64)
+def _digested(trees: tuple[tuple[str, ast.Module], ...]) -> dict[str, str]:
+    names = _names_read(tree for _, tree in trees)
+    return {module: durable.digest_json(_described(tree, names)) for module, tree in trees}
 
 
 def digest_source(path: Path) -> str:
@@ -106,19 +113,24 @@ def _above(module: str) -> list[str]:
     return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
-def _imported(tree: ast.AST, module: str, path: Path) -> Iterator[str]:
+def _imported(tree: ast.Module, module: str, path: Path) -> Iterator[str]:
     """The modules that a file imports, by name; `from a import b` means a.b if that is a module."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in _running(tree):
+    for node in _imports(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             parts = package.split(".")
             base = parts[: len(parts) - node.level + 1] if node.level else []
             source = ".".join([*base, *([node.module] if node.module else [])])
             for alias in node.names:
                 inner = f"{source}.{alias.name}"
                 yield inner if file_of(inner) is not None else source
+
+
+@functools.lru_cache(1024)
+def _imports(tree: ast.Module) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in _running(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
@@ -137,6 +149,7 @@ def _is_for_types(node: ast.AST) -> TypeGuard[ast.If]:
     return isinstance(node, ast.If) and ast.unparse(node.test).removeprefix("typing.") == "TYPE_CHECKING"
 
 
+@functools.lru_cache(1024)
 def _on_import(tree: ast.Module) -> ast.Module:
     """What importing a package does, without definitions (not called) and metadata such as __version__."""
 
@@ -155,9 +168,14 @@ def _on_import(tree: ast.Module) -> ast.Module:
 
 def _parse(path: Path) -> ast.Module:
     try:
-        return ast.parse(path.read_bytes())
+        return _parsed(path.read_bytes())
     except (SyntaxError, ValueError) as error:
         raise ConfigError(f"{path} is not valid Python: {' '.join(str(error).split())}") from error
+
+
+@functools.lru_cache(1024)
+def _parsed(source: bytes) -> ast.Module:
+    return ast.parse(source)
 
 
 def _names_read(trees: Iterable[ast.AST]) -> set[str]:

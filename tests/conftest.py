@@ -1,5 +1,6 @@
 """What many tests need: a small block of bright and dark squares in two classes."""
 
+import gc
 import importlib
 import io
 import multiprocessing
@@ -26,6 +27,16 @@ from genmodel.models.families import FAMILIES, load_family
 from genmodel.params import run_config
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+def pytest_configure() -> None:
+    """A quarter of the time until the first test would go into the collector's visits to what is imported."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,6 +98,22 @@ def test_the_closure_holds_what_is_imported_however_it_is_written(house: House) 
     ]
     assert house().keys() == {f"house.{part}" for part in parts}
     assert "house" not in sys.modules, "read, not run"
+
+
+def test_what_follows_from_a_content_is_worked_out_once(house: House) -> None:
+    """A stage asks for each model, some of them several times; what is edited meanwhile is seen all the same."""
+
+    def asked() -> float:
+        began = time.process_time()
+        code.digest(LOOP, module_of("dcgan"))
+        return time.process_time() - began
+
+    code._parsed.cache_clear()
+    first = asked()
+    assert asked() < first / 4
+    before = house()
+    assert house() == before != house("sink", "heat\n", "2 * heat\n")
+    assert house("sink", "2 * heat\n", "heat\n") == before
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_killed_at_any_time_and_resumed_ends_the_same(
     tmp_path: Path,
 ) -> None:
     """200 kills at random times in the lives of both families, several in a training, some of which kill a resume."""
-    identity, rng = toy_identity(family), random.Random(0)
+    identity, rng = toy_identity(family, images=160, log_every=28, checkpoint_every=40), random.Random(0)
     train(identity, block, tmp_path / "whole", tmp_path / "whole-runs")  # here, so that all is imported before a fork
     expected = remains(run_folder(identity, tmp_path / "whole-runs"), tmp_path / "whole")
     began = time.monotonic()
