@@ -8,19 +8,20 @@ For other sizes and channels the smallest map differs (see base_map); the rest i
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from genmodel.models.contract import Adam, Family, ImageSpec, Noise, Player, Step, Update
+from genmodel.models.contract import Adam, Family, ImageSpec, Player, Step, Update
 from genmodel.models.noise import Space, uniform
-from genmodel.models.parts.augment import translate
+from genmodel.models.parts.augment import Augmentation, augment
 from genmodel.models.parts.convolution import Down, Up, base_map
 from genmodel.models.parts.losses import discriminator_loss, frozen, non_saturating_loss, r1_penalty, widened
 from genmodel.settings.config import Count, Positive, Range, Share
+from genmodel.settings.schedule import Scheduled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,9 @@ class DCGANConfig:
     beta2: Annotated[float, Range(0, 0.999999)] = 0.999
     discriminator_steps: Count = 1  # discriminator updates, each on its own batch, per generator update
     r1: Annotated[float, Range(0)] = 0.0  # weight gamma of the R1 penalty; 0 leaves it out
-    translate: Annotated[float, Range(0, 0.5)] = 0.0  # share of the short side that images are moved by
+    augment: Augmentation = Augmentation()  # noqa: RUF009  # of what the discriminator sees
+
+    moved: ClassVar[Mapping[str, str]] = {"translate": "augment.translate"}
 
 
 class Generator(nn.Module):
@@ -118,12 +121,15 @@ class DCGAN(Family):
         generator = Update("generator", self._generator_loss, new_batch=False)
         return [*[discriminator] * self.config.discriminator_steps, generator]
 
+    def knobs(self) -> Mapping[str, Scheduled]:
+        return {"augmentation": self.config.augment.probability}
+
     def _discriminator_loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         images = step.batch.images
         fake_images = step.keep("fake_images", self._fakes(step))
         images.requires_grad_(self.config.r1 > 0)
-        real_logits = self._judge(images, step.noise)
-        fake_logits = self._judge(fake_images.detach(), step.noise)
+        real_logits = self._judge(images, step)
+        fake_logits = self._judge(fake_images.detach(), step)
         loss = discriminator_loss(real_logits, fake_logits)
         metrics = {
             "loss/discriminator": loss.detach(),
@@ -143,16 +149,16 @@ class DCGAN(Family):
         """
         fake_images = step.take("fake_images", lambda: self._fakes(step))
         with frozen(self.discriminator):
-            loss = non_saturating_loss(self._judge(fake_images, step.noise))
+            loss = non_saturating_loss(self._judge(fake_images, step))
         return loss, {"loss/generator": loss.detach()}
 
     def _fakes(self, step: Step) -> Tensor:
         images: Tensor = self.generator(step.noise.of(self.space, len(step.batch.images)))
         return images
 
-    def _judge(self, images: Tensor, noise: Noise) -> Tensor:
-        reach = round(self.config.translate * min(self.image_size))
-        return widened(self.discriminator(translate(images, reach, noise)))
+    def _judge(self, images: Tensor, step: Step) -> Tensor:
+        seen = augment(images, self.config.augment, step.knobs["augmentation"], step.noise)
+        return widened(self.discriminator(seen))
 
     @property
     def averaged(self) -> nn.Module:
