@@ -1,6 +1,9 @@
 """The step: fast paths change nothing beyond their rounding; schedules, clipping and accumulation do what they say."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,6 +98,33 @@ def test_the_penalty_moves_the_gradient() -> None:
     )
     difference = (plain["discriminator gradient"] - heavy["discriminator gradient"]).norm()
     assert difference > 0.01 * plain["discriminator gradient"].norm()
+
+
+EAGER = """
+import sys, torch
+from genmodel.models.contract import build_model
+from genmodel.params import run_config
+from genmodel.training.step.engine import Engine
+config = run_config({"family": sys.argv[1], "image_size": 16, "training": {"batch_size": 4}}, "toy", sys.argv[2:])
+engine = Engine(build_model(config, 2), config.training, budget=100)
+images = torch.randint(256, (engine.images_per_step, 16, 16, 3), dtype=torch.uint8)
+engine.step(images, torch.zeros(len(images), dtype=torch.int64), 0)
+assert all(value == value for value in engine.means().values())
+print("torch._dynamo" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("words", [[family] for family in FAMILIES] + [["dcgan", "r1=10"]], ids=" ".join)
+def test_no_step_goes_through_the_compiler(words: list[str]) -> None:
+    """It has not even been imported; a gradient of a gradient through compiled code can be wrong."""
+    done = subprocess.run(
+        [sys.executable, "-c", EAGER, *words],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+        timeout=120,
+    )
+    assert done.stdout == "False\n", done.stderr
 
 
 def trained(config: RunConfig, steps: int = 3, batch: Tensor | None = None) -> Engine:
