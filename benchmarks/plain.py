@@ -6,6 +6,7 @@ optimiser, batches of 64, and the discriminator's gradients made and thrown away
 
 import functools
 import io
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,9 +91,14 @@ def _batches(images: Path, size: int, workers: int) -> Iterator[Tensor]:
 
 
 class Networks:
-    """DCGAN-64 and its two optimisers, as published with the tutorials (width 64)."""
+    """DCGAN-64 and its two optimisers, as published with the tutorials (width 64).
 
-    def __init__(self, device: str) -> None:
+    With `doublings` 3 it is for 32 px, by leaving out the widest layers.
+    """
+
+    def __init__(self, device: str, doublings: int = 4) -> None:
+        widths = [64 * 2**k for k in range(doublings)]
+
         def up(before: int, after: int, stride: int = 2, padding: int = 1) -> list[nn.Module]:
             return [
                 nn.ConvTranspose2d(before, after, 4, stride, padding, bias=False),
@@ -108,17 +114,18 @@ class Networks:
             ]
 
         self.generator = nn.Sequential(
-            *up(100, 512, 1, 0),
-            *up(512, 256),
-            *up(256, 128),
-            *up(128, 64),
+            *up(100, widths[-1], 1, 0),
+            *itertools.chain.from_iterable(up(2 * width, width) for width in reversed(widths[:-1])),
             nn.ConvTranspose2d(64, 3, 4, 2, 1),
             nn.Tanh(),
         ).to(device)
         self.discriminator = nn.Sequential(
-            nn.Conv2d(3, 64, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, True),
-            *down(64, 128), *down(128, 256), *down(256, 512), nn.Conv2d(512, 1, 4, 1, 0, bias=False), nn.Sigmoid(),
-        ).to(device)  # fmt: skip
+            nn.Conv2d(3, 64, 4, 2, 1, bias=False),
+            nn.LeakyReLU(0.2, True),
+            *itertools.chain.from_iterable(down(width, 2 * width) for width in widths[:-1]),
+            nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False),
+            nn.Sigmoid(),
+        ).to(device)
         self.loss = nn.BCELoss()
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), 2e-4, (0.5, 0.999))
         self.optimizer_g = torch.optim.Adam(self.generator.parameters(), 2e-4, (0.5, 0.999))

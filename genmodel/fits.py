@@ -8,10 +8,10 @@ from genmodel.sizes import Size
 
 
 def check_fits(params: Params, block: Block) -> None:
-    """ConfigError naming every size and label setting of params.yaml that the block cannot serve, and every family that
-    cannot handle the block's images."""
+    """ConfigError naming every size and label setting of params.yaml that the block cannot serve, and every model that
+    cannot handle the block's images or needs classes that it does not have."""
     size = _common_size(params, block)
-    problems = [*_sizes(params, block, size), *_refusals(params, block, size), *_labels(params, block)]
+    problems = [*_sizes(params, block, size), *_refusals(params, block, size, built=True), *_labels(params, block)]
     if problems:
         raise ConfigError(f"params.yaml does not fit {block.path}, nothing was trained: {'; '.join(problems)}")
 
@@ -24,14 +24,21 @@ def _common_size(params: Params, block: Block) -> Size:
     return next((size for size in block.sizes if not _refusals(params, block, size)), block.sizes[0])
 
 
-def _refusals(params: Params, block: Block, size: Size) -> list[str]:
-    """The families' messages about images that they cannot handle, each once, with the models it applies to."""
+def _refusals(params: Params, block: Block, size: Size, built: bool = False) -> list[str]:
+    """The families' messages about images that they cannot handle, each once, with the models it applies to; if `built`
+    also what a network of these settings refuses, such as a block without the classes that it is conditional on."""
+    import torch
+
     from genmodel.models.contract import ImageSpec  # torch's: only what trains needs it
 
     said: dict[str, list[str]] = {}
     for name, model in params.models.items():
         try:
-            model.model.check(ImageSpec(size, block.channels, len(block.classes)))
+            spec = ImageSpec(size, block.channels, len(block.classes))
+            model.model.check(spec)
+            if built:
+                with torch.device("meta"):  # takes no memory
+                    model.model(model.network, spec)
         except ConfigError as error:
             said.setdefault(str(error), []).append(f"models.{name}")
     return [f"{', '.join(names)}: {why}" for why, names in said.items()]

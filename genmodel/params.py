@@ -11,7 +11,7 @@ from typing import Any
 
 from genmodel.errors import ConfigError
 from genmodel.settings.config import EvaluationConfig, GateConfig, ImageSize, RunConfig, TrainingConfig, defaults
-from genmodel.settings.reading import build, check_keys, mapping, near, read_value, shown
+from genmodel.settings.reading import build, check_keys, check_moved, mapping, near, read_value, shown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MAX_NODES = 100_000  # values in a YAML file
@@ -143,6 +143,18 @@ def run_config(values: Any, where: str, overrides: Sequence[str] = ()) -> RunCon
     )
 
 
+def recorded_config(values: Any, where: str) -> RunConfig:
+    """The RunConfig that a training recorded; settings of its network that have moved since are left out, as they
+    belong to the training, which is over."""
+    from genmodel.models.families import load_family
+
+    values = mapping(values, where)
+    _check_family(values.get("family"), where)
+    moved = getattr(load_family(values["family"]).Config, "moved", {})
+    network = mapping(values.get("network") or {}, f"{where}.network")
+    return run_config({**values, "network": {key: network[key] for key in network if key not in moved}}, where)
+
+
 def _overridden(values: Mapping[str, Any], override: str, kinds: Mapping[str, type]) -> dict[str, Any]:
     """`values` with `batch_size=128`, `training.batch_size=128` or `network.gamma.start=0.05` applied."""
     name, equals, text = override.partition("=")
@@ -162,6 +174,8 @@ def _path(name: str, kinds: Mapping[str, type]) -> list[str]:
     first, *rest = name.split(".")
     if len(rest) >= _DEEPEST:
         raise ConfigError(f"--set {first}...: no setting is nested {len(rest)} levels deep")
+    for kind in kinds.values():
+        check_moved(dict.fromkeys(rest[:1] if first in kinds else [first]), kind, f"--set {name}")
     if first in kinds:
         check_keys(dict.fromkeys(rest[:1]), fields[first], f"--set {first}")
         return [first, *rest]

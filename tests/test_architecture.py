@@ -67,6 +67,18 @@ def test_training_and_evaluation_never_meet(path: Path) -> None:
         assert "genmodel.training" not in text
 
 
+@pytest.mark.parametrize("path", SCIENCE, ids=relative)
+def test_nothing_is_compiled(path: Path) -> None:
+    """A second backward pass through compiled code was silently wrong in some versions of torch and raises in others:
+    penalties take gradients of gradients. The engine captures what eager kernels do, which is as fast."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "torch":
+            assert node.attr not in ("compile", "jit", "_dynamo"), f"{relative(path)}: torch.{node.attr}"
+        if isinstance(node, ast.ImportFrom) and node.module == "torch":
+            assert not {"compile", "jit"} & {alias.name for alias in node.names}, relative(path)
+        assert not (isinstance(node, ast.Attribute) and node.attr == "make_graphed_callables"), relative(path)
+
+
 @pytest.mark.parametrize("path", OPERATIONS, ids=relative)
 def test_one_place_knows_mlflow_and_one_knows_dvc(path: Path) -> None:
     found = imports(path)

@@ -74,6 +74,18 @@ def test_of_the_blocks_sizes_one_that_all_families_can_do_is_advised() -> None:
     )
 
 
+@pytest.mark.parametrize(("classes", "has"), [(0, "none"), (1, "1")])
+def test_a_conditional_model_of_a_block_without_classes_is_told_before_any_training(classes: int, has: str) -> None:
+    asked = params(16, 16, "pixels")
+    conditional = run_config({"family": "dcgan", "image_size": 16, "network": {"conditional": True}}, "third")
+    asked = replace(asked, models=asked.models | {"third": conditional})
+    assert said(asked, block([16], classes)) == (
+        f"models.third: dcgan cannot be conditional on the classes of a block that has {has}: set network.conditional "
+        "to false, or prepare the data with classes"
+    )
+    check_fits(asked, block([16], 2))
+
+
 @pytest.mark.parametrize(("classes", "words"), [(0, "0 classes"), (1, "1 class")])
 def test_labels_that_the_extractor_needs_are_told_beside_the_sizes(classes: int, words: str) -> None:
     labels = f"the block has {words} and a classifier needs two: set evaluation.extractor to pixels"

@@ -59,6 +59,9 @@ def test_reads_what_is_written_and_fills_in_the_rest(tmp_path: Path) -> None:
         ("margin: 0.02", "margin: 2", r"gate.margin: must be between 0.013 and 1, not 2"),
         ("margin: 0.02", "margin: 0.01", r"gate.margin: must be between 0.013 and 1, not 0.01"),
         ("evaluation:", "evaluations:", r"unknown key 'evaluations'; did you mean 'evaluation'"),
+        ("latent_dim: 10", "translate: 0.1", r"small.network: translate is now augment.translate$"),
+        ("latent_dim: 10", "augment: {translate: 1}", r"network.augment.translate: must be between 0 and 0.5, not 1"),
+        ("latent_dim: 10", "augment: {probability: {start: 2}}", r"augment.probability.start: must be between 0 and 1"),
         ("network: {latent_dim: 10}", "network: 7", r"network must hold keys and values"),
         ("family: dcgan", "family: [", r"params.yaml is not valid YAML"),
     ],
@@ -111,6 +114,14 @@ def test_overrides_reach_the_part_that_has_the_key() -> None:
 def test_a_wrong_override_is_one_line(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         run_config({"family": "vae"}, "vae", [override])
+
+
+@pytest.mark.parametrize("override", ["translate=0.1", "network.translate=0.1"])
+def test_an_override_of_a_setting_that_has_moved_is_told_its_place(override: str) -> None:
+    with pytest.raises(ConfigError, match=f"^--set {override[:-4]}: translate is now augment.translate$"):
+        run_config({"family": "dcgan"}, "dcgan", [override])
+    config = run_config({"family": "dcgan"}, "dcgan", ["augment.translate=0.1"])
+    assert (config.network.augment.translate, config.network.augment.is_off) == (0.1, False)
 
 
 def test_as_dict_reads_back() -> None:

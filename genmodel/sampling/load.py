@@ -9,7 +9,7 @@ from genmodel.errors import ModelError
 from genmodel.files import tensors
 from genmodel.files.model_folder import read_config
 from genmodel.models.contract import Family, ImageSpec
-from genmodel.params import run_config
+from genmodel.params import recorded_config
 
 
 def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[Family, dict[str, Any]]:
@@ -20,7 +20,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[Family
     about = read_config(folder)
     if "classes" not in about:
         raise ModelError(f"{folder} was made by an earlier version of genmodel: train the model again")
-    config = run_config(about["config"], f"{folder / 'config.json'}: config")
+    config = recorded_config(about["config"], f"{folder / 'config.json'}: config")
     weights, _ = tensors.load(folder / "weights.safetensors", about["weights"])
     if not all(torch.isfinite(weight).all() for weight in weights.values()):
         raise ModelError(f"{folder / 'weights.safetensors'} holds weights that are not finite: train the model again")

@@ -36,6 +36,7 @@ def build(cls: type[T], values: Any, where: str, whole: Any = None) -> T:
     values = mapping(values, where)
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    check_moved(values, cls, where)
     check_keys(values, [field.name for field in fields], where)
     read = {}
     for field in fields:
@@ -55,6 +56,13 @@ def mapping(values: Any, where: str) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where} must hold keys and values, not {shown(values)}")
     return dict(values)
+
+
+def check_moved(values: Mapping[Any, Any], kind: Any, where: str) -> None:
+    """ConfigError for a setting of earlier versions, with its new place: `kind` may have them in a mapping `moved`."""
+    for key, place in getattr(kind, "moved", {}).items():
+        if key in values:
+            raise ConfigError(f"{where}: {key} is now {place}")
 
 
 def check_keys(values: Mapping[Any, Any], known: Sequence[str], where: str) -> None:

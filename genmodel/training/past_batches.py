@@ -9,7 +9,7 @@ from genmodel.data.block import Block
 from genmodel.data.reading.loader import Loader
 from genmodel.errors import BlockError, ConfigError
 from genmodel.models.contract import ImageSpec
-from genmodel.params import run_config
+from genmodel.params import recorded_config
 
 
 def past_batch(run: Path, block: Block, step: int) -> tuple[Tensor, int, str]:
@@ -22,7 +22,7 @@ def past_batch(run: Path, block: Block, step: int) -> tuple[Tensor, int, str]:
     path = run / "identity.json"
     try:
         identity = json.loads(path.read_text())
-        config, digest = run_config(identity["config"], str(path)), identity["block"]
+        config, digest = recorded_config(identity["config"], str(path)), identity["block"]
     except (OSError, RecursionError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"--run {run}: identity.json is missing or damaged: give a folder in runs/") from error
     if digest != block.digest:

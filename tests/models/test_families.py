@@ -15,6 +15,7 @@ from genmodel.models.vae import VAE
 from genmodel.params import run_config
 from genmodel.pixels import to_model
 from genmodel.sampling.draw import codes
+from genmodel.settings.schedule import value_at
 from genmodel.sizes import Size
 
 SMALL = {"network": {"base_channels": 4, "latent_dim": 6}}
@@ -54,10 +55,11 @@ def step(
     metrics: dict[str, torch.Tensor] = {}
     moved_by, players = moved_by or optimizers(model), {player.name: player for player in model.players()}
     labels, shared = torch.full((len(real),), -1), {}  # type: ignore[var-annotated]
+    knobs = {name: torch.tensor(value_at(setting, 0)) for name, setting in model.knobs().items()}
     for update in model.updates():
         optimizer = moved_by[update.player]
         optimizer.zero_grad()
-        loss, measured = update.loss(Step(Batch(real.clone(), labels), Noise(rng), kept=shared))
+        loss, measured = update.loss(Step(Batch(real.clone(), labels), Noise(rng), knobs, shared))
         loss.backward(inputs=players[update.player].parameters())
         optimizer.step()
         metrics |= measured
@@ -205,6 +207,23 @@ def test_dcgan_generator_step_leaves_the_discriminators_gradient_alone() -> None
     loss.backward()
     for mine, theirs in zip(model.discriminator.parameters(), reference.discriminator.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+def test_dcgan_augments_all_that_its_discriminator_sees() -> None:
+    """Reals, fakes and the generator's fakes, with the probability of the moment: only a shift brings in black."""
+    network = {**SMALL["network"], "augment": {"translate": 0.5, "probability": {"start": 0, "end": 1, "over": 100}}}
+    config = run_config({"family": "dcgan", "image_size": 8, "network": network}, "toy")
+    model = build_model(config, 0)
+    assert isinstance(model, DCGAN)
+    assert [value_at(model.knobs()["augmentation"], seen) for seen in (0, 50, 100)] == pytest.approx([0, 0.5, 1])
+    black: list[float] = []
+    model.discriminator.register_forward_pre_hook(lambda _, given: black.append(float((given[0] == -1).float().mean())))
+    for probability in (0.0, 1.0):
+        knobs = {"augmentation": torch.tensor(probability)}
+        given = Step(Batch(torch.zeros(32, 3, 8, 8), torch.zeros(32).long()), Noise(torch.Generator()), knobs)
+        for update in model.updates():
+            update.loss(given)
+    assert black[:3] == [0, 0, 0] and min(black[3:]) > 0.2 and len(black) == 6
 
 
 def test_vae_bits_are_the_sum_of_distortion_and_rate_whatever_beta() -> None:

@@ -22,11 +22,13 @@ SMALL = {
 }
 
 
-def save(folder: Path, values: dict[str, Any], **weights: torch.Tensor) -> Family:
+def save(folder: Path, values: dict[str, Any], old: dict[str, Any] | None = None, **weights: torch.Tensor) -> Family:
+    """`old`: settings of the network that earlier versions had."""
     config = run_config(values, "test")
     model = build_model(config, classes=2)
     digest = tensors.save(folder / "weights.safetensors", {**model.state_dict(), **weights})
-    about = {"name": "small", "fingerprint": "f" * 64, "block": "b" * 64, "config": config.as_dict(), "weights": digest}
+    about = {"name": "small", "fingerprint": "f" * 64, "block": "b" * 64, "weights": digest}
+    about["config"] = {**config.as_dict(), "network": {**config.as_dict()["network"], **(old or {})}}
     write_config(folder, {**about, "classes": ["circle", "square"], "class_counts": [9, 3]})
     return model
 
@@ -42,6 +44,12 @@ def test_a_loaded_model_has_the_weights_that_were_saved(tmp_path: Path, family: 
     expected = saved.state_dict()
     assert expected.keys() == loaded.state_dict().keys()
     assert all(torch.equal(value, expected[name]) for name, value in loaded.state_dict().items())
+
+
+def test_a_model_of_an_earlier_version_loads_with_a_setting_that_has_moved(tmp_path: Path) -> None:
+    saved = save(tmp_path, SMALL["dcgan"], old={"translate": 0.125})
+    loaded, _ = load_model(tmp_path)
+    assert all(torch.equal(value, saved.state_dict()[name]) for name, value in loaded.state_dict().items())
 
 
 def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,10 @@ from tests.training.together import environment, processes
 TOLERANCE = 1e-4
 SETTINGS = ["image_size=8", "base_channels=4", "latent_dim=6", "batch_size=8", "threads=1", "ema_half_life=20"]
 HARD = {  # all that shares a batch out: several passes and parts, noise in each, second gradients through the norm
-    "dcgan": ["discriminator_steps=2", "accumulate=2", "translate=0.25", "r1=1", "clip_norm=1", "images=320"],
+    "dcgan": [
+        *("discriminator_steps=2", "accumulate=2", "r1=1", "clip_norm=1", "images=320"),
+        *("augment.translate=0.25", "augment.geometry=1", "augment.probability=0.7", "conditional=true"),
+    ],
     "vae": ["accumulate=2", "images=160"],
 }
 
