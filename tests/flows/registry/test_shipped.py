@@ -148,7 +148,7 @@ def test_a_server_answers_with_images_from_codes_and_from_a_seed(champion: Famil
         assert np.array_equal(np.array(told["predictions"]), np.concatenate([square, expected[:2]])), "the other of any"
 
 
-@pytest.fixture(params=["dcgan", "vae", "categories", "autoregressive", "conditional"])
+@pytest.fixture(params=["dcgan", "vae", "r3gan", "categories", "autoregressive", "conditional"])
 def model(request: pytest.FixtureRequest, toys: None, built: Build) -> Family:
     return built(request.param, 8, classes=3, **SMALL)
 
