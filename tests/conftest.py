@@ -80,7 +80,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
 def built() -> Callable[..., Family]:
     """built(family, image_size, classes, **network) -> a small model to sample from.
 
-    Its weights are of some size: as they are drawn at first all images are grey.
+    Its weights are those of a training begun: as they are drawn at first, all images of some families are grey.
     """
 
     def build(family: str, image_size: int = 16, classes: int = 5, **network: int) -> Family:
@@ -88,8 +88,9 @@ def built() -> Callable[..., Family]:
         config = run_config({"family": family, "image_size": image_size, "network": known}, "test")
         model = build_model(config, classes)
         with torch.no_grad():
+            rng = torch.Generator().manual_seed(1)
             for weight in model.parameters():
-                weight.mul_(3)
+                weight.add_(0.1 * torch.randn(weight.shape, generator=rng))
         return model.eval().requires_grad_(False)
 
     return build

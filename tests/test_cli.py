@@ -15,6 +15,7 @@ from PIL import Image
 
 from genmodel.cli import main
 from genmodel.data.block import Block
+from genmodel.models.families import FAMILIES
 
 TOY = ["image_size=8", "images=64", "batch_size=32", "network.latent_dim=4", "base_channels=4", "log_every=32"]
 SHORT = [word for setting in TOY for word in ("--set", setting)]
@@ -44,7 +45,7 @@ def trained(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "vae"
 
 
-@pytest.mark.parametrize("family", ["dcgan", "vae"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_train_then_sample(family: str, block: Block, place: Path, capsys: Say) -> None:
     assert genmodel("train", family, "--data", block.path, *SHORT) == 0
     out = place / "models" / family

@@ -28,7 +28,13 @@ ALL = {
     "colour": 1.0,
     "cutout": 0.5,
 }
-CASES = [("dcgan", {}), ("dcgan", {"r1": 50.0}), ("dcgan", {"r1": 50.0, "augment": ALL}), ("vae", {})]
+CASES = [
+    ("dcgan", {}),
+    ("dcgan", {"r1": 50.0}),
+    ("dcgan", {"r1": 50.0, "augment": ALL}),
+    ("r3gan", {"gamma": 20.0, "augment": ALL}),
+    ("vae", {}),
+]
 # relative errors against float64, of a whole gradient as one vector: measured up to 5e-7 and, through both networks of
 # a GAN in bf16, 0.09; its losses are within 4e-4
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.15, "bf16 by products": 0.15}
