@@ -5,8 +5,8 @@ minibatch discrimination (3.2), historical averaging (3.3), one-sided label smoo
 normalisation (3.5, in the generator, as there). With `semi_supervised` the discriminator also learns the block's
 classes (section 5): from few labels, as `training.labelled` leaves them, and from all images.
 
-The discriminator is weight-normalised (Salimans & Kingma 2016), as in the authors' code. What it takes from there to
-classify MNIST by 100 labels is in docs/models.md.
+The discriminator is weight-normalised (Salimans & Kingma 2016), as in the authors' code; presets/mnist-100-labels.yaml
+holds the settings that classify MNIST by 100 labels, benchmarks/semi_supervised.py measures how well.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from genmodel.errors import ConfigError
 from genmodel.models.abilities import Classifies
-from genmodel.models.contract import Adam, Batch, Family, ImageSpec, Noise, Player, Step, Update
+from genmodel.models.contract import Adam, Batch, Family, ImageSpec, Loss, Noise, Player, Step, Update
 from genmodel.models.noise import Space, uniform
 from genmodel.models.parts import dense_and_strided as networks
 from genmodel.models.parts.convolution import base_map
@@ -115,22 +115,37 @@ class ImprovedGAN(Family):
         ]
 
     def updates(self) -> Sequence[Update]:
+        generator, discriminator = self.players()
         return [
-            Update("discriminator", self._discriminator_loss),
-            Update("generator", self._generator_loss, new_batch=False),
+            Update("discriminator", self._drawn_inwards(discriminator, self._discriminator_loss)),
+            Update("generator", self._drawn_inwards(generator, self._generator_loss), new_batch=False),
         ]
+
+    def _drawn_inwards(self, player: Player, loss: Loss) -> Loss:
+        """A player's loss with the term of historical averaging, if that is on."""
+        if player.name not in self.histories:
+            return loss
+        history = self.histories[player.name]
+        assert isinstance(history, History)
+
+        def with_history(step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+            value, metrics = loss(step)
+            distance = history.distance(player.parameters())
+            told = {f"loss/{player.name}_history": distance.detach()}
+            return value + self.config.historical_averaging * distance, metrics | told
+
+        return with_history
 
     def _discriminator_loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         fakes = step.keep("fakes", self._fakes(step))
         real = self._odds(step.batch.images, step, real=True)
         fake = self._odds(fakes.detach(), step)
         loss = smoothed_discriminator_loss(real, fake, self.config.real_target)
-        metrics = {
+        return loss, {
             "loss/discriminator": loss.detach(),
             "score/real": real.detach().sigmoid().mean(),
             "score/fake": fake.detach().sigmoid().mean(),
         }
-        return self._drawn_inwards("discriminator", loss, metrics), metrics
 
     def _generator_loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """On the fakes of the discriminator's update, if they were kept; the discriminator is frozen, as its gradients
@@ -143,8 +158,7 @@ class ImprovedGAN(Family):
                 loss = feature_matching_loss(real, self._mean_features(fakes, step))
             else:
                 loss = non_saturating_loss(self._odds(fakes, step))
-        metrics = {"loss/generator": loss.detach()}
-        return self._drawn_inwards("generator", loss, metrics), metrics
+        return loss, {"loss/generator": loss.detach()}
 
     def _fakes(self, step: Step) -> Tensor:
         images: Tensor = self.generator(step.noise.of(self.space, len(step.batch.images)))
@@ -158,18 +172,6 @@ class ImprovedGAN(Family):
         """Over the whole batch, [features]."""
         features = widened(self.discriminator(images, step)[0])
         return step.gather(features.mean(0, keepdim=True)).mean(0)
-
-    def _drawn_inwards(self, player: str, loss: Tensor, metrics: dict[str, Tensor]) -> Tensor:
-        """`loss` with the term of historical averaging, if that is on."""
-        if player not in self.histories:
-            return loss
-        (own,) = (each for each in self.players() if each.name == player)
-        history = self.histories[player]
-        assert isinstance(history, History)
-        distance = history.distance(own.parameters())
-        metrics[f"loss/{player}_history"] = distance.detach()
-        inwards: Tensor = loss + self.config.historical_averaging * distance
-        return inwards
 
     @property
     def averaged(self) -> nn.Module:

@@ -127,10 +127,12 @@ def test_smoothing_changes_the_loss_of_real_images_alone() -> None:
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("semi_supervised", [False, True])
 @pytest.mark.parametrize("place", [0, 1])
-def test_historical_averaging_adds_the_distance_to_the_mean_of_the_past(place: int) -> None:
+def test_historical_averaging_adds_the_distance_to_the_mean_of_the_past(place: int, semi_supervised: bool) -> None:
     """Each player's own, at each of its updates."""
-    plain, model, real = made(), made(historical_averaging=0.7), batch()
+    plain, model = (made(semi_supervised=semi_supervised, historical_averaging=weight) for weight in (0.0, 0.7))
+    real = batch()
     player = model.updates()[place].player
     (own,) = (each for each in model.players() if each.name == player)
     rng, past = torch.Generator().manual_seed(0), []
