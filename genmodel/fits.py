@@ -25,12 +25,17 @@ def _common_size(params: Params, block: Block) -> Size:
 
 def _refusals(params: Params, block: Block, size: Size) -> list[str]:
     """The families' messages about images that they cannot handle, each once, with the models it applies to."""
-    from genmodel.models.contract import ImageSpec  # torch's: only what trains needs it
+    import torch  # only what trains needs it
 
+    from genmodel.models.contract import ImageSpec
+
+    spec = ImageSpec(size, block.channels, len(block.classes))
     said: dict[str, list[str]] = {}
     for name, model in params.models.items():
         try:
-            model.model.check(ImageSpec(size, block.channels, len(block.classes)))
+            model.model.check(spec)
+            with torch.device("meta"):  # without weights: what a family refuses may depend on its settings
+                model.model(model.network, spec)
         except ConfigError as error:
             said.setdefault(str(error), []).append(f"models.{name}")
     return [f"{', '.join(names)}: {why}" for why, names in said.items()]
