@@ -162,7 +162,7 @@ def _path(name: str, kinds: Mapping[str, type]) -> list[str]:
     first, *rest = name.split(".")
     if len(rest) >= _DEEPEST:
         raise ConfigError(f"--set {first}...: no setting lies {len(rest)} levels deep")
-    if first in kinds:
+    if first in kinds and (rest or first not in fields[first]):  # a family may have a setting `network`
         check_keys(dict.fromkeys(rest[:1]), fields[first], f"--set {first}")
         return [first, *rest]
     if first == "image_size":

@@ -87,6 +87,6 @@ def test_classes_that_a_network_is_to_learn_are_told_before_the_line_starts() ->
     asked = replace(asked, models=asked.models | {"two": run_config(values, "two")})
     check_fits(asked, block([16], 2))
     assert said(asked, block([16], 0)) == (
-        "models.two: improved_gan cannot learn classes from a block that has none: leave out network.semi_supervised, "
-        "or prepare the data with classes"
+        "models.two: network.semi_supervised needs a block with at least two classes, and this one has 0: leave it "
+        "out, or prepare the data with classes"
     )

@@ -71,8 +71,8 @@ class ImprovedGAN(Family):
         self.check(spec)
         if config.semi_supervised and spec.classes < 2:
             raise ConfigError(
-                f"improved_gan cannot learn classes from a block that has {spec.classes or 'none'}: leave out"
-                " network.semi_supervised, or prepare the data with classes"
+                f"network.semi_supervised needs a block with at least two classes, and this one has {spec.classes}:"
+                " leave it out, or prepare the data with classes"
             )
         self.space = Space((uniform(config.latent_dim),))
         reference = _REFERENCE if config.virtual_batch_norm else 0

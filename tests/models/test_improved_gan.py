@@ -256,7 +256,9 @@ def test_without_a_weight_the_unlabelled_images_teach_it_nothing() -> None:
 
 @pytest.mark.parametrize("classes", [0, 1])
 def test_classes_cannot_be_learned_of_a_block_without(classes: int) -> None:
-    with pytest.raises(ConfigError, match=r"network\.semi_supervised, or prepare the data with classes$") as caught:
+    with pytest.raises(
+        ConfigError, match=f"needs a block with at least two classes, and this one has {classes}:"
+    ) as caught:
         made(classes=classes, semi_supervised=True)
     assert "\n" not in str(caught.value)
 
@@ -264,7 +266,8 @@ def test_classes_cannot_be_learned_of_a_block_without(classes: int) -> None:
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("network.network=dense", "must be one of convolutional, fully_connected, not 'dense'"),
+        ("network.network=dense", "network.network: must be one of convolutional, fully_connected, not 'dense'"),
+        ("network=dense", "must be one of convolutional, fully_connected, not 'dense'"),
         ("real_target=0.2", "network.real_target: must be between 0.5 and 1"),
         ("minibatch_kernels=0", "network.minibatch_kernels: must be at least 1"),
         ("historical_averaging=-1", "network.historical_averaging: must be at least 0"),
@@ -276,6 +279,12 @@ def test_a_wrong_setting_is_one_line(setting: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         run_config({"family": "improved_gan", "image_size": 8}, "toy", [setting])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", ["network=fully_connected", "network.network=fully_connected"])
+def test_the_network_is_set_by_its_short_name_too(setting: str) -> None:
+    network = run_config({"family": "improved_gan", "network": {"width": 8}}, "toy", [setting]).network
+    assert (network.network, network.width) == ("fully_connected", 8)
 
 
 @pytest.fixture
