@@ -295,3 +295,11 @@ def test_labels_and_the_average_s_half_life_are_settings_of_a_training() -> None
     assert asdict(run_config({"family": "vae"}, "vae").training)["labelled"] is None
     with pytest.raises(ConfigError, match=r"training.labelled: must be at least 1, not 0"):
         run_config(values, "vae", ["labelled=0"])
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "presets").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_a_preset_can_take_the_place_of_params_yaml(path: Path) -> None:
+    params = read_params(path)
+    assert {model.image_size for model in params.models.values()} == {params.evaluation.image_size}
