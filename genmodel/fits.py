@@ -31,10 +31,10 @@ def _refusals(params: Params, block: Block, size: Size, built: bool = False) -> 
 
     from genmodel.models.contract import ImageSpec  # torch's: only what trains needs it
 
+    spec = ImageSpec(size, block.channels, len(block.classes))
     said: dict[str, list[str]] = {}
     for name, model in params.models.items():
         try:
-            spec = ImageSpec(size, block.channels, len(block.classes))
             model.model.check(spec)
             if built:
                 with torch.device("meta"):  # takes no memory

@@ -176,7 +176,7 @@ def _path(name: str, kinds: Mapping[str, type]) -> list[str]:
         raise ConfigError(f"--set {first}...: no setting is nested {len(rest)} levels deep")
     for kind in kinds.values():
         check_moved(dict.fromkeys(rest[:1] if first in kinds else [first]), kind, f"--set {name}")
-    if first in kinds:
+    if first in kinds and (rest or first not in fields[first]):  # a family may have a setting `network`
         check_keys(dict.fromkeys(rest[:1]), fields[first], f"--set {first}")
         return [first, *rest]
     if first == "image_size":

@@ -91,3 +91,14 @@ def test_labels_that_the_extractor_needs_are_told_beside_the_sizes(classes: int,
     labels = f"the block has {words} and a classifier needs two: set evaluation.extractor to pixels"
     assert said(params(16, 16), block([16], classes)) == labels
     assert said(params(8, 16), block([16], classes)).endswith(f"; {labels}")
+
+
+def test_classes_that_a_network_is_to_learn_are_told_before_the_line_starts() -> None:
+    asked = params(16, 16, "pixels")
+    values = {"family": "improved_gan", "image_size": 16, "network": {"semi_supervised": True}}
+    asked = replace(asked, models=asked.models | {"two": run_config(values, "two")})
+    check_fits(asked, block([16], 2))
+    assert said(asked, block([16], 0)) == (
+        "models.two: network.semi_supervised needs a block with at least two classes, and this one has 0: leave it "
+        "out, or prepare the data with classes"
+    )
