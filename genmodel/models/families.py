@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 FAMILIES = {
     "dcgan": "genmodel.models.dcgan:DCGAN",
+    "infogan": "genmodel.models.infogan:InfoGAN",
     "vae": "genmodel.models.vae:VAE",
 }
 
