@@ -134,7 +134,7 @@ class InfoGAN(Family, Clusters):
         ]
 
     def _discriminator_loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        if len(step.batch.images) < 2:
+        if len(step.batch.images) * step.noise.world_size < 2:
             raise ConfigError("infogan normalises over the batch: each part of it needs at least 2 images")
         noise, fake_images = step.keep("drawn", self._drawn(step))
         real_logits, _ = self.discriminator(step.batch.images)

@@ -22,6 +22,7 @@ TOLERANCE = 1e-4
 SETTINGS = ["image_size=8", "base_channels=4", "latent_dim=6", "batch_size=8", "threads=1", "ema_half_life=20"]
 HARD = {  # all that shares a batch out: several passes and parts, noise in each, second gradients through the norm
     "dcgan": ["discriminator_steps=2", "accumulate=2", "translate=0.25", "r1=1", "clip_norm=1", "images=320"],
+    "infogan": ["accumulate=2", "images=160", "hidden=16"],
     "vae": ["accumulate=2", "images=160"],
 }
 
