@@ -1,4 +1,5 @@
-"""InfoGAN on MNIST: how well its categories agree with the classes that it was never told, over several seeds.
+"""InfoGAN on MNIST: how well its categories agree with the classes that it was never told, over several seeds; and what
+each of its codes does to an image.
 
     python -m benchmarks.infogan MNIST --work FOLDER [--seeds 0,1,2] [--set KEY=VALUE ...]
 
@@ -24,12 +25,15 @@ from genmodel.models.contract import Family
 from genmodel.params import run_config
 from genmodel.sampling.load import load_model
 from genmodel.showing.display import Display
+from genmodel.showing.walks import save_sweeps
 from genmodel.training import trainer
 from genmodel.training.identify import identify
 
 SIZE = 28
 SETTINGS = {
-    "network": {"base_channels": 32, "hidden": 512},
+    # Half the published widths, for one core. The published rate of the discriminator, 2e-4, is for twice the images:
+    # after 69,000 it has 49% right, three times that rate 70%.
+    "network": {"base_channels": 32, "hidden": 512, "discriminator_learning_rate": 6.0e-4},
     "training": {
         "images": 300_000,
         "batch_size": 64,
@@ -80,6 +84,9 @@ def main(argv: list[str] | None = None) -> int:
             run = trainer.train(identity, block, out, options.work / "runs", watcher=Judge(block))
             found.append(accuracy(load_model(out)[0], block))
             print(f"seed {seed}: accuracy {found[-1]:.4f} after {_minutes(run):.1f} minutes", flush=True)
+            codes = list(range(config.network.categorical_codes + config.network.continuous_codes))
+            told = save_sweeps(out, out.with_name(f"{out.name}-codes.png"), codes, 3, 10, 0, None, "cpu")
+            print("\n".join(told), flush=True)
     print(f"median of {len(found)} seeds: {statistics.median(found):.4f}")
     return 0
 

@@ -247,7 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     add = command(
         train, "Train a model on a block.", "train dcgan --data data --set images=500000 --set batch_size=128"
     )
-    add.add_argument("model", help="a family (dcgan, vae), or a model's name in --params")
+    add.add_argument("model", help="a family (dcgan, infogan, vae), or a model's name in --params")
     add_data(add)
     add.add_argument("--out", type=Path, default=None, help="the finished model's folder (default: models/MODEL)")
     add.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")

@@ -188,4 +188,5 @@ class InfoGAN(Family, Clusters):
 
     def cluster(self, images: Tensor) -> Tensor:
         _, found = self.discriminator(to_model(images))
-        return found[:, : self.logits].unflatten(1, (-1, self.config.categories)).argmax(dim=2)
+        logits: Tensor = found[:, : self.logits].unflatten(1, (-1, self.config.categories))
+        return logits.argmax(dim=2)

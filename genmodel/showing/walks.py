@@ -5,6 +5,7 @@ Each is a PNG with the frames side by side, and a GIF of the same name, which go
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
@@ -98,7 +99,7 @@ def sweeps(
     return found
 
 
-def _walkable(folder: Path, device: str) -> tuple[Family, dict[str, object]]:
+def _walkable(folder: Path, device: str) -> tuple[Family, dict[str, Any]]:
     model, about = load_model(folder, device)
     if not model.space.meaningful:
         raise ConfigError(f"{folder}: it draws pixel after pixel, so that there is nothing between two of its images")
