@@ -1,6 +1,7 @@
 """The pass over a model's samples is made once for (weights, codes, extractor), and only a whole one is used again."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,15 @@ import torch
 
 from genmodel.evaluation import samples
 from genmodel.evaluation.extractors.choice import Pixels
+from genmodel.evaluation.figures.of_features import Compared
+from genmodel.evaluation.figures.real import Real
 from genmodel.evaluation.samples import Pass, Samples, take
 from genmodel.models.contract import Family
 from genmodel.models.noise import Space, uniform
 from genmodel.sampling.draw import Networks
 from genmodel.sampling.load import load_model
 from genmodel.sampling.requests import BATCH
+from genmodel.sampling.walks import between
 
 
 @pytest.fixture
@@ -107,3 +111,29 @@ def test_images_that_are_no_numbers_are_counted(model: Family, monkeypatch: pyte
 
     monkeypatch.setattr(type(model), "sample", broken)
     assert take(drawn_by(model), 300, 1, Pixels())[0].levels.broken == math.ceil(300 / BATCH)  # one a batch
+
+
+def test_walks_are_those_between_the_first_samples(model: Family) -> None:
+    source = drawn_by(model)
+    found = take(source, 40, 1, Pixels())[0].walks
+    assert found is not None and found.shape == (20, 3)
+    codes = source.codes(40, 1)
+    for number in (0, 19):
+        way = between(model.space, codes[2 * number], codes[2 * number + 1], 16)
+        features = Pixels()(source.draw(way)[0])[0].double()
+        steps = (features[1:] - features[:-1]).norm(dim=1)
+        expected = [float(steps.sum()), float((features[-1] - features[0]).norm()), float(steps.max())]
+        assert found[number].tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def test_where_noise_means_nothing_there_are_no_walks(
+    model: Family, passes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "space", Space(model.space.parts, meaningful=False))
+    for _ in range(2):  # made, and from the cache
+        samples, _ = take(drawn_by(model), 40, 1, Pixels(), tmp_path)
+        assert samples.walks is None and passes == [40]
+    compared = Compared(Real.of(samples.features.values, samples.features.values[:0]), samples.features, samples.pairs)
+    assert not any(name.startswith("walk") for name in compared.estimates("pixels"))
+    walked = replace(compared, walks=torch.tensor([[3.0, 2.0, 1.5]]).double()).estimates("pixels")
+    assert walked["walk_detour_pixels"].value == 1.5 and walked["walk_jump_pixels"].value == 0.5
