@@ -130,13 +130,35 @@ def sample(arguments: argparse.Namespace) -> None:
 
     if arguments.n is not None and arguments.n < 1:
         raise ConfigError(f"-n: must be at least 1, not {arguments.n}")
-    if not 0 <= arguments.seed < 2**63:
-        raise ConfigError(f"--seed: must be between 0 and 2**63 - 1, not {arguments.seed}")
+    _check_seed(arguments.seed)
     model, device = arguments.model, choose_device(arguments.device)
     if arguments.classes:
         print("\n".join(f"{number} {printable(name)}" for number, name in enumerate(classes_of(model))))
     else:
         print(printable(save_samples(model, arguments.out, arguments.n, arguments.seed, arguments.label, device)))
+
+
+def interpolate(arguments: argparse.Namespace) -> None:
+    from genmodel.showing.walks import save_walk
+
+    _check_seed(arguments.seed)
+    ends, device = (arguments.start, arguments.end), choose_device(arguments.device)
+    said = save_walk(arguments.model, arguments.out, ends, arguments.frames, arguments.seed, arguments.label, device)
+    print(printable(said))
+
+
+def traverse(arguments: argparse.Namespace) -> None:
+    from genmodel.showing.walks import save_sweeps
+
+    _check_seed(arguments.seed)
+    codes, n, seed, device = arguments.code, arguments.n, arguments.seed, choose_device(arguments.device)
+    said = save_sweeps(arguments.model, arguments.out, codes, n, arguments.frames, seed, arguments.label, device)
+    print("\n".join(map(printable, said)))
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"--seed: must be between 0 and 2**63 - 1, not {seed}")
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -178,6 +200,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
 def _parser() -> argparse.ArgumentParser:
     from genmodel.data.making.options import add_layout, add_recipe, sizes
+    from genmodel.showing.options import add_device, add_interpolate, add_traverse
 
     parser = argparse.ArgumentParser(prog="genmodel", description="Retraining image generators, one step at a time.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -188,9 +211,6 @@ def _parser() -> argparse.ArgumentParser:
         )
         added.set_defaults(run=run)
         return added
-
-    def add_device(to: argparse.ArgumentParser) -> None:
-        to.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto")
 
     def add_data(to: argparse.ArgumentParser) -> None:
         to.add_argument("--data", type=Path, default=Path("data"), help="the block's folder")
@@ -254,6 +274,13 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--classes", action="store_true", help="list the classes to choose from and draw nothing")
     add.add_argument("--out", type=Path, default=Path("grid.png"), help="the PNG to write")
     add_device(add)
+
+    add_interpolate(
+        command(
+            interpolate, "Draw the images between two samples.", "interpolate models/vae --from 3 --to 7 --frames 24"
+        )
+    )
+    add_traverse(command(traverse, "Sweep numbers of the noise, one at a time.", "traverse models/vae --code 2"))
 
     add = command(export, "Export a finished model to ONNX.", "export models/dcgan --onnx dcgan.onnx")
     add.add_argument("model", type=Path, help="a finished model's folder")

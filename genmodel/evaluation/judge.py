@@ -71,6 +71,7 @@ def judge_images(
         samples.features,
         samples.pairs,
         asked=samples.asked if told else None,
+        walks=samples.walks,
         searched=reference.about["n"] / reference.about["of"],
     )
     return Seen(samples, compared, compared.estimates(extractor.name), _conditions(reference, config), took)

@@ -15,20 +15,25 @@ from genmodel import code
 from genmodel.errors import ModelError
 from genmodel.evaluation.extractors.features import BATCH_SIZE, Extractor, Features
 from genmodel.evaluation.figures.health import Levels, Meter
+from genmodel.evaluation.figures.latent import walks
 from genmodel.evaluation.figures.similarity import ms_ssim
 from genmodel.files import durable, tensors
 from genmodel.sampling.draw import ImageSource
+from genmodel.sampling.walks import smooth_walks
 
 _PAIRS = 1000  # at most: enough for a narrow interval of their mean
+_WALKS, _FRAMES = 32, 16  # between pairs of the first samples
 _KEPT = 32  # newest passes
 
 
 class Samples(NamedTuple):
-    """Of N samples: features, MS-SSIM of pairs of them (float64 [P]), levels, the classes asked for."""
+    """Of N samples: features, MS-SSIM of pairs of them (float64 [P]), levels, what walks.measure tells of walks between
+    them, the classes asked for."""
 
     features: Features
     pairs: Tensor
     levels: Levels
+    walks: Tensor | None = None  # float64 [W, 3]; None for noise without meaning
     asked: Tensor | None = None  # int64 [N]; None for an unconditional model
 
 
@@ -94,13 +99,24 @@ def _make(source: ImageSource, drawn: Tensor, extractor: Extractor) -> tuple[Sam
     told = [logits for _, logits in parts if logits is not None]
     features = Features(torch.cat([values for values, _ in parts]), torch.cat(told) if told else None)
     took = Pass(len(drawn) / seconds["sampling"], len(drawn) / seconds["features"])
-    return Samples(features, torch.cat(pairs)[:_PAIRS], meter.levels()), took
+    return Samples(features, torch.cat(pairs)[:_PAIRS], meter.levels(), _walked(source, drawn, extractor)), took
+
+
+def _walked(source: ImageSource, drawn: Tensor, extractor: Extractor) -> Tensor | None:
+    """What walks between the first of `drawn`, which are codes, are like in the extractor's features."""
+    if not source.space.meaningful:
+        return None
+    codes = smooth_walks(drawn[: min(2 * _WALKS, len(drawn) // 2 * 2)], source.space, _FRAMES)
+    parts = [extractor(source.draw(some)[0])[0].float().cpu() for some in codes.flatten(0, 1).split(BATCH_SIZE)]
+    return walks.measure(torch.cat(parts).unflatten(0, codes.shape[:2]))
 
 
 def _keep(place: Path, about: dict[str, Any], samples: Samples) -> None:
     content = {"values": samples.features.values, "pairs": samples.pairs}
     if samples.features.logits is not None:
         content["logits"] = samples.features.logits
+    if samples.walks is not None:
+        content["walks"] = samples.walks
     digest = tensors.save(place, content)
     durable.write_sealed(place.with_suffix(".json"), {"sha256": digest, "levels": asdict(samples.levels), **about})
     for old in sorted(place.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
@@ -115,4 +131,5 @@ def _read(place: Path) -> Samples | None:
         levels = Levels(**about["levels"])
     except (ModelError, KeyError, TypeError):
         return None
-    return Samples(Features(content["values"], content.get("logits")), content["pairs"], levels)
+    features = Features(content["values"], content.get("logits"))
+    return Samples(features, content["pairs"], levels, content.get("walks"))

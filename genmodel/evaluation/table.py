@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-ABILITIES = ("Bounds", "Weighted", "Likelihood", "Reconstructs", "Classifies")  # of genmodel/models/abilities.py
+# of genmodel/models/abilities.py
+ABILITIES = ("Bounds", "Weighted", "Likelihood", "Reconstructs", "Classifies", "Clusters")
 _DIGITS = "{:#.4g}"
 _ENDS = ("_low", "_high", "_mean", "_spread")  # of a figure's extra columns
 
@@ -21,7 +22,7 @@ class Figure:
     """An entry.
 
     For samples, its function takes a figures.Compared and gives an Estimate; for a model's ability, it takes a
-    held_out.Shown and a generator, and gives values [N] whose mean is the figure.
+    held_out.Shown and a generator, and gives values [N] whose mean is the figure, or what `over` makes it of.
     """
 
     name: str  # with {extractor} if it depends on one
@@ -29,6 +30,7 @@ class Figure:
     better: Literal["lower", "higher", "neither"]
     needs: str = "samples"  # a key of figures.HAS, or an ability: where it applies
     made_by: str  # module:function
+    over: str = "genmodel.evaluation.figures.bootstrap:mean"  # of an ability's values over all batches
     meaning: str  # a sentence for people, without the full stop; does not decide a report (genmodel/code.py)
     format: str = _DIGITS  # for people
     guardrail: str = ""  # the gate's setting that bounds it: a floor if higher is better, else a ceiling
@@ -55,9 +57,16 @@ class Figure:
         return show_number(value) if usual else self.format.format(value)
 
     def function(self) -> Callable[..., Any]:
-        module, _, name = self.made_by.partition(":")
-        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-        return function
+        return _named(self.made_by)
+
+    def summary(self) -> Callable[..., Any]:
+        return _named(self.over)
+
+
+def _named(place: str) -> Callable[..., Any]:
+    module, _, name = place.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
 
 
 _FEATURES, _HELD_OUT = "genmodel.evaluation.figures.of_features", "genmodel.evaluation.figures.held_out"
@@ -113,6 +122,17 @@ FIGURES: tuple[Figure, ...] = (
         meaning="share of the samples in which the extractor, which never saw the model, sees the class asked for",
     ),
     Figure(
+        name="walk_detour_{extractor}", better="lower", needs="walks through the noise", detail=True,
+        made_by=f"{_FEATURES}:walk_detour",
+        meaning="the way that features go from one sample to another as the noise does, divided by the straight line: "
+        "1 if direct",
+    ),
+    Figure(
+        name="walk_jump_{extractor}", better="lower", needs="walks through the noise", detail=True, format="{:.1%}",
+        made_by=f"{_FEATURES}:walk_jump",
+        meaning="share of that way in the longest of 15 steps: 6.7% if even, 100% if an image changes all at once",
+    ),
+    Figure(
         name="bits_per_dim", better="lower", needs="Bounds", made_by=f"{_HELD_OUT}:bits_per_dim",
         meaning=f"{_BITS}, an upper bound from one latent sample",
     ),
@@ -137,12 +157,17 @@ FIGURES: tuple[Figure, ...] = (
         name="accuracy", better="higher", needs="Classifies", format="{:.1%}", made_by=f"{_HELD_OUT}:accuracy",
         meaning="share of the val images whose class the model predicts",
     ),
+    Figure(
+        name="cluster_accuracy", better="higher", needs="Clusters", format="{:.1%}", made_by=f"{_HELD_OUT}:clusters",
+        over="genmodel.evaluation.figures.latent.matching:cluster_accuracy",
+        meaning="share of the val images in the group that stands for their class, of groups found without labels",
+    ),
 )  # fmt: skip
 
 
 def modules() -> list[str]:
     """The modules that compute figures."""
-    return sorted({figure.made_by.partition(":")[0] for figure in FIGURES})
+    return sorted({place.partition(":")[0] for figure in FIGURES for place in (figure.made_by, figure.over)})
 
 
 def of_column(column: str) -> Figure | None:

@@ -53,6 +53,14 @@ class Classifies(ABC):
         """Logits of the block's classes, float [N, classes]."""
 
 
+class Clusters(ABC):
+    """Sorts images into groups that it has found without labels."""
+
+    @abstractmethod
+    def cluster(self, images: Tensor) -> Tensor:
+        """The group of each image, int64 [N, codes]: a column for each way of sorting."""
+
+
 class Completes(ABC):
     """Fills in the unknown part of an image."""
 

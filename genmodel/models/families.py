@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 FAMILIES = {
     "dcgan": "genmodel.models.dcgan:DCGAN",
     "improved_gan": "genmodel.models.improved_gan:ImprovedGAN",
+    "infogan": "genmodel.models.infogan:InfoGAN",
     "r3gan": "genmodel.models.r3gan:R3GAN",
     "vae": "genmodel.models.vae:VAE",
 }

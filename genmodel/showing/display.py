@@ -13,9 +13,11 @@ from genmodel.models.contract import Family
 from genmodel.settings.config import TrainingConfig
 from genmodel.showing.curves import write_curves
 from genmodel.showing.gauges import Gauges, PhaseClock
+from genmodel.showing.grids import save_grid
 from genmodel.showing.profiling import profiled
 from genmodel.showing.replay import write_replay
 from genmodel.showing.samples import COLUMNS, SampleGrids, grid_of, sample_moments
+from genmodel.showing.walks import walk
 from genmodel.training import trainer
 from genmodel.training.identity import Identity
 from genmodel.training.watcher import Watcher
@@ -84,10 +86,14 @@ class Display(Watcher):
         return f", with its last curves in {picture.name}" if write_curves(rows, picture) else ""
 
     def publish(self, folder: Path, model: Family) -> None:
-        """The sample grids, a timeline of them, and the replay; equal trainings give equal bytes."""
+        """The sample grids, a timeline of them, the replay, and a walk from the first to the last sample of a grid's
+        first row; equal trainings give equal bytes."""
         grids = self.grids.paths()
         for picture in grids.values():
             durable.write_bytes(folder / "samples" / picture.name, picture.read_bytes())
         timeline = self.grids.timeline(COLUMNS, model.image_size)
         durable.write_with(folder / "timeline.png", lambda handle: timeline.save(handle, format="PNG"))
         write_replay(grids, self.clock, folder / "replay.gif")
+        if model.space.meaningful:
+            between = walk(model, (0, COLUMNS - 1), COLUMNS, self.seed, [0] if model.classes else [])
+            save_grid(folder / "walk.png", between, COLUMNS)

@@ -59,8 +59,12 @@ def timeline(grids: Mapping[int, Image.Image], columns: int, size: Size) -> Imag
     return page
 
 
+def zoom_of(images: Tensor) -> int:
+    """How often to draw each pixel of small images [..., H, W, C], so that they can be seen."""
+    return max(1, 64 // max(images.shape[-3:-1]))
+
+
 def save_grid(path: Path, images: Tensor, columns: int | None = None) -> None:
     """Write a PNG grid of uint8 [N, H, W, C] images; small ones are enlarged to be visible."""
-    zoom = max(1, 64 // max(images.shape[1:3]))
-    picture = grid(images, columns, zoom=zoom)
+    picture = grid(images, columns, zoom=zoom_of(images))
     durable.write_with(path, lambda handle: picture.save(handle, format="PNG"))

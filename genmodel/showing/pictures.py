@@ -1,5 +1,6 @@
 """A picture of a finished model's samples on request: of one class, or with a row per class."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from genmodel.errors import ConfigError
@@ -36,9 +37,14 @@ def save_samples(folder: Path, out: Path, n: int | None, seed: int, label: str |
     if label is None:
         images = sample(model, n or _N, seed)
     else:
-        try:
-            images = sample_classes(model, n or _N, seed, [find_class(names, label)])
-        except ValueError as error:
-            raise ConfigError(f"--class: {folder}: {error}") from error
+        images = sample_classes(model, n or _N, seed, [label_of(folder, names, label)])
     save_grid(out, images)
     return str(out)
+
+
+def label_of(folder: Path, names: Sequence[str], asked: str) -> int:
+    """The class `asked`, by name or number, of the model in `folder`; ConfigError if it has none such."""
+    try:
+        return find_class(names, asked)
+    except ValueError as error:
+        raise ConfigError(f"--class: {folder}: {error}") from error

@@ -10,7 +10,7 @@ from torch import Tensor
 from genmodel.data.block import UNLABELLED, Block
 from genmodel.evaluation import table
 from genmodel.evaluation.extractors.features import BATCH_SIZE, held_out_rows, image_batches
-from genmodel.evaluation.figures.bootstrap import Estimate, mean
+from genmodel.evaluation.figures.bootstrap import Estimate
 from genmodel.evaluation.figures.similarity import psnr, ssim
 from genmodel.models import abilities
 from genmodel.models.contract import Family
@@ -67,7 +67,7 @@ def abilities_measured(
         for figure in figures:
             found[figure.name].append(figure.function()(shown, rngs[figure.name]))
     whole = {name: torch.cat(values).cpu() for name, values in found.items()}
-    return {name: mean(values) for name, values in whole.items() if len(values)}
+    return {figure.name: figure.summary()(whole[figure.name]) for figure in figures if len(whole[figure.name])}
 
 
 def _can(model: Family, ability: str) -> bool:
@@ -102,3 +102,10 @@ def accuracy(shown: Shown, rng: torch.Generator) -> Tensor:
     assert isinstance(shown.model, abilities.Classifies)
     right = shown.model.classify(shown.images).argmax(dim=1) == shown.labels
     return right[shown.labelled].double()
+
+
+def clusters(shown: Shown, rng: torch.Generator) -> Tensor:
+    """The groups and the class of each image that has one, int64 [N, G + 1]; -1: a class that the model never saw."""
+    assert isinstance(shown.model, abilities.Clusters)
+    told = torch.cat([shown.model.cluster(shown.images), shown.labels[:, None]], dim=1)
+    return told[shown.labelled]

@@ -15,6 +15,7 @@ from genmodel.evaluation.extractors.features import Features
 from genmodel.evaluation.figures import distances
 from genmodel.evaluation.figures.bootstrap import Estimate, mean
 from genmodel.evaluation.figures.inception_score import inception_score
+from genmodel.evaluation.figures.latent import walks
 from genmodel.evaluation.figures.manifold import Manifold, manifold
 from genmodel.evaluation.figures.memorisation import Copies, copies
 from genmodel.evaluation.figures.pairwise import Between, Within, between, to_nearest, within
@@ -29,6 +30,7 @@ class Compared:
     samples: Features
     pairs: Tensor  # float64 [P], similarities of pairs of samples
     asked: Tensor | None = None  # int64 [N], the classes asked for, numbered as in the logits; None if they are not
+    walks: Tensor | None = None  # float64 [W, 3], of walks.measure; None for noise without meaning
     searched: float = 1.0  # share of the training images that are in `real`
 
     @cached_property
@@ -75,6 +77,7 @@ HAS: dict[str, Callable[[Compared], bool]] = {
     "class logits": lambda compared: compared.samples.logits is not None,
     "held-out images": lambda compared: compared.copies is not None,
     "requested classes": lambda compared: compared.asked is not None,
+    "walks through the noise": lambda compared: compared.walks is not None,
 }
 
 
@@ -130,3 +133,13 @@ def conditional_accuracy(compared: Compared) -> Estimate:
     assert logits is not None and compared.asked is not None
     seen = (logits.argmax(dim=1) == compared.asked).double()
     return mean(seen.masked_fill(~torch.isfinite(logits).all(dim=1), torch.nan))
+
+
+def walk_detour(compared: Compared) -> Estimate:
+    assert compared.walks is not None
+    return walks.detour(compared.walks)
+
+
+def walk_jump(compared: Compared) -> Estimate:
+    assert compared.walks is not None
+    return walks.jump(compared.walks)

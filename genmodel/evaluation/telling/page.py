@@ -31,8 +31,8 @@ def write_page(
     made_from: str = "",
     cache: Path | None = None,
 ) -> None:
-    """Write the page of all `reports`, with the last sample grid and the replay of the best ten from models/NAME, if
-    kept, and links to those of the others. The folder `cache` keeps shrunk pictures, by the weights.
+    """Write the page of all `reports`, with the last sample grid, the walk and the replay of the best ten from
+    models/NAME, if kept, and links to those of the others. The folder `cache` keeps shrunk pictures, by the weights.
 
     `costs` is as in leaderboard.with_costs; `made_from` is a sentence on the state of the project. Equal arguments and
     pictures give equal bytes.
@@ -99,13 +99,12 @@ def _grid(model: Path) -> Path | None:
 
 
 def _picture(model: Path, weights: str, cache: Path | None) -> dict[str, str]:
-    grid, replay = _grid(model), model / "replay.gif"
+    grid = _grid(model)
     assert grid is not None
-    return {
-        "name": model.name,
-        "images_seen": f"{int(grid.stem):,}",
-        "grid": base64.b64encode(_kept(grid, weights, cache)).decode(),
-        "replay": base64.b64encode(_kept(replay, weights, cache)).decode() if replay.exists() else "",
+    shown = {"grid": grid, "walk": model / "walk.png", "replay": model / "replay.gif"}
+    return {"name": model.name, "images_seen": f"{int(grid.stem):,}"} | {
+        kind: base64.b64encode(_kept(path, weights, cache)).decode() if path.exists() else ""
+        for kind, path in shown.items()
     }
 
 

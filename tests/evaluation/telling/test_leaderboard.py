@@ -211,6 +211,24 @@ def test_the_page_tells_figures_with_intervals_costs_versions_and_replay(tmp_pat
     with Image.open(samples.parent / "replay.gif") as gif:
         assert replay.format == "WEBP" and replay.n_frames == gif.n_frames == 2 and replay.size == gif.size
     assert "fd_classifier against seconds of training" in text
+    assert "Walk of" not in text, "this model keeps none"
+
+
+def test_a_walk_stands_below_the_samples_at_the_size_of_a_row(tmp_path: Path) -> None:
+    gan = tmp_path / "models/gan"
+    save_grid(gan / "samples/0000001000.png", torch.zeros(64, 28, 28, 1, dtype=torch.uint8), 8)
+    shades = torch.arange(0, 256, 32, dtype=torch.uint8)[:, None, None, None].expand(8, 28, 28, 1)
+    save_grid(gan / "walk.png", shades, 8)
+    write_page([report("gan", 12.3456)], tmp_path / "models", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    grid, walk = (
+        Image.open(io.BytesIO(base64.b64decode(part.split('"')[0])))
+        for part in text.split("data:image/webp;base64,")[1:3]
+    )
+    assert text.index('alt="Samples of gan"') < text.index('alt="Walk of gan"') < text.index("<figcaption><b>gan</b>")
+    assert walk.width == grid.width and walk.height == 2 + (grid.height - 2) // 8
+    assert [walk.getpixel((2 + 58 * column + 20, 30))[0] for column in range(8)] == list(range(0, 256, 32))
+    assert "as the noise changes little by little" in text
 
 
 def test_the_chart_leaves_out_what_has_no_place_and_turns_to_parameters_without_seconds(tmp_path: Path) -> None:
@@ -231,6 +249,7 @@ def test_five_hundred_models_make_a_page_that_ends_and_opens(tmp_path: Path) -> 
         grid = torch.randint(0, 256, (64, 4, 4, 3), dtype=torch.uint8, generator=rng)
         save_grid(samples / f"{images_seen:010d}.png", grid.repeat_interleave(8, 1).repeat_interleave(8, 2))
     write_replay({int(path.stem): path for path in samples.iterdir()}, "linear", samples.parent / "replay.gif")
+    save_grid(samples.parent / "walk.png", grid.repeat_interleave(16, 1).repeat_interleave(16, 2)[:8], 8)
     for place in range(1, 500):
         (models / f"m{place:03d}").symlink_to(samples.parent)
     reports = [report(f"m{place:03d}", 3.0 + place) for place in range(500)]
@@ -240,10 +259,11 @@ def test_five_hundred_models_make_a_page_that_ends_and_opens(tmp_path: Path) -> 
     spent = time.process_time() - began
     text = out.read_text()
     assert spent < 20 and out.stat().st_size < 15e6, (spent, out.stat().st_size)
-    assert text.count('alt="Samples of') == text.count('alt="Replay of') == 10 and 'alt="Samples of m000"' in text
+    pictures = ("Samples", "Walk", "Replay")
+    assert all(text.count(f'alt="{kind} of') == 10 for kind in pictures) and 'alt="Samples of m000"' in text
     assert text.count('href="models/m') == 2 * 490
     assert (tmp_path / text.split('href="')[1].split('"')[0]).exists()
-    assert len(list(cache.iterdir())) == 20
+    assert len(list(cache.iterdir())) == 30
     kept = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
     write_page(reports, models, out, cache=cache)
     assert out.read_text() == text and {path: path.stat().st_mtime_ns for path in cache.iterdir()} == kept

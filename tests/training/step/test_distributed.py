@@ -25,6 +25,7 @@ HARD = {  # all that shares a batch out: several passes and parts, noise in each
         *("discriminator_steps=2", "accumulate=2", "r1=1", "clip_norm=1", "images=320"),
         *("augment.translate=0.25", "augment.geometry=1", "augment.probability=0.7", "conditional=true"),
     ],
+    "infogan": ["accumulate=2", "images=160", "hidden=16"],
     "r3gan": [
         *("conditional=true", "labelled=9", "gamma=1", "accumulate=2", "images=160"),
         *("augment.translate=0.25", "augment.geometry=1", "augment.probability=0.7"),
