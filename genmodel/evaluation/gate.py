@@ -54,6 +54,7 @@ class Decision(AsJson):
     candidate: Brief
     champion: Brief | None
     rule: dict[str, Any]  # the GateConfig
+    judged_by: str = ""  # the extractor, and what it has learnt
 
     def held_to(self, check: Check) -> "Decision":
         """The decision with one more guardrail; a candidate that fails it is rejected, whatever its figures."""
@@ -67,10 +68,11 @@ def decide(candidate: Report, champion: Champion | None, config: GateConfig, obs
     """Compare two models by their Frechet distance; lower is better.
 
     A candidate with a figure that is not a number, with a health finding, or beyond a guardrail, is rejected. Else, in
-    this order: an `obstacle`, the reason why the champion cannot be judged beside it, is inconclusive; without a
-    champion it is promoted; the champion's own weights are inconclusive ("unchanged"), whatever the conditions; figures
-    of different conditions raise IncomparableError; a champion whose figure is not a number is replaced; a relative
-    difference up to `config.margin`, or overlapping intervals, are inconclusive; beyond, the lower distance wins.
+    this order: an `obstacle`, the reason why the champion cannot be judged beside it, is inconclusive; the champion's
+    own weights are ("unchanged"), whatever the conditions; so is whatever an extractor says that has learnt too little;
+    without a champion it is promoted; figures of different conditions raise IncomparableError; a champion whose figure
+    is not a number is replaced; a relative difference up to `config.margin`, overlapping intervals, or other figures
+    that say the opposite beyond theirs (`config.agreement`), are inconclusive; beyond, the lower distance wins.
     """
     figure = candidate.ranks_by
     outcome, reason = _weigh(candidate, champion, figure, config, obstacle)
@@ -82,6 +84,7 @@ def decide(candidate: Report, champion: Champion | None, config: GateConfig, obs
         candidate=_brief(candidate.name, candidate.weights, candidate, figure),
         champion=None if champion is None else _brief(champion.name, champion.weights, champion.judged, figure),
         rule=asdict(config),
+        judged_by=candidate.conditions.extractor.in_words,
     )
     for check in _guardrails(candidate.figures, config):
         decision = decision.held_to(check)
@@ -99,10 +102,12 @@ def _weigh(
     mine = candidate.distance
     if obstacle:
         return "inconclusive", obstacle
+    if champion is not None and candidate.weights == champion.weights:
+        return "inconclusive", f"Unchanged: the weights of {candidate.name} are the champion's own."
+    if doubt := candidate.conditions.extractor.doubt:
+        return "inconclusive", doubt
     if champion is None:
         return "promote", f"There was no champion: {figure} {mine:g} of {candidate.name}."
-    if candidate.weights == champion.weights:
-        return "inconclusive", f"Unchanged: the weights of {candidate.name} are the champion's own."
     assert champion.judged is not None, "without an obstacle it was judged"
     _check_comparable(candidate, champion.name, champion.judged)
     theirs = champion.judged.distance
@@ -115,11 +120,33 @@ def _weigh(
     known = [_interval(report, figure) for report in (candidate, champion.judged)]
     if config.intervals and (overlap := _overlap(*known)):
         return "inconclusive", f"{numbers}: {overlap}, so {share:.2%} may be noise of seeds and samples."
-    beyond = " and apart by their intervals" if config.intervals and all(known) else ""
     word = "lower" if mine < theirs else "higher"
+    if config.agreement and (contrary := _contrary(candidate, champion.judged, config.margin)):
+        return "inconclusive", (
+            f"{numbers}: {share:.2%} {word}, but other figures say the opposite beyond their intervals:"
+            f" {', '.join(contrary)}."
+        )
+    beyond = " and apart by their intervals" if config.intervals and all(known) else ""
     return "promote" if mine < theirs else "reject", (
         f"{numbers}: {share:.2%} {word}, beyond the noise of {config.margin:.2%}{beyond}."
     )
+
+
+def _contrary(mine: Judged, theirs: Judged, margin: float) -> list[str]:
+    """The figures that prefer the model with the higher distance, beyond the noise and beyond both intervals: each with
+    its values, the candidate's first."""
+    candidate_is_nearer = mine.distance < theirs.distance
+    found = []
+    for figure in (figure for figure in table.FIGURES if figure.contradicts):
+        name = figure.called(mine.conditions.extractor.name)
+        here, there = mine.figures.get(name), theirs.figures.get(name)
+        spans = [_interval(judged, name) for judged in (mine, theirs)]
+        if here is None or there is None or not all(spans) or _overlap(*spans):
+            continue
+        beyond = abs(here - there) > margin * max(abs(here), abs(there))
+        if beyond and figure.prefers(here, there) != candidate_is_nearer:
+            found.append(f"{name} {here:g} against {there:g}")
+    return found
 
 
 def _overlap(mine: tuple[float, float] | None, theirs: tuple[float, float] | None) -> str:
@@ -183,6 +210,8 @@ def as_markdown(decision: Decision) -> str:
     for role, brief in rows:
         span, value = _span(brief.interval) if brief.interval else "n/a", "n/a" if brief.value is None else brief.value
         lines.append(f"| {role} | {printable(brief.name)} | {value} | {span} | `{brief.weights[:16]}` |")
+    if decision.judged_by:
+        lines += ["", f"Judged by {printable(decision.judged_by)}."]
     words = {True: "passed", False: "**failed**", None: "not held"}
     lines += ["", "## Guardrails", ""]
     lines += [f"- {check.name}: {words[check.passed]}. {printable(check.says)}" for check in decision.checks]

@@ -30,6 +30,7 @@ class Compared:
     pairs: Tensor  # float64 [P], similarities of pairs of samples
     asked: Tensor | None = None  # int64 [N], the classes asked for, numbered as in the logits; None if they are not
     searched: float = 1.0  # share of the training images that are in `real`
+    wavelets: Tensor | None = None  # float32 [N, e], of the samples; None if they are not known
 
     @cached_property
     def within(self) -> Within:
@@ -75,6 +76,7 @@ HAS: dict[str, Callable[[Compared], bool]] = {
     "class logits": lambda compared: compared.samples.logits is not None,
     "held-out images": lambda compared: compared.copies is not None,
     "asked classes": lambda compared: compared.asked is not None,
+    "wavelets": lambda compared: compared.wavelets is not None,
 }
 
 
@@ -85,6 +87,15 @@ def frechet(compared: Compared) -> Estimate:
 def frechet_infinity(compared: Compared) -> Estimate:
     real = compared.real
     return distances.frechet_at_infinity(real.mean, real.root, compared.samples.values, compared.frechet)
+
+
+def wavelet_distance(compared: Compared) -> Estimate:
+    """Each feature is divided by its deviation among the real images: bands are orders of magnitude weaker than
+    colours."""
+    assert compared.wavelets is not None
+    real = compared.real
+    scaled = (compared.wavelets.double() - real.wavelet_mean) / real.wavelet_scale
+    return distances.frechet_distance(torch.zeros_like(real.wavelet_mean), real.wavelet_root, scaled)
 
 
 def kernel(compared: Compared) -> Estimate:
