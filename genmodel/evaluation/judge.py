@@ -8,10 +8,12 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from genmodel.data.block import Block
 from genmodel.data.check import ShardCheck
@@ -92,7 +94,7 @@ def judge_bounds(
 ) -> dict[str, Judged]:
     """Rows of reference (bounds.py): val images, and the same ones spoilt, judged as a model's samples are.
 
-    None if fewer than 16 images are held out. They are no more than those, so that their distances are higher than
+    Empty if fewer than 16 images are held out. They are no more than those, so that their distances are higher than
     those of as many samples as models draw.
     """
     rows = held_out_rows(block, config.samples)
@@ -105,12 +107,16 @@ def judge_bounds(
     conditions, found = replace(conditions_of(reference, config), n_samples=len(rows)), {}
     for name, spoil in BOUNDS.items():
         shown = spoil(images)
-        samples, _ = pass_over(lambda part, of=shown: (of[part].to(device), 0), torch.arange(len(rows)), extractor)
+        samples, _ = pass_over(partial(_shown, shown.to(device)), torch.arange(len(rows)), extractor)
         compared = Compared(reference.real, samples.features, samples.pairs, wavelets=samples.wavelets)
         estimates = compared.estimates(extractor.name)
         estimates.pop("copied", None)  # held-out images are their own nearest
         found[name] = Judged(conditions=conditions, **_told(estimates, conditions))
     return found
+
+
+def _shown(images: Tensor, rows: Tensor) -> tuple[Tensor, int]:
+    return images[rows.to(images.device)], 0
 
 
 def judge_model(

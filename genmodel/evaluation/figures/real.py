@@ -31,8 +31,8 @@ class Real(NamedTuple):
         """From features [N, d] and [M, d], and wavelets [N, e] of the former."""
         (mean, covariance), own = moments(features), within(features)
         plain = torch.zeros(len(features), 0) if wavelets is None else wavelets.double()
-        wavelet_mean, scale = plain.mean(dim=0), plain.std(dim=0).clamp(min=_LEVEL)
-        correlations = moments((plain - wavelet_mean) / scale).covariance
+        wavelet_mean, own_covariance = moments(plain)
+        scale = own_covariance.diagonal().sqrt().clamp(min=_LEVEL)
         return cls(
             features=features,
             mean=mean,
@@ -42,7 +42,7 @@ class Real(NamedTuple):
             neighbours=own.neighbours,
             held_out=held_out,
             to_held_out=to_nearest(features, held_out) if len(held_out) else torch.zeros(0, dtype=torch.float64),
-            wavelet_mean=wavelet_mean.double(),
-            wavelet_scale=scale.double(),
-            wavelet_root=square_root(correlations),
+            wavelet_mean=wavelet_mean,
+            wavelet_scale=scale,
+            wavelet_root=square_root(own_covariance / scale / scale[:, None]),
         )
