@@ -38,7 +38,7 @@ def ladders(images: Tensor, labels: Tensor) -> dict[str, Ladder]:
         "noise": [images, *(noisy(images, levels) for levels in (16, 40, 90))],
         "checkerboard": [images, *(checkered(images, levels) for levels in (8, 24, 60))],
         "mixed with noise": [images, *(mixed(images, share) for share in (0.1, 0.3, 0.9))],
-        "classes dropped": [images, *(dropped(images, labels, share) for share in (0.2, 0.5, 0.9))],
+        "classes dropped": [images, *(dropped(images, labels, share) for share in (0.4, 0.7, 0.9))],
         "copies": [images, *(copied(images, share) for share in (0.2, 0.05, 0.01))],
     }
 

@@ -1,7 +1,7 @@
 """The gate: whether a candidate replaces the champion. Pure: two reports in, a decision with its reasons out."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -64,18 +64,25 @@ class Decision(AsJson):
         return replace(checked, outcome="reject", reasons=[*self.reasons, check.says])
 
 
-def decide(candidate: Report, champion: Champion | None, config: GateConfig, obstacle: str = "") -> Decision:
+def decide(
+    candidate: Report,
+    champion: Champion | None,
+    config: GateConfig,
+    obstacle: str = "",
+    rivals: Sequence[Report] = (),
+) -> Decision:
     """Compare two models by their Frechet distance; lower is better.
 
     A candidate with a figure that is not a number, with a health finding, or beyond a guardrail, is rejected. Else, in
     this order: an `obstacle`, the reason why the champion cannot be judged beside it, is inconclusive; the champion's
     own weights are ("unchanged"), whatever the conditions; so is whatever an extractor says that has learnt too little;
-    without a champion it is promoted; figures of different conditions raise IncomparableError; a champion whose figure
-    is not a number is replaced; a relative difference up to `config.margin`, overlapping intervals, or other figures
-    that say the opposite beyond theirs (`config.agreement`), are inconclusive; beyond, the lower distance wins.
+    without a champion it is promoted, unless most figures prefer one of `rivals`, judged under the same conditions;
+    figures of different conditions raise IncomparableError; a champion whose figure is not a number is replaced; a
+    relative difference up to `config.margin`, overlapping intervals, or other figures that say the opposite beyond
+    theirs (`config.agreement`), are inconclusive; beyond, the lower distance wins.
     """
     figure = candidate.ranks_by
-    outcome, reason = _weigh(candidate, champion, figure, config, obstacle)
+    outcome, reason = _weigh(candidate, champion, figure, config, obstacle, rivals)
     decision = Decision(
         outcome=outcome,
         reasons=[reason],
@@ -92,7 +99,12 @@ def decide(candidate: Report, champion: Champion | None, config: GateConfig, obs
 
 
 def _weigh(
-    candidate: Report, champion: Champion | None, figure: str, config: GateConfig, obstacle: str
+    candidate: Report,
+    champion: Champion | None,
+    figure: str,
+    config: GateConfig,
+    obstacle: str,
+    rivals: Sequence[Report],
 ) -> tuple[Outcome, str]:
     broken = [f"{key} is {value}" for key, value in candidate.figures.items() if not _is_number(value)]
     if broken:
@@ -106,6 +118,8 @@ def _weigh(
         return "inconclusive", f"Unchanged: the weights of {candidate.name} are the champion's own."
     if doubt := candidate.conditions.extractor.doubt:
         return "inconclusive", doubt
+    if champion is None and config.agreement and (told := _outvoted(candidate, rivals, config)):
+        return "inconclusive", told
     if champion is None:
         return "promote", f"There was no champion: {figure} {mine:g} of {candidate.name}."
     assert champion.judged is not None, "without an obstacle it was judged"
@@ -132,21 +146,43 @@ def _weigh(
     )
 
 
-def _contrary(mine: Judged, theirs: Judged, margin: float) -> list[str]:
-    """The figures that prefer the model with the higher distance, beyond the noise and beyond both intervals: each with
-    its values, the candidate's first."""
-    candidate_is_nearer = mine.distance < theirs.distance
-    found = []
+def _apart(mine: Judged, theirs: Judged, margin: float) -> dict[str, bool]:
+    """The figures by which the two differ beyond the noise and beyond both intervals, each with both values, in words;
+    and whether it prefers the first."""
+    found = {}
     for figure in (figure for figure in table.FIGURES if figure.contradicts):
         name = figure.called(mine.conditions.extractor.name)
         here, there = mine.figures.get(name), theirs.figures.get(name)
         spans = [_interval(judged, name) for judged in (mine, theirs)]
         if here is None or there is None or not all(spans) or _overlap(*spans):
             continue
-        beyond = abs(here - there) > margin * max(abs(here), abs(there))
-        if beyond and figure.prefers(here, there) != candidate_is_nearer:
-            found.append(f"{name} {here:g} against {there:g}")
+        if abs(here - there) > margin * max(abs(here), abs(there)):
+            found[f"{name} {here:g} against {there:g}"] = figure.prefers(here, there)
     return found
+
+
+def _contrary(mine: Judged, theirs: Judged, margin: float) -> list[str]:
+    """Those that prefer the model with the higher distance."""
+    apart, candidate_is_nearer = _apart(mine, theirs, margin), mine.distance < theirs.distance
+    return [words for words, prefers_mine in apart.items() if prefers_mine != candidate_is_nearer]
+
+
+def _outvoted(candidate: Report, rivals: Sequence[Report], config: GateConfig) -> str:
+    """Why no first champion is made, a sentence: more figures prefer a sound rival than the candidate, whose distance
+    is lower. Empty if that is true of none."""
+    for rival in rivals:
+        checks = _guardrails(rival.figures, config)
+        if rival.health or not all(map(_is_number, rival.figures.values())) or any(c.passed is False for c in checks):
+            continue
+        apart = _apart(candidate, rival, config.margin)
+        against = [words for words, prefers_candidate in apart.items() if not prefers_candidate]
+        if len(against) > len(apart) - len(against) + 1:
+            return (
+                f"{candidate.ranks_by} prefers {candidate.name}, and most figures prefer {rival.name} beyond their"
+                f" intervals: {', '.join(against)}. Train them longer, or let the distance decide alone"
+                " (gate.agreement: false)."
+            )
+    return ""
 
 
 def _overlap(mine: tuple[float, float] | None, theirs: tuple[float, float] | None) -> str:

@@ -265,3 +265,17 @@ def test_an_extractor_that_has_learnt_too_little_crowns_nobody(accuracy: float, 
 
 def test_an_extractor_that_was_not_trained_here_is_not_asked_what_it_has_learnt() -> None:
     assert decide(rated("vae", 5.0), None, GATE).outcome == "promote"
+
+
+def test_the_first_champion_is_not_one_that_most_figures_rank_below_another() -> None:
+    """The embedded digits again: there was no champion, and the distance alone crowned the DCGAN."""
+    gan, vae = rated("dcgan", 5.8, **OF_GAN), rated("vae", 8.1, **OF_VAE)
+    decision = decide(gan, None, GATE, rivals=[vae])
+    assert decision.outcome == "inconclusive" and "prefer vae" in decision.reasons[0]
+    assert all(f"{name} {value:g} against" in decision.reasons[0] for name, value in OF_GAN.items())
+    assert decide(gan, None, GateConfig(agreement=False), rivals=[vae]).outcome == "promote"
+    one = rated("vae", 8.1, **{**OF_GAN, "precision": 0.56})
+    assert decide(gan, None, GATE, rivals=[one]).outcome == "promote", "one against the distance is no majority"
+    sick = made_report("vae", dict(vae.figures), vae.intervals, health=["Constant output."])
+    unsound = made_report("vae", {**vae.figures, "copied": 0.9}, vae.intervals)
+    assert decide(gan, None, GATE, rivals=[sick, unsound]).outcome == "promote"

@@ -40,7 +40,7 @@ def test_sets_of_known_order_are_ranked_in_it(name: str, shared_data: Callable[[
     archive, side, pattern = SETS[name]
     source = str(some(shared_data(archive), pattern, tmp_path / "raw")) if archive else "digits"
     block, size = prepare(source, tmp_path / "data", [side], workers=1, val_fraction=0.5), Size.of(side)
-    config = EvaluationConfig(image_size=size, classifier_images=4000)
+    config = EvaluationConfig(image_size=size, classifier_images=2000)
     classifier = Classifier.make(block, size, config, "cpu")
     real, held_out = (images(block, size, split) for split in ("train", "val"))
     steps = ladders(held_out, torch.as_tensor(block.labels[block.rows("val")]))
