@@ -118,7 +118,8 @@ def _weigh(
         return "inconclusive", f"Unchanged: the weights of {candidate.name} are the champion's own."
     if doubt := candidate.conditions.extractor.doubt:
         return "inconclusive", doubt
-    if champion is None and config.agreement and (told := _outvoted(candidate, rivals, config)):
+    asked = config.agreement and config.intervals  # whether other figures are
+    if champion is None and asked and (told := _outvoted(candidate, rivals, config)):
         return "inconclusive", told
     if champion is None:
         return "promote", f"There was no champion: {figure} {mine:g} of {candidate.name}."
@@ -135,7 +136,7 @@ def _weigh(
     if config.intervals and (overlap := _overlap(*known)):
         return "inconclusive", f"{numbers}: {overlap}, so {share:.2%} may be noise of seeds and samples."
     word = "lower" if mine < theirs else "higher"
-    if config.agreement and (contrary := _contrary(candidate, champion.judged, config.margin)):
+    if asked and (contrary := _contrary(candidate, champion.judged, config.margin)):
         return "inconclusive", (
             f"{numbers}: {share:.2%} {word}, but other figures say the opposite beyond their intervals:"
             f" {', '.join(contrary)}."

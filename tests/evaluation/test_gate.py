@@ -215,6 +215,7 @@ def test_a_distance_that_all_other_figures_contradict_decides_nothing_and_they_a
         assert f"{name} {mine:g} against {OF_VAE[name]:g}" in decision.reasons[0]
     assert "the opposite" in decision.reasons[0] and "the opposite" in as_markdown(decision)
     assert decide(rated("dcgan", 5.8, **OF_GAN), best, GateConfig(agreement=False)).outcome == "promote"
+    assert decide(rated("dcgan", 5.8, **OF_GAN), best, GateConfig(intervals=False)).outcome == "promote"
     back = decide(rated("vae", 8.1, **OF_VAE), reigning(rated("dcgan", 5.8, **OF_GAN)), GATE)
     assert back.outcome == "inconclusive" and "higher, but other figures" in back.reasons[0]
 
