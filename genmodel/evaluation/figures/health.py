@@ -47,8 +47,8 @@ class Meter:
         self._sums = [old + new for old, new in zip(self._sums, sums, strict=True)] if self._sums else sums
         self._count += len(images)
         self._broken += broken
-        repeating, detail = _detail(images.cpu())
-        self._repeating, self._detail = self._repeating + repeating, self._detail + detail
+        repeating, fine = _detail(images.cpu())
+        self._repeating, self._detail = self._repeating + repeating, self._detail + fine
         self._low, self._high = min(self._low, int(images.min())), max(self._high, int(images.max()))
 
     def levels(self) -> Levels:
@@ -74,8 +74,8 @@ def _detail(images: Tensor) -> tuple[float, float]:
     grey = images.float().mean(dim=3)[:, None]
     smooth = avg_pool2d(grey, _PERIOD, stride=1)
     start, (down, along) = _PERIOD // 2, smooth.shape[-2:]
-    detail = grey[..., start : start + down, start : start + along] - smooth
-    whole = detail[..., : down // _PERIOD * _PERIOD, : along // _PERIOD * _PERIOD]
+    fine = grey[..., start : start + down, start : start + along] - smooth
+    whole = fine[..., : down // _PERIOD * _PERIOD, : along // _PERIOD * _PERIOD]
     cell = whole.unflatten(2, (-1, _PERIOD)).unflatten(4, (-1, _PERIOD)).mean(dim=(2, 4))
     repeating, all_of_it = (float(part.square().flatten(1).mean(dim=1).double().sum()) for part in (cell, whole))
     return repeating, all_of_it

@@ -199,11 +199,13 @@ def test_no_healthy_run_is_blocked(seed: int, judge: Judge) -> None:
 
 
 def test_levels_are_those_of_all_images_at_once() -> None:
-    images = torch.from_numpy(truth(50, 3))
-    meter = Meter()
+    images, meter, whole = torch.from_numpy(truth(50, 3)), Meter(), Meter()
+    whole.add(images, broken=8)
+    assert whole.levels().grid > 0
     for batch in images.split(7):
         meter.add(batch, broken=1)
     levels, wide = meter.levels(), images.double()
+    assert levels.grid == pytest.approx(whole.levels().grid)
     assert levels.mean == pytest.approx(float(wide.mean()))
     assert levels.deviation == pytest.approx(float(wide.std(correction=0)))
     assert levels.variance == pytest.approx(float(wide.var(dim=0, correction=0).mean()))
