@@ -46,6 +46,8 @@ def reference(_: Settings) -> None:
     An extractor that exists is kept, unless it is to be renewed (GENMODEL_RENEW_EXTRACTOR=1, --renew-extractor).
     """
     with uncollected():
+        from genmodel.evaluation import bounds
+        from genmodel.evaluation.judge import conditions_of, judge_bounds
         from genmodel.evaluation.reference import make_reference
 
     params, block = read_params(PARAMS), whole_block(DATA)
@@ -55,8 +57,12 @@ def reference(_: Settings) -> None:
     if not REFERENCE.exists() and lock.exists() and str(REFERENCE) in versioning.outs(lock.read_text()):
         print(f"{REFERENCE} is missing, so an extractor is trained (`dvc pull {REFERENCE}` fetches that of dvc.lock)")
     made = make_reference(block, config.image_size, config, REFERENCE, choose_device(), renew)
-    about = made.about["extractor"]
-    print(f"{REFERENCE}: {made.about['n']:,} real images, extractor {about['name']} {about['fingerprint'][:8]}")
+    judged = judge_bounds(block, made, config, choose_device())
+    bounds.write(REFERENCE / bounds.FILE, judged)
+    extractor = conditions_of(made, config).extractor
+    print(f"{REFERENCE}: {made.about['n']:,} real images, extractor {extractor.in_words}")
+    if extractor.doubt:
+        print(f"warning: {extractor.doubt}")
 
 
 def train(settings: Settings, name: str) -> None:
@@ -118,7 +124,7 @@ def evaluate(settings: Settings, name: str) -> None:
 def _short(conditions: "Conditions") -> dict[str, Any]:
     """The conditions in short: `dvc metrics diff` shows beside the figures where they differ."""
     return {
-        "extractor": f"{conditions.extractor.name} {conditions.extractor.fingerprint[:8]}",
+        "extractor": conditions.extractor.in_words,
         "data": conditions.block[:8],
         "n_samples": conditions.n_samples,
         "image_size": conditions.image_size.plain(),
@@ -129,6 +135,7 @@ def compare(settings: Settings) -> None:
     """All reports in one table, best first: ranking.csv, and with costs and pictures leaderboard.csv, .md and .html."""
     with uncollected():
         from flows import outcome
+        from genmodel.evaluation import bounds
         from genmodel.evaluation.telling import leaderboard, page
 
     names = model_names(PARAMS)
@@ -138,10 +145,11 @@ def compare(settings: Settings) -> None:
     frame = leaderboard.leaderboard(reports, one_ranking=True)
     leaderboard.write_csv(frame, RANKING)
     costs = outcome.costs(settings.root)
-    told = leaderboard.with_costs(frame, costs)
+    judged = bounds.of_conditions(bounds.read(REFERENCE / bounds.FILE), reports[0])
+    told = leaderboard.with_bounds(leaderboard.with_costs(frame, costs), judged)
     leaderboard.write(told, LEADERBOARD, LEADERBOARD.with_suffix(".md"), leaderboard.seeds_table(reports))
     made_from = outcome.made_from(settings.root)
-    page.write_page(reports, MODELS, LEADERBOARD.with_suffix(".html"), costs, made_from, cache=RUNS / "thumbs")
+    page.write_page(reports, MODELS, LEADERBOARD.with_suffix(".html"), costs, made_from, RUNS / "thumbs", judged)
     print(leaderboard.markdown(frame[outcome.narrow(map(str, frame))]), end="")
 
 

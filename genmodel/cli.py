@@ -187,6 +187,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     report, timing = evaluate(
         arguments.model, block, Reference.open(arguments.reference), config, choose_device(arguments.device)
     )
+    if doubt := report.conditions.extractor.doubt:
+        print(f"warning: {doubt}", file=sys.stderr)
     print(json.dumps(report.as_dict() | {"timing": timing.as_dict()}, indent=2))
 
 

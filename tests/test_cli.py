@@ -62,7 +62,12 @@ def test_train_then_sample(family: str, block: Block, place: Path, capsys: Say) 
 def test_evaluate_prints_the_report(trained: Path, block: Block, place: Path, capsys: Say) -> None:
     (place / "params.yaml").write_text(PARAMS)
     assert genmodel("evaluate", trained, "--data", block.path, "--params", "params.yaml") == 0
-    told = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    learnt = told["conditions"]["extractor"]["accuracy"], told["conditions"]["extractor"]["chance"]
+    assert ("warning: The extractor has learnt too little" in said.err) == (
+        learnt[0] < 3 * learnt[1] / (1 + 2 * learnt[1])
+    )
     assert told["conditions"]["n_samples"] == 16
     assert told["figures"]["fd_classifier"] > 0 and told["figures"]["bits_per_dim"] > 0
     assert told["timing"]["seconds"] > 0

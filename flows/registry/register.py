@@ -100,7 +100,7 @@ def _decide(
 
     def judge(version: Version | None) -> Decision:
         champion, obstacle = _champion(registry, version, best, params)
-        return decide(best, champion, params.gate, obstacle)
+        return decide(best, champion, params.gate, obstacle, rivals=reports[1:])
 
     decision = promotions.settle(version, request, judge)
     verdict = "rejected" if decision.outcome == "reject" else decision.outcome

@@ -25,7 +25,7 @@ from genmodel.training.identify import LOOP
 FOLDER = Path("closures")
 _STAGE = "code"
 _ROOTS: Mapping[str, tuple[str, ...]] = {
-    "reference": ("genmodel.evaluation.reference",),
+    "reference": ("genmodel.evaluation.reference", "genmodel.evaluation.judge", *table.modules()),
     "compare": ("genmodel.evaluation.telling.leaderboard", "genmodel.evaluation.telling.page"),
 }
 _OF_FAMILY: Mapping[str, tuple[str, ...]] = {  # beside the family's own file

@@ -1,7 +1,7 @@
 """The gate: whether a candidate replaces the champion. Pure: two reports in, a decision with its reasons out."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -54,6 +54,7 @@ class Decision(AsJson):
     candidate: Brief
     champion: Brief | None
     rule: dict[str, Any]  # the GateConfig
+    judged_by: str = ""  # the extractor, and what it has learnt
 
     def held_to(self, check: Check) -> "Decision":
         """The decision with one more guardrail; a candidate that fails it is rejected, whatever its figures."""
@@ -63,17 +64,25 @@ class Decision(AsJson):
         return replace(checked, outcome="reject", reasons=[*self.reasons, check.says])
 
 
-def decide(candidate: Report, champion: Champion | None, config: GateConfig, obstacle: str = "") -> Decision:
+def decide(
+    candidate: Report,
+    champion: Champion | None,
+    config: GateConfig,
+    obstacle: str = "",
+    rivals: Sequence[Report] = (),
+) -> Decision:
     """Compare two models by their Frechet distance; lower is better.
 
     A candidate with a figure that is not a number, with a health finding, or beyond a guardrail, is rejected. Else, in
-    this order: an `obstacle`, the reason why the champion cannot be judged beside it, is inconclusive; without a
-    champion it is promoted; the champion's own weights are inconclusive ("unchanged"), whatever the conditions; figures
-    of different conditions raise IncomparableError; a champion whose figure is not a number is replaced; a relative
-    difference up to `config.margin`, or overlapping intervals, are inconclusive; beyond, the lower distance wins.
+    this order: an `obstacle`, the reason why the champion cannot be judged beside it, is inconclusive; the champion's
+    own weights are ("unchanged"), whatever the conditions; so is whatever an extractor says that has learnt too little;
+    without a champion it is promoted, unless most figures prefer one of `rivals`, judged under the same conditions;
+    figures of different conditions raise IncomparableError; a champion whose figure is not a number is replaced; a
+    relative difference up to `config.margin`, overlapping intervals, or other figures that say the opposite beyond
+    theirs (`config.agreement`), are inconclusive; beyond, the lower distance wins.
     """
     figure = candidate.ranks_by
-    outcome, reason = _weigh(candidate, champion, figure, config, obstacle)
+    outcome, reason = _weigh(candidate, champion, figure, config, obstacle, rivals)
     decision = Decision(
         outcome=outcome,
         reasons=[reason],
@@ -82,6 +91,7 @@ def decide(candidate: Report, champion: Champion | None, config: GateConfig, obs
         candidate=_brief(candidate.name, candidate.weights, candidate, figure),
         champion=None if champion is None else _brief(champion.name, champion.weights, champion.judged, figure),
         rule=asdict(config),
+        judged_by=candidate.conditions.extractor.in_words,
     )
     for check in _guardrails(candidate.figures, config):
         decision = decision.held_to(check)
@@ -89,7 +99,12 @@ def decide(candidate: Report, champion: Champion | None, config: GateConfig, obs
 
 
 def _weigh(
-    candidate: Report, champion: Champion | None, figure: str, config: GateConfig, obstacle: str
+    candidate: Report,
+    champion: Champion | None,
+    figure: str,
+    config: GateConfig,
+    obstacle: str,
+    rivals: Sequence[Report],
 ) -> tuple[Outcome, str]:
     broken = [f"{key} is {value}" for key, value in candidate.figures.items() if not _is_number(value)]
     if broken:
@@ -99,10 +114,15 @@ def _weigh(
     mine = candidate.distance
     if obstacle:
         return "inconclusive", obstacle
+    if champion is not None and candidate.weights == champion.weights:
+        return "inconclusive", f"Unchanged: the weights of {candidate.name} are the champion's own."
+    if doubt := candidate.conditions.extractor.doubt:
+        return "inconclusive", doubt
+    asked = config.agreement and config.intervals  # whether other figures are
+    if champion is None and asked and (told := _outvoted(candidate, rivals, config)):
+        return "inconclusive", told
     if champion is None:
         return "promote", f"There was no champion: {candidate.name} has {figure} {mine:g}."
-    if candidate.weights == champion.weights:
-        return "inconclusive", f"Unchanged: the weights of {candidate.name} are the champion's own."
     assert champion.judged is not None, "without an obstacle it was judged"
     _check_comparable(candidate, champion.name, champion.judged)
     theirs = champion.judged.distance
@@ -115,11 +135,55 @@ def _weigh(
     known = [_interval(report, figure) for report in (candidate, champion.judged)]
     if config.intervals and (overlap := _overlap(*known)):
         return "inconclusive", f"{numbers}: {overlap}, so {share:.2%} may be noise from seeds and samples."
-    beyond = ", and their intervals do not overlap" if config.intervals and all(known) else ""
     word = "lower" if mine < theirs else "higher"
+    if asked and (contrary := _contrary(candidate, champion.judged, config.margin)):
+        return "inconclusive", (
+            f"{numbers}: {share:.2%} {word}, but other figures say the opposite beyond their intervals:"
+            f" {', '.join(contrary)}."
+        )
+    beyond = ", and their intervals do not overlap" if config.intervals and all(known) else ""
     return "promote" if mine < theirs else "reject", (
         f"{numbers}: {share:.2%} {word}, beyond the noise of {config.margin:.2%}{beyond}."
     )
+
+
+def _apart(mine: Judged, theirs: Judged, margin: float) -> dict[str, bool]:
+    """The figures by which the two differ beyond the noise and beyond both intervals, each with both values, in words;
+    and whether it prefers the first."""
+    found = {}
+    for figure in (figure for figure in table.FIGURES if figure.contradicts):
+        name = figure.called(mine.conditions.extractor.name)
+        here, there = mine.figures.get(name), theirs.figures.get(name)
+        spans = [_interval(judged, name) for judged in (mine, theirs)]
+        if here is None or there is None or not all(spans) or _overlap(*spans):
+            continue
+        if abs(here - there) > margin * max(abs(here), abs(there)):
+            found[f"{name} {here:g} against {there:g}"] = figure.prefers(here, there)
+    return found
+
+
+def _contrary(mine: Judged, theirs: Judged, margin: float) -> list[str]:
+    """Those that prefer the model with the higher distance."""
+    apart, candidate_is_nearer = _apart(mine, theirs, margin), mine.distance < theirs.distance
+    return [words for words, prefers_mine in apart.items() if prefers_mine != candidate_is_nearer]
+
+
+def _outvoted(candidate: Report, rivals: Sequence[Report], config: GateConfig) -> str:
+    """Why no first champion is made, a sentence: more figures prefer a sound rival than the candidate, whose distance
+    is lower. Empty if that is true of none."""
+    for rival in rivals:
+        checks = _guardrails(rival.figures, config)
+        if rival.health or not all(map(_is_number, rival.figures.values())) or any(c.passed is False for c in checks):
+            continue
+        apart = _apart(candidate, rival, config.margin)
+        against = [words for words, prefers_candidate in apart.items() if not prefers_candidate]
+        if len(against) > len(apart) - len(against) + 1:
+            return (
+                f"{candidate.ranks_by} prefers {candidate.name}, and most figures prefer {rival.name} beyond their"
+                f" intervals: {', '.join(against)}. Train them longer, or let the distance decide alone"
+                " (gate.agreement: false)."
+            )
+    return ""
 
 
 def _overlap(mine: tuple[float, float] | None, theirs: tuple[float, float] | None) -> str:
@@ -185,6 +249,8 @@ def as_markdown(decision: Decision) -> str:
     for role, brief in rows:
         span, value = _span(brief.interval) if brief.interval else "n/a", "n/a" if brief.value is None else brief.value
         lines.append(f"| {role} | {printable(brief.name)} | {value} | {span} | `{brief.weights[:16]}` |")
+    if decision.judged_by:
+        lines += ["", f"Judged by {printable(decision.judged_by)}."]
     words = {True: "passed", False: "**failed**", None: "not checked"}
     lines += ["", "## Guardrails", ""]
     lines += [f"- {check.name}: {words[check.passed]}. {printable(check.says)}" for check in decision.checks]

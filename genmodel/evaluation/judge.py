@@ -5,28 +5,39 @@ Images are judged whatever their source; figures that need the networks are adde
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 from genmodel.data.block import Block
 from genmodel.data.check import ShardCheck
 from genmodel.devices import use_cpu
 from genmodel.errors import IncomparableError
 from genmodel.evaluation import table
+from genmodel.evaluation.bounds import BOUNDS
+from genmodel.evaluation.extractors.features import held_out_rows, image_batches
 from genmodel.evaluation.figures.bootstrap import Estimate, intervals
 from genmodel.evaluation.figures.health import findings
 from genmodel.evaluation.figures.held_out import abilities_measured
 from genmodel.evaluation.figures.of_features import Compared
+from genmodel.evaluation.figures.of_weights import Stored, of_weights
 from genmodel.evaluation.reference import Reference
 from genmodel.evaluation.report import Conditions, ExtractorId, Judged, Memorisation, Report
-from genmodel.evaluation.samples import Pass, Samples, take
+from genmodel.evaluation.samples import Pass, Samples, pass_over, take
 from genmodel.files import durable
 from genmodel.files.model_folder import read_file
 from genmodel.models.contract import Family
 from genmodel.sampling.draw import ImageSource, Networks
 from genmodel.settings.config import EvaluationConfig, TrainingConfig, chosen, defaults
-from genmodel.sizes import shape_text
+from genmodel.sizes import Size, shape_text
+
+_FEWEST = 16  # val images that a row of reference is made of, at least
 
 
 class Seen(NamedTuple):
@@ -73,8 +84,40 @@ def judge_images(
         asked=samples.asked if told else None,
         walks=samples.walks,
         searched=reference.about["n"] / reference.about["of"],
+        wavelets=samples.wavelets,
     )
-    return Seen(samples, compared, compared.estimates(extractor.name), _conditions(reference, config), took)
+    return Seen(samples, compared, compared.estimates(extractor.name), conditions_of(reference, config), took)
+
+
+@torch.inference_mode()
+def judge_bounds(
+    block: Block, reference: Reference, config: EvaluationConfig, device: str = "cpu"
+) -> dict[str, Judged]:
+    """Rows of reference (bounds.py): val images, and the same ones spoilt, judged as a model's samples are.
+
+    Empty if fewer than 16 images are held out. They are no more than those, so that their distances are higher than
+    those of as many samples as models draw.
+    """
+    rows = held_out_rows(block, config.samples)
+    if len(rows) < _FEWEST:
+        return {}
+    extractor, images = (
+        reference.extractor(config).to(device),
+        torch.cat(list(image_batches(block, reference.image_size, rows))),
+    )
+    conditions, found = replace(conditions_of(reference, config), n_samples=len(rows)), {}
+    for name, spoil in BOUNDS.items():
+        shown = spoil(images)
+        samples, _ = pass_over(partial(_shown, shown.to(device)), torch.arange(len(rows)), extractor)
+        compared = Compared(reference.real, samples.features, samples.pairs, wavelets=samples.wavelets)
+        estimates = compared.estimates(extractor.name)
+        estimates.pop("copied", None)  # held-out images are their own nearest
+        found[name] = Judged(conditions=conditions, **_told(estimates, conditions))
+    return found
+
+
+def _shown(images: Tensor, rows: Tensor) -> tuple[Tensor, int]:
+    return images[rows.to(images.device)], 0
 
 
 def judge_model(
@@ -101,9 +144,9 @@ def judge_model(
         seed=about["config"]["training"]["seed"],
         code=about["code"],
         parameters=sum(weight.numel() for weight in model.parameters()),
-        size=(folder / "weights.safetensors").stat().st_size,
+        size=_weights(folder),
         conditions=seen.conditions,
-        **_told({**seen.estimates, **measured}, seen.conditions),
+        **_told({**seen.estimates, **measured}, seen.conditions, of_weights(_stored(block, model.image_size, folder))),
         memorisation=_memorisation(seen.compared, reference),
         health=findings(reference.levels, seen.samples.levels, seen.compared.apart, _history(folder, about)),
     )
@@ -115,9 +158,19 @@ def networks(model: Family, about: Mapping[str, Any], folder: Path) -> Networks:
     return Networks(model, about["weights"], str(folder), about.get("class_counts", ()))
 
 
-def _told(estimates: Mapping[str, Estimate], conditions: Conditions) -> dict[str, Any]:
-    """`figures` (all in the table) and `intervals` of a Judged."""
-    values = {name: estimate.value for name, estimate in estimates.items()}
+def _stored(block: Block, size: Size, folder: Path) -> Stored:
+    return Stored(images=len(block) * math.prod(size) * block.channels, weights=_weights(folder))
+
+
+def _weights(folder: Path) -> int:
+    return (folder / "weights.safetensors").stat().st_size
+
+
+def _told(
+    estimates: Mapping[str, Estimate], conditions: Conditions, exact: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """`figures` (all in the table) and `intervals` of a Judged; `exact` ones have no interval."""
+    values = {**{name: estimate.value for name, estimate in estimates.items()}, **(exact or {})}
     ends = intervals(estimates, conditions.seed)
     return {
         "figures": {name: _rounded(values.get(name)) for name in _names(conditions.extractor.name)},
@@ -133,11 +186,19 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.6g}")
 
 
-def _conditions(reference: Reference, config: EvaluationConfig) -> Conditions:
+def conditions_of(reference: Reference, config: EvaluationConfig) -> Conditions:
+    """What figures depend on besides the model."""
     about = reference.about
     known = about["extractor"]
     return Conditions(
-        extractor=ExtractorId(name=known["name"], fingerprint=known["fingerprint"], weights=known.get("weights")),
+        extractor=ExtractorId(
+            name=known["name"],
+            fingerprint=known["fingerprint"],
+            weights=known.get("weights"),
+            accuracy=known.get("val_accuracy"),
+            chance=known.get("chance"),
+            classes=known.get("classes"),
+        ),
         block=about["block"],
         split=about["split"],
         image_size=reference.image_size,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from genmodel.devices import use_cpu
 from genmodel.errors import EvaluationError, IncomparableError
 from genmodel.evaluation.extractors.choice import EXTRACTORS
 from genmodel.evaluation.extractors.features import Extractor, extract, held_out_rows, image_batches, spread
+from genmodel.evaluation.extractors.wavelets import wavelets
 from genmodel.evaluation.figures.health import Levels, Meter
 from genmodel.evaluation.figures.pairwise import NEAREST
 from genmodel.evaluation.figures.real import Real
@@ -92,6 +94,8 @@ class Reference:
                 f"{self.path} was made with extractor {entry['name']}, but evaluation.extractor is {config.extractor}:"
                 " make the reference again"
             )
+        if entry.get("version") != EXTRACTORS[config.extractor].version:
+            raise IncomparableError(f"{self.path} was made by another version of this code: make the reference again")
         extractor = EXTRACTORS[config.extractor].load(self.path, self.about, config)
         if extractor.fingerprint != entry["fingerprint"]:
             raise IncomparableError(f"{self.path} was made with another {entry['name']}: make the reference again")
@@ -122,14 +126,15 @@ def make_reference(
         extractor = EXTRACTORS[config.extractor].make(block, image_size, config, device)
     extractor = extractor.to(device)
     meter = Meter()
-    features = extract(extractor, _metered(image_batches(block, image_size, rows), meter), device).values
+    plain: list[Tensor] = []
+    features = extract(extractor, _metered(image_batches(block, image_size, rows), meter, plain), device).values
     control = features[:0]
     if len(held_out):
         control = extract(extractor, image_batches(block, image_size, held_out), device).values
 
     aside = out.with_name(f".{out.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
-    statistics = Real.of(features, control)._asdict()
+    statistics = Real.of(features, control, torch.cat(plain))._asdict()
     files = {"statistics.safetensors": tensors.save(aside / "statistics.safetensors", statistics)}
     if weights := extractor.weights():
         files["extractor.safetensors"] = tensors.save(aside / "extractor.safetensors", weights)
@@ -160,17 +165,20 @@ def _kept(out: Path, asked: dict[str, Any], channels: int, config: EvaluationCon
     """
     if not (out / "reference.json").exists():
         return None
-    there = Reference.open(out)
-    about, before = there.about, there.about["extractor_settings"]
+    about = durable.read_sealed(out / "reference.json", EvaluationError, _FIX)
+    before, had = about["extractor_settings"], about.get("channels", 3)
     if changes := [
         f"evaluation.{name} {before.get(name)} -> {asked[name]}" for name in asked if before[name] != asked[name]
     ]:
         print(f"extractor renewed: {', '.join(changes)}")
         return None
-    if there.channels != channels:
-        print(f"extractor renewed: the images are {CHANNELS[channels]} and were {CHANNELS[there.channels]}")
+    if had != channels:
+        print(f"extractor renewed: the images are {CHANNELS[channels]} and were {CHANNELS[had]}")
         return None
     if "extractor.safetensors" not in about["files"]:
+        return None
+    if about["extractor"].get("version") != EXTRACTORS[config.extractor].version:
+        print(f"extractor renewed: this version of the code has another {config.extractor}")
         return None
     extractor = EXTRACTORS[config.extractor].load(out, about, config)
     if extractor.fingerprint != about["extractor"]["fingerprint"]:
@@ -179,7 +187,8 @@ def _kept(out: Path, asked: dict[str, Any], channels: int, config: EvaluationCon
     return extractor
 
 
-def _metered(batches: Iterator[Tensor], meter: Meter) -> Iterator[Tensor]:
+def _metered(batches: Iterator[Tensor], meter: Meter, plain: list[Tensor]) -> Iterator[Tensor]:
     for images in batches:
         meter.add(images)
+        plain.append(wavelets(images))
         yield images

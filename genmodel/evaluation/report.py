@@ -8,6 +8,8 @@ from genmodel.evaluation.as_json import AsJson
 from genmodel.evaluation.table import FRECHET
 from genmodel.sizes import Size, shape_text
 
+_ODDS = 3.0  # of being right over those of chance, at least
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractorId(AsJson):
@@ -16,6 +18,40 @@ class ExtractorId(AsJson):
     name: str
     fingerprint: str
     weights: str | None = None  # sha256, if the weights were given as a file
+    accuracy: float | None = None  # share of the labelled val images that it gets right, if it was trained here
+    chance: float | None = None  # share of their most frequent class
+    classes: int | None = None
+
+    @property
+    def in_words(self) -> str:
+        """Its name, its fingerprint and, if known, what it has learnt: it stands beside every figure."""
+        known = f", {self.accuracy_in_words}" if self.accuracy_in_words else ""
+        return f"{self.name} {self.fingerprint[:8]}{known}"
+
+    @property
+    def accuracy_in_words(self) -> str:
+        """What it has learnt; empty if it was not trained here, or nothing was held out to try it on."""
+        if self.accuracy is None or self.chance is None:
+            return ""
+        return f"{self.accuracy:.1%} right of {self.classes} classes (chance {self.chance:.1%})"
+
+    @property
+    def doubt(self) -> str:
+        """Why it must not crown a model, a sentence with what helps; empty if it has learnt enough, or is not asked to.
+
+        Enough: the odds of an image being told right are 3 times those of guessing the most frequent class, which means
+        75% of 2 even classes, 50% of 4, 25% of 10 and 1.5% of 200.
+        """
+        if self.accuracy is None or self.chance is None:
+            return ""
+        floor = _ODDS * self.chance / (1 + (_ODDS - 1) * self.chance)
+        if self.accuracy >= floor:
+            return ""
+        return (
+            f"The extractor has learnt too little to judge: {self.accuracy_in_words}, and {floor:.1%} is the least."
+            " Train it on more images (prepare more, or raise evaluation.classifier_images), or set"
+            " evaluation.extractor to inception or dinov2, or to pixels, which needs no labels."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ Codes are those of images 0 .. n - 1 of a seed; they also depend on the Space an
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from torch import Tensor
 from genmodel import code
 from genmodel.errors import ModelError
 from genmodel.evaluation.extractors.features import BATCH_SIZE, Extractor, Features
+from genmodel.evaluation.extractors.wavelets import wavelets
 from genmodel.evaluation.figures.health import Levels, Meter
 from genmodel.evaluation.figures.latent import walks
 from genmodel.evaluation.figures.similarity import ms_ssim
@@ -27,10 +29,11 @@ _KEPT = 32  # newest passes
 
 
 class Samples(NamedTuple):
-    """Of N samples: features, MS-SSIM of pairs of them (float64 [P]), levels, what walks.measure tells of walks between
-    them, the classes asked for."""
+    """Of N samples: features, those that need no labels, MS-SSIM of pairs of them (float64 [P]), levels, what
+    walks.measure tells of walks between them, the classes asked for."""
 
     features: Features
+    wavelets: Tensor  # float32 [N, d]
     pairs: Tensor
     levels: Levels
     walks: Tensor | None = None  # float64 [W, 3]; None for noise without meaning
@@ -71,21 +74,27 @@ def take(
     asked = codes[:, -1].long() if len(source.shares) else None
     if place is not None and (kept := _read(place)) is not None:
         return kept._replace(asked=asked), Pass()
-    samples, took = _make(source, codes, extractor)
+    samples, took = pass_over(source.draw, codes, extractor)
+    samples = samples._replace(walks=_walked(source, codes, extractor))
     if place is not None:
         _keep(place, about, samples)
     return samples._replace(asked=asked), took
 
 
 @torch.no_grad()
-def _make(source: ImageSource, drawn: Tensor, extractor: Extractor) -> tuple[Samples, Pass]:
+def pass_over(
+    draw: Callable[[Tensor], tuple[Tensor, int]], drawn: Tensor, extractor: Extractor
+) -> tuple[Samples, Pass]:
+    """The images that `draw` (ImageSource.draw) makes of `drawn`, through the extractor, a batch at a time."""
     meter, parts = Meter(), []
+    plain: list[Tensor] = []
     pairs: list[Tensor] = []
     seconds = {"sampling": 0.0, "features": 0.0}
     start = time.perf_counter()
     for codes in drawn.split(BATCH_SIZE):
-        images, broken = source.draw(codes)
+        images, broken = draw(codes)
         meter.add(images, broken)
+        plain.append(wavelets(images).cpu())
         middle = time.perf_counter()
         values, logits = extractor(images)
         parts.append((values.float().cpu(), None if logits is None else logits.float().cpu()))
@@ -99,9 +108,10 @@ def _make(source: ImageSource, drawn: Tensor, extractor: Extractor) -> tuple[Sam
     told = [logits for _, logits in parts if logits is not None]
     features = Features(torch.cat([values for values, _ in parts]), torch.cat(told) if told else None)
     took = Pass(len(drawn) / seconds["sampling"], len(drawn) / seconds["features"])
-    return Samples(features, torch.cat(pairs)[:_PAIRS], meter.levels(), _walked(source, drawn, extractor)), took
+    return Samples(features, torch.cat(plain), torch.cat(pairs)[:_PAIRS], meter.levels()), took
 
 
+@torch.no_grad()
 def _walked(source: ImageSource, drawn: Tensor, extractor: Extractor) -> Tensor | None:
     """What walks between the first of `drawn`, which are codes, are like in the extractor's features."""
     if not source.space.meaningful:
@@ -112,7 +122,7 @@ def _walked(source: ImageSource, drawn: Tensor, extractor: Extractor) -> Tensor 
 
 
 def _keep(place: Path, about: dict[str, Any], samples: Samples) -> None:
-    content = {"values": samples.features.values, "pairs": samples.pairs}
+    content = {"values": samples.features.values, "wavelets": samples.wavelets, "pairs": samples.pairs}
     if samples.features.logits is not None:
         content["logits"] = samples.features.logits
     if samples.walks is not None:
@@ -132,4 +142,4 @@ def _read(place: Path) -> Samples | None:
     except (ModelError, KeyError, TypeError):
         return None
     features = Features(content["values"], content.get("logits"))
-    return Samples(features, content["pairs"], levels, content.get("walks"))
+    return Samples(features, content["wavelets"], content["pairs"], levels, content.get("walks"))

@@ -22,18 +22,20 @@ class Figure:
     """An entry.
 
     For samples, its function takes a figures.Compared and gives an Estimate; for a model's ability, it takes a
-    held_out.Shown and a generator, and gives values [N] whose mean is the figure, or what `over` makes it of.
+    held_out.Shown and a generator, and gives values [N] whose mean is the figure, or what `over` makes it of; for
+    "weights", it takes an of_weights.Stored and gives the figure.
     """
 
     name: str  # with {extractor} if it depends on one
     published: str = ""  # its published name, used only with the reference Inception weights
-    better: Literal["lower", "higher", "neither"]
-    needs: str = "samples"  # a key of figures.HAS, or an ability: where it applies
+    better: Literal["lower", "higher", "nearer 1", "neither"]
+    needs: str = "samples"  # a key of figures.HAS, an ability, or "weights": where it applies
     made_by: str  # module:function
     over: str = "genmodel.evaluation.figures.bootstrap:mean"  # of an ability's values over all batches
     meaning: str  # a sentence for people, without the full stop; does not decide a report (genmodel/code.py)
     format: str = _DIGITS  # for people
     guardrail: str = ""  # the gate's setting that bounds it: a floor if higher is better, else a ceiling
+    contradicts: bool = False  # if it says the opposite of FRECHET beyond the intervals, the gate decides nothing
     detail: bool = False  # in files and on the page, but not in a terminal's table
 
     def called(self, extractor: str) -> str:
@@ -51,6 +53,12 @@ class Figure:
             return name == start
         middle = name[len(start) : len(name) - len(end)]
         return name == self.published or (bool(middle) and "_" not in middle and name == f"{start}{middle}{end}")
+
+    def prefers(self, one: float, other: float) -> bool:
+        """Whether `one` is better than `other`, in the figure's direction."""
+        if self.better == "nearer 1":
+            return abs(one - 1) < abs(other - 1)
+        return one < other if self.better == "lower" else one > other
 
     def show(self, value: float) -> str:
         usual = self.format == _DIGITS or not math.isfinite(value)
@@ -70,6 +78,7 @@ def _named(place: str) -> Callable[..., Any]:
 
 
 _FEATURES, _HELD_OUT = "genmodel.evaluation.figures.of_features", "genmodel.evaluation.figures.held_out"
+_WEIGHTS = "genmodel.evaluation.figures.of_weights"
 _BITS = "bits per colour value of the val images (8: no better than uniform)"
 
 FRECHET = Figure(  # ranks models and decides the champion
@@ -84,28 +93,34 @@ FIGURES: tuple[Figure, ...] = (
         meaning="the Fréchet distance, extrapolated to infinitely many samples",
     ),
     Figure(
-        name="kd_{extractor}", published="kid", better="lower", made_by=f"{_FEATURES}:kernel",
+        name="kd_{extractor}", published="kid", better="lower", contradicts=True, made_by=f"{_FEATURES}:kernel",
         meaning="kernel distance (unbiased MMD²) between the same features, about 0 if equal",
     ),
     Figure(
-        name="is_{extractor}", published="inception_score", better="higher", needs="class logits",
+        name="is_{extractor}", published="inception_score", better="higher", needs="class logits", contradicts=True,
         made_by=f"{_FEATURES}:inception",
         meaning="Inception score of the extractor's classes: how sure and varied they are",
     ),
     Figure(
-        name="precision", better="higher", guardrail="min_precision", made_by=f"{_FEATURES}:precision",
+        name="wavelet_distance", better="lower", needs="wavelets", contradicts=True, detail=True,
+        made_by=f"{_FEATURES}:wavelet_distance",
+        meaning="Fréchet distance between colours and wavelets, which needs no labels: sees blur, noise, checkerboards",
+    ),
+    Figure(
+        name="precision", better="higher", contradicts=True, guardrail="min_precision",
+        made_by=f"{_FEATURES}:precision",
         meaning="share of the samples among the real images",
     ),
     Figure(
-        name="recall", better="higher", guardrail="min_recall", made_by=f"{_FEATURES}:recall",
+        name="recall", better="higher", contradicts=True, guardrail="min_recall", made_by=f"{_FEATURES}:recall",
         meaning="share of the real images among the samples",
     ),
     Figure(
-        name="density", better="neither", detail=True, made_by=f"{_FEATURES}:density",
-        meaning="how deep samples lie among the real images, about 1 if equal",
+        name="density", better="nearer 1", contradicts=True, detail=True, made_by=f"{_FEATURES}:density",
+        meaning="how deep samples lie among the real images, above 1 where they huddle",
     ),
     Figure(
-        name="coverage", better="higher", detail=True, made_by=f"{_FEATURES}:coverage",
+        name="coverage", better="higher", contradicts=True, detail=True, made_by=f"{_FEATURES}:coverage",
         meaning="share of the real images with a sample next to them",
     ),
     Figure(
@@ -117,7 +132,7 @@ FIGURES: tuple[Figure, ...] = (
         meaning="share of the samples that copy a training image",
     ),
     Figure(
-        name="conditional_accuracy", better="higher", needs="requested classes", format="{:.1%}",
+        name="conditional_accuracy", better="higher", needs="requested classes", contradicts=True, format="{:.1%}",
         made_by=f"{_FEATURES}:conditional_accuracy",
         meaning="share of the samples in which the extractor, which never saw the model, sees the class asked for",
     ),
@@ -161,6 +176,11 @@ FIGURES: tuple[Figure, ...] = (
         name="cluster_accuracy", better="higher", needs="Clusters", format="{:.1%}", made_by=f"{_HELD_OUT}:clusters",
         over="genmodel.evaluation.figures.latent.matching:cluster_accuracy",
         meaning="share of the val images in the group that stands for their class, of groups found without labels",
+    ),
+    Figure(
+        name="compression", better="neither", needs="weights", detail=True, format="{:.4g}x",
+        made_by=f"{_WEIGHTS}:compression",
+        meaning="bytes of the block's images of this size, uncompressed, for each byte of weights",
     ),
 )  # fmt: skip
 

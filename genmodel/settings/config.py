@@ -136,6 +136,7 @@ class GateConfig:
 
     margin: Annotated[float, Range(0.013, 1)] = 0.013  # a smaller relative difference is noise (arXiv 2606.20536)
     intervals: bool = True  # figures whose intervals overlap count as equal, if both reports have intervals
+    agreement: bool = True  # nothing is decided where other figures say the opposite beyond their intervals, if used
     min_precision: Share = 0.01  # floors: a model below has collapsed, or its output is not images
     min_recall: Share = 0.01
     max_copied: Share = 0.05  # share of samples that are copies of training images

@@ -188,3 +188,95 @@ def test_a_decision_is_read_back_as_what_it_was_and_nothing_else_is() -> None:
             Decision.from_dict({**told, **harm}, "decision.json")
     with pytest.raises(EvaluationError, match=r"decision.json: rule is missing"):
         Decision.from_dict({key: value for key, value in told.items() if key != "rule"}, "decision.json")
+
+
+SPAN = {"precision": 0.02, "recall": 0.02, "density": 0.02, "coverage": 0.02, "is_classifier": 0.1}
+
+
+def rated(name: str, distance: float, extractor: Any = None, **figures: float) -> Report:
+    """With an interval around each figure: a tenth of the distance, SPAN of the others."""
+    values = {"fd_classifier": distance, **figures}
+    spans = {key: SPAN.get(key, value / 10) for key, value in values.items()}
+    ends = {key: [value - spans[key], value + spans[key]] for key, value in values.items()}
+    conditions = {"extractor": {"name": "classifier", "fingerprint": "e" * 64, **(extractor or {})}}
+    return made_report(name, values, intervals=ends, conditions=conditions)
+
+
+OF_VAE = {"precision": 0.56, "recall": 0.76, "density": 0.41, "coverage": 0.66, "is_classifier": 6.28}
+OF_GAN = {"precision": 0.50, "recall": 0.70, "density": 0.35, "coverage": 0.52, "is_classifier": 5.24}
+
+
+def test_a_distance_that_all_other_figures_contradict_decides_nothing_and_they_are_named() -> None:
+    """As seen on the digits: the distance preferred samples that nobody could read."""
+    best = reigning(rated("vae", 8.1, **OF_VAE))
+    decision = decide(rated("dcgan", 5.8, **OF_GAN), best, GATE)
+    assert decision.outcome == "inconclusive"
+    for name, mine in OF_GAN.items():
+        assert f"{name} {mine:g} against {OF_VAE[name]:g}" in decision.reasons[0]
+    assert "the opposite" in decision.reasons[0] and "the opposite" in as_markdown(decision)
+    assert decide(rated("dcgan", 5.8, **OF_GAN), best, GateConfig(agreement=False)).outcome == "promote"
+    assert decide(rated("dcgan", 5.8, **OF_GAN), best, GateConfig(intervals=False)).outcome == "promote"
+    back = decide(rated("vae", 8.1, **OF_VAE), reigning(rated("dcgan", 5.8, **OF_GAN)), GATE)
+    assert back.outcome == "inconclusive" and "higher, but other figures" in back.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("precision", 0.8, 0.7), ("recall", 0.8, 0.7), ("coverage", 0.8, 0.7), ("is_classifier", 5.0, 4.0),
+        ("density", 0.9, 0.8), ("density", 1.1, 1.3), ("density", 0.95, 1.3), ("wavelet_distance", 5.0, 9.0),
+        ("kd_classifier", 0.1, 0.2), ("conditional_accuracy", 0.9, 0.5),
+    ],
+)  # fmt: skip
+def test_one_figure_is_enough_to_contradict_in_its_own_direction(name: str, good: float, bad: float) -> None:
+    def decided(mine: float, theirs: float) -> Decision:
+        return decide(rated("vae", 5.0, **{name: mine}), reigning(rated("dcgan", 8.0, **{name: theirs})), GATE)
+
+    assert decided(good, bad).outcome == "promote"
+    assert decided(bad, good).outcome == "inconclusive" and f"{name} {bad:g}" in decided(bad, good).reasons[0]
+
+
+def test_a_figure_within_its_interval_or_without_one_contradicts_nothing() -> None:
+    best = reigning(rated("dcgan", 8.0, precision=0.53))
+    assert decide(rated("vae", 5.0, precision=0.50), best, GATE).outcome == "promote", "they overlap"
+    assert decide(report("vae", 5.0, 3.0), reigning(report("dcgan", 8.0, 2.0)), GATE).outcome == "promote"
+    unspanned = made_report("vae", {"fd_classifier": 5.0, "precision": 0.1}, {"fd_classifier": [4.9, 5.1]},
+                            conditions=best.judged.conditions.as_dict() if best.judged else None)  # fmt: skip
+    assert decide(unspanned, best, GATE).outcome == "promote"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "chance", "enough"),
+    [
+        (0.39, 0.25, False), (0.51, 0.25, True), (0.24, 0.1, False), (0.26, 0.1, True), (0.7, 0.5, False),
+        (0.76, 0.5, True), (0.014, 0.005, False), (0.02, 0.005, True), (0.95, 0.9, False),
+    ],
+)  # fmt: skip
+def test_an_extractor_that_has_learnt_too_little_crowns_nobody(accuracy: float, chance: float, enough: bool) -> None:
+    learnt = {"accuracy": accuracy, "chance": chance, "classes": 4}
+    for best in (None, reigning(rated("dcgan", 8.0, learnt))):
+        decision = decide(rated("vae", 5.0, learnt), best, GATE)
+        assert decision.outcome == ("promote" if enough else "inconclusive")
+        assert f"Judged by classifier eeeeeeee, {accuracy:.1%} right of 4 classes" in as_markdown(decision)
+        if not enough:
+            assert all(
+                word in decision.reasons[0] for word in (f"{accuracy:.1%}", "more images", "pixels", "inception")
+            )
+
+
+def test_an_extractor_that_was_not_trained_here_is_not_asked_what_it_has_learnt() -> None:
+    assert decide(rated("vae", 5.0), None, GATE).outcome == "promote"
+
+
+def test_the_first_champion_is_not_one_that_most_figures_rank_below_another() -> None:
+    """The embedded digits again: there was no champion, and the distance alone crowned the DCGAN."""
+    gan, vae = rated("dcgan", 5.8, **OF_GAN), rated("vae", 8.1, **OF_VAE)
+    decision = decide(gan, None, GATE, rivals=[vae])
+    assert decision.outcome == "inconclusive" and "prefer vae" in decision.reasons[0]
+    assert all(f"{name} {value:g} against" in decision.reasons[0] for name, value in OF_GAN.items())
+    assert decide(gan, None, GateConfig(agreement=False), rivals=[vae]).outcome == "promote"
+    one = rated("vae", 8.1, **{**OF_GAN, "precision": 0.56})
+    assert decide(gan, None, GATE, rivals=[one]).outcome == "promote", "one against the distance is no majority"
+    sick = made_report("vae", dict(vae.figures), vae.intervals, health=["Constant output."])
+    unsound = made_report("vae", {**vae.figures, "copied": 0.9}, vae.intervals)
+    assert decide(gan, None, GATE, rivals=[sick, unsound]).outcome == "promote"

@@ -8,6 +8,7 @@ import torch
 from genmodel.data.block import Block
 from genmodel.errors import EvaluationError, IncomparableError, ModelError
 from genmodel.evaluation.extractors.features import extract, image_batches, spread
+from genmodel.evaluation.extractors.wavelets import wavelets
 from genmodel.evaluation.figures.real import Real
 from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.settings.config import EvaluationConfig
@@ -36,7 +37,8 @@ def test_it_holds_all_that_is_known_of_the_train_images(block: Block, reference:
     values = extract(extractor, image_batches(block, 16, rows)).values
     control = extract(extractor, image_batches(block, 16, block.rows("val"))).values
     assert reference.about["n_held_out"] == len(control) and reference.about["of"] == len(block.rows("train"))
-    for name, expected in Real.of(values, control)._asdict().items():
+    plain = torch.cat([wavelets(images) for images in image_batches(block, 16, rows)])
+    for name, expected in Real.of(values, control, plain)._asdict().items():
         torch.testing.assert_close(getattr(reference.real, name), expected)
     images = torch.from_numpy(block.gather(16, rows)).double()
     assert reference.levels.mean == pytest.approx(float(images.mean()))
@@ -134,3 +136,34 @@ def test_the_extractor_stays_when_the_data_change_and_is_renewed_by_settings_or_
     again = make_reference(other, Size(16, 16), replace(config, classifier_images=128), out).about
     assert again["extractor"]["fingerprint"] != renewed["extractor"]["fingerprint"]
     assert capsys.readouterr().out == "extractor renewed: evaluation.classifier_images 640 -> 128\n"
+
+
+def test_an_extractor_of_an_older_version_is_renewed_and_its_reference_refused(
+    block: Block, reference: Reference, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Version 1 had neither the projections nor, in the statistics, what needs no labels."""
+    from genmodel.files import durable, tensors
+
+    out = tmp_path / "reference"
+    weights, _ = tensors.load(reference.path / "extractor.safetensors")
+    parts, _ = tensors.load(reference.path / "statistics.safetensors")
+    files = {
+        "extractor.safetensors": tensors.save(
+            out / "extractor.safetensors",
+            {name: part for name, part in weights.items() if name not in ("mix", "shift")},
+        ),
+        "statistics.safetensors": tensors.save(
+            out / "statistics.safetensors", {name: part for name, part in parts.items() if "wavelet" not in name}
+        ),
+    }
+    entry = {key: value for key, value in reference.about["extractor"].items() if key not in ("version", "chance")}
+    about = {key: value for key, value in reference.about.items() if key != "seal"}
+    durable.write_sealed(out / "reference.json", {**about, "extractor": entry, "files": files})
+    with pytest.raises(EvaluationError, match=r"another version of this code: make the reference again"):
+        Reference.open(out)
+    older = Reference(out, {**about, "extractor": entry, "files": files}, reference.real)
+    with pytest.raises(IncomparableError, match=r"another version of this code: make the reference again"):
+        older.extractor(CLASSIFIER)
+    made = make_reference(block, Size(16, 16), CLASSIFIER, out)
+    assert capsys.readouterr().out == "extractor renewed: this version of the code has another classifier\n"
+    assert made.about["extractor"] == reference.about["extractor"]

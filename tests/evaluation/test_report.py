@@ -63,10 +63,19 @@ def test_figures_are_those_of_the_samples(report: Report, reference: Reference, 
 
 
 def test_each_figure_lies_in_its_interval(report: Report) -> None:
-    assert report.intervals.keys() == {name for name, value in report.figures.items() if value is not None}
+    applied = {name for name, value in report.figures.items() if value is not None}
+    assert report.intervals.keys() == applied - {"compression"}, "which is exact"
+    assert {"precision", "recall", "density", "coverage", "wavelet_distance"} <= report.intervals.keys()
     for name, (low, high) in report.intervals.items():
         value = report.figures[name]
         assert value is not None and low <= value <= high, name
+
+
+def test_compression_is_the_bytes_of_all_images_over_those_of_the_weights(
+    report: Report, block: Block, vae_folder: Path
+) -> None:
+    weights = (vae_folder / "weights.safetensors").stat().st_size
+    assert report.figures["compression"] == pytest.approx(len(block) * 16 * 16 * 3 / weights, rel=1e-5)
 
 
 def labels_of(block: Block) -> torch.Tensor:
@@ -101,7 +110,13 @@ def test_the_weighted_bound_and_the_reconstructions_are_of_the_same_images(
 def test_conditions_are_all_that_figures_depend_on(report: Report, block: Block, reference: Reference) -> None:
     fingerprint = reference.about["extractor"]["fingerprint"]
     assert report.as_dict()["conditions"] == {
-        "extractor": {"name": "classifier", "fingerprint": fingerprint},
+        "extractor": {
+            "name": "classifier",
+            "fingerprint": fingerprint,
+            "accuracy": reference.about["extractor"]["val_accuracy"],
+            "chance": reference.about["extractor"]["chance"],
+            "classes": 3,
+        },
         "block": block.digest,
         "image_size": 16,
         "resize": block.resize,

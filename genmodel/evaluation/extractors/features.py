@@ -31,6 +31,7 @@ class Extractor(nn.Module, ABC):
     """A frozen network that judges images; each image's features do not depend on the others in the batch."""
 
     name: ClassVar[str]
+    version: ClassVar[int] = 1  # of its code: a reference of another one is made again
     dim: int
     classes: Sequence[str] = ()  # names of the block's classes that its logits are for, if they are
 
@@ -59,7 +60,7 @@ class Extractor(nn.Module, ABC):
 
     def about(self) -> dict[str, Any]:
         """Its entry in reference.json."""
-        return {"name": self.name, "fingerprint": self.fingerprint, "dim": self.dim}
+        return {"name": self.name, "version": self.version, "fingerprint": self.fingerprint, "dim": self.dim}
 
 
 @torch.inference_mode()

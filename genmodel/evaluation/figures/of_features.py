@@ -32,6 +32,7 @@ class Compared:
     asked: Tensor | None = None  # int64 [N], the classes asked for, numbered as in the logits; None if they are not
     walks: Tensor | None = None  # float64 [W, 3], of walks.measure; None for noise without meaning
     searched: float = 1.0  # share of the training images that are in `real`
+    wavelets: Tensor | None = None  # float32 [N, e], of the samples; None if they are not known
 
     @cached_property
     def within(self) -> Within:
@@ -78,6 +79,7 @@ HAS: dict[str, Callable[[Compared], bool]] = {
     "held-out images": lambda compared: compared.copies is not None,
     "requested classes": lambda compared: compared.asked is not None,
     "walks through the noise": lambda compared: compared.walks is not None,
+    "wavelets": lambda compared: compared.wavelets is not None,
 }
 
 
@@ -88,6 +90,15 @@ def frechet(compared: Compared) -> Estimate:
 def frechet_infinity(compared: Compared) -> Estimate:
     real = compared.real
     return distances.frechet_at_infinity(real.mean, real.root, compared.samples.values, compared.frechet)
+
+
+def wavelet_distance(compared: Compared) -> Estimate:
+    """Each feature is divided by its deviation among the real images: bands are orders of magnitude weaker than
+    colours."""
+    assert compared.wavelets is not None
+    real = compared.real
+    scaled = (compared.wavelets.double() - real.wavelet_mean) / real.wavelet_scale
+    return distances.frechet_distance(torch.zeros_like(real.wavelet_mean), real.wavelet_root, scaled)
 
 
 def kernel(compared: Compared) -> Estimate:

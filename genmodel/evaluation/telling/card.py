@@ -35,6 +35,7 @@ def model_card(
     """
     config, conditions, extractor = about["config"], report.conditions, report.conditions.extractor
     shape = shape_text(Size.of(config["image_size"]), about.get("channels", 3))
+    learnt = f", {extractor.accuracy_in_words}" if extractor.accuracy_in_words else ""
     judged = f"{conditions.n_samples} samples against {conditions.n_real} real images"
     parts = [
         f"# {markdown_text(about['name'])}: a {config['family']} of {shape}",
@@ -45,7 +46,7 @@ def model_card(
         _facts({**data, "licence": licence or _NOT_STATED}),
         "## Figures",
         _figures(report),
-        f"{judged}, extractor {extractor.name} `{extractor.fingerprint[:8]}`.",
+        f"{judged}, extractor {extractor.name} `{extractor.fingerprint[:8]}`{learnt}.",
         "## Samples",
         f"![samples]({picture})" if picture else "No sample grid was kept.",
         "## Memorisation",

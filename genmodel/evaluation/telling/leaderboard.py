@@ -10,13 +10,14 @@ import pandas as pd
 
 from genmodel.errors import EvaluationError, IncomparableError
 from genmodel.evaluation import table
-from genmodel.evaluation.report import Report
+from genmodel.evaluation.report import Judged, Report
 from genmodel.evaluation.telling.costs import NOT_APPLICABLE, with_taken
 from genmodel.files import durable
 from genmodel.output.printable import markdown_text
 from genmodel.sizes import CHANNELS
 
 Reports = list[Report]
+REFERENCE = "reference"  # the family of rows of reference
 _ENDS = ("", "_low", "_high", "_mean", "_spread")  # of a figure's columns
 
 
@@ -120,7 +121,7 @@ def _row(report: Report, members: Reports, figures: Iterable[str]) -> dict[str, 
         "bytes": report.size,
         "n_samples": conditions.n_samples,
         "n_real": conditions.n_real,
-        "extractor": f"{conditions.extractor.name} {conditions.extractor.fingerprint[:8]}",
+        "extractor": conditions.extractor.in_words,
         "image_size": conditions.image_size.plain(),
         "channels": CHANNELS[conditions.channels],
         "data": conditions.block[:8],
@@ -135,6 +136,25 @@ def with_costs(frame: pd.DataFrame, costs: Mapping[str, Mapping[str, Any]]) -> p
         for name, values in zip(frame["model"], frame.itertuples(index=False), strict=True)
     ]
     return pd.DataFrame(rows, dtype=object)
+
+
+def with_bounds(frame: pd.DataFrame, bounds: Mapping[str, Judged]) -> pd.DataFrame:
+    """The leaderboard, with a row of reference below for each of `bounds` (bounds.py): its figures, and no rank."""
+    rows = [
+        {name: bound_row(name_of, judged).get(str(name), NOT_APPLICABLE) for name in frame}
+        for name_of, judged in bounds.items()
+    ]
+    return pd.concat([frame, pd.DataFrame(rows, dtype=object)], ignore_index=True) if rows else frame
+
+
+def bound_row(name: str, judged: Judged) -> dict[str, Any]:
+    """The cells of a row of reference that are known."""
+    row: dict[str, Any] = {"model": name, "family": REFERENCE, "n_samples": judged.conditions.n_samples}
+    for figure, value in judged.figures.items():
+        if value is not None:
+            row |= {figure: value}
+            row |= dict(zip((f"{figure}_low", f"{figure}_high"), judged.intervals.get(figure, ()), strict=False))
+    return row
 
 
 def write(frame: pd.DataFrame, csv: Path, md: Path, seeds: pd.DataFrame | None = None) -> None:

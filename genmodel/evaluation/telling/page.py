@@ -12,9 +12,18 @@ from urllib.parse import quote
 from PIL import Image, ImageSequence
 
 from genmodel.evaluation import table
+from genmodel.evaluation.bounds import of_conditions
+from genmodel.evaluation.report import Judged
 from genmodel.evaluation.telling import chart
 from genmodel.evaluation.telling.costs import COSTS, NOT_APPLICABLE
-from genmodel.evaluation.telling.leaderboard import Reports, figures_of, leaderboard, split_by_conditions, with_costs
+from genmodel.evaluation.telling.leaderboard import (
+    Reports,
+    bound_row,
+    figures_of,
+    leaderboard,
+    split_by_conditions,
+    with_costs,
+)
 from genmodel.files import durable
 
 _SHOWN = 10  # models with pictures: 500 would take half a gigabyte
@@ -30,19 +39,20 @@ def write_page(
     costs: Mapping[str, Mapping[str, Any]] | None = None,
     made_from: str = "",
     cache: Path | None = None,
+    bounds: Mapping[str, Judged] | None = None,
 ) -> None:
     """Write the page of all `reports`, with the last sample grid, the walk and the replay of the best ten from
     models/NAME, if kept, and links to those of the others. The folder `cache` keeps shrunk pictures, by the weights.
 
-    `costs` is as in leaderboard.with_costs; `made_from` is a sentence on the state of the project. Equal arguments and
-    pictures give equal bytes.
+    `costs` is as in leaderboard.with_costs, `bounds` as in leaderboard.with_bounds; `made_from` is a sentence on the
+    state of the project. Equal arguments and pictures give equal bytes.
     """
     from jinja2 import Environment  # torch installs it
 
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         importlib.resources.files(__package__).joinpath("page.html.j2").read_text("utf-8")
     )
-    groups = [_group(group, costs or {}) for group in split_by_conditions(reports)]
+    groups = [_group(group, costs or {}, bounds or {}) for group in split_by_conditions(reports)]
     ranked = sorted((row["rank"], row["model"]) for group in groups for row in group["rows"])
     names = [name for _, name in ranked if _grid(models / name)]
     weights = {report.name: report.weights for report in reports}
@@ -52,7 +62,7 @@ def write_page(
     durable.write_text(out, template.render(groups=groups, pictures=pictures, links=links, **words))
 
 
-def _group(reports: Reports, costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _group(reports: Reports, costs: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, Judged]) -> dict[str, Any]:
     """What the template needs from reports with equal conditions."""
     figures = {name: _explained(figure) for name, figure in figures_of(reports).items()}
     frame = with_costs(leaderboard(reports), costs)
@@ -63,8 +73,14 @@ def _group(reports: Reports, costs: Mapping[str, Mapping[str, Any]]) -> dict[str
         "columns": ["rank", "model", "family", *figures],
         "cost_columns": ["rank", "model", "family", *COSTS, "data", "code"],
         "rows": rows,
+        "bounds": [_bound(name, judged, rows[0]) for name, judged in of_conditions(bounds, reports[0]).items()],
         "chart": _chart(rows, reports[0].ranks_by),
     }
+
+
+def _bound(name: str, judged: Judged, like: Mapping[str, Any]) -> dict[str, Any]:
+    known = bound_row(name, judged)
+    return {column: known.get(column, NOT_APPLICABLE) for column in like}
 
 
 def _explained(figure: table.Figure) -> str:
@@ -72,7 +88,7 @@ def _explained(figure: table.Figure) -> str:
     parts = [figure.meaning, *([] if figure.better == "neither" else [f"{figure.better} is better"])]
     if figure.needs in table.ABILITIES:
         parts.append(f"for models with the ability {figure.needs}")
-    elif figure.needs != "samples":
+    elif figure.needs not in ("samples", "wavelets", "weights"):  # which every model has
         parts.append(f"where there are {figure.needs}")
     return "; ".join(parts)
 

@@ -76,6 +76,10 @@ def test_the_classifier_learns_the_labels_and_says_how_well(block: Block, classi
     about = classifier.about()
     assert about["class_names"] == block.classes == list(classifier.classes)
     assert about["classes"] == 3 and about["dim"] == 64 and about["val_accuracy"] == classifier.val_accuracy
+    assert (
+        about["chance"] == pytest.approx(np.bincount(block.labels[block.rows("val")]).max() / 27, abs=1e-6)
+        and about["version"] == Classifier.version
+    )
     values, logits = extract(classifier, [noise(3, 16)])
     assert values.shape == (3, 64) and logits is not None and logits.shape == (3, 3)
 

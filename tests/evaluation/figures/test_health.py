@@ -1,4 +1,4 @@
-"""Twenty sick runs, none promoted; twenty healthy ones, none blocked: whole evaluations of toy generators."""
+"""Sick runs, none promoted; twenty healthy ones, none blocked: whole evaluations of toy generators."""
 
 import re
 from collections.abc import Callable
@@ -156,12 +156,21 @@ def wrong_range(judge: Judge, seed: int) -> Decision:
     return judge((table + 1) / 2 if seed else (table + 1) / 255 - 1)
 
 
+def checkered(judge: Judge, seed: int) -> Decision:
+    """Of period 2 or 4, of another strength and sign in each sample, on images that are fine but for it."""
+    rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    cell = 1 + seed % 2
+    strength = 0.2 * torch.randn(IMAGES, 1, 1, 1, generator=torch.Generator().manual_seed(seed))
+    return judge((honest(seed) + strength * ((rows // cell + columns // cell) % 2 * 2 - 1)).clamp(-1, 1))
+
+
 SICK = {
     collapsed: "Collapsed variance",
     constant: "Constant output",
     non_finite: "Non-finite output|is broken",
     won: "The discriminator won",
-    wrong_range: "use only the levels|Wrong levels",
+    checkered: "Checkerboard noise",
+    wrong_range: "span only the levels|Wrong levels",
 }
 
 
@@ -190,11 +199,13 @@ def test_no_healthy_run_is_blocked(seed: int, judge: Judge) -> None:
 
 
 def test_levels_are_those_of_all_images_at_once() -> None:
-    images = torch.from_numpy(truth(50, 3))
-    meter = Meter()
+    images, meter, whole = torch.from_numpy(truth(50, 3)), Meter(), Meter()
+    whole.add(images, broken=8)
+    assert whole.levels().grid > 0
     for batch in images.split(7):
         meter.add(batch, broken=1)
     levels, wide = meter.levels(), images.double()
+    assert levels.grid == pytest.approx(whole.levels().grid)
     assert levels.mean == pytest.approx(float(wide.mean()))
     assert levels.deviation == pytest.approx(float(wide.std(correction=0)))
     assert levels.variance == pytest.approx(float(wide.var(dim=0, correction=0).mean()))
