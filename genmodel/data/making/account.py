@@ -8,7 +8,7 @@ from typing import Any
 from genmodel.data import parquet
 from genmodel.data.block import Block, rejects_name
 from genmodel.data.census import without_numbers
-from genmodel.data.sources.archives.entries import GzipFile, open_bytes
+from genmodel.data.sources.archives.gzipped import GzipFile, open_bytes
 from genmodel.data.sources.meaning.accounting import Known
 from genmodel.data.sources.meaning.arrange import listing_of
 from genmodel.data.sources.meaning.layout import Layout

@@ -23,7 +23,8 @@ import os
 import re
 from pathlib import Path
 
-from genmodel.data.sources.archives.entries import open_bytes, tar_entries
+from genmodel.data.sources.archives.entries import tar_entries
+from genmodel.data.sources.archives.gzipped import open_bytes
 from genmodel.data.sources.archives.kinds import (
     ARCHIVES,
     HEAD,

@@ -14,7 +14,7 @@ from PIL import Image
 
 from genmodel.data.block import Block
 from genmodel.data.making import pool, shards
-from genmodel.data.sources.archives.entries import GzipFile
+from genmodel.data.sources.archives.gzipped import GzipFile
 from genmodel.data.sources.datasets import hub
 from genmodel.data.sources.members import Listing, Member, Source
 from genmodel.sizes import Size

@@ -14,7 +14,7 @@ from array import array
 from pathlib import Path
 from typing import Any
 
-from genmodel.data.sources.archives.entries import ENDLESS, Bytes, unpacked_room, unreadable
+from genmodel.data.sources.archives.content import ENDLESS, Bytes, unpacked_room, unreadable
 from genmodel.errors import SourceError
 from genmodel.files import durable
 from genmodel.output.progress import say

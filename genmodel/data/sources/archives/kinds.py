@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from genmodel.data.sources.archives.entries import Bytes
+from genmodel.data.sources.archives.content import Bytes
 from genmodel.data.sources.members import has_image_magic
 from genmodel.errors import SourceError
 

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from genmodel.data.sources.archives.compressed import Reader
-from genmodel.data.sources.archives.entries import Bytes, stamp_of, tar_entries, told
+from genmodel.data.sources.archives.content import Bytes, stamp_of
+from genmodel.data.sources.archives.entries import tar_entries, told
 from genmodel.data.sources.archives.kinds import ARCHIVES, HEAD, has_zip_end, kind_of, refusal, told_of
 from genmodel.data.sources.archives.links import followed
 from genmodel.data.sources.archives.streams import Streams

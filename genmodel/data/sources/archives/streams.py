@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from genmodel.data.sources.archives.compressed import Spool, Spooled
-from genmodel.data.sources.archives.entries import ENDLESS, Bytes, GzipFile, PlainFile, stamp_of, stored
+from genmodel.data.sources.archives.content import ENDLESS, Bytes, PlainFile, stamp_of, stored
+from genmodel.data.sources.archives.gzipped import GzipFile
 from genmodel.data.sources.archives.kinds import HEAD, PACKINGS, kind_of
 from genmodel.errors import SourceError
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from genmodel.data.sources.archives.entries import open_bytes, stamp_of, stretch_of
+from genmodel.data.sources.archives.content import stamp_of
+from genmodel.data.sources.archives.gzipped import open_bytes, stretch_of
 from genmodel.data.sources.members import Collector, Found, Member, Source
 from genmodel.errors import SourceError
 from genmodel.output.counting import counted

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from genmodel.data.sources.archives.entries import stamp_of, unreadable
+from genmodel.data.sources.archives.content import stamp_of, unreadable
 from genmodel.data.sources.datasets.columns import Columns, columns_of
 from genmodel.data.sources.datasets.hub import one_line
 from genmodel.data.sources.meaning.labels import class_name

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genmodel.data.sources.archives.entries import Bytes, stamp_of, tar_entries
+from genmodel.data.sources.archives.content import Bytes, stamp_of
+from genmodel.data.sources.archives.entries import tar_entries
 from genmodel.data.sources.archives.kinds import refusal
 from genmodel.data.sources.archives.packed import ENDING
 from genmodel.data.sources.archives.streams import Streams

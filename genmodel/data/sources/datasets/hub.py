@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from genmodel.data import parquet
-from genmodel.data.sources.archives.entries import stamp_of, unreadable
+from genmodel.data.sources.archives.content import stamp_of, unreadable
 from genmodel.data.sources.datasets.columns import Columns, columns_of
 from genmodel.data.sources.meaning.labels import class_name
 from genmodel.data.sources.meaning.splits import canonical

@@ -7,7 +7,9 @@ name, as in ILSVRC2012_img_train.tar, so that both give a class the same label.
 from collections.abc import Sequence
 from pathlib import Path
 
-from genmodel.data.sources.archives.entries import open_bytes, stamp_of, tar_entries
+from genmodel.data.sources.archives.content import stamp_of
+from genmodel.data.sources.archives.entries import tar_entries
+from genmodel.data.sources.archives.gzipped import open_bytes
 from genmodel.data.sources.archives.packed import BESIDE
 from genmodel.data.sources.datasets.synsets import SYNSETS
 from genmodel.data.sources.members import VALIDATION_NAME, Entry, Found, Locator, Member, Source

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from genmodel.data.sources.archives.entries import Bytes, PlainFile, stamp_of
+from genmodel.data.sources.archives.content import Bytes, PlainFile, stamp_of
 from genmodel.data.sources.archives.packed import read_whole
 from genmodel.data.sources.meaning.splits import canonical
 from genmodel.data.sources.members import Collector, Found, Locator, Member, Source, has_image_magic

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genmodel.data.sources.archives.entries import Bytes, stamp_of, stored
+from genmodel.data.sources.archives.content import Bytes, stamp_of, stored
 from genmodel.data.sources.archives.packed import zip_entries, zip_stream
 from genmodel.data.sources.archives.streams import Streams
 from genmodel.data.sources.datasets.arrays import pnm

@@ -8,7 +8,7 @@ Large contents are left in place.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from genmodel.data.sources.archives.entries import Bytes
+from genmodel.data.sources.archives.content import Bytes
 from genmodel.errors import SourceError
 
 _SMALL = 255  # bytes of a string that is kept; a longer one is a Blob

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from genmodel.data.sources.archives.entries import Bytes, Entry, stamp_of, tar_entries
+from genmodel.data.sources.archives.content import Bytes, stamp_of
+from genmodel.data.sources.archives.entries import Entry, tar_entries
 from genmodel.data.sources.archives.links import followed
 from genmodel.data.sources.archives.packed import read_whole
 from genmodel.data.sources.archives.streams import Streams

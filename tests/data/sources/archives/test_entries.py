@@ -15,7 +15,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from genmodel.data.sources.archives.entries import Entry, GzipFile, PlainFile, tar_entries
+from genmodel.data.sources.archives.content import PlainFile
+from genmodel.data.sources.archives.entries import Entry, tar_entries
+from genmodel.data.sources.archives.gzipped import GzipFile
 from genmodel.errors import SourceError
 
 NAME = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), min_size=1, max_size=140)
