@@ -134,7 +134,8 @@ class DCGAN(Family):
                 nn.init.normal_(module.weight, 1, 0.02, generator=rng)
                 nn.init.zeros_(module.bias)
         if self.generator.embedding is not None and self.discriminator.embedding is not None:
-            nn.init.uniform_(self.generator.embedding.weight, -1, 1, generator=rng)  # like z
+            # a tenth of z: a class as loud as z soon leaves z without effect (one image a class, on the digits)
+            nn.init.uniform_(self.generator.embedding.weight, -0.1, 0.1, generator=rng)
             nn.init.normal_(self.discriminator.embedding.weight, 0, 0.02, generator=rng)
 
     def players(self) -> Sequence[Player]:
