@@ -18,8 +18,10 @@ from torch import Tensor
 
 from genmodel.data.block import Block
 from genmodel.data.making.make import prepare
+from genmodel.data.making.recipe import Recipe
 from genmodel.errors import user_errors
 from genmodel.evaluation.extractors.classifier import Classifier
+from genmodel.files import tensors
 from genmodel.models.contract import Family
 from genmodel.params import run_config
 from genmodel.sampling.draw import sample
@@ -92,17 +94,31 @@ def stacked(singles: Block, out: Path) -> Block:
     return prepare(str(array), out, [SINGLE.height + 2 * EDGE], val_fraction=0.02)
 
 
+def kept(singles: Block, path: Path, images: int) -> Classifier:
+    """The classifier of single digits, trained on so many images unless it was before."""
+    if not path.exists():
+        judge = EvaluationConfig(image_size=SINGLE, classifier_images=images)
+        made = Classifier.make(singles, SINGLE, judge, "cpu")
+        tensors.save(path, made.weights(), {"val_accuracy": str(made.val_accuracy)})
+    weights, about = tensors.load(path)
+    classifier = Classifier(SINGLE, singles.channels, len(singles.classes)).eval().requires_grad_(False)
+    classifier.load_state_dict(weights)
+    classifier.val_accuracy = float(about["val_accuracy"])
+    return classifier
+
+
 def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     work, images = options.work, options.images
     with user_errors():
         places = {name: work / name for name in ("singles", "stacked")}
         if not places["singles"].exists():
-            prepare(str(options.source), places["singles"], [SINGLE.height], val_fraction=0.2, channels=1)
+            prepare(
+                str(options.source), places["singles"], [SINGLE.height], val_fraction=0.2, recipe=Recipe(channels=1)
+            )
         singles = Block.open(places["singles"])
         block = Block.open(places["stacked"]) if places["stacked"].exists() else stacked(singles, places["stacked"])
-        judge = EvaluationConfig(image_size=SINGLE, classifier_images=options.classifier_images)
-        classifier = Classifier.make(singles, SINGLE, judge, "cpu")
+        classifier = kept(singles, work / "classifier.safetensors", options.classifier_images)
         rows = block.rows("val")
         real = numbers(torch.from_numpy(block.gather(block.sizes[0], rows)), classifier)
         print(
