@@ -201,7 +201,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
 
 def _parser() -> argparse.ArgumentParser:
-    from genmodel.data.making.options import add_layout, add_recipe, sizes
+    from genmodel.data.making.options import add_prepare
     from genmodel.showing.options import add_device, add_interpolate, add_traverse
 
     parser = argparse.ArgumentParser(prog="genmodel", description="Retraining image generators, one step at a time.")
@@ -217,28 +217,9 @@ def _parser() -> argparse.ArgumentParser:
     def add_data(to: argparse.ArgumentParser) -> None:
         to.add_argument("--data", type=Path, default=Path("data"), help="the block's folder")
 
-    add = command(
-        prepare, "Turn raw images into a block.", "prepare ILSVRC2012_img_train.tar --out data --sizes 64,256"
+    add_prepare(
+        command(prepare, "Turn raw images into a block.", "prepare ILSVRC2012_img_train.tar --out data --sizes 64,256")
     )
-    add.add_argument(
-        "source",
-        help="a folder of images or archives, a tar or zip (also compressed with gzip, bzip2, xz or zstd, split, or "
-        "nested), ImageNet's train or val tar, WebDataset shards or Parquet files (a folder, or a pattern such as "
-        "train-{000..146}.tar), a folder written by save_to_disk, an LMDB, an npz, CIFAR's batches, MNIST's "
-        "images-idx3-ubyte, or digits (scikit-learn's)",
-    )
-    add.add_argument("--out", type=Path, default=Path("data"), help="the block's folder")
-    add.add_argument("--sizes", type=sizes, help="in pixels, such as 64,128x64 (width x height; default: 64)")
-    add.add_argument("--workers", type=int, default=0, help="worker processes; 0: one more than there are cores")
-    add.add_argument("--val-fraction", type=float, help="share of the images held out for validation (default: 0.1)")
-    add.add_argument(
-        "--allow-rejects", type=float, default=0.01, help="largest share of unusable images that is not an error"
-    )
-    add.add_argument("--update", action="store_true", help="add what is new in the source to the existing block")
-    add.add_argument("--list", action="store_true", help="show what would be done without doing it")
-    add.add_argument("--devkit", type=Path, help="ILSVRC2012_devkit_t12.tar.gz (default: the one beside the val tar)")
-    add_layout(add)
-    add_recipe(add)
 
     add = command(census, "Count what was odd about the raw images of a block.", "census data --csv")
     add.add_argument("data", type=Path, nargs="?", default=Path("data"), help="the block's folder")

@@ -2,11 +2,35 @@
 
 import argparse
 from dataclasses import fields
+from pathlib import Path
 
 from genmodel.data.making.recipe import ADM, FAST, MAX_PIXELS, Recipe
 from genmodel.data.sources.meaning.layout import Layout
 from genmodel.errors import ConfigError
 from genmodel.sizes import Size
+
+
+def add_prepare(to: argparse.ArgumentParser) -> None:
+    """All that `genmodel prepare` takes."""
+    to.add_argument(
+        "source",
+        help="a folder of images or archives, a tar or zip (also compressed with gzip, bzip2, xz or zstd, split, or "
+        "nested), ImageNet's train or val tar, WebDataset shards or Parquet files (a folder, or a pattern such as "
+        "train-{000..146}.tar), a folder written by save_to_disk, an LMDB, an npz, CIFAR's batches, MNIST's "
+        "images-idx3-ubyte, or digits (scikit-learn's)",
+    )
+    to.add_argument("--out", type=Path, default=Path("data"), help="the block's folder")
+    to.add_argument("--sizes", type=sizes, help="in pixels, such as 64,128x64 (width x height; default: 64)")
+    to.add_argument("--workers", type=int, default=0, help="worker processes; 0: one more than there are cores")
+    to.add_argument("--val-fraction", type=float, help="share of the images held out for validation (default: 0.1)")
+    to.add_argument(
+        "--allow-rejects", type=float, default=0.01, help="largest share of unusable images that is not an error"
+    )
+    to.add_argument("--update", action="store_true", help="add what is new in the source to the existing block")
+    to.add_argument("--list", action="store_true", help="show what would be done without doing it")
+    to.add_argument("--devkit", type=Path, help="ILSVRC2012_devkit_t12.tar.gz (default: the one beside the val tar)")
+    add_layout(to)
+    add_recipe(to)
 
 
 def add_layout(parser: argparse.ArgumentParser) -> None:

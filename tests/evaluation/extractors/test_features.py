@@ -43,8 +43,9 @@ def test_only_inception_gives_figures_their_published_names() -> None:
     def names(extractor: str) -> list[str]:
         return [figure.called(extractor) for figure in table.FIGURES if figure.is_own]
 
-    assert names("inception") == ["fid", "fid_infinity", "kid", "inception_score"]
-    assert names("classifier") == ["fd_classifier", "fd_classifier_infinity", "kd_classifier", "is_classifier"]
+    assert names("inception")[:4] == ["fid", "fid_infinity", "kid", "inception_score"]
+    assert names("classifier")[:4] == ["fd_classifier", "fd_classifier_infinity", "kd_classifier", "is_classifier"]
+    assert not set(names("inception")) & set(names("classifier"))
 
 
 @given(st.integers(0, 50), st.integers(1, 60))

@@ -170,7 +170,7 @@ SICK = {
     non_finite: "Non-finite output|is broken",
     won: "The discriminator won",
     checkered: "Checkerboard noise",
-    wrong_range: "span only the levels|Wrong levels",
+    wrong_range: "use only the levels|Wrong levels",
 }
 
 

@@ -368,7 +368,7 @@ def test_links_that_lead_nowhere_are_rejected_with_the_reason(images: dict[str, 
 
 BOMBS = """
 import json, sys
-from genmodel.data.sources.archives import entries as archives
+from genmodel.data.sources.archives import content as archives
 from genmodel.data.sources.meaning.arrange import listing_of
 from genmodel.data.sources.opening import open_source
 from genmodel.errors import SourceError, StorageError
