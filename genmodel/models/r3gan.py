@@ -60,7 +60,8 @@ class Block(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         inner = F.leaky_relu(self.mix(F.leaky_relu(self.widen(maps), _SLOPE)), _SLOPE)
-        return maps + self.narrow(inner)
+        made: Tensor = maps + self.narrow(inner)
+        return made
 
     @torch.no_grad()
     def scale(self, gain: float) -> None:

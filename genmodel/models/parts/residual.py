@@ -38,6 +38,8 @@ class Grouped(nn.Conv2d):
 class Resample(nn.Module):
     """Maps of twice (`up`) or half the sides, smoothed by [1, 2, 1]; a 1x1 convolution where the width changes."""
 
+    kernel: Tensor
+
     def __init__(self, before: int, after: int, up: bool) -> None:
         super().__init__()
         self.up = up
