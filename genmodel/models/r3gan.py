@@ -60,8 +60,8 @@ class Block(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         inner = F.leaky_relu(self.mix(F.leaky_relu(self.widen(maps), _SLOPE)), _SLOPE)
-        found: Tensor = maps + self.narrow(inner)
-        return found
+        made: Tensor = maps + self.narrow(inner)
+        return made
 
     @torch.no_grad()
     def scale(self, gain: float) -> None:
