@@ -102,11 +102,6 @@ FIGURES: tuple[Figure, ...] = (
         meaning="Inception score of the extractor's classes: how sure and varied they are",
     ),
     Figure(
-        name="wavelet_distance", better="lower", needs="wavelets", contradicts=True, detail=True,
-        made_by=f"{_FEATURES}:wavelet_distance",
-        meaning="Fréchet distance between colours and wavelets, which needs no labels: sees blur, noise, checkerboards",
-    ),
-    Figure(
         name="precision", better="higher", contradicts=True, guardrail="min_precision",
         made_by=f"{_FEATURES}:precision",
         meaning="share of the samples among the real images",
@@ -135,6 +130,11 @@ FIGURES: tuple[Figure, ...] = (
         name="conditional_accuracy", better="higher", needs="requested classes", contradicts=True, format="{:.1%}",
         made_by=f"{_FEATURES}:conditional_accuracy",
         meaning="share of the samples in which the extractor, which never saw the model, sees the class asked for",
+    ),
+    Figure(
+        name="wavelet_distance", better="lower", needs="wavelets", contradicts=True, detail=True,
+        made_by=f"{_FEATURES}:wavelet_distance",
+        meaning="Fréchet distance between colours and wavelets, which needs no labels: sees blur, noise, checkerboards",
     ),
     Figure(
         name="walk_detour_{extractor}", better="lower", needs="walks through the noise", detail=True,
