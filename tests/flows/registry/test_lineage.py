@@ -120,7 +120,7 @@ def test_what_else_the_command_line_says(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = shell(project, "python -m flows.registry history")
-    assert all(word in told for word in ("Champions", "promote", "small", "There was no champion: fd_pixels"))
+    assert all(word in told for word in ("Champions", "promote", "small", "There was no champion: small has fd_pixels"))
     (event,) = [line for line in (project / "promotions.jsonl").read_text().splitlines() if '"decided"' in line]
     assert '"loads"' in event, "it was tried before the alias moved"
     assert "It loads from the registry and generates 8 px images." in (project / "decision.md").read_text()
