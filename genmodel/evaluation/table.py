@@ -93,7 +93,8 @@ FIGURES: tuple[Figure, ...] = (
         meaning="the Fréchet distance, extrapolated to infinitely many samples",
     ),
     Figure(
-        name="kd_{extractor}", published="kid", better="lower", contradicts=True, made_by=f"{_FEATURES}:kernel",
+        name="kd_{extractor}", published="kid", better="lower", contradicts=True, detail=True,
+        made_by=f"{_FEATURES}:kernel",
         meaning="kernel distance (unbiased MMD²) between the same features, about 0 if equal",
     ),
     Figure(
