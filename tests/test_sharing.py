@@ -36,16 +36,17 @@ def each(whole, request):
     write(request.node.name)
 """
 TESTS = "def test_{0}_1(): pass\ndef test_{0}_2(): pass\n"
-# the first file lasts until the other process has begun the last but one, whose first test fails
+# the first file lasts until the other process has begun the last but one, whose first test fails; the last one lasts
+# until the first has begun, however slowly that process starts
 WAITS = """
 import time
 from pathlib import Path
-def test_a_1():
+def test_{0}_1():
     deadline = time.monotonic() + 60
-    while "last test_e_1" not in Path("FOLDER/log").read_text():
+    while "{1}" not in Path("FOLDER/log").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-def test_a_2(): pass
+def test_{0}_2(): pass
 """
 FAILS = "def test_e_1(): assert 'the cause' == ''\ndef test_e_2(): pass\n"
 
@@ -70,7 +71,9 @@ def folder(tmp_path: Path) -> Path:
 def test_each_test_runs_once_and_a_failure_is_told(folder: Path) -> None:
     for name in "abcdef":
         (folder / f"test_{name}.py").write_text(TESTS.format(name))
-    (folder / "test_a.py").write_text(WAITS.replace("FOLDER", str(folder)))
+    waits = WAITS.replace("FOLDER", str(folder))
+    (folder / "test_a.py").write_text(waits.format("a", "last test_e_1"))
+    (folder / "test_f.py").write_text(waits.format("f", "first begin test_a"))
     (folder / "test_e.py").write_text(FAILS)
     (folder / "conftest.py").write_text(CONFTEST.replace("FOLDER", str(folder)))
     first, last = start(folder), start(folder, "--backwards")

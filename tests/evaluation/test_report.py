@@ -173,7 +173,15 @@ def test_what_does_not_apply_is_null(block: Block, gan_folder: Path, tmp_path: P
     report, _ = evaluate(gan_folder, block, make_reference(block, Size(16, 16), config, tmp_path / "reference"), config)
     assert list(report.figures) == [figure.called("pixels") for figure in table.FIGURES]
     none = {name for name, value in report.figures.items() if value is None}
-    abilities = {"bits_per_dim", "bits_per_dim_iw", "bits_per_dim_exact", "psnr", "ssim", "accuracy"}
+    abilities = {
+        "bits_per_dim",
+        "bits_per_dim_iw",
+        "bits_per_dim_exact",
+        "psnr",
+        "ssim",
+        "accuracy",
+        "cluster_accuracy",
+    }
     assert none == abilities | {"is_pixels", "conditional_accuracy"} and not none & report.intervals.keys()
 
 

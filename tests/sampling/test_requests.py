@@ -54,8 +54,8 @@ def test_a_class_is_found_by_its_name_and_then_by_its_number(asked: object, numb
         ("quark", "it has no class 'quark': its classes are numbered 0 to 7"),
         ("8", "it has no class '8': its classes are numbered 0 to 7"),
         (-1, "it has no class '-1': its classes are numbered 0 to 7"),
-        ("٣", "it has no class '٣': its 8 classes"),
-        ("x" * 10**6, "xxx': its 8 classes"),
+        ("٣", "it has no class '٣': its classes are numbered 0 to 7"),
+        ("x" * 10**6, "xxx': its classes are numbered 0 to 7"),
         (None, "it has no class 'None'"),
     ],
 )
