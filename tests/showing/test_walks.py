@@ -111,7 +111,7 @@ def test_mistakes_are_one_line(trained: Callable[[str], Path], place: Path, mist
         (["interpolate", folder, "--seed", -1], "--seed: must be between 0 and 2**63 - 1, not -1"),
         (
             ["interpolate", folder, "--class", "circle"],
-            f"--class: {folder}: it is not conditional: no class can be asked of it",
+            f"--class: {folder}: it is not conditional: leave out the class",
         ),
         (["interpolate", other], nothing),
         (["traverse", other], nothing),
