@@ -225,6 +225,6 @@ def _reports() -> list["Report"]:
         raise EvaluationError(f"{RANKING} is missing: run `dvc repro compare` first")
     with RANKING.open(newline="", errors="replace") as file:
         names = [row.get("model") or "" for row in csv.DictReader(file)]
-    if not names or not all(names):
-        raise EvaluationError(f"{RANKING} is damaged: run `dvc repro -f -s compare` first")
+    if not names or not all(name and (MODELS / name).exists() for name in names):
+        raise EvaluationError(f"{RANKING} is damaged, or a model of it is gone: run `dvc repro -f -s compare` first")
     return [read_report(name) for name in names]
