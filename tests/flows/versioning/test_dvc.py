@@ -216,13 +216,14 @@ def test_a_matrix_over_seeds_takes_a_line_a_seed(empty_project) -> None:
 
 REAL_STAGES = """
 import os, pathlib, sys
+FAMILIES = ("dcgan", "infogan", "r3gan", "vae")
 stage, name = sys.argv[1], os.environ["DVC_STAGE"].rpartition("@")[2]
 outs = {
     "code": [
         *(f"closures/{stage}.json" for stage in ("reference", "compare")),
-        *(f"closures/{stage}/{family}.json" for stage in ("train", "evaluate") for family in ("dcgan", "vae")),
+        *(f"closures/{stage}/{family}.json" for stage in ("train", "evaluate") for family in FAMILIES),
     ],
-    "reference": ["reference/r"],
+    "reference": ["reference/r", "reference/bounds.json"],
     "train": [f"models/{name}/w"],
     "evaluate": [f"reports/{name}.json", f"reports/{name}-neighbours.png", f"figures/{name}.json"],
     "compare": ["ranking.csv"],
