@@ -20,6 +20,7 @@ from genmodel.models.contract import Adam, Family, ImageSpec, Player, Step, Upda
 from genmodel.models.noise import Space, normal
 from genmodel.models.parts.augment import Augmentation, augment
 from genmodel.models.parts.convolution import base_map
+from genmodel.models.parts.labels import labels_for_fakes
 from genmodel.models.parts.losses import frozen, r1_penalty, widened
 from genmodel.models.parts.residual import Grouped, Resample, only_images
 from genmodel.settings.config import Count, Range
@@ -215,10 +216,7 @@ class R3GAN(Family):
         labels = step.batch.labels
         z = step.noise.of(self.space, len(labels))
         if self.classes:
-            drawn = step.noise.rows(
-                len(labels), lambda n, rng: torch.randint(self.classes, (n,), generator=rng, device=rng.device)
-            )
-            labels = torch.where(labels < 0, drawn, labels)
+            labels = labels_for_fakes(labels, self.classes, step.noise)
         images: Tensor = self.generator(z, labels)
         return images
 
