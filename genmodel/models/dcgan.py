@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from genmodel.errors import ConfigError
 from genmodel.models.contract import Adam, Family, ImageSpec, Player, Step, Update
 from genmodel.models.noise import Space, uniform
-from genmodel.models.parts.augment import Augmentation, augment
+from genmodel.models.parts.augment import Augmentation, augmented
 from genmodel.models.parts.convolution import Down, Up, base_map
 from genmodel.models.parts.labels import labels_for_fakes
 from genmodel.models.parts.losses import discriminator_loss, frozen, non_saturating_loss, r1_penalty, widened
@@ -191,7 +191,7 @@ class DCGAN(Family):
     def _judge(self, images: Tensor, step: Step) -> Tensor:
         """Logits of the batch's images or of as many fakes, each with its label; with none where it is withheld, so
         that fakes are as often judged by class as real images are."""
-        seen = augment(images, self.config.augment, step.knobs["augmentation"], step.noise)
+        seen = augmented(images, self.config.augment, step)
         return widened(self.discriminator(seen, step.batch.labels))
 
     @property

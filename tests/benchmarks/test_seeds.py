@@ -19,7 +19,14 @@ def test_each_seed_is_trained_once_and_the_median_is_told(
     preset = {"models": {"small": model}, "evaluation": judging, "gate": {"margin": 0.1}}
     (tmp_path / "preset.yaml").write_text(yaml.safe_dump(preset))
     figures = ["--figures", "fd_pixels,recall"]
-    words = [str(tmp_path / "preset.yaml"), "--data", str(tmp_path / "data"), "--work", str(tmp_path / "work"), *figures]
+    words = [
+        str(tmp_path / "preset.yaml"),
+        "--data",
+        str(tmp_path / "data"),
+        "--work",
+        str(tmp_path / "work"),
+        *figures,
+    ]
 
     assert seeds.main([*words, "--seeds", "0,1,2"]) == 0
     first = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| small")]
