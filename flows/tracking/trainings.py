@@ -233,18 +233,24 @@ def sample_grids(folder: Path) -> dict[int, Path]:
 def write_logged_images(grids: Mapping[int, Path], run_id: str, folder: Path) -> None:
     """Write sample grids and their thumbnails as MLflow's image grid expects them under a run's images/.
 
-    Named as by MlflowClient.log_image(key="samples", step=images_seen), but with a fixed name, so that a file that is
-    sent again replaces the first. log_image takes a new name each time, and an upload that was cut off would stay.
+    Each as `samples` at its step, and the last one as `latest` at step 0 too: the grid compares runs at one step, and
+    trainings of other lengths have no other in common. Named as by MlflowClient.log_image, but with a fixed name, so
+    that a file that is sent again replaces the first. log_image takes a new name each time, and an upload that was cut
+    off would stay.
     """
+    named = [("samples", images_seen, path) for images_seen, path in grids.items()]
+    for key, step, path in [*named, ("latest", 0, grids[max(grids)])]:
+        same = uuid.uuid5(uuid.NAMESPACE_OID, f"{run_id} {step}" if key == "samples" else f"{run_id} {key}")
+        _write_logged_image(path, folder / f"{key}+step+{step}+timestamp+{step}+{same}")  # a file's time would differ
+
+
+def _write_logged_image(source: Path, stem: Path) -> None:
     from PIL import Image
 
-    for images_seen, path in grids.items():
-        same = uuid.uuid5(uuid.NAMESPACE_OID, f"{run_id} {images_seen}")
-        name = f"samples+step+{images_seen}+timestamp+{images_seen}+{same}"  # a file's time differs from copy to copy
-        shutil.copyfile(path, folder / f"{name}.png")
-        with Image.open(path) as image:
-            image.thumbnail((256, 256))
-            image.save(folder / f"{name}+compressed.webp")
+    shutil.copyfile(source, stem.with_name(f"{stem.name}.png"))
+    with Image.open(source) as image:
+        image.thumbnail((256, 256))
+        image.save(stem.with_name(f"{stem.name}+compressed.webp"))
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
