@@ -58,9 +58,8 @@ def save_view(tracker: Tracker) -> str:
     """Save a view that fits the present runs; returns its place in the UI, the part after #/."""
     with tracker.talking() as (client, experiment):
         runs = client.search_runs([experiment], max_results=_NEWEST)
-        state = json.dumps(
-            view(sorted({name for run in runs for name in run.data.metrics if name.startswith("eval/")}))
-        )
+        metrics = {name for run in runs for name in run.data.metrics}
+        state = json.dumps(view(sorted(name for name in metrics if name.startswith("eval/"))))
         saved = {"name": _VIEW, "createdAt": 0, "updatedAt": 0, "state": state}  # milliseconds, to sort the menu by
         client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{_VIEW}", json.dumps(saved))
     return (
@@ -69,7 +68,7 @@ def save_view(tracker: Tracker) -> str:
 
 
 def view(figures: Sequence[str]) -> dict[str, Any]:
-    """The state of MLflow 3.17's runs page: columns, sections, and the last sample grid of each run (write_logged_images).
+    """The state of MLflow 3.17's runs page: columns, sections, and the last sample grid of each run.
 
     The UI adds a chart for each other metric, in the section named like the metric's part before the slash.
     """
