@@ -81,14 +81,19 @@ class Tracker:
 
     def close_abandoned(self) -> None:
         """Close the runs of trainings that were killed together with what followed them, as of their last sign."""
+        for run_id in self.abandoned():
+            with self.talking() as (client, _), self.locked("lock"):  # its training may be starting again
+                run = client.get_run(run_id)
+                if run.info.status == "RUNNING" and is_abandoned(run.data.tags):
+                    client.set_tag(run.info.run_id, "genmodel.outcome", "stopped")
+                    client.set_terminated(run.info.run_id, "KILLED", last_sign(run.data.tags))
+                    self._release(run)
+
+    def abandoned(self) -> list[str]:
+        """The ids of the runs that say RUNNING and have no process."""
         with self.talking() as (client, experiment_id):
-            for found in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
-                with self.locked("lock"):  # its training may be starting again
-                    run = client.get_run(found.info.run_id)
-                    if run.info.status == "RUNNING" and is_abandoned(run.data.tags):
-                        client.set_tag(run.info.run_id, "genmodel.outcome", "stopped")
-                        client.set_terminated(run.info.run_id, "KILLED", last_sign(run.data.tags))
-                        self._release(run)
+            running = client.search_runs([experiment_id], "attributes.status = 'RUNNING'")
+            return [run.info.run_id for run in running if is_abandoned(run.data.tags)]
 
     def restore(self, folder: Path, data: DataVersion, runs: Path) -> str:
         """The run of the finished model in `folder`, completed with what this MLflow lacks; returns its id.
