@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flows.settings import Settings
+from flows.tracking import drawings
 from flows.tracking import trainings as record
 from flows.tracking.lease import LEASE, OWNER, Lease, Owner, is_abandoned, last_sign
 from flows.tracking.store import connect, database_file, explain, load_client
@@ -112,8 +113,8 @@ class Tracker:
                 say(str(error))
                 return str(self.run(training.fingerprint).info.run_id)
             rows = record.read_finished(folder, runs, training, run.info.start_time)
-            sent = self.send(self._sent(run), rows, record.sample_grids(folder / "samples"))
-            self.end(sent.run_id, "FINISHED", "trained", record.pictures(folder))
+            sent = self.send(self._sent(run), rows, drawings.sample_grids(folder / "samples"))
+            self.end(sent.run_id, "FINISHED", "trained", drawings.pictures(folder))
         self.close_abandoned()
         return str(run.info.run_id)
 
@@ -130,7 +131,7 @@ class Tracker:
         self.log_rows(sent.run_id, rows)
         if grids:
             with self.talking() as (client, _), tempfile.TemporaryDirectory() as drawn:
-                record.write_logged_images(grids, sent.run_id, Path(drawn))
+                drawings.write_logged_images(grids, sent.run_id, Path(drawn))
                 client.log_artifacts(sent.run_id, drawn, "images")
                 tags = [RunTag("mlflow.loggedImages", "True"), RunTag(_GRIDS, str(max(grids)))]
                 client.log_batch(sent.run_id, tags=tags, synchronous=True)
