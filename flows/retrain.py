@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from flows import outcome, plan
+from flows import notify, outcome, plan
 from flows.running.imports import leave, uncollected
 from flows.settings import Settings
 from flows.versioning import closures
@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
             print("nothing changed since the last run")
             for stage in always:
                 _run_here(stage, settings)
+            notify.ended(settings)
         outcome.show(settings)
     return 0
 
