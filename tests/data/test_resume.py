@@ -33,9 +33,8 @@ SHARD = 8  # images
 
 
 @pytest.fixture
-def unsynced(monkeypatch: pytest.MonkeyPatch, small_shards: None) -> None:
-    """Shards of 8 images in slices as long as they may be, on a disk that need not be waited for."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
+def long_slices(monkeypatch: pytest.MonkeyPatch, small_shards: None) -> None:
+    """Shards of 8 images in slices as long as they may be."""
     monkeypatch.setattr("genmodel.data.making.pool.SLICE", shards.SLICE)
 
 
@@ -96,13 +95,13 @@ def killed(make: Make, tree: Tree, tmp_path: Path, count_writes: Any, resumed: A
 
 
 def test_killed_at_any_write_and_resumed_gives_the_same_bytes(
-    files: Files, packed: Pack, unsynced: None, killed: Any
+    files: Files, packed: Pack, long_slices: None, killed: Any
 ) -> None:
     killed(packed("tar", files), 60)
 
 
 def test_killed_at_any_write_of_rows_in_the_order_of_the_source(
-    make: Make, files: Files, parquet_of: Callable[..., str], tree: Tree, tmp_path: Path, unsynced: None, killed: Any
+    make: Make, files: Files, parquet_of: Callable[..., str], tree: Tree, tmp_path: Path, long_slices: None, killed: Any
 ) -> None:
     """Where rows come in any order, nearly all shards are unfinished at a kill, and no more is made twice for that."""
     names = sorted(files)
@@ -145,7 +144,7 @@ def test_killed_while_it_reads_a_container_and_resumed(
     images: Files,
     tar_bytes: Callable[..., bytes],
     tmp_path: Path,
-    unsynced: None,
+    long_slices: None,
     killed: Any,
 ) -> None:
     """What a killed run has unpacked is gone with it, and its shards are not."""
@@ -159,7 +158,7 @@ def test_killed_at_any_time_and_resumed_gives_the_same_bytes(
     packed: Pack,
     tree: Tree,
     tmp_path: Path,
-    unsynced: None,
+    long_slices: None,
     in_child: Any,
     resumed: Any,
     converted: Any,
@@ -214,7 +213,7 @@ def test_only_rows_of_the_same_boot_are_built_upon(
     packed: Pack,
     tree: Tree,
     tmp_path: Path,
-    unsynced: None,
+    long_slices: None,
     in_child: Any,
     resumed: Any,
     converted: Any,
@@ -256,7 +255,7 @@ def test_killed_while_a_shard_is_finished(
     packed: Pack,
     tree: Tree,
     tmp_path: Path,
-    unsynced: None,
+    long_slices: None,
     in_child: Any,
     resumed: Any,
     converted: Any,

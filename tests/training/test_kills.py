@@ -1,6 +1,5 @@
 """kill -9 at any moment, then the same command: the same end as without."""
 
-import os
 import random
 import shutil
 import signal
@@ -19,12 +18,6 @@ from genmodel.training.identity import Identity
 from genmodel.training.trainer import run_folder
 
 Remains = Callable[[Path, Path], dict[str, object]]
-
-
-@pytest.fixture(autouse=True)
-def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A killed process, unlike a power cut, leaves what it wrote: the disk need not be waited for."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 @pytest.fixture(autouse=True)
