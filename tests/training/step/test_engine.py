@@ -109,10 +109,12 @@ def test_the_penalty_moves_the_gradient() -> None:
 EAGER = """
 import sys, torch
 from genmodel.models.contract import build_model
-from genmodel.models.families import FAMILIES
+from genmodel.models.families import FAMILIES, load_family
 from genmodel.params import run_config
 from genmodel.training.step.engine import Engine
 for family, *words in [["dcgan", "r1=10"], *([family] for family in FAMILIES)]:
+    if hasattr(load_family(family).Config, "base_channels"):
+        words.append("base_channels=16")
     config = run_config({"family": family, "image_size": 16, "training": {"batch_size": 4}}, "toy", words)
     engine = Engine(build_model(config, 2), config.training, budget=100)
     images = torch.randint(256, (engine.images_per_step, 16, 16, 3), dtype=torch.uint8)
