@@ -22,6 +22,7 @@ from genmodel.data.making import shards
 from genmodel.data.making.pool import make_shards
 from genmodel.data.sources.members import Member
 from genmodel.files import durable
+from tests.kills import KILLS
 
 Files = dict[str, bytes]
 Make = Callable[..., Block]
@@ -163,19 +164,19 @@ def test_killed_at_any_time_and_resumed_gives_the_same_bytes(
     resumed: Any,
     converted: Any,
 ) -> None:
-    """40 kills at random times within a run's length."""
+    """20 kills at random times within a run's length."""
     source, rng = packed("tar", files), random.Random(0)
     began = time.monotonic()
     assert in_child(partial(make, source, tmp_path / "whole")) == 0
     whole = time.monotonic() - began
     expected = tree(tmp_path / "whole")
     kills, tries, repeated = 0, 0, []
-    while kills < 40:
+    while kills < 20 * KILLS:
         out = tmp_path / f"{tries}"
         converted()
         code = in_child(partial(make, source, out), kill_after=rng.uniform(0, whole))
         tries += 1
-        assert code in (0, -signal.SIGKILL) and tries < 120
+        assert code in (0, -signal.SIGKILL) and tries < 60 * KILLS
         if code:
             kills += 1
             repeated.append(resumed(source, out, expected))

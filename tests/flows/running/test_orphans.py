@@ -1,6 +1,6 @@
 """Nothing outlives its starter by more than 10 s, whatever is killed: real flows and servers over a toy project.
 
-One kill of each kind; GENMODEL_KILLS=40 makes it forty.
+One kill of each kind; GENMODEL_KILLS=40 makes it forty (tests/kills.py).
 """
 
 import base64
@@ -21,9 +21,9 @@ import pytest
 
 from flows.running import orphans
 from flows.versioning import dvc as versioning
+from tests.kills import KILLS
 
 ROOT = Path(__file__).parents[3]
-KILLS = int(os.environ.get("GENMODEL_KILLS", "1"))
 SLOW = "import time; pathlib.Path('training.pid').write_text(str(os.getpid())); time.sleep({})"
 
 pytestmark = [
