@@ -95,12 +95,14 @@ def killed(make: Make, tree: Tree, tmp_path: Path, count_writes: Any, resumed: A
     return kill_all
 
 
+@pytest.mark.slow
 def test_killed_at_any_write_and_resumed_gives_the_same_bytes(
     files: Files, packed: Pack, long_slices: None, killed: Any
 ) -> None:
     killed(packed("tar", files), 60)
 
 
+@pytest.mark.slow
 def test_killed_at_any_write_of_rows_in_the_order_of_the_source(
     make: Make, files: Files, parquet_of: Callable[..., str], tree: Tree, tmp_path: Path, long_slices: None, killed: Any
 ) -> None:
@@ -138,6 +140,7 @@ def of_arrays(path: Path, tar: bytes) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pack", "name"), [(of_a_packed_tar, "a.tar.xz"), (of_zips, "a.zip"), (of_arrays, "a.npz")])
 def test_killed_while_it_reads_a_container_and_resumed(
     pack: Callable[[Path, bytes], str],
@@ -153,6 +156,7 @@ def test_killed_while_it_reads_a_container_and_resumed(
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file() and path.name != "log") == [name]
 
 
+@pytest.mark.slow
 def test_killed_at_any_time_and_resumed_gives_the_same_bytes(
     make: Make,
     files: Files,
@@ -243,6 +247,7 @@ def test_only_rows_of_the_same_boot_are_built_upon(
     assert resumed(source, out, expected) == repeated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("holder", "name", "calls"),
     [(os, "pread", (7 + 7 + 4) * 2), (shards, "shard_header", 6 * 2), (shards.durable, "digest_file", 6 * 2)],

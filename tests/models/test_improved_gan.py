@@ -343,6 +343,7 @@ def words(network: str, block: Block, folder: Path) -> list[str]:
     return ["train", "improved_gan", *places, "--device", "cpu", *settings]
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains(block: Block, tmp_path: Path) -> None:
     """With all on: distances to the images of the other process, means of features over both, one memory."""
     from genmodel.cli import main

@@ -57,6 +57,7 @@ def killed_after(images: int, again: Callable[[], object]) -> None:
     again()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOYS)
 def test_a_toy_is_killed_and_resumed_to_the_same_bytes(
     name: str, block: Block, remains: Callable[..., dict[str, object]], in_child: Callable[..., int], tmp_path: Path
@@ -132,6 +133,7 @@ def by_two(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOYS)
 def test_two_processes_train_what_one_trains(name: str, by_two: Path, block: Block, tmp_path: Path) -> None:
     """Labels, categories, the first images, schedules, rows of all processes, gradients that some or all of them lack:

@@ -61,6 +61,7 @@ def whole(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Callable[[I
     return train_once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equal_inputs_give_equal_folders(
     family: str, precision: str, block: Block, tmp_path: Path, whole: Callable[[Identity], dict[str, bytes]]
@@ -75,6 +76,7 @@ def test_equal_inputs_give_equal_folders(
     assert folder_bytes(tmp_path / "three")["weights.safetensors"] != first["weights.safetensors"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("stop_at", [8, 80, 120, 312])
 def test_a_resumed_training_ends_the_same(
@@ -114,6 +116,7 @@ train(identify("toy", run_config(config, "toy"), block), block, out, runs)
 """
 
 
+@pytest.mark.slow
 def test_kill_dash_nine_and_the_same_command_again(block: Block, tmp_path: Path) -> None:
     config = toy("dcgan", images=4_800, checkpoint_every=160, log_every=400)
     whole = identify("toy", config, block)

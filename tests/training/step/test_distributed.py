@@ -33,6 +33,8 @@ HARD = {  # all that shares a batch out: several passes and parts, noise in each
     "vae": ["accumulate=2", "images=160"],
 }
 
+pytestmark = pytest.mark.slow
+
 
 def words(family: str, block: Block, folder: Path, settings: list[str]) -> list[str]:
     """The arguments of a training that leaves its model and its run in `folder`."""
