@@ -12,6 +12,7 @@ from genmodel import code
 ROOT = Path(__file__).parent.parent
 SCIENCE = sorted((ROOT / "genmodel").rglob("*.py"))
 OPERATIONS = sorted((ROOT / "flows").rglob("*.py"))
+QUICK = [path for path in sorted((ROOT / "tests").rglob("*.py")) if "flows" not in path.relative_to(ROOT).parts]
 ALLOWED = {"torch", "torchvision", "numpy", "pandas", "PIL", "genmodel"}
 # imported inside a function, with a clear word when missing; nothing that the five packages cannot do without
 OPTIONAL = {
@@ -102,6 +103,12 @@ def test_nobody_imports_an_entry_point(path: Path) -> None:
         "flows.registry.__main__",
     ):
         assert f"import {entry}" not in text and f"from {entry} import" not in text, entry
+
+
+@pytest.mark.parametrize("path", QUICK, ids=relative)
+def test_what_needs_the_line_is_tested_in_one_folder(path: Path) -> None:
+    """`make test-fast` leaves tests/flows out, so that it starts no server."""
+    assert not imports(path).keys() & {"flows", "prefect", "mlflow", "dvc", "distributed"}
 
 
 def test_no_file_imports_itself_by_way_of_others() -> None:

@@ -108,6 +108,7 @@ def repeat(path: Path, batch: pa.RecordBatch, count: int, groups: int = 1, **how
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, 200])
 def test_a_dictionary_of_one_large_value_is_not_multiplied(groups: int, tmp_path: Path) -> None:
     batch = pa.record_batch({"image": pa.array([bytes(MIB)] * 20), "label": pa.array(["x" * MIB] * 20)})

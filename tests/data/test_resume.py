@@ -22,6 +22,7 @@ from genmodel.data.making import shards
 from genmodel.data.making.pool import make_shards
 from genmodel.data.sources.members import Member
 from genmodel.files import durable
+from tests.kills import KILLS
 
 Files = dict[str, bytes]
 Make = Callable[..., Block]
@@ -33,9 +34,8 @@ SHARD = 8  # images
 
 
 @pytest.fixture
-def unsynced(monkeypatch: pytest.MonkeyPatch, small_shards: None) -> None:
-    """Shards of 8 images in slices as long as they may be, on a disk that need not be waited for."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
+def long_slices(monkeypatch: pytest.MonkeyPatch, small_shards: None) -> None:
+    """Shards of 8 images in slices as long as they may be."""
     monkeypatch.setattr("genmodel.data.making.pool.SLICE", shards.SLICE)
 
 
@@ -95,14 +95,16 @@ def killed(make: Make, tree: Tree, tmp_path: Path, count_writes: Any, resumed: A
     return kill_all
 
 
+@pytest.mark.slow
 def test_killed_at_any_write_and_resumed_gives_the_same_bytes(
-    files: Files, packed: Pack, unsynced: None, killed: Any
+    files: Files, packed: Pack, long_slices: None, killed: Any
 ) -> None:
     killed(packed("tar", files), 60)
 
 
+@pytest.mark.slow
 def test_killed_at_any_write_of_rows_in_the_order_of_the_source(
-    make: Make, files: Files, parquet_of: Callable[..., str], tree: Tree, tmp_path: Path, unsynced: None, killed: Any
+    make: Make, files: Files, parquet_of: Callable[..., str], tree: Tree, tmp_path: Path, long_slices: None, killed: Any
 ) -> None:
     """Where rows come in any order, nearly all shards are unfinished at a kill, and no more is made twice for that."""
     names = sorted(files)
@@ -138,6 +140,7 @@ def of_arrays(path: Path, tar: bytes) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pack", "name"), [(of_a_packed_tar, "a.tar.xz"), (of_zips, "a.zip"), (of_arrays, "a.npz")])
 def test_killed_while_it_reads_a_container_and_resumed(
     pack: Callable[[Path, bytes], str],
@@ -145,7 +148,7 @@ def test_killed_while_it_reads_a_container_and_resumed(
     images: Files,
     tar_bytes: Callable[..., bytes],
     tmp_path: Path,
-    unsynced: None,
+    long_slices: None,
     killed: Any,
 ) -> None:
     """What a killed run has unpacked is gone with it, and its shards are not."""
@@ -153,30 +156,31 @@ def test_killed_while_it_reads_a_container_and_resumed(
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file() and path.name != "log") == [name]
 
 
+@pytest.mark.slow
 def test_killed_at_any_time_and_resumed_gives_the_same_bytes(
     make: Make,
     files: Files,
     packed: Pack,
     tree: Tree,
     tmp_path: Path,
-    unsynced: None,
+    long_slices: None,
     in_child: Any,
     resumed: Any,
     converted: Any,
 ) -> None:
-    """40 kills at random times within a run's length."""
+    """20 kills at random times within a run's length."""
     source, rng = packed("tar", files), random.Random(0)
     began = time.monotonic()
     assert in_child(partial(make, source, tmp_path / "whole")) == 0
     whole = time.monotonic() - began
     expected = tree(tmp_path / "whole")
     kills, tries, repeated = 0, 0, []
-    while kills < 40:
+    while kills < 20 * KILLS:
         out = tmp_path / f"{tries}"
         converted()
         code = in_child(partial(make, source, out), kill_after=rng.uniform(0, whole))
         tries += 1
-        assert code in (0, -signal.SIGKILL) and tries < 120
+        assert code in (0, -signal.SIGKILL) and tries < 60 * KILLS
         if code:
             kills += 1
             repeated.append(resumed(source, out, expected))
@@ -214,7 +218,7 @@ def test_only_rows_of_the_same_boot_are_built_upon(
     packed: Pack,
     tree: Tree,
     tmp_path: Path,
-    unsynced: None,
+    long_slices: None,
     in_child: Any,
     resumed: Any,
     converted: Any,
@@ -243,6 +247,7 @@ def test_only_rows_of_the_same_boot_are_built_upon(
     assert resumed(source, out, expected) == repeated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("holder", "name", "calls"),
     [(os, "pread", (7 + 7 + 4) * 2), (shards, "shard_header", 6 * 2), (shards.durable, "digest_file", 6 * 2)],
@@ -256,7 +261,7 @@ def test_killed_while_a_shard_is_finished(
     packed: Pack,
     tree: Tree,
     tmp_path: Path,
-    unsynced: None,
+    long_slices: None,
     in_child: Any,
     resumed: Any,
     converted: Any,

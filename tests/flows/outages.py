@@ -35,6 +35,7 @@ CONFIG = {
     "network": {"latent_dim": 4, "base_channels": 4},
     "training": {"images": BATCH * ROWS, "batch_size": BATCH, "log_every": BATCH, "checkpoint_every": 20 * BATCH},
 }
+NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # else eight processes more import MLflow
 PATIENCE = 20.0  # seconds that an end may wait
 BOUND = PATIENCE + 10  # what a busy machine may add to it
 
@@ -55,7 +56,7 @@ class Server:
     def start(self) -> None:
         with (self.folder / "server.log").open("a") as log:
             self.process = subprocess.Popen(
-                self.command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+                self.command, cwd=self.folder, env=os.environ | NO_JOBS, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:

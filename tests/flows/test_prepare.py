@@ -96,8 +96,11 @@ def command(
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> Callable[..., str]:
-    """Runs `python -m flows.prepare` in the project; what it says."""
+    """Runs `python -m flows.prepare` in the project, on the tests' Prefect server; what it says."""
+    from prefect.settings import PREFECT_API_URL
+
     monkeypatch.chdir(empty_project.root)
+    monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
 
     def run(*words: str) -> str:
         caplog.clear()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,14 +24,16 @@ def test_a_model_that_params_yaml_has_not(project: Path, fails: Stage) -> None:
     assert not (project / "models/small").exists() and not (project / "reports").exists()
 
 
-def test_what_a_stage_needs_and_has_not(project: Path, fails: Stage) -> None:
-    assert fails("evaluate", "small").startswith("reference/reference.json is missing: restore it (dvc checkout")
-    run("reference")
-    assert fails("evaluate", "small").startswith("models/small/config.json is missing: train the model")
+def test_what_a_stage_needs_and_has_not(evaluated: Path, fails: Stage) -> None:
+    project = evaluated
     assert fails("register") == "ranking.csv is missing: run `dvc repro compare` first"
-    run("train small", "evaluate small", "train large")
+    (project / "reports/large.json").unlink()
     assert fails("compare") == "reports/large.json is missing: run `dvc repro -f -s evaluate@large` first"
     assert not (project / "ranking.csv").exists()
+    shutil.rmtree(project / "models/small")
+    assert fails("evaluate", "small").startswith("models/small/config.json is missing: train the model")
+    shutil.rmtree(project / "reference")
+    assert fails("evaluate", "small").startswith("reference/reference.json is missing: restore it (dvc checkout")
 
 
 @pytest.mark.parametrize("stage", [["reference"], ["train", "small"]])

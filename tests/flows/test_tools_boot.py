@@ -1,6 +1,7 @@
 """The operations' tools start with the versions that requirements.lock names."""
 
 import contextlib
+import os
 import re
 import socket
 import subprocess
@@ -12,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
+from tests.flows.outages import NO_JOBS
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 HELD = ["prefect", "mlflow", "dvc", "torch", "torchvision", "fastapi", "sqlalchemy"]
@@ -51,7 +54,8 @@ def test_mlflow_s_server_answers(empty_database: Path, tmp_path: Path) -> None:
     port = free_port()
     options = ["--backend-store-uri", f"sqlite:///{database}", "--host", "127.0.0.1", "--port", str(port)]
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", *options]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as server:
+    own = {"cwd": tmp_path, "env": os.environ | NO_JOBS}
+    with subprocess.Popen(command, **own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as server:
         try:
             ends = time.monotonic() + 90
             while time.monotonic() < ends and server.poll() is None:

@@ -271,6 +271,7 @@ def test_vae_learns_to_code_a_constant_image_cheaply() -> None:
     assert 0 < metrics["loss/negative_elbo"] < 1.5
 
 
+@pytest.mark.slow
 def test_the_weighted_bound_reaches_the_likelihood_itself() -> None:
     """With one latent dimension -log2 p(x) is an integral that a fine grid can do."""
     config = {"family": "vae", "image_size": 8, "network": {"base_channels": 4, "latent_dim": 1}}

@@ -32,7 +32,7 @@ from genmodel.training.checkpoint import Checkpoints
 from genmodel.training.identify import identify
 from genmodel.training.step.ema import EMA
 from genmodel.training.trainer import Training, run_folder
-from tests.training.together import free_port, processes
+from tests.training.together import train_by_two
 
 SMALL = {"base_channels": 4, "latent_dim": 6, "width": 16, "minibatch_kernels": 5}
 ALL = {
@@ -336,15 +336,6 @@ def test_samples_and_classes_are_those_of_the_averaged_weights(block: Block, tmp
         torch.testing.assert_close(own.sample(z), loaded.sample(z))
 
 
-TRAIN = """
-import json, os, sys
-from genmodel.cli import main
-for port, words in json.loads(sys.argv[1]):
-    os.environ["MASTER_PORT"] = port
-    main(words)
-"""
-
-
 def words(network: str, block: Block, folder: Path) -> list[str]:
     chosen = {"network.network": network, **SMALL, **ALL, **TRAINING, "image_size": 8, "images": 160, "accumulate": 2}
     settings = [word for name, value in chosen.items() for word in ("--set", f"{name}={json.dumps(value)}")]
@@ -352,14 +343,12 @@ def words(network: str, block: Block, folder: Path) -> list[str]:
     return ["train", "improved_gan", *places, "--device", "cpu", *settings]
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains(block: Block, tmp_path: Path) -> None:
     """With all on: distances to the images of the other process, means of features over both, one memory."""
     from genmodel.cli import main
 
-    pairs = [(free_port(), words(network, block, tmp_path / "two" / network)) for network in NETWORKS]
-    both = processes("-c", TRAIN, json.dumps(pairs))
-    said = [process.communicate(timeout=400)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    train_by_two(*(words(network, block, tmp_path / "two" / network) for network in NETWORKS))
     for network in NETWORKS:
         main(words(network, block, tmp_path / "one" / network))
         weights, _ = tensors.load(tmp_path / "two" / network / "model/weights.safetensors")

@@ -115,6 +115,7 @@ train(identity(block, accumulate=2, **SETTINGS), block, folder / "model", folder
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains(block: Block, tmp_path: Path) -> None:
     """The same labels withheld, the same first images, rows gathered of both, two optimisers on schedules."""
     both = processes("-c", TRAIN, str(block.path), str(tmp_path / "two"), str(Path(__file__).parent))

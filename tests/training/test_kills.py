@@ -1,6 +1,5 @@
 """kill -9 at any moment, then the same command: the same end as without."""
 
-import os
 import random
 import shutil
 import signal
@@ -17,14 +16,9 @@ from genmodel.showing.display import train
 from genmodel.training.checkpoint import Checkpoints
 from genmodel.training.identity import Identity
 from genmodel.training.trainer import run_folder
+from tests.kills import KILLS
 
 Remains = Callable[[Path, Path], dict[str, object]]
-
-
-@pytest.fixture(autouse=True)
-def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A killed process, unlike a power cut, leaves what it wrote: the disk need not be waited for."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +33,7 @@ def undamaged(folder: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("family", "kills"), [("dcgan", 140), ("vae", 60)])
+@pytest.mark.parametrize(("family", "kills"), [("dcgan", 35 * KILLS), ("vae", 15 * KILLS)])
 def test_killed_at_any_time_and_resumed_ends_the_same(
     family: str,
     kills: int,
@@ -49,7 +43,7 @@ def test_killed_at_any_time_and_resumed_ends_the_same(
     in_child: Callable[..., int],
     tmp_path: Path,
 ) -> None:
-    """200 kills at random times in the lives of both families, several in a training, some of which kill a resume."""
+    """50 kills at random times in the lives of both families, several in a training, some of which kill a resume."""
     identity, rng = toy_identity(family, images=160, log_every=28, checkpoint_every=40), random.Random(0)
     train(identity, block, tmp_path / "whole", tmp_path / "whole-runs")  # here, so that all is imported before a fork
     expected = remains(run_folder(identity, tmp_path / "whole-runs"), tmp_path / "whole")

@@ -27,7 +27,7 @@ from genmodel.training.identity import Identity
 from genmodel.training.record import _TIMED
 from genmodel.training.step.engine import Engine
 from genmodel.training.trainer import run_folder
-from tests.training.together import free_port, processes
+from tests.training.together import train_by_two
 
 pytestmark = pytest.mark.usefixtures("toys")
 TOYS = ("labels", "categories", "begun", "autoregressive", "scheduled", "three", "unused")
@@ -57,6 +57,7 @@ def killed_after(images: int, again: Callable[[], object]) -> None:
     again()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOYS)
 def test_a_toy_is_killed_and_resumed_to_the_same_bytes(
     name: str, block: Block, remains: Callable[..., dict[str, object]], in_child: Callable[..., int], tmp_path: Path
@@ -117,18 +118,6 @@ def test_what_is_known_of_an_image_stays_and_the_rest_is_drawn(block: Block) -> 
     assert not torch.equal(one[:, 4:], other[:, 4:]) and not torch.equal(one[:, 4:], images[:, 4:])
 
 
-TRAIN_ALL = """
-import json, os, sys
-from genmodel.cli import main
-from genmodel.models.families import FAMILIES
-from toys import TOYS
-FAMILIES.update(TOYS)
-for port, words in json.loads(sys.argv[1]):
-    os.environ["MASTER_PORT"] = port
-    main(words)
-"""
-
-
 def words(name: str, block: Block, folder: Path) -> list[str]:
     settings = ["image_size=8", "batch_size=8", "threads=1", "accumulate=2", "images=160", "log_every=32"]
     settings += ["labelled=4"] if name == "labels" else []
@@ -138,14 +127,13 @@ def words(name: str, block: Block, folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def by_two(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Each toy, trained by two processes: the same two for all, as most of their time is their start."""
+    """Each toy, trained by two processes."""
     folder = tmp_path_factory.mktemp("two")
-    both = processes("-c", TRAIN_ALL, json.dumps([(free_port(), words(name, block, folder / name)) for name in TOYS]))
-    said = [process.communicate(timeout=240)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    train_by_two(*(words(name, block, folder / name) for name in TOYS))
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOYS)
 def test_two_processes_train_what_one_trains(name: str, by_two: Path, block: Block, tmp_path: Path) -> None:
     """Labels, categories, the first images, schedules, rows of all processes, gradients that some or all of them lack:

@@ -46,27 +46,49 @@ def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     return str(request.param)
 
 
+@pytest.fixture(scope="module")
+def whole(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Identity], dict[str, bytes]]:
+    """whole(identity) -> what a training publishes that nobody stops; of each identity there is one."""
+    made: dict[str, dict[str, bytes]] = {}
+
+    def train_once(identity: Identity) -> dict[str, bytes]:
+        if identity.fingerprint not in made:
+            folder = tmp_path_factory.mktemp("whole")
+            train(identity, block, folder / "out", folder / "runs")
+            made[identity.fingerprint] = folder_bytes(folder / "out")
+        return made[identity.fingerprint]
+
+    return train_once
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_equal_inputs_give_equal_folders(family: str, precision: str, block: Block, tmp_path: Path) -> None:
+def test_equal_inputs_give_equal_folders(
+    family: str, precision: str, block: Block, tmp_path: Path, whole: Callable[[Identity], dict[str, bytes]]
+) -> None:
     identity = identify("toy", toy(family, precision=precision), block)
-    train(identity, block, tmp_path / "one", tmp_path / "runs1")
-    train(identity, block, tmp_path / "two", tmp_path / "runs2")
-    first = folder_bytes(tmp_path / "one")
+    first = whole(identity)
+    train(identity, block, tmp_path / "two", tmp_path / "runs")
     assert first == folder_bytes(tmp_path / "two")
     assert {"weights.safetensors", "config.json", "history.csv", "timeline.png", "replay.gif"} < first.keys()
     other = identify("toy", toy(family, precision=precision, seed=1), block)
-    train(other, block, tmp_path / "three", tmp_path / "runs1")
+    train(other, block, tmp_path / "three", tmp_path / "runs")
     assert folder_bytes(tmp_path / "three")["weights.safetensors"] != first["weights.safetensors"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("stop_at", [8, 80, 120, 312])
 def test_a_resumed_training_ends_the_same(
-    family: str, precision: str, stop_at: int, block: Block, tmp_path: Path
+    family: str,
+    precision: str,
+    stop_at: int,
+    block: Block,
+    tmp_path: Path,
+    whole: Callable[[Identity], dict[str, bytes]],
 ) -> None:
     """Stopped anywhere, whether at a checkpoint, after one, or before the first."""
     identity = identify("toy", toy(family, precision=precision), block)
-    train(identity, block, tmp_path / "whole", tmp_path / "whole-runs")
     runs = tmp_path / "runs"
     cut = Training(identity, block, trainer.run_folder(identity, runs), "cpu", fresh=False, watcher=Display())
     while cut.images_seen < stop_at:
@@ -74,7 +96,7 @@ def test_a_resumed_training_ends_the_same(
         cut.record_and_save()
     cut.checkpoints.wait()  # as the end of its process would
     train(identity, block, tmp_path / "resumed", runs)
-    assert folder_bytes(tmp_path / "resumed") == folder_bytes(tmp_path / "whole")
+    assert folder_bytes(tmp_path / "resumed") == whole(identity)
 
 
 SCRIPT = """
@@ -94,6 +116,7 @@ train(identify("toy", run_config(config, "toy"), block), block, out, runs)
 """
 
 
+@pytest.mark.slow
 def test_kill_dash_nine_and_the_same_command_again(block: Block, tmp_path: Path) -> None:
     config = toy("dcgan", images=4_800, checkpoint_every=160, log_every=400)
     whole = identify("toy", config, block)

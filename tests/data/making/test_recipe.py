@@ -140,6 +140,7 @@ def test_a_single_coloured_image_makes_three(
         assert ("b/99.png has colours" in capsys.readouterr().err) == (looked_at == 1)
 
 
+@pytest.mark.slow
 def test_killed_at_any_write_it_is_the_same(
     make: Make,
     grey: Files,

@@ -125,6 +125,7 @@ def test_equal_bytes_are_the_same_image(make: Make, singles: Files, packed: Pack
     assert len(make(packed("tar", twice), tmp_path / "other", recipe=DROP)) == 40
 
 
+@pytest.mark.slow
 def test_killed_at_any_write_it_is_the_same(
     make: Make,
     singles: Files,

@@ -122,6 +122,7 @@ def test_what_moved_or_changed_is_said(block: Block, old: Files, images: Files, 
     assert "16/shard-00004.npy  896" in lines
 
 
+@pytest.mark.slow
 def test_killed_at_any_write_the_old_block_or_the_new_is_whole(
     make: Make,
     files: Files,

@@ -1,6 +1,6 @@
 """Nothing outlives its starter by more than 10 s, whatever is killed: real flows and servers over a toy project.
 
-One kill of each kind; GENMODEL_KILLS=40 makes it forty.
+One kill of each kind; GENMODEL_KILLS=40 makes it forty (tests/kills.py).
 """
 
 import base64
@@ -21,9 +21,9 @@ import pytest
 
 from flows.running import orphans
 from flows.versioning import dvc as versioning
+from tests.kills import KILLS
 
 ROOT = Path(__file__).parents[3]
-KILLS = int(os.environ.get("GENMODEL_KILLS", "1"))
 SLOW = "import time; pathlib.Path('training.pid').write_text(str(os.getpid())); time.sleep({})"
 
 pytestmark = [
@@ -168,9 +168,21 @@ class Line:
         self.process.wait()
 
 
+@pytest.fixture(scope="module")
+def empty_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefect's database without runs, made once: its migrations take longer than all else of a server's start."""
+    home = tmp_path_factory.mktemp("prefect")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    upgrade = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
+    subprocess.run(upgrade, env={**clean, "PREFECT_HOME": str(home)}, check=True, capture_output=True)
+    return home / "prefect.db"
+
+
 @pytest.fixture
-def line(toy: Any) -> Iterator[Line]:
+def line(toy: Any, empty_history: Path) -> Iterator[Line]:
     made = Line(toy)
+    (made.root / ".prefect").mkdir(mode=0o700)
+    shutil.copy(empty_history, made.root / ".prefect")
     yield made
     made.end()
 

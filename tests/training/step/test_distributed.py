@@ -15,7 +15,7 @@ from genmodel.data.block import Block
 from genmodel.files import tensors
 from genmodel.training.record import _TIMED
 from genmodel.training.trainer import Training
-from tests.training.together import environment, processes
+from tests.training.together import environment, processes, train_by_two
 
 # relative, in float32 over 20 steps from equal weights: sums in another order. Measured: 2e-6
 TOLERANCE = 1e-4
@@ -32,6 +32,8 @@ HARD = {  # all that shares a batch out: several passes and parts, noise in each
     ],
     "vae": ["accumulate=2", "images=160"],
 }
+
+pytestmark = pytest.mark.slow
 
 
 def words(family: str, block: Block, folder: Path, settings: list[str]) -> list[str]:
@@ -71,14 +73,25 @@ def assert_alike(folder: Path, whole: Path) -> None:
         assert error < TOLERANCE, f"{name}: {error:.1e}"
 
 
+@pytest.fixture(scope="module")
+def by_two(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each family, trained by two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    train_by_two(*(words(family, block, folder / family, [*HARD[family], "log_every=32"]) for family in HARD))
+    return folder
+
+
 @pytest.mark.parametrize("family", HARD)
-def test_two_processes_train_what_one_trains(family: str, block: Block, tmp_path: Path) -> None:
-    settings = [*HARD[family], "log_every=32"]
-    done = torchrun(words(family, block, tmp_path / "two", settings))
+def test_two_processes_train_what_one_trains(family: str, by_two: Path, block: Block, tmp_path: Path) -> None:
+    main(words(family, block, tmp_path, [*HARD[family], "log_every=32"]))
+    assert_alike(by_two / family, tmp_path)
+
+
+def test_torchrun_starts_two_that_leave_one_model(block: Block, tmp_path: Path) -> None:
+    done = torchrun(words("vae", block, tmp_path, ["images=32", "log_every=32"]))
     assert done.returncode == 0, done.stderr
-    main(words(family, block, tmp_path / "one", settings))
-    assert_alike(tmp_path / "two", tmp_path / "one")
     assert done.stdout.count("weights.safetensors") == 1
+    assert (tmp_path / "model/weights.safetensors").exists() and len(rows(tmp_path)) == 1
 
 
 def test_two_go_on_where_one_stopped(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

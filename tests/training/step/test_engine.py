@@ -109,28 +109,27 @@ def test_the_penalty_moves_the_gradient() -> None:
 EAGER = """
 import sys, torch
 from genmodel.models.contract import build_model
+from genmodel.models.families import FAMILIES, load_family
 from genmodel.params import run_config
 from genmodel.training.step.engine import Engine
-config = run_config({"family": sys.argv[1], "image_size": 16, "training": {"batch_size": 4}}, "toy", sys.argv[2:])
-engine = Engine(build_model(config, 2), config.training, budget=100)
-images = torch.randint(256, (engine.images_per_step, 16, 16, 3), dtype=torch.uint8)
-engine.step(images, torch.zeros(len(images), dtype=torch.int64), 0)
-assert all(value == value for value in engine.means().values())
-print("torch._dynamo" in sys.modules)
+for family, *words in [["dcgan", "r1=10"], *([family] for family in FAMILIES)]:
+    if hasattr(load_family(family).Config, "base_channels"):
+        words.append("base_channels=16")
+    config = run_config({"family": family, "image_size": 16, "training": {"batch_size": 4}}, "toy", words)
+    engine = Engine(build_model(config, 2), config.training, budget=100)
+    images = torch.randint(256, (engine.images_per_step, 16, 16, 3), dtype=torch.uint8)
+    engine.step(images, torch.zeros(len(images), dtype=torch.int64), 0)
+    assert all(value == value for value in engine.means().values()), family
+    assert "torch._dynamo" not in sys.modules, family
 """
 
 
-@pytest.mark.parametrize("words", [[family] for family in FAMILIES] + [["dcgan", "r1=10"]], ids=" ".join)
-def test_no_step_goes_through_the_compiler(words: list[str]) -> None:
+def test_no_step_of_any_family_goes_through_the_compiler() -> None:
     """It has not even been imported; a gradient of a gradient through compiled code can be wrong."""
     done = subprocess.run(
-        [sys.executable, "-c", EAGER, *words],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[3],
-        timeout=120,
+        [sys.executable, "-c", EAGER], capture_output=True, text=True, cwd=Path(__file__).parents[3], timeout=120
     )
-    assert done.stdout == "False\n", done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def trained(config: RunConfig, steps: int = 3, batch: Tensor | None = None) -> Engine:
