@@ -1,5 +1,6 @@
 """Images in a row, each under its name."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -10,7 +11,7 @@ from genmodel.pixels import to_rgb
 from genmodel.showing.grids import grid, zoom_of
 
 _COLUMNS = 10
-_LINE = 20  # pixels, for a name
+_LINE, _FONT = 20, 14  # pixels: the height for a name, and of its letters
 _HOLE = (255, 128, 64)  # a colour that is rarely in an image
 
 
@@ -18,14 +19,15 @@ def page(tiles: Mapping[str, Tensor]) -> Image.Image:
     """Images of one size, uint8 [H, W, C] by name, in rows of ten; small ones are enlarged to be visible."""
     pictures = {name: grid(image[None], 1, zoom=zoom_of(image)) for name, image in tiles.items()}
     width, height = next(iter(pictures.values())).size
+    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    width = max(width, *(math.ceil(pen.textlength(name, font_size=_FONT)) + 8 for name in tiles))
     columns, height = min(_COLUMNS, len(pictures)), height + _LINE
-    rows = -(-len(pictures) // columns)
-    made = Image.new("RGB", (columns * width, rows * height), "white")
+    made = Image.new("RGB", (columns * width, -(-len(pictures) // columns) * height), "white")
     pen = ImageDraw.Draw(made)
     for place, (name, picture) in enumerate(pictures.items()):
         left, top = place % columns * width, place // columns * height
-        pen.text((left + width / 2, top + _LINE / 2), name, fill="black", anchor="mm", font_size=14)
-        made.paste(picture, (left, top + _LINE))
+        pen.text((left + width / 2, top + _LINE / 2), name, fill="black", anchor="mm", font_size=_FONT)
+        made.paste(picture, (left + (width - picture.width) // 2, top + _LINE))
     return made
 
 
