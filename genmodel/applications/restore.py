@@ -9,6 +9,7 @@ from the noise of sample i.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -80,7 +81,9 @@ def _explained(model: Family, observation: Observation, guess: Tensor, n: int, s
         ability = model
 
         def restore(noise: Tensor, labels: Tensor) -> Tensor:
-            return corrected(observation, ability.restore(observation, noise, labels).detach())
+            seen = observation.seen.expand(len(noise), *observation.seen.shape[1:])
+            whole = replace(observation, seen=seen)
+            return corrected(whole, ability.restore(whole, noise, labels).detach())
 
         return _in_batches(model, restore, n, seed, label)
     return torch.cat([_searched(model, observation, guess, int(own), label) for own in image_seeds(seed, n)]).cpu()
