@@ -11,6 +11,7 @@ mean of several is a fairer guess, and a blurred one. Conditional models are not
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -107,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
             if any(name.startswith(wanted) for wanted in options.tasks.split(",")):
                 shown = _measured(name, task, models, images, options.draws)
                 if options.picture:
-                    _save(options.picture.with_stem(f"{options.picture.stem}-{name.replace(', ', '-')}"), shown)
+                    _save(options.picture.with_stem(f"{options.picture.stem}-{re.sub('[ ,]+', '-', name)}"), shown)
     return 0
 
 

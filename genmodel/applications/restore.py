@@ -54,7 +54,7 @@ def completed(model: Family, image: Tensor, known: Tensor, n: int, seed: int, la
             made = _in_batches(model, complete, n, seed, label)
     else:
         inputs = to_model(images)
-        made = _explained(model, known_pixels(inputs, there), plain.filled(inputs, there), n, seed, label)
+        made = _explained(model, known_pixels(inputs, there), plain.filled(inputs, there), seed, label, n)
     return torch.where(known[:, :, None], image, to_uint8(made))
 
 
@@ -63,7 +63,7 @@ def denoised(model: Family, image: Tensor, deviation: float, seed: int = 0, labe
     able(model, RESTORE, "remove noise")
     inputs = to_model(_ready(model, image))
     observation = noisy(inputs, deviation / 127.5)
-    return to_uint8(_explained(model, observation, plain.median(inputs), 1, seed, label))[0]
+    return to_uint8(_explained(model, observation, plain.median(inputs), seed, label))[0]
 
 
 def enlarged(model: Family, image: Tensor, factor: int, seed: int = 0, label: int | None = None) -> Tensor:
@@ -71,12 +71,16 @@ def enlarged(model: Family, image: Tensor, factor: int, seed: int = 0, label: in
     able(model, RESTORE, "enlarge an image")
     inputs = to_model(_ready(model, image))
     observation = smaller(inputs, factor)
-    return to_uint8(_explained(model, observation, plain.enlarged(inputs, factor), 1, seed, label))[0]
+    return to_uint8(_explained(model, observation, plain.enlarged(inputs, factor), seed, label))[0]
 
 
-def _explained(model: Family, observation: Observation, guess: Tensor, n: int, seed: int, label: int | None) -> Tensor:
-    """float [n, C, H, W] on the CPU: what may be behind an observation of one image; `guess` is a plain way's, [1, C,
-    H, W]."""
+def _explained(
+    model: Family, observation: Observation, guess: Tensor, seed: int, label: int | None, n: int | None = None
+) -> Tensor:
+    """float [n, C, H, W] on the CPU: what may be behind an observation of one image, or without `n` the likeliest.
+
+    `guess` is what a plain way makes of it, [1, C, H, W].
+    """
     if isinstance(model, Restores):
         ability = model
 
@@ -85,22 +89,30 @@ def _explained(model: Family, observation: Observation, guess: Tensor, n: int, s
             whole = replace(observation, seen=seen)
             return corrected(whole, ability.restore(whole, noise, labels).detach())
 
-        return _in_batches(model, restore, n, seed, label)
-    return torch.cat([_searched(model, observation, guess, int(own), label) for own in image_seeds(seed, n)]).cpu()
+        return _in_batches(model, restore, n or 1, seed, label)
+    seeds = map(int, image_seeds(seed, n or 1))
+    found = [_searched(model, observation, guess, own, label, likeliest=n is None) for own in seeds]
+    return torch.cat(found).cpu()
 
 
-def _searched(model: Family, observation: Observation, guess: Tensor, seed: int, label: int | None) -> Tensor:
-    """The image [1, C, H, W] of the noise that explains an observation, near the noise of `seed` or of another one."""
+def _searched(
+    model: Family, observation: Observation, guess: Tensor, seed: int, label: int | None, likeliest: bool
+) -> Tensor:
+    """The image [1, C, H, W] of the noise that explains an observation: the likeliest, or one near a draw.
+
+    The first candidate is the noise of `seed`; then come the encoder's codes of the guess, if there is one, for each
+    class if that is not told.
+    """
     seeds = np.concatenate([np.array([seed], np.uint64), image_seeds(seed, _CANDIDATES - 1)])
-    centres = torch.from_numpy(model.space.draw(seeds)).to(guess.device)
+    starts = torch.from_numpy(model.space.draw(seeds)).to(guess.device)
     every = torch.arange(_CANDIDATES, device=guess.device)
-    labels = torch.full_like(every, -1 if label is None else label)
-    if model.classes and label is None:
-        labels = every % model.classes
-    starts = centres.clone()
+    unknown = bool(model.classes) and label is None
+    labels = every % model.classes if unknown else torch.full_like(every, -1 if label is None else label)
+    centres = torch.zeros_like(starts) if likeliest else starts.clone()
     if isinstance(model, Reconstructs):
-        starts[1:2] = model.encode(to_uint8(guess), labels[1:2])
-        centres[1:2] = centres[:1]
+        coded = slice(1, 1 + min(model.classes if unknown else 1, _CANDIDATES // 2))
+        guesses = to_uint8(guess).expand(len(labels[coded]), -1, -1, -1)
+        starts[coded], centres[coded] = model.encode(guesses, labels[coded]), centres[:1]
     noise, labels = search(model, observation, starts, labels, centres)
     with torch.no_grad():
         return corrected(observation, drawn(model, noise, labels))

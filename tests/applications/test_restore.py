@@ -49,6 +49,13 @@ def test_known_pixels_stay_and_a_completion_is_the_same_for_any_number(family: s
     assert len({each.numpy().tobytes() for each in (*two, *other)}) == 3
 
 
+def test_ten_completions_are_ten_in_batches_of_eight(built: Build) -> None:
+    model, image = built("autoregressive"), torch.zeros(16, 16, 3, dtype=torch.uint8)
+    ten = completed(model, image, HALF, 10, 0)
+    assert len({each.numpy().tobytes() for each in ten}) == 10
+    assert torch.equal(ten[:9], completed(model, image, HALF, 9, 0))
+
+
 @pytest.mark.parametrize("family", ["three", "categories"])
 def test_where_nothing_is_known_completions_are_samples(family: str, built: Build) -> None:
     model = built(family)

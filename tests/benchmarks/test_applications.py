@@ -36,7 +36,7 @@ def test_models_stand_beside_plain_ways(block: Block, place: Path, capsys: Say) 
     for _, by, one, mean in cells:
         assert (one == "cannot") == (by == "autoregressive") and bool(mean) == (by == "three")
         assert one == "cannot" or 0 < float(one.split()[0]) < 128
-    with Image.open("page-upscale-factor 2.png") as page:
+    with Image.open("page-upscale-factor-2.png") as page:
         assert page.height == 20 + 2 * 64 + 4  # the images below each other, under a name
 
 
