@@ -19,7 +19,7 @@ from genmodel.models.abilities import Observation
 from genmodel.models.contract import Family
 from genmodel.models.noise import Space
 
-_RACE = ((20, 16), (60, 4), (240, 1))  # steps of Adam, and how many candidates go on: those that are then the best
+_RACE = ((10, 16), (40, 4), (150, 1))  # steps of Adam, and how many candidates go on: those that are then the best
 _RATE = 0.1
 _ROUNDING = (2 / 255) ** 2 / 12  # variance of what rounding to levels adds
 
