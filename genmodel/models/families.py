@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 FAMILIES = {
     "dcgan": "genmodel.models.dcgan:DCGAN",
+    "iaf_vae": "genmodel.models.iaf_vae:IAFVAE",
     "improved_gan": "genmodel.models.improved_gan:ImprovedGAN",
     "infogan": "genmodel.models.infogan:InfoGAN",
     "r3gan": "genmodel.models.r3gan:R3GAN",

@@ -34,13 +34,12 @@ def optimizers(model: Family) -> dict[str, torch.optim.Optimizer]:
     made = {}
     for player in model.players():
         declared = player.optimizer
-        assert isinstance(declared, Adam)
-        made[player.name] = torch.optim.Adam(
+        kind = partial(torch.optim.Adam, fused=True) if isinstance(declared, Adam) else torch.optim.Adamax
+        made[player.name] = kind(
             player.parameters(),
             value_at(declared.lr, 0),
-            tuple(value_at(beta, 0) for beta in declared.betas),
+            tuple(value_at(beta, 0) for beta in declared.betas),  # type: ignore[arg-type]
             declared.eps,
-            fused=True,  # type: ignore[arg-type]
         )
     return made
 

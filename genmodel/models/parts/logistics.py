@@ -67,6 +67,19 @@ def draw(parameters: Tensor, uniforms: Tensor) -> Tensor:
     return torch.stack(drawn, dim=1)
 
 
+def mixture_mean(parameters: Tensor, channels: int) -> Tensor:
+    """[N, C, H, W] in [-1, 1]: the mean over the components of their logistics' means, which are taken into that range
+    first; a channel's mean is coupled to the means of those before it."""
+    mixture = _mixture(parameters, channels)
+    means: list[Tensor] = []  # of each component, [N, K, H, W]
+    for channel in range(channels):
+        mean, first = mixture.means[:, channel], channel * (channel - 1) // 2
+        for place, before in enumerate(means, first):
+            mean = mean + mixture.coefficients[:, place] * before
+        means.append(mean.clamp(-1, 1))
+    return (mixture.log_weights.exp()[:, None] * torch.stack(means, dim=1)).sum(dim=2)
+
+
 def level_probabilities(parameters: Tensor, images: Tensor, channel: int) -> Tensor:
     """[N, 256, H, W]: the probability of each level of a channel, given the channels of `images` before it.
 

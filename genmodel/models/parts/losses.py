@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -34,8 +34,16 @@ def r1_penalty(real_logits: Tensor, real_images: Tensor) -> Tensor:
 
 
 def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mu, exp(logvar)) || N(0, 1)) summed over the code, in nats: [N]; Kingma & Welling 2014, appendix B."""
-    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(dim=1)
+    """KL(N(mu, exp(logvar)) || N(0, 1)) of each number of the code, in nats; Kingma & Welling 2014, appendix B."""
+    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar)
+
+
+def free_bits(rates: Tensor, least: float, gather: Callable[[Tensor], Tensor]) -> Tensor:
+    """KL terms in nats, [N, groups] -> a scalar: the sum over groups of the batch's mean, each at least `least`, so
+    that there is nothing to gain below it (Kingma et al. 2016, eq. 15). `gather` is Step's: the batch is that of all
+    processes. A sampled term can be negative; without a floor, 0, it counts as it is."""
+    means = gather(rates.mean(0, keepdim=True)).mean(0)
+    return means.clamp(min=least).sum() if least else means.sum()
 
 
 def discretised_logistic_nll(images: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
