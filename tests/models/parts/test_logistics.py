@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from genmodel.models.noise import Space, image_seeds, uniform
 from genmodel.models.parts import losses
-from genmodel.models.parts.logistics import draw, level_probabilities, mixture_nll, mixture_width
+from genmodel.models.parts.logistics import draw, level_probabilities, mixture_mean, mixture_nll, mixture_width
 from genmodel.pixels import to_model
 
 CHANNELS = pytest.mark.parametrize("channels", [1, 3, 4])
@@ -130,3 +130,23 @@ def test_what_is_drawn_is_at_the_levels_of_images(channels: int) -> None:
         drawn = draw(parameters.float(), noise)
         levels = ((drawn + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
         assert drawn.shape == (2, channels, 3, 2) and torch.equal(drawn, to_model(levels))
+
+
+@CHANNELS
+def test_the_mean_is_that_of_what_is_drawn(channels: int) -> None:
+    """Of narrow components within the range: a logistic that reaches beyond it has its mean there, too."""
+    parameters, _ = case(channels, 8, spread=0.3)
+    numbers = parameters[:1, :, :1, :1].unflatten(1, (-1, 5))
+    numbers[:, 1 + channels : 1 + 2 * channels] -= 4
+    numbers, n = numbers.flatten(1, 2).float(), 20_000
+    noise = torch.from_numpy(Space((uniform(1 + channels, 1, 1),)).draw(image_seeds(0, n))).view(n, -1, 1, 1)
+    drawn = draw(numbers.expand(n, -1, -1, -1), noise)
+    error = 5 * drawn.std(0) / math.sqrt(n)
+    assert ((mixture_mean(numbers, channels)[0] - drawn.mean(0)).abs() < error).all()
+
+
+@CHANNELS
+def test_the_mean_stays_within_the_range_of_images(channels: int) -> None:
+    parameters, _ = case(channels, 9, spread=30.0)
+    found = mixture_mean(parameters, channels)
+    assert found.shape == (2, channels, 3, 2) and found.abs().max() <= 1 + 1e-12
