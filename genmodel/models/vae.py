@@ -140,8 +140,9 @@ class VAE(Family, Bounds, Weighted, Reconstructs):
                     nn.init.zeros_(module.bias)
             if isinstance(module, LabelEmbedding):
                 nn.init.normal_(module.weight, generator=rng)
-            if isinstance(module, Residual):
-                nn.init.zeros_(module.second.weight)  # begins as the identity
+        for module in self.modules():
+            if isinstance(module, Residual):  # begins as the identity
+                nn.init.zeros_(module.second.weight)
         # codes start near the prior, pixels uncertain by about 25 levels
         nn.init.normal_(self.encoder.head.weight, 0, 0.01, generator=rng)
         if self.log_scale is not None:

@@ -77,7 +77,7 @@ def mixture_mean(parameters: Tensor, channels: int) -> Tensor:
         for place, before in enumerate(means, first):
             mean = mean + mixture.coefficients[:, place] * before
         means.append(mean.clamp(-1, 1))
-    return (mixture.log_weights.exp()[:, None] * torch.stack(means, dim=1)).sum(dim=2)
+    return (mixture.log_weights.exp()[:, None] * torch.stack(means, dim=1)).sum(dim=2).clamp(-1, 1)  # rounding
 
 
 def level_probabilities(parameters: Tensor, images: Tensor, channel: int) -> Tensor:
