@@ -4,8 +4,8 @@ Welling 2016, "Improving Variational Inference with Inverse Autoregressive Flow"
 A residual network climbs from the image to ever smaller maps, another descends to it, both without chance. On the way
 down each layer draws its map z: in sampling from a Gaussian prior that depends on all maps above; in training from a
 posterior which also has what the way up found there, moved on by `iaf_steps` autoregressive steps. With none it is the
-same ladder with Gaussian posteriors. All convolutions are weight-normalised and begin fitted to data; see presets/ for
-settings that train in minutes: the defaults are meant for a GPU.
+same ladder with Gaussian posteriors. All convolutions are weight-normalised and begin fitted to data. The defaults are
+smaller than what was published for CIFAR-10: 160 and 32 channels, 2 levels of 10 blocks.
 """
 
 import math
@@ -36,10 +36,10 @@ _CALM = 0.1  # of what a block adds, and of what parametrises a Gaussian
 
 @dataclass(frozen=True, kw_only=True)
 class IAFVAEConfig:
-    base_channels: Count = 160  # of every map of the deterministic paths
-    latent_dim: Count = 32  # channels of every z
+    base_channels: Count = 64  # of every map of the deterministic paths
+    latent_dim: Count = 16  # channels of every z
     levels: Count = 2  # sizes of z, the first half the image's, each half of the one before; fewer for a small image
-    blocks: Count = 10  # layers, each with its z, of every level
+    blocks: Count = 4  # layers, each with its z, of every level
     iaf_steps: Annotated[int, Range(0, 2)] = 1  # of each posterior; the second goes the other way round
     likelihood: PixelLikelihood = "logistic"
     components: Count = 5  # of a mixture
