@@ -13,6 +13,7 @@ FAMILIES = {
     "dcgan": "genmodel.models.dcgan:DCGAN",
     "improved_gan": "genmodel.models.improved_gan:ImprovedGAN",
     "infogan": "genmodel.models.infogan:InfoGAN",
+    "pixelcnn": "genmodel.models.pixelcnn:PixelCNN",
     "r3gan": "genmodel.models.r3gan:R3GAN",
     "vae": "genmodel.models.vae:VAE",
 }
