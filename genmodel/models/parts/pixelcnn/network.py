@@ -30,7 +30,7 @@ class Shifted(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, 2, self.columns, inputs))
         self.bias = nn.Parameter(torch.empty(outputs))
-        self.stride = stride
+        self.inputs, self.stride = inputs, stride
 
     def forward(self, maps: Tensor) -> Tensor:
         """[N, H, W, inputs] -> [N, H / stride, W / stride, outputs]."""
@@ -50,7 +50,8 @@ class DownShifted(Shifted):
 
     def row(self, above: Tensor, here: Tensor) -> Tensor:
         """A row of the output, [W / stride, N, outputs], from two of the input."""
-        return F.linear(torch.cat([self.windows(above), self.windows(here)], dim=-1), self.weight.flatten(1), self.bias)
+        both = torch.cat([above, here], dim=-1)
+        return F.linear(self.windows(both), self.weight.transpose(1, 2).flatten(1), self.bias)
 
 
 class DownRightShifted(Shifted):
@@ -148,6 +149,11 @@ class Stage(nn.Module):
         return [module for module in self.modules() if isinstance(module, Shifted)]
 
     @property
+    def halved(self) -> "list[Stage]":
+        """The stages that have one at half their size, by their level."""
+        return [module for module in self.modules() if isinstance(module, Stage) and module.inner is not None]
+
+    @property
     def blocks(self) -> list[Gated]:
         return [module for module in self.modules() if isinstance(module, Gated)]
 
@@ -173,17 +179,17 @@ class Network(nn.Module):
         self.down = Stage(DownShifted, width, blocks, halvings, False, classes)
         self.right = Stage(DownRightShifted, width, blocks, halvings, True, classes)
         self.out = nn.Linear(2 * width, outputs)
-        for stream in (self.down_convolutions, self.right_convolutions, self.down.blocks, self.right.blocks):
+        for stream in (self.downs, self.rights, self.down.blocks, self.right.blocks):
             for number, module in enumerate(stream):
                 module.number = number
 
     @property
-    def down_convolutions(self) -> list[Shifted]:
-        return [self.first_down, *self.down.convolutions]
+    def downs(self) -> list[DownShifted]:
+        return [module for module in self.modules() if isinstance(module, DownShifted)]
 
     @property
-    def right_convolutions(self) -> list[Shifted]:
-        return [self.first_right, *self.right.convolutions]
+    def rights(self) -> list[DownRightShifted]:
+        return [module for module in self.modules() if isinstance(module, DownRightShifted)]
 
     def initialise(self, rng: torch.Generator) -> None:
         """Weights keep the variance of activated maps; each block begins near the identity."""

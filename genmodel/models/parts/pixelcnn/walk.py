@@ -2,14 +2,14 @@
 Convolutional Autoregressive Models".
 
 Each convolution's input is kept for one row, and in the right stream for one pixel. The down stream is computed a row
-at a time, the right stream a pixel at a time; what the row above adds to a row of the right stream, again at once. At
-half the size there is something to compute at every second row and pixel alone: the walk goes in groups of rows and of
-columns, in which all sizes come round.
+at a time, the right stream a pixel at a time; what the row above adds to a row of the right stream, again at once. A
+stage at half the size has something to compute at every second row and column; in between, what it made stays.
 
-Maps are rows [W, N, ...] here, for N images side by side.
+An exported graph holds one row and one pixel, and loops over them: it computes those stages everywhere and drops what
+is not due. Maps are rows [W, N, channels] here, or pixels [N, channels], for N images side by side.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -28,7 +28,9 @@ from genmodel.models.parts.pixelcnn.network import (
 )
 
 Choose = Callable[[Tensor, Tensor], Tensor]  # the network's numbers of a pixel [N, outputs], given [N, D] -> [N, C]
-Step = Callable[[list[Tensor], Tensor | list[Tensor]], tuple[list[Tensor], list[Tensor]]]
+Place = int | Tensor  # of a row or a column; in an exported graph a tensor []
+Tensors = list[Tensor]
+Moved = tuple[Tensors, Tensors]  # the state after a step, and what it made
 
 
 def walk(network: Network, labels: Tensor | None, given: Tensor, choose: Choose) -> Tensor:
@@ -40,92 +42,77 @@ def walk(network: Network, labels: Tensor | None, given: Tensor, choose: Choose)
 
 
 class _Walk:
+    """What is the same at each pixel. The state goes from row to row and from pixel to pixel as a list of tensors."""
+
     def __init__(self, network: Network, labels: Tensor | None, choose: Choose) -> None:
         self.network, self.choose = network, choose
-        self.down, self.right = network.down_convolutions, network.right_convolutions
-        self.group = 2**network.halvings
-        has_codes = network.down.blocks[0].code is not None
+        self.downs, self.rights = network.downs, network.rights
+        conditional = network.down.blocks[0].code is not None
         self.down_codes, self.right_codes = (
-            [class_code(block, labels) for block in stream.blocks] if has_codes else []
+            [class_code(block, labels) for block in stream.blocks] if conditional else []
             for stream in (network.down, network.right)
         )
 
     def over(self, given: Tensor) -> Tensor:
-        _, width, n, _ = given.shape
-        pixels = given.new_zeros(width, n, self.network.channels + 1)  # above the first row, without ones
-        above = [given.new_zeros(width >> each.level, n, each.weight.shape[-1]) for each in (*self.down, *self.right)]
-        _, (rows,) = _scan(self._rows, [pixels, *above], [given.unflatten(0, (-1, self.group))])
-        return rows.flatten(0, 1)
+        network, (_, width, n, _) = self.network, given.shape
+        start = [given.new_zeros(width, n, network.channels + 1)]  # above the first row there are not even ones
+        for stream, convolutions in ((network.down, self.downs), (network.right, self.rights)):
+            start += [given.new_zeros(width >> each.level, n, each.inputs) for each in convolutions]
+            start += [given.new_zeros(width >> each.level, n, network.width) for each in stream.halved]
+        _, (rows,) = _scan(self._row, start, [given])
+        return rows
 
-    def _rows(self, carry: list[Tensor], given: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """A group of rows."""
+    def _row(self, row: Place, carry: Tensors, parts: Tensors) -> Moved:
+        network = self.network
         last, *kept = carry
-        down, above = _Rows(kept[: len(self.down)], self.down_codes), kept[len(self.down) :]
-        halves: dict[int, Tensor] = {}
-        drawn = []
-        for row in range(self.group):
-            down.enter(row)
-            self.network.down(down.convolved(self.network.first_down, last), down)
-            values = self._columns(row, above, down.seen, halves, given[0][row])
-            drawn.append(values)
-            last = with_ones(values)
-        return [last, *down.above, *above], [torch.stack(drawn)]
+        above, lower, right_above, right_lower = _split(
+            kept, len(self.downs), network.halvings, len(self.rights), network.halvings
+        )
+        down = _Rows(row, above, lower, self.down_codes)
+        network.down(down.convolved(network.first_down, last), down)
+        values, kept = self._columns(row, down.seen, right_above, right_lower, parts[0])
+        return [with_ones(values), *down.above, *down.lower, *kept], [values]
 
     def _columns(
-        self, row: int, above: list[Tensor], seen: dict[int, Tensor], halves: dict[int, Tensor], given: Tensor
-    ) -> Tensor:
-        """A row, in groups of columns; `above` and `halves` become those of the next row."""
-        active = [each for each in self.right if row % 2**each.level == 0]
-        adding = [each for each in active if each.stride == 1 or (row >> each.level) % 2 == 0]
-        added = [each.above(above[each.number]) for each in adding if isinstance(each, DownRightShifted)]
-        lower = [level for level in halves if (row >> level) % 2 and row % 2**level == 0]
-        upper = [level for level in range(self.network.halvings) if row % 2 ** (level + 1) == 0]
-        counts = (len(added), len(seen), len(lower))
+        self, row: Place, seen: dict[int, Tensor], above: Tensors, lower: Tensors, given: Tensor
+    ) -> tuple[Tensor, Tensors]:
+        """The values of a row, [W, N, C]; and what takes the places of `above` and `lower` in the next one."""
+        network, (width, n, _) = self.network, given.shape
+        added = [each.above(kept) for each, kept in zip(self.rights, above, strict=True)]
+        counts = len(added), len(seen), len(lower), 1
 
-        def step(carry: list[Tensor], parts: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-            pixel, *left = carry
-            terms, besides, second = parts[: counts[0]], parts[counts[0] : sum(counts[:2])], parts[sum(counts[:2]) : -1]
-            way = _Pixels(
-                row,
-                left,
-                {each.number: iter(term) for each, term in zip(adding, terms, strict=True)},
-                {number: iter(beside) for number, beside in zip(seen, besides, strict=True)},
-                {level: iter(half) for level, half in zip(lower, second, strict=True)},
-                self.right_codes,
-            )
-            drawn = []
-            for column in range(self.group):
-                way.column = column
-                maps = self.network.right(way.convolved(self.network.first_right, pixel), way)
-                values = self.choose(self.network.read(maps), parts[-1][column])
-                drawn.append(values)
-                pixel = with_ones(values)
-            made = [drawn, *(way.inputs[each.number] for each in active), *(way.halves[level] for level in upper)]
-            return [pixel, *way.left], [torch.stack(each) for each in made]
+        def step(column: Place, carry: Tensors, parts: Tensors) -> Moved:
+            (last,), left, grown = _split(carry, 1, len(above), len(lower))
+            terms, beside, halves, (here,) = _split(parts, *counts)
+            pixels = _Pixels(row, column, left, grown, terms, dict(zip(seen, beside, strict=True)), halves)
+            pixels.codes = self.right_codes
+            maps = network.right(pixels.convolved(network.first_right, last), pixels)
+            values = self.choose(network.read(maps), here)
+            below = [each[:, 2 * network.width :] for each in pixels.grown]
+            return [with_ones(values), *pixels.left, *pixels.grown], [values, *pixels.left, *below]
 
-        n = given.shape[1]
-        start = [given.new_zeros(n, self.network.channels + 1)]
-        start += [given.new_zeros(n, each.weight.shape[-1]) for each in self.right]
-        parts = [*added, *seen.values(), *(halves[level] for level in lower), given]
-        columns = given.shape[0] // self.group
-        _, made = _scan(step, start, [each.unflatten(0, (columns, -1)) for each in parts])
-        values, *inputs = [each.flatten(0, 1) for each in made]
-        for each, kept in zip(active, inputs, strict=False):
-            above[each.number] = kept
-        for level, half in zip(upper, inputs[len(active) :], strict=True):
-            halves[level] = half
-        return values
+        start = [given.new_zeros(n, network.channels + 1)]  # to the left of the first pixel
+        start += [given.new_zeros(n, each.inputs) for each in self.rights]
+        start += [given.new_zeros(n, 4 * network.width) for _ in lower]
+        parts = [_stretched(each, width) for each in (*added, *seen.values(), *lower)]
+        _, made = _scan(step, start, [*parts, given])
+        (values,), inputs, below = _split(made, 1, len(above), len(lower))
+        for place, convolution in enumerate(self.rights):
+            new = inputs[place][:: 2**convolution.level]
+            above[place] = _due(row, convolution.level, lambda new=new: [new], [above[place]])[0]
+        for level in range(network.halvings):
+            new = below[level][:: 2 ** (level + 1)].unflatten(-1, (2, -1)).transpose(1, 2).flatten(0, 1)
+            lower[level] = _due(row, level + 1, lambda new=new: [new], [lower[level]])[0]
+        return values, [*above, *lower]
 
 
 class _Rows(Way):
-    """Of the down stream; maps are [W, N, channels]."""
+    """Of the down stream: a row of each map."""
 
-    def __init__(self, above: list[Tensor], codes: list[Tensor]) -> None:
-        self.above, self.codes = list(above), codes  # by the numbers of convolutions, of blocks
-        self.halves: dict[int, Tensor] = {}  # the second row of what an inner stage has made of two, by level
-
-    def enter(self, row: int) -> None:
-        self.row = row
+    def __init__(self, row: Place, above: Tensors, lower: Tensors, codes: Tensors) -> None:
+        self.row, self.codes = row, codes  # of the blocks, by number
+        self.above = above  # the last row of each convolution's input, by number
+        self.lower = lower  # the second row of what an inner stage has made of two, by the outer stage's level
         self.seen: dict[int, Tensor] = {}
 
     def convolved(self, convolution: Shifted, maps: Tensor) -> Tensor:
@@ -134,14 +121,20 @@ class _Rows(Way):
         return convolution.row(above, maps)
 
     def inner(self, stage: Stage, maps: Tensor) -> Tensor:
-        assert stage.inner is not None
-        if (self.row >> stage.level) % 2:
-            self.above[stage.shrink.number] = maps
-            return self.halves[stage.level]
-        made = stage.grow(stage.inner(self.convolved(stage.shrink, maps), self))
-        first, second = made.unflatten(-1, (2, 2, -1)).unbind(2)  # [W / 2, N, 2, channels] each
-        self.halves[stage.level] = second.transpose(1, 2).flatten(0, 1)
-        return first.transpose(1, 2).flatten(0, 1)
+        before, count = [self.lower[stage.level], *self.above, *self.lower], len(self.above)
+
+        def make() -> Tensors:
+            assert stage.inner is not None
+            made = stage.grow(stage.inner(self.convolved(stage.shrink, maps), self))
+            upper, lower = (part.transpose(1, 2).flatten(0, 1) for part in made.unflatten(-1, (2, 2, -1)).unbind(2))
+            self.lower[stage.level] = lower
+            return [upper, *self.above, *self.lower]
+
+        (found,), self.above, self.lower = _split(
+            _due(self.row, stage.level + 1, make, before), 1, count, len(self.lower)
+        )
+        self.above[stage.shrink.number] = maps
+        return found
 
     def beside(self, block: Gated) -> Tensor:
         raise AssertionError("the down stream sees nothing beside it")
@@ -155,43 +148,42 @@ class _Rows(Way):
 
 
 class _Pixels(Way):
-    """Of the right stream, within a group of columns; maps are [N, channels]."""
+    """Of the right stream: a pixel of each map."""
 
     def __init__(
-        self, row: int, left: list[Tensor], added: dict[int, Iterator[Tensor]], seen: dict[int, Iterator[Tensor]],
-        lower: dict[int, Iterator[Tensor]], codes: list[Tensor],
+        self, row: Place, column: Place, left: Tensors, grown: Tensors, added: Tensors, seen: dict[int, Tensor],
+        lower: Tensors,
     ) -> None:  # fmt: skip
-        self.row, self.column, self.codes = row, 0, codes
-        self.left, self.added, self.seen, self.lower = left, added, seen, lower
-        self.inputs: list[list[Tensor]] = [[] for _ in left]  # of each convolution, for the next row
-        self.halves: list[list[Tensor]] = [[] for _ in left]  # for the next row, by level
-        self.next: list[Tensor | None] = [None for _ in left]  # for the next column, by level
+        self.row, self.column = row, column
+        self.left = left  # the last pixel of each convolution's input, by number
+        self.grown = grown  # the four pixels that an inner stage has made of one, side by side, by the outer's level
+        self.added = added  # what the row above adds, by the convolution's number
+        self.seen = seen
+        self.lower = lower  # in an odd row, what the inner stage made in the row above, by the outer's level
+        self.codes: Tensors = []
 
     def convolved(self, convolution: Shifted, maps: Tensor) -> Tensor:
         assert isinstance(convolution, DownRightShifted)
-        left = self._replaced(convolution, maps)
-        return next(self.added[convolution.number]) + convolution.pixel(left, maps)
-
-    def _replaced(self, convolution: Shifted, maps: Tensor) -> Tensor:
-        self.inputs[convolution.number].append(maps)
         left, self.left[convolution.number] = self.left[convolution.number], maps
-        return left
+        return self.added[convolution.number] + convolution.pixel(left, maps)
 
     def inner(self, stage: Stage, maps: Tensor) -> Tensor:
-        assert stage.inner is not None
-        odd_row, odd_column = (self.row >> stage.level) % 2, (self.column >> stage.level) % 2
-        if odd_row or odd_column:
-            self._replaced(stage.shrink, maps)
-            made = next(self.lower[stage.level]) if odd_row else self.next[stage.level]
-            assert made is not None
-            return made
-        made = stage.grow(stage.inner(self.convolved(stage.shrink, maps), self))
-        here, self.next[stage.level], *below = made.chunk(4, dim=-1)
-        self.halves[stage.level] += below
-        return here
+        before, level = [*self.left, *self.grown], stage.level
+
+        def make() -> Tensors:
+            assert stage.inner is not None
+            self.grown[level] = stage.grow(stage.inner(self.convolved(stage.shrink, maps), self))
+            return [*self.left, *self.grown]
+
+        after = _due(self.row, level + 1, lambda: _due(self.column, level + 1, make, before), before)
+        self.left, self.grown = _split(after, len(self.left), len(self.grown))
+        self.left[stage.shrink.number] = maps
+        here, right, _, _ = self.grown[level].chunk(4, dim=-1)
+        upper = _due(self.column, level + 1, lambda: [here], [right])
+        return _due(self.row, level + 1, lambda: upper, [self.lower[level]])[0]
 
     def beside(self, block: Gated) -> Tensor:
-        return next(self.seen[block.number])
+        return self.seen[block.number]
 
     def passed(self, block: Gated, maps: Tensor) -> Tensor:
         return maps
@@ -200,22 +192,48 @@ class _Pixels(Way):
         return self.codes[block.number]
 
 
-def _scan(step: Step, carry: list[Tensor], parts: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """step(carry, [part[i] ...]) -> (carry, made) along the first dimension of all parts; what is made, stacked.
+def _due(place: Place, level: int, make: Callable[[], Tensors], kept: Tensors) -> Tensors:
+    """What `make` makes, where 2 ** level divides the place; else what was kept, tensors of the same shapes."""
+    if isinstance(place, int):
+        return kept if place % 2**level else make()
+    due = place % 2**level == 0
+    return [new if new is old else torch.where(due, new, old) for new, old in zip(make(), kept, strict=True)]
 
-    An exported graph holds the step once, and not all of its repetitions.
-    """
+
+def _scan(
+    step: Callable[[Place, Tensors, Tensors], Moved], carry: Tensors, parts: Tensors
+) -> Moved:
+    """step(i, carry, [part[i] ...]) -> (carry, made) along the first dimension of all parts; what is made, stacked."""
+    places = parts[0].shape[0]
     if torch.compiler.is_exporting():
         from torch._higher_order_ops.scan import scan
 
-        def copied(carry: list[Tensor], parts: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-            after, made = step(carry, parts)
-            return [each.clone() for each in after], made  # which may not be what came in
+        def copied(carry: Tensors, parts: Tensors) -> Moved:
+            after, made = step(parts[0], carry, parts[1:])
+            return _copies(after), _copies(made)  # a scan must not return what it was given
 
-        found: tuple[list[Tensor], list[Tensor]] = scan(copied, carry, parts)
+        found: Moved = scan(copied, carry, [torch.arange(places, device=parts[0].device), *parts])
         return found
-    made = []
-    for place in range(parts[0].shape[0]):
-        carry, some = step(carry, [part[place] for part in parts])
-        made.append(some)
-    return carry, [torch.stack(each) for each in zip(*made, strict=True)]
+    rows = []
+    for place in range(places):
+        carry, made = step(place, carry, [part[place] for part in parts])
+        rows.append(made)
+    return carry, [torch.stack(each) for each in zip(*rows, strict=True)]
+
+
+def _copies(tensors: Tensors) -> Tensors:
+    return [each.clone(memory_format=torch.contiguous_format) for each in tensors]
+
+
+def _split(tensors: Tensors, *counts: int) -> list[Tensors]:
+    """The first counts[0] of them, the next counts[1], ..."""
+    found, start = [], 0
+    for count in counts:
+        found.append(tensors[start : start + count])
+        start += count
+    return found
+
+
+def _stretched(row: Tensor, width: int) -> Tensor:
+    """A row of a map with fewer columns, each as often as it takes."""
+    return row if row.shape[0] == width else row.repeat_interleave(width // row.shape[0], dim=0)
