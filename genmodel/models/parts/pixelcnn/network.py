@@ -1,71 +1,22 @@
 """The network of PixelCNN++ (Salimans et al. 2017): what each pixel depends on comes before it in raster order.
 
 Two streams of gated residual blocks, each a U with shortcuts: the down stream sees the rows above a pixel, the right
-stream also the pixels to its left, and at every block what the down stream has seen. Their convolutions are shifted
-instead of masked, so that no weight is multiplied by zero.
+stream also the pixels to its left, and at every block what the down stream has seen.
 
 A block does not know whether it sees a whole image, a row or a pixel: channels are the last dimension of all maps, and
 a Way computes what depends on the neighbours. `Whole` is the one of training; walk.py has those of sampling.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genmodel.models.parts.pixelcnn.shifted import DownRightShifted, DownShifted, Shifted
+
 _RESIDUAL = 0.1  # of the variance-preserving weights, in the convolution that ends a block
-
-
-class Shifted(nn.Module):
-    """A convolution whose `rows` x `columns` window ends at its own row; weights [outputs, rows, columns, inputs]."""
-
-    number: int  # its place among the convolutions of its stream
-    level = 0  # of the Stage that it is in
-    columns: int
-    padding: tuple[int, int]  # to the left and to the right
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, 2, self.columns, inputs))
-        self.bias = nn.Parameter(torch.empty(outputs))
-        self.inputs, self.stride = inputs, stride
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """[N, H, W, inputs] -> [N, H / stride, W / stride, outputs]."""
-        padded = F.pad(maps, (0, 0, *self.padding, 1, 0)).permute(0, 3, 1, 2)
-        return F.conv2d(padded, self.weight.permute(0, 3, 1, 2), self.bias, self.stride).permute(0, 2, 3, 1)
-
-    def windows(self, row: Tensor) -> Tensor:
-        """The columns of each window side by side: [W, N, inputs] -> [W / stride, N, columns * inputs]."""
-        padded, stop = F.pad(row, (0, 0, 0, 0, *self.padding)), row.shape[0]
-        return torch.cat([padded[column : column + stop : self.stride] for column in range(self.columns)], dim=-1)
-
-
-class DownShifted(Shifted):
-    """Of a row and the one above it, three columns around each pixel."""
-
-    columns, padding = 3, (1, 1)
-
-    def row(self, above: Tensor, here: Tensor) -> Tensor:
-        """A row of the output, [W / stride, N, outputs], from two of the input."""
-        both = torch.cat([above, here], dim=-1)
-        return F.linear(self.windows(both), self.weight.transpose(1, 2).flatten(1), self.bias)
-
-
-class DownRightShifted(Shifted):
-    """Of a row and the one above it, each pixel and the one to its left."""
-
-    columns, padding = 2, (1, 0)
-
-    def above(self, row: Tensor) -> Tensor:
-        """What the row above, [W, N, inputs], adds to each pixel: [W / stride, N, outputs]."""
-        return F.linear(self.windows(row), self.weight[:, 0].flatten(1), self.bias)
-
-    def pixel(self, left: Tensor, here: Tensor) -> Tensor:
-        """The rest, from two pixels [N, inputs]: [N, outputs]."""
-        return F.linear(torch.cat([left, here], dim=-1), self.weight[:, 1].flatten(1))
 
 
 class Way(ABC):
@@ -83,8 +34,8 @@ class Way(ABC):
         """The activated output of the down stream's block with the same number."""
 
     @abstractmethod
-    def passed(self, block: "Gated", maps: Tensor) -> Tensor:
-        """The block's output, which the other stream may need later."""
+    def passed(self, block: "Gated", active: Tensor) -> None:
+        """Take note of a block's activated output, which the right stream needs of the down stream."""
 
     @abstractmethod
     def code(self, block: "Gated") -> Tensor:
@@ -96,7 +47,10 @@ class Way(ABC):
 
 
 class Gated(nn.Module):
-    """maps + a * sigmoid(b), where a and b are what two convolutions make of the maps and of what is beside them."""
+    """maps + a * sigmoid(b), where a and b are what two convolutions make of the maps and of what is beside them.
+
+    Takes and returns maps also as they are activated: several others need them.
+    """
 
     number: int  # its place in its stream
 
@@ -108,33 +62,35 @@ class Gated(nn.Module):
         self.shortcut = nn.Linear(2 * width, width) if shortcut else None
         self.code = nn.Embedding(classes, 2 * width) if classes else None
 
-    def forward(self, maps: Tensor, way: Way, shortcut: Tensor | None = None) -> Tensor:
-        inner = way.convolved(self.first, activated(maps))
+    def forward(self, maps: Tensor, active: Tensor, way: Way, shortcut: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        inner = way.convolved(self.first, active)
         if self.beside is not None:
             inner = inner + self.beside(way.beside(self))
         if self.shortcut is not None:
-            assert shortcut is not None
-            inner = inner + self.shortcut(activated(shortcut))
+            inner = inner + self.shortcut(shortcut)
         gated = way.convolved(self.second, way.dropped(activated(inner)))
         if self.code is not None:
             gated = gated + way.code(self)
-        return way.passed(self, maps + F.glu(gated, dim=-1))
+        maps = maps + F.glu(gated, dim=-1)
+        active = activated(maps)
+        way.passed(self, active)
+        return maps, active
 
 
 class Stage(nn.Module):
     """Blocks at one size, between them a stage at half the size, and after it blocks that see the first ones' maps."""
 
     def __init__(
-        self, convolution: type[Shifted], width: int, blocks: int, halvings: int, beside: bool, classes: int, level: int = 0
-    ) -> None:  # fmt: skip
+        self, convolution: type[Shifted], width: int, blocks: int, halvings: int, classes: int, level: int = 0
+    ) -> None:
         super().__init__()
         self.level = level  # the maps' sides are 2 ** level times smaller than the image's
-        made = [Gated(convolution, width, beside, False, classes) for _ in range(blocks)]
-        self.before = nn.ModuleList(made)
+        beside = convolution is DownRightShifted
+        self.before = nn.ModuleList([Gated(convolution, width, beside, False, classes) for _ in range(blocks)])
         self.inner: Stage | None = None
         if halvings:
             self.shrink = convolution(width, width, stride=2)
-            self.inner = Stage(convolution, width, blocks, halvings - 1, beside, classes, level + 1)
+            self.inner = Stage(convolution, width, blocks, halvings - 1, classes, level + 1)
             self.grow = nn.Linear(width, 4 * width)
         count = blocks + 1 if halvings else blocks
         self.after = nn.ModuleList([Gated(convolution, width, beside, True, classes) for _ in range(count)])
@@ -157,15 +113,21 @@ class Stage(nn.Module):
     def blocks(self) -> list[Gated]:
         return [module for module in self.modules() if isinstance(module, Gated)]
 
-    def forward(self, maps: Tensor, way: Way) -> Tensor:
-        shortcuts = [maps]
+    def forward(self, maps: Tensor, way: Way) -> tuple[Tensor, Tensor]:
+        """The maps after the stage, and the same activated."""
+        active = activated(maps)
+        shortcuts = [active]
         for block in self.before:
-            maps = block(maps, way)
-            shortcuts.append(maps)
-        maps = shortcuts.pop() if self.inner is None else way.inner(self, maps)
+            maps, active = block(maps, active, way)
+            shortcuts.append(active)
+        if self.inner is None:
+            shortcuts.pop()  # the last one is what the blocks after see anyway
+        else:
+            maps = way.inner(self, maps)
+            active = activated(maps)
         for block in self.after:
-            maps = block(maps, way, shortcuts.pop())
-        return maps
+            maps, active = block(maps, active, way, shortcuts.pop())
+        return maps, active
 
 
 class Network(nn.Module):
@@ -176,12 +138,13 @@ class Network(nn.Module):
         self.channels, self.width, self.halvings = channels, width, halvings
         self.first_down = DownShifted(channels + 1, width)  # of the rows above
         self.first_right = DownRightShifted(channels + 1, width)  # of the pixels to the left and above them
-        self.down = Stage(DownShifted, width, blocks, halvings, False, classes)
-        self.right = Stage(DownRightShifted, width, blocks, halvings, True, classes)
+        self.down = Stage(DownShifted, width, blocks, halvings, classes)
+        self.right = Stage(DownRightShifted, width, blocks, halvings, classes)
         self.out = nn.Linear(2 * width, outputs)
-        for stream in (self.downs, self.rights, self.down.blocks, self.right.blocks):
-            for number, module in enumerate(stream):
-                module.number = number
+        parts: tuple[Sequence[Shifted | Gated], ...] = (self.downs, self.rights, self.down.blocks, self.right.blocks)
+        for those in parts:
+            for number, each in enumerate(those):
+                each.number = number
 
     @property
     def downs(self) -> list[DownShifted]:
@@ -209,12 +172,9 @@ class Network(nn.Module):
         pixels = with_ones(images.permute(0, 2, 3, 1))
         way = Whole(labels, drop)
         self.down(self.first_down(F.pad(pixels, (0, 0, 0, 0, 1, -1))), way)
-        maps = self.right(self.first_right(F.pad(pixels, (0, 0, 1, -1))), way)
-        return self.read(maps).permute(0, 3, 1, 2)
-
-    def read(self, maps: Tensor) -> Tensor:
-        numbers: Tensor = self.out(activated(maps))
-        return numbers
+        _, active = self.right(self.first_right(F.pad(pixels, (0, 0, 1, -1))), way)
+        numbers: Tensor = self.out(active)
+        return numbers.permute(0, 3, 1, 2)
 
 
 class Whole(Way):
@@ -230,17 +190,16 @@ class Whole(Way):
 
     def inner(self, stage: Stage, maps: Tensor) -> Tensor:
         assert stage.inner is not None
-        made = stage.grow(stage.inner(stage.shrink(maps), self))
+        made: Tensor = stage.grow(stage.inner(stage.shrink(maps), self)[0])
         n, height, width, _ = made.shape
         return made.view(n, height, width, 2, 2, -1).transpose(2, 3).reshape(n, 2 * height, 2 * width, -1)
 
     def beside(self, block: Gated) -> Tensor:
         return self.seen[block.number]
 
-    def passed(self, block: Gated, maps: Tensor) -> Tensor:
+    def passed(self, block: Gated, active: Tensor) -> None:
         if block.beside is None:
-            self.seen[block.number] = activated(maps)
-        return maps
+            self.seen[block.number] = active
 
     def code(self, block: Gated) -> Tensor:
         return class_code(block, self.labels)[:, None, None]
@@ -262,5 +221,5 @@ def with_ones(values: Tensor) -> Tensor:
 def class_code(block: Gated, labels: Tensor | None) -> Tensor:
     """[N, 2 * width] of labels [N]: where one is -1, the mean of all classes' codes."""
     assert block.code is not None and labels is not None
-    known = block.code.weight
+    known: Tensor = block.code.weight
     return torch.cat([known, known.mean(0, keepdim=True)])[labels]

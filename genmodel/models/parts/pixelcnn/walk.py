@@ -14,18 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from genmodel.models.parts.pixelcnn.network import (
-    DownRightShifted,
-    DownShifted,
-    Gated,
-    Network,
-    Shifted,
-    Stage,
-    Way,
-    activated,
-    class_code,
-    with_ones,
-)
+from genmodel.models.parts.pixelcnn.network import Gated, Network, Stage, Way, class_code, with_ones
+from genmodel.models.parts.pixelcnn.shifted import DownRightShifted, DownShifted, Shifted
 
 Choose = Callable[[Tensor, Tensor], Tensor]  # the network's numbers of a pixel [N, outputs], given [N, D] -> [N, C]
 Place = int | Tensor  # of a row or a column; in an exported graph a tensor []
@@ -86,8 +76,8 @@ class _Walk:
             terms, beside, halves, (here,) = _split(parts, *counts)
             pixels = _Pixels(row, column, left, grown, terms, dict(zip(seen, beside, strict=True)), halves)
             pixels.codes = self.right_codes
-            maps = network.right(pixels.convolved(network.first_right, last), pixels)
-            values = self.choose(network.read(maps), here)
+            _, active = network.right(pixels.convolved(network.first_right, last), pixels)
+            values = self.choose(network.out(active), here)
             below = [each[:, 2 * network.width :] for each in pixels.grown]
             return [with_ones(values), *pixels.left, *pixels.grown], [values, *pixels.left, *below]
 
@@ -99,10 +89,10 @@ class _Walk:
         (values,), inputs, below = _split(made, 1, len(above), len(lower))
         for place, convolution in enumerate(self.rights):
             new = inputs[place][:: 2**convolution.level]
-            above[place] = _due(row, convolution.level, lambda new=new: [new], [above[place]])[0]
+            above[place] = _either(row, convolution.level, new, above[place])
         for level in range(network.halvings):
             new = below[level][:: 2 ** (level + 1)].unflatten(-1, (2, -1)).transpose(1, 2).flatten(0, 1)
-            lower[level] = _due(row, level + 1, lambda new=new: [new], [lower[level]])[0]
+            lower[level] = _either(row, level + 1, new, lower[level])
         return values, [*above, *lower]
 
 
@@ -125,7 +115,7 @@ class _Rows(Way):
 
         def make() -> Tensors:
             assert stage.inner is not None
-            made = stage.grow(stage.inner(self.convolved(stage.shrink, maps), self))
+            made = stage.grow(stage.inner(self.convolved(stage.shrink, maps), self)[0])
             upper, lower = (part.transpose(1, 2).flatten(0, 1) for part in made.unflatten(-1, (2, 2, -1)).unbind(2))
             self.lower[stage.level] = lower
             return [upper, *self.above, *self.lower]
@@ -139,9 +129,8 @@ class _Rows(Way):
     def beside(self, block: Gated) -> Tensor:
         raise AssertionError("the down stream sees nothing beside it")
 
-    def passed(self, block: Gated, maps: Tensor) -> Tensor:
-        self.seen[block.number] = activated(maps)
-        return maps
+    def passed(self, block: Gated, active: Tensor) -> None:
+        self.seen[block.number] = active
 
     def code(self, block: Gated) -> Tensor:
         return self.codes[block.number]
@@ -172,21 +161,20 @@ class _Pixels(Way):
 
         def make() -> Tensors:
             assert stage.inner is not None
-            self.grown[level] = stage.grow(stage.inner(self.convolved(stage.shrink, maps), self))
+            self.grown[level] = stage.grow(stage.inner(self.convolved(stage.shrink, maps), self)[0])
             return [*self.left, *self.grown]
 
         after = _due(self.row, level + 1, lambda: _due(self.column, level + 1, make, before), before)
         self.left, self.grown = _split(after, len(self.left), len(self.grown))
         self.left[stage.shrink.number] = maps
         here, right, _, _ = self.grown[level].chunk(4, dim=-1)
-        upper = _due(self.column, level + 1, lambda: [here], [right])
-        return _due(self.row, level + 1, lambda: upper, [self.lower[level]])[0]
+        return _either(self.row, level + 1, _either(self.column, level + 1, here, right), self.lower[level])
 
     def beside(self, block: Gated) -> Tensor:
         return self.seen[block.number]
 
-    def passed(self, block: Gated, maps: Tensor) -> Tensor:
-        return maps
+    def passed(self, block: Gated, active: Tensor) -> None:
+        pass
 
     def code(self, block: Gated) -> Tensor:
         return self.codes[block.number]
@@ -200,9 +188,11 @@ def _due(place: Place, level: int, make: Callable[[], Tensors], kept: Tensors) -
     return [new if new is old else torch.where(due, new, old) for new, old in zip(make(), kept, strict=True)]
 
 
-def _scan(
-    step: Callable[[Place, Tensors, Tensors], Moved], carry: Tensors, parts: Tensors
-) -> Moved:
+def _either(place: Place, level: int, new: Tensor, kept: Tensor) -> Tensor:
+    return _due(place, level, lambda: [new], [kept])[0]
+
+
+def _scan(step: Callable[[Place, Tensors, Tensors], Moved], carry: Tensors, parts: Tensors) -> Moved:
     """step(i, carry, [part[i] ...]) -> (carry, made) along the first dimension of all parts; what is made, stacked."""
     places = parts[0].shape[0]
     if torch.compiler.is_exporting():
