@@ -5,7 +5,7 @@ likelihood is exact, and the noise is the uniform numbers that pixels are drawn 
 ones for CIFAR-10 but for weight normalisation, which is left out, and are days of work for a large GPU.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from genmodel.errors import ConfigError
-from genmodel.models.abilities import Completes, Likelihood
+from genmodel.models.abilities import Codes, Completes, Likelihood
 from genmodel.models.contract import Adam, Family, ImageSpec, Noise, Player, Step, Update
 from genmodel.models.noise import Space, uniform
-from genmodel.models.parts.logistics import draw, mixture_nll, mixture_width
+from genmodel.models.parts.logistics import draw, level_probabilities, mixture_nll, mixture_width
 from genmodel.models.parts.losses import bits_per_dim
 from genmodel.models.parts.pixelcnn.network import Network
 from genmodel.models.parts.pixelcnn.walk import walk
-from genmodel.pixels import to_model
+from genmodel.pixels import to_model, to_uint8
 from genmodel.settings.config import Count, Range
 from genmodel.settings.schedule import Schedule
 from genmodel.sizes import Size
@@ -39,7 +39,7 @@ class PixelCNNConfig:
     learning_rate: Annotated[float | Schedule, Range(1e-12)] = 1.0e-3
 
 
-class PixelCNN(Family, Likelihood, Completes):
+class PixelCNN(Family, Likelihood, Codes, Completes):
     Config: ClassVar[type] = PixelCNNConfig
     clock: ClassVar[Literal["linear", "log"]] = "log"
 
@@ -82,6 +82,21 @@ class PixelCNN(Family, Likelihood, Completes):
             inputs = to_model(some)
             found.append(bits_per_dim(mixture_nll(inputs, self.network(inputs, theirs)), inputs[0].numel()))
         return torch.cat(found)
+
+    def visit(self, labels: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
+        """By the same walk for coding and for decoding: the whole network at once rounds otherwise."""
+
+        def pixel(parameters: Tensor, _: Tensor) -> Tensor:
+            told = parameters.double()[:, :, None, None]
+            values = parameters.new_zeros(len(labels), self.spec.channels)
+            for channel in range(self.spec.channels):
+                shown = values.double()[:, :, None, None]
+                levels = choose(level_probabilities(told, shown, channel)[:, :, 0, 0])
+                values[:, channel] = levels.to(values.dtype) * (2 / 255) - 1  # as to_model has them
+            return values
+
+        nothing = self.network.out.weight.new_empty(*self.image_size, len(labels), 0)
+        return to_uint8(walk(self.network, labels, nothing, pixel).permute(2, 3, 0, 1))
 
     def complete(self, images: Tensor, known: Tensor, noise: Tensor, labels: Tensor) -> Tensor:
         """Pixels are drawn in raster order: what is known below and to the right of a pixel has no say in it."""
