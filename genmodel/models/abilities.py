@@ -4,6 +4,8 @@ called in eval mode, without gradients unless stated.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -72,5 +74,27 @@ class Completes(ABC):
         """
 
 
+@dataclass(frozen=True)
+class Observation:
+    """What is seen of N images, all in the same way: seen = look(images) + noise, in the models' range of [-1, 1]."""
+
+    seen: Tensor  # float [N, ...]
+    look: Callable[[Tensor], Tensor]  # linear and differentiable: [N, C, H, W] -> [N, ...]
+    back: Callable[[Tensor], Tensor]  # its pseudo-inverse: look(back(seen)) is seen, [N, ...] -> [N, C, H, W]
+    deviation: float  # of the Gaussian noise on each value; 0: none
+
+
+class Restores(ABC):
+    """Draws images that explain what is seen of them: known pixels, a smaller image, noisy pixels."""
+
+    @abstractmethod
+    def restore(self, observation: Observation, noise: Tensor, labels: Tensor) -> Tensor:
+        """float [N, C, H, W] in [-1, 1], nearly equal to what is seen of them; called with gradients.
+
+        Deterministic in `noise`, float32 [N, space.width].
+        """
+
+
 class Inverts:
-    """`sample` is differentiable in its noise, so that the noise of a given image can be searched for."""
+    """`sample` is differentiable in the normal and uniform parts of its noise, so that the noise of an image, or of
+    what is seen of one, can be searched for by gradients."""

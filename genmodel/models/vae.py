@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from genmodel.models.abilities import Bounds, Reconstructs, Weighted
+from genmodel.models.abilities import Bounds, Inverts, Reconstructs, Weighted
 from genmodel.models.contract import Adam, Family, ImageSpec, Noise, Player, Step, Update
 from genmodel.models.noise import Space, normal
 from genmodel.models.parts.convolution import Down, Up, base_map
@@ -68,7 +68,7 @@ class Decoder(nn.Module):
         return images
 
 
-class VAE(Family, Bounds, Weighted, Reconstructs):
+class VAE(Family, Bounds, Weighted, Reconstructs, Inverts):
     Config: ClassVar[type] = VAEConfig
     clock: ClassVar[Literal["linear", "log"]] = "log"
 

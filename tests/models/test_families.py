@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genmodel.errors import ConfigError
-from genmodel.models.abilities import Bounds, Reconstructs, Weighted
+from genmodel.models.abilities import Bounds, Inverts, Reconstructs, Weighted
 from genmodel.models.contract import Adam, Batch, Family, ImageSpec, Noise, Step, build_model
 from genmodel.models.dcgan import DCGAN
 from genmodel.models.families import FAMILIES, load_family
@@ -308,3 +308,18 @@ def test_reconstructions_are_images_of_the_mean_codes() -> None:
 def test_a_model_has_the_abilities_that_it_declares() -> None:
     for ability in (Bounds, Weighted, Reconstructs):
         assert isinstance(toy("vae"), ability) and not isinstance(toy("dcgan"), ability)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_that_inverts_has_slopes_in_all_noise_but_categories(family: str) -> None:
+    model = toy(family).eval().requires_grad_(False)
+    if not isinstance(model, Inverts):
+        pytest.skip("its noise is not searched for")
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel())))
+    found = codes(model.space, [], 3, seed=0).requires_grad_()
+    model.sample(found).square().sum().backward()
+    assert found.grad is not None
+    parts = [part.kind for part in model.space.parts for _ in range(part.width)]
+    assert [bool(column.any()) for column in found.grad.T] == [kind != "categorical" for kind in parts]
