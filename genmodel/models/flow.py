@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from genmodel.errors import ConfigError
-from genmodel.models.abilities import Bounds, Completes, Reconstructs
+from genmodel.models.abilities import Bounds, Completes, Observation, Reconstructs, Restores
 from genmodel.models.contract import Adam, Family, ImageSpec, Noise, Player, Step, Update
 from genmodel.models.noise import Space, normal
 from genmodel.models.parts.convolution import base_map
@@ -56,7 +56,7 @@ class FlowConfig:
     learning_rate: Annotated[float | Schedule, Range(1e-12)] = 2e-4
 
 
-class Flow(Family, Bounds, Reconstructs, Completes):
+class Flow(Family, Bounds, Reconstructs, Completes, Restores):
     Config: ClassVar[type] = FlowConfig
     clock: ClassVar[Literal["linear", "log"]] = "log"
 
@@ -87,7 +87,7 @@ class Flow(Family, Bounds, Reconstructs, Completes):
         """E |v(x_t, t) - (image - noise)|^2 per value, x_t = (1 - t) noise + t image."""
         count, labels = len(step.batch.images), self._told(step.batch.labels)
         noise = step.noise.of(self.space, count).view_as(step.batch.images)
-        times = step.noise.rows(count, self._times)
+        times = step.noise.rows(count, self._times).to(noise)
         images = step.batch.images + _within_cells(step.batch.images, step.noise)
         if labels is not None:
             dropped = step.noise.rows(count, _evenly) < self.config.label_drop
@@ -126,8 +126,8 @@ class Flow(Family, Bounds, Reconstructs, Completes):
         if weight == 0:
             return self.velocity(maps, times, anything)
         both = self.velocity(torch.cat([maps, maps]), times, torch.cat([anything, labels]))
-        free, asked = both.chunk(2)
-        return torch.lerp(free, asked, weight)
+        count = maps.shape[0]  # an exported graph takes any number
+        return torch.lerp(both[:count], both[count:], weight)
 
     def _told(self, labels: Tensor | None) -> Tensor | None:
         """Labels as the network takes them: its last class where one is withheld; None for an unconditional network."""
@@ -155,15 +155,23 @@ class Flow(Family, Bounds, Reconstructs, Completes):
         return self.sample(self.encode(images, labels), labels)
 
     def complete(self, images: Tensor, known: Tensor, noise: Tensor, labels: Tensor) -> Tensor:
-        """At each step the known part of the image that the velocity points to is replaced by what it is, and the step
-        leads to the result from the same noise."""
+        target, given = to_model(images), known[:, None]
+        seen = Observation(target * given, lambda maps: maps * given, lambda seen: seen, 0.0)
+        return torch.where(given, target, self.restore(seen, noise, labels))
+
+    def restore(self, observation: Observation, noise: Tensor, labels: Tensor) -> Tensor:
+        """At each step, the image that the velocity points to is moved to what is seen of it, and the step leads there
+        from the noise of the beginning (Wang et al. 2023, DDNM, for a flow and with its noise kept)."""
         told, start = self._told(labels), noise.reshape(noise.shape[0], *self.shape)
-        target, given, maps = to_model(images), known[:, None], start
-        grid = self._grid()
-        for now, after in itertools.pairwise(grid):
+        maps, spread = start, self.config.data_deviation
+        for now, after in itertools.pairwise(self._grid()):
             made = maps + (1 - now) * self.guided(maps, now, told)
-            maps = torch.lerp(start, torch.where(given, target, made), after)
-        return torch.where(given, target, maps.clamp(-1, 1))
+            # the variance that is left, were the image's values independent, beside that of the noise on what is seen
+            left = (spread * (1 - now)) ** 2 / ((spread * now) ** 2 + (1 - now) ** 2)
+            share = left / (left + observation.deviation**2)
+            made = made + share * observation.back(observation.seen - observation.look(made))
+            maps = torch.lerp(start, made, after)
+        return maps.clamp(-1, 1)
 
     def bound(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> Tensor:
         with torch.inference_mode(False):  # the divergence is a gradient, of tensors that were not made for one
@@ -184,9 +192,6 @@ class Flow(Family, Bounds, Reconstructs, Completes):
     def negative_log_density(self, maps: Tensor, labels: Tensor | None, probe: Tensor) -> Tensor:
         """-log p(maps) in nats, [N], of the velocity without guidance. `probe` [N, C, H, W], independent values of mean
         0 and variance 1, estimates the divergence."""
-        steps = self.config.likelihood_steps
-        # most steps lie near the images, where the density changes within a level of a colour value
-        grid = [1 - (step / steps) ** 2 for step in range(steps + 1)]
 
         def field(state: Tensor, time: float) -> Tensor:
             at = state[:, :-1].reshape(-1, *self.shape).requires_grad_()
@@ -197,9 +202,14 @@ class Flow(Family, Bounds, Reconstructs, Completes):
             return torch.cat([velocity.detach().flatten(1), divergence], dim=1)
 
         start = torch.cat([maps.flatten(1), maps.new_zeros(len(maps), 1)], dim=1)
-        found = integrate(field, start, grid, "heun")
+        found = integrate(field, start, self._grid_back(), "heun")
         noise, change = found[:, :-1], found[:, -1]
         return 0.5 * (noise.square() + math.log(2 * math.pi)).sum(1) - change
+
+    def _grid_back(self) -> list[float]:
+        """Most steps lie near the images, where the density changes within a level of a colour value."""
+        steps = self.config.likelihood_steps
+        return [1 - (step / steps) ** 2 for step in range(steps + 1)]
 
 
 def _evenly(count: int, rng: torch.Generator) -> Tensor:

@@ -125,9 +125,9 @@ class Attention(nn.Module):
         self.asked, self.last = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
 
     def forward(self, maps: Tensor) -> Tensor:
-        places = self.norm(maps).permute(0, 2, 3, 1).flatten(1, 2)
-        taken = self.last(F.scaled_dot_product_attention(*self.asked(places).chunk(3, dim=2)))
-        made: Tensor = maps + taken.unflatten(1, maps.shape[2:]).permute(0, 3, 1, 2)
+        places = self.norm(maps).permute(0, 2, 3, 1).flatten(1, 2)[:, None]  # ONNX knows no attention without heads
+        taken = self.last(F.scaled_dot_product_attention(*self.asked(places).chunk(3, dim=3)))
+        made: Tensor = maps + taken[:, 0].unflatten(1, maps.shape[2:]).permute(0, 3, 1, 2)
         return made
 
 
