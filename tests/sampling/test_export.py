@@ -28,7 +28,7 @@ class Floats(nn.Module):
         return sampled(self.model, codes)
 
 
-@pytest.fixture(params=["dcgan", "infogan", "vae", "r3gan", "categories", "autoregressive", "conditional"])
+@pytest.fixture(params=["dcgan", "infogan", "vae", "r3gan", "flow", "categories", "autoregressive", "conditional"])
 def model(request: pytest.FixtureRequest, toys: None, built: Callable[..., Family]) -> Family:
     return built(request.param, base_channels=8)
 
