@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from genmodel.errors import ConfigError
+from genmodel.models.abilities import Inverts
 from genmodel.models.contract import Adam, Family, ImageSpec, Player, Step, Update
 from genmodel.models.noise import Space, uniform
 from genmodel.models.parts.augment import Augmentation, augment
@@ -104,7 +105,7 @@ class Discriminator(nn.Module):
         return widened(logits) + torch.where(labels < 0, 0.0, products)
 
 
-class DCGAN(Family):
+class DCGAN(Family, Inverts):
     Config: ClassVar[type] = DCGANConfig
     clock: ClassVar[Literal["linear", "log"]] = "linear"
 

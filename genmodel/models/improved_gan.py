@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from genmodel.errors import ConfigError
-from genmodel.models.abilities import Classifies
+from genmodel.models.abilities import Classifies, Inverts
 from genmodel.models.contract import Adam, Batch, Family, ImageSpec, Loss, Noise, Player, Step, Update
 from genmodel.models.noise import Space, uniform
 from genmodel.models.parts import dense_and_strided as networks
@@ -61,7 +61,7 @@ class ImprovedGANConfig:
     unlabelled_weight: Annotated[float, Range(0)] = 1.0  # of the loss on unlabelled images and fakes; 0: labels alone
 
 
-class ImprovedGAN(Family):
+class ImprovedGAN(Family, Inverts):
     Config: ClassVar[type] = ImprovedGANConfig
     clock: ClassVar[Literal["linear", "log"]] = "linear"
     first_images = 500

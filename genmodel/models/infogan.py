@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genmodel.errors import ConfigError
-from genmodel.models.abilities import Clusters
+from genmodel.models.abilities import Clusters, Inverts
 from genmodel.models.contract import Adam, Family, ImageSpec, Player, Step, Update
 from genmodel.models.noise import Space, categorical, uniform
 from genmodel.models.parts.convolution import Down, Up, base_map
@@ -96,7 +96,7 @@ def _connected(before: int, after: int, activation: nn.Module) -> list[nn.Module
     return [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), activation]
 
 
-class InfoGAN(Family, Clusters):
+class InfoGAN(Family, Clusters, Inverts):
     Config: ClassVar[type] = InfoGANConfig
     clock: ClassVar[Literal["linear", "log"]] = "linear"
 

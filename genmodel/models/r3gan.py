@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genmodel.errors import ConfigError
+from genmodel.models.abilities import Inverts
 from genmodel.models.contract import Adam, Family, ImageSpec, Player, Step, Update
 from genmodel.models.noise import Space, normal
 from genmodel.models.parts.augment import Augmentation, augment
@@ -135,7 +136,7 @@ def relativistic_loss(logits: Tensor, others: Tensor) -> Tensor:
     return F.softplus(others - logits).mean()
 
 
-class R3GAN(Family):
+class R3GAN(Family, Inverts):
     Config: ClassVar[type] = R3GANConfig
     clock: ClassVar[Literal["linear", "log"]] = "linear"
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genmodel.errors import ConfigError
-from genmodel.models.abilities import Bounds, Reconstructs, Weighted
+from genmodel.models.abilities import Bounds, Inverts, Reconstructs, Weighted
 from genmodel.models.contract import Adam, Family, ImageSpec, Noise, Player, Step, Update
 from genmodel.models.noise import Space, normal
 from genmodel.models.parts.convolution import Down, Up, base_map
@@ -114,7 +114,7 @@ def _bits(nll: Tensor, rates: Tensor, images: Tensor) -> dict[str, Tensor]:
     return {"negative_elbo": distortion + rate, "distortion": distortion, "rate": rate}
 
 
-class VAE(Family, Bounds, Weighted, Reconstructs):
+class VAE(Family, Bounds, Weighted, Reconstructs, Inverts):
     Config: ClassVar[type] = VAEConfig
     clock: ClassVar[Literal["linear", "log"]] = "log"
 
