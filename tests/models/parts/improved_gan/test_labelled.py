@@ -1,7 +1,7 @@
 import torch
 
 from genmodel.models.contract import Batch, ImageSpec, Noise, Step
-from genmodel.models.parts.labelled import LabelledMemory
+from genmodel.models.parts.improved_gan.labelled import LabelledMemory
 from genmodel.sizes import Size
 
 
