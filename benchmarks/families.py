@@ -1,6 +1,6 @@
-"""A training step of each family beside a plain eager loop of the same networks and losses.
+"""A training step of each model of a settings file beside a plain eager loop of the same networks and losses.
 
-    python -m benchmarks.families [--family dcgan] [--set KEY=VALUE] [--size 32] [--batch 64] [--steps 8] [--repeats 5]
+    python -m benchmarks.families [presets/cifar10-small.yaml] [--model dcgan] [--channels 3] [--steps 8] [--repeats 5]
 
 The plain loop is torch's own: weights as torch lays them out, float32, torch.optim, nothing compiled or captured. Both
 run in turns in one process, so that a noisy neighbour meets both; ratios are medians. Images are random: a step takes
@@ -11,6 +11,8 @@ import argparse
 import platform
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,8 +21,7 @@ from benchmarks.compare import HEAD, Row, alternate, rate
 from genmodel.devices import choose_device, use_cpu
 from genmodel.errors import user_errors
 from genmodel.models.contract import Adam, Adamax, Batch, Family, Noise, Player, Step, build_model
-from genmodel.models.families import FAMILIES
-from genmodel.params import run_config
+from genmodel.params import read_params
 from genmodel.pixels import to_model
 from genmodel.settings.config import RunConfig
 from genmodel.settings.schedule import value_at
@@ -35,31 +36,28 @@ def main(argv: list[str] | None = None) -> int:
     with user_errors():
         use_cpu(options.threads)
         device = choose_device()
-        print(
-            f"{_machine(device)}; {options.size} px, batches of {options.batch}, {options.repeats} repeats\n\n{HEAD}",
-            end="",
-        )
-        for family in [options.family] if options.family else FAMILIES:
+        models = read_params(options.settings).models
+        print(f"{_machine(device)}; images of {options.channels} channels, {options.repeats} repeats\n\n{HEAD}", end="")
+        for name in options.model or models:
             for precision in options.precision.split(","):
-                print(measured(family, precision, device, options).text(), end="", flush=True)
+                print(measured(name, models[name], precision, device, options).text(), end="", flush=True)
     return 0
 
 
-def measured(family: str, precision: str, device: str, options: argparse.Namespace) -> Row:
-    settings = [f"image_size={options.size}", f"training.batch_size={options.batch}", f"precision={precision}"]
-    config = run_config({"family": family}, family, [*settings, *options.set])
-    ours, per_step = engine_steps(config, device, options.steps)
-    theirs, _ = plain_steps(config, device, options.steps)
+def measured(name: str, config: RunConfig, precision: str, device: str, options: argparse.Namespace) -> Row:
+    config = replace(config, training=replace(config.training, precision=precision))  # type: ignore[arg-type]
+    ours, per_step = engine_steps(config, options.channels, device, options.steps)
+    theirs, _ = plain_steps(config, options.channels, device, options.steps)
     count = options.steps * per_step
-    what = f"{family}, {precision}, {device}"
+    what = f"{name}, {precision}, {device}"
     return alternate(what, lambda: rate(count, ours), "eager fp32 loop", lambda: rate(count, theirs), options.repeats)
 
 
-def engine_steps(config: RunConfig, device: str, steps: int) -> tuple[Work, int]:
+def engine_steps(config: RunConfig, channels: int, device: str, steps: int) -> tuple[Work, int]:
     """What runs `steps` steps of the engine, and the images of one."""
     set_precision(config.training, torch.device(device))
-    model = build_model(config, CLASSES).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images, labels = _batch(config, model, device)
+    model = build_model(config, CLASSES, channels).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images, labels = _batch(config, model, channels, device)
     _begin(model, images, labels)
     engine = Engine(model, config.training, budget=config.training.images)
 
@@ -71,10 +69,10 @@ def engine_steps(config: RunConfig, device: str, steps: int) -> tuple[Work, int]
     return work, len(images)
 
 
-def plain_steps(config: RunConfig, device: str, steps: int) -> tuple[Work, int]:
+def plain_steps(config: RunConfig, channels: int, device: str, steps: int) -> tuple[Work, int]:
     """The same of a loop without the engine."""
-    model = build_model(config, CLASSES).to(device)
-    images, labels = _batch(config, model, device)
+    model = build_model(config, CLASSES, channels).to(device)
+    images, labels = _batch(config, model, channels, device)
     _begin(model, images, labels)
     model.train()
     players = {player.name: player for player in model.players()}
@@ -110,10 +108,10 @@ def _optimizer(player: Player) -> torch.optim.Optimizer:
     return kind(player.parameters(), lr, (beta1, beta2), declared.eps)
 
 
-def _batch(config: RunConfig, model: Family, device: str) -> tuple[Tensor, Tensor]:
+def _batch(config: RunConfig, model: Family, channels: int, device: str) -> tuple[Tensor, Tensor]:
     """A step's images, uint8 [N, H, W, C], and labels."""
     rng, count = torch.Generator().manual_seed(0), config.training.batch_size * model.batches_per_step
-    images = torch.randint(256, (count, *config.image_size, 3), dtype=torch.uint8, generator=rng)
+    images = torch.randint(256, (count, *config.image_size, channels), dtype=torch.uint8, generator=rng)
     return images.to(device), torch.randint(CLASSES, (count,), generator=rng).to(device)
 
 
@@ -132,11 +130,10 @@ def _machine(device: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.families", description=__doc__.splitlines()[0])
-    parser.add_argument("--family", choices=FAMILIES, help="only this one")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
+    parser.add_argument("settings", type=Path, nargs="?", default=Path("params.yaml"), help="(default: %(default)s)")
+    parser.add_argument("--model", action="append", default=[], help="of the file (default: all)")
+    parser.add_argument("--channels", type=int, default=1, help="of the images (default: %(default)s)")
     parser.add_argument("--precision", default="fp32,bf16", help="of the engine's steps (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=32, help="in pixels (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=64, help="images (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=8, help="of one measurement (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="pairs of measurements (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="on the CPU; 0: torch's choice (default: %(default)s)")

@@ -9,7 +9,6 @@ seed draws the weights and chooses the labels. The same command goes on where an
 
 import argparse
 import gzip
-import statistics
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +16,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.seeds import compare, names_of, seeds_of
 from genmodel.data.block import Block
 from genmodel.data.making.make import prepare
 from genmodel.data.sources.meaning.layout import Layout
 from genmodel.errors import user_errors
-from genmodel.evaluation.evaluate import evaluate
-from genmodel.evaluation.reference import Reference, make_reference
 from genmodel.params import read_params
-from genmodel.settings.config import RunConfig
-from genmodel.showing.display import train
-from genmodel.training.identify import identify
 
 PRESET = Path(__file__).parent.parent / "presets" / "mnist-100-labels.yaml"
 HELD_OUT = 2000
@@ -39,25 +34,8 @@ def main(argv: list[str] | None = None) -> int:
         block = _block(options.folder, work)
         # the figure is of the model itself: pixels are the features that cost nothing
         judging = replace(params.evaluation, extractor="pixels")
-        if not (work / "reference").exists():
-            make_reference(block, judging.image_size, judging, work / "reference")
-        reference = Reference.open(work / "reference")
-        for name in options.models.split(","):
-            found = []
-            for seed in map(int, options.seeds.split(",")):
-                out = _trained(name, params.models[name], seed, block, work)
-                report, _ = evaluate(out, block, reference, judging)
-                found.append(report.figures["accuracy"])
-                print(f"| {name} | seed {seed} | {found[-1]:.2%} |", flush=True)
-            print(f"| {name} | median of {len(found)} | {statistics.median(found):.2%} |", flush=True)
+        compare(replace(params, evaluation=judging), block, work, ["accuracy"], options.seeds, options.models)
     return 0
-
-
-def _trained(name: str, config: RunConfig, seed: int, block: Block, work: Path) -> Path:
-    config = replace(config, training=replace(config.training, seed=seed))
-    out = work / "models" / f"{name}-{seed}"
-    train(identify(out.name, config, block), block, out, work / "runs")
-    return out
 
 
 def _block(folder: Path, work: Path) -> Block:
@@ -83,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.semi_supervised", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where mnist-10k-images-idx3-ubyte.gz and its labels are")
     parser.add_argument("--work", type=Path, default=Path("runs/semi_supervised"), help="block, runs and models")
-    parser.add_argument("--seeds", default="0,1,2", help="(default: %(default)s)")
-    parser.add_argument("--models", default="semi_supervised,labels_alone", help="of the preset (default: both)")
+    parser.add_argument("--seeds", type=seeds_of, default=[0, 1, 2], help="(default: 0,1,2)")
+    parser.add_argument("--models", type=names_of, default=[], help="of the preset (default: both)")
     return parser
 
 

@@ -112,7 +112,7 @@ def show(settings: Settings) -> None:
         text = rows and isinstance(rows[0].get(name, 0), str)
         table.add_column(name.replace("_", " "), justify="left" if text else "right")
     for row in rows:
-        table.add_row(*(_cell(name, row[name]) for name in shown))
+        table.add_row(*(cell(name, row[name]) for name in shown))
     console = Console(width=None if sys.stdout.isatty() else 120, markup=False)
     console.print()
     console.print(table)
@@ -124,7 +124,7 @@ def show(settings: Settings) -> None:
     console.print("compare   make ui    (the runs side by side, in MLflow)", highlight=False)
 
 
-def _cell(name: str, value: Any) -> str:
+def cell(name: str, value: Any) -> str:
     if name == "seconds" and isinstance(value, float):
         return f"{value:.0f}"
     return printable(table.show(name, value))

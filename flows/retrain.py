@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from flows import outcome
+from flows import notify, outcome, plan
 from flows.running.imports import leave, uncollected
 from flows.settings import Settings
 from flows.versioning import closures
@@ -30,6 +30,12 @@ def main(argv: list[str] | None = None) -> int:
         root = Path.cwd()
         settings = Settings.read(os.environ, root)
         check_names(root / "params.yaml")  # before DVC turns them into paths
+        if options.plan:
+            plan.show(root)
+            return 0
+        if options.why:
+            plan.explain(root, options.why)
+            return 0
         if options.serve:
             serve(settings)
             return 0
@@ -41,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
             print("nothing changed since the last run")
             for stage in always:
                 _run_here(stage, settings)
+            notify.ended(settings)
         outcome.show(settings)
     return 0
 
@@ -120,7 +127,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--force", action="store_true", help="run every stage, changed or not")
     parser.add_argument("--renew-extractor", action="store_true", help="train a new extractor, judge all models by it")
-    parser.add_argument("--serve", action="store_true", help="keep running, on the schedule in GENMODEL_CRON")
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--serve", action="store_true", help="keep running, on the schedule in GENMODEL_CRON")
+    ways.add_argument("--plan", action="store_true", help="say what would run and why, and run nothing")
+    ways.add_argument("--why", metavar="STAGE", help="say all that one stage would run for, such as train@vae")
     return parser
 
 

@@ -48,6 +48,7 @@ class Settings:
     dvc_remote: str | None = None  # GENMODEL_DVC_REMOTE; None: DVC's own default remote
     cron: str = "0 3 * * *"  # GENMODEL_CRON
     timezone: str = "UTC"  # GENMODEL_TIMEZONE, of the schedule; default: the machine's
+    notify: tuple[str, ...] = ()  # GENMODEL_NOTIFY, Apprise URLs that get a message of failures and decisions
     prefect_port: int | None = None  # GENMODEL_PREFECT_PORT, of a served project's server; None: a free one
     stage_deadline: float = 86_400  # GENMODEL_STAGE_DEADLINE, seconds a stage may take
     environment: Mapping[str, str] = field(default_factory=dict)  # what every process of the line runs with
@@ -69,6 +70,7 @@ class Settings:
             dvc_remote=environ.get("GENMODEL_DVC_REMOTE") or None,
             cron=_cron(environ.get("GENMODEL_CRON") or cls.cron),
             timezone=_timezone(environ.get("GENMODEL_TIMEZONE", "")),
+            notify=tuple(environ.get("GENMODEL_NOTIFY", "").split()),
             prefect_port=_port("GENMODEL_PREFECT_PORT", environ),
             stage_deadline=_seconds("GENMODEL_STAGE_DEADLINE", environ, cls.stage_deadline),
             environment={name: environ.get(name) or value for name, value in defaults.items()}

@@ -5,9 +5,11 @@ python -m flows.stages code | reference | train MODEL | evaluate MODEL | compare
 
 import argparse
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.plan import keep_time
 from flows.running.guard import follow_guard
 from flows.running.imports import leave, uncollected
 from flows.settings import Settings
@@ -175,8 +177,10 @@ def main(argv: list[str] | None = None) -> int:
         words = [_model_of(arguments)] if "model" in arguments else []
         stage = arguments.run.__name__
         closures.check(stage, model_family(PARAMS, *words) if words else None)
-        with unchanged_inputs("@".join([stage, *words]), settings.root):
+        name, started = "@".join([stage, *words]), time.monotonic()
+        with unchanged_inputs(name, settings.root):
             arguments.run(settings, *words)
+        keep_time(settings.root, name, time.monotonic() - started)
     return 0
 
 

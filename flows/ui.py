@@ -3,7 +3,7 @@
 python -m flows.ui [--port 5000]
 
 The view is stored in a tag of the experiment, as those that users save in the UI: its menu Views lists it.
-By default the UI shows no figure in the table, all parameters above each picture, and the noise of step 0.
+By default the UI shows no figure in the table, all parameters above each picture, and only pictures of one step.
 """
 
 import argparse
@@ -11,7 +11,6 @@ import json
 import os
 import socket
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,10 +57,9 @@ def _listening(port: int) -> socket.socket:
 def save_view(tracker: Tracker) -> str:
     """Save a view that fits the present runs; returns its place in the UI, the part after #/."""
     with tracker.talking() as (client, experiment):
-        runs = [run.data.metrics for run in client.search_runs([experiment], max_results=_NEWEST)]
-        figures = sorted({name for metrics in runs for name in metrics if name.startswith("eval/")})
-        ends = Counter(int(metrics["images_seen"]) for metrics in runs if "images_seen" in metrics)
-        state = json.dumps(view(figures, ends.most_common(1)[0][0] if ends else 0))
+        runs = client.search_runs([experiment], max_results=_NEWEST)
+        metrics = {name for run in runs for name in run.data.metrics}
+        state = json.dumps(view(sorted(name for name in metrics if name.startswith("eval/"))))
         saved = {"name": _VIEW, "createdAt": 0, "updatedAt": 0, "state": state}  # milliseconds, to sort the menu by
         client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{_VIEW}", json.dumps(saved))
     return (
@@ -69,15 +67,15 @@ def save_view(tracker: Tracker) -> str:
     )
 
 
-def view(figures: Sequence[str], step: int) -> dict[str, Any]:
-    """The state of MLflow 3.17's runs page: columns, sections and the image grid at `step`.
+def view(figures: Sequence[str]) -> dict[str, Any]:
+    """The state of MLflow 3.17's runs page: columns, sections, and the last sample grid of each run.
 
     The UI adds a chart for each other metric, in the section named like the metric's part before the slash.
     """
     sections = [_section("samples", True, 400, columns=1)]
     sections += [_section(name, name in _OPEN, 260, columns=3) for name in _OPEN + _CLOSED]
-    grid = {"type": "IMAGE", "uuid": "samples-grid", "metricSectionId": "samples", "imageKeys": ["samples"],
-            "step": step, "showRunParams": False, "deleted": False, "isGenerated": False}  # fmt: skip
+    grid = {"type": "IMAGE", "uuid": "samples-grid", "metricSectionId": "samples", "imageKeys": ["latest"],
+            "step": 0, "showRunParams": False, "deleted": False, "isGenerated": False}  # fmt: skip
     shown = set(outcome.narrow(name.removeprefix("eval/") for name in figures))  # else headings do not fit the screen
     columns = [f"metrics.`{name}`" for name in figures if name.removeprefix("eval/") in shown]
     return {

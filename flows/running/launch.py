@@ -96,7 +96,7 @@ def server(settings: Settings, ephemeral: bool = False) -> Iterator[None]:
     """
     apply(settings)
     if os.environ.get("PREFECT_API_URL"):
-        _check(os.environ["PREFECT_API_URL"])
+        check(os.environ["PREFECT_API_URL"])
         yield
         return
     _tell_neglect(settings)
@@ -112,7 +112,7 @@ def server(settings: Settings, ephemeral: bool = False) -> Iterator[None]:
             del os.environ["PREFECT_API_URL"]
 
 
-def _check(url: str) -> None:
+def check(url: str) -> None:
     """GenmodelError unless a server answers at PREFECT_API_URL, within 15 s, and lets us in."""
     answers: list[int | Exception] = []
 

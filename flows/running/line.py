@@ -19,7 +19,7 @@ from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, wait
 from prefect.tasks import Task
 
-from flows import outcome, prepare
+from flows import notify, outcome, prepare
 from flows.running import launch, orphans
 from flows.running.guard import DEADLINE, STOPPED, Guard, follow
 from flows.running.launch import one_line
@@ -34,7 +34,11 @@ SERVED_BY = "GENMODEL_SERVED_BY"  # the pid of the process that serves, for the 
 _PATIENCE = [5.0, 15.0, 60.0, 300.0, 900.0]  # seconds to wait for another DVC process to end
 
 
-@flow(name="retrain")
+def _tell_failure(flow: Any, flow_run: Any, state: State[Any]) -> None:
+    notify.failed(Settings.read(os.environ, Path.cwd()), state.message or str(state.name))
+
+
+@flow(name="retrain", on_failure=[_tell_failure], on_crashed=[_tell_failure])
 @one_line
 def retrain(force: bool = False, renew_extractor: bool = False) -> None:
     """Bring the project in the working folder up to date. force: run all stages, changed or not.
@@ -54,6 +58,7 @@ def retrain(force: bool = False, renew_extractor: bool = False) -> None:
     if stages:
         run_stages(stages, settings, force, renew_extractor)
     publish(settings)
+    notify.ended(settings)
 
 
 def _is_lock_conflict(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

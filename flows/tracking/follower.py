@@ -29,7 +29,7 @@ from typing import Any
 
 from flows.running.imports import leave
 from flows.settings import Settings
-from flows.tracking import FIX, Owner, Sent, Status, SystemReader, Tracker
+from flows.tracking import FIX, Owner, Sent, Status, SystemReader, Tracker, drawings
 from flows.tracking import trainings as record
 from flows.tracking.trainings import Mark, Row, Training
 from genmodel.errors import FollowedError, GenmodelError, TrainingDivergedError
@@ -77,7 +77,7 @@ class Follower:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         status, outcome = _verdict(error)
-        pictures = record.pictures(self._folder if error else self._model)
+        pictures = drawings.pictures(self._folder if error else self._model)
         self._tell({"status": status, "outcome": outcome, "pictures": [str(path) for path in pictures]})
         arrived = False
         try:
@@ -153,7 +153,7 @@ class Sender:
         if sent is None or not self._tracker.renew(sent.run_id):
             sent, self._mark = self._tracker.begin(self._training, self._started_ms), Mark()
         rows, mark = record.read_rows(self._folder / "metrics.jsonl", self._mark)
-        sent = self._tracker.send(sent, rows, record.sample_grids(self._folder / "samples"))
+        sent = self._tracker.send(sent, rows, drawings.sample_grids(self._folder / "samples"))
         self._send_system(sent, ending)
         self._sent, self._mark = sent, mark
         return sent.run_id

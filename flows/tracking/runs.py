@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flows.settings import Settings
+from flows.tracking import drawings
 from flows.tracking import trainings as record
 from flows.tracking.lease import LEASE, OWNER, Lease, Owner, is_abandoned, last_sign
 from flows.tracking.store import connect, database_file, explain, load_client
@@ -81,14 +82,19 @@ class Tracker:
 
     def close_abandoned(self) -> None:
         """Close the runs of trainings that were killed together with what followed them, as of their last sign."""
+        for run_id in self.abandoned():
+            with self.talking() as (client, _), self.locked("lock"):  # its training may be starting again
+                run = client.get_run(run_id)
+                if run.info.status == "RUNNING" and is_abandoned(run.data.tags):
+                    client.set_tag(run.info.run_id, "genmodel.outcome", "stopped")
+                    client.set_terminated(run.info.run_id, "KILLED", last_sign(run.data.tags))
+                    self._release(run)
+
+    def abandoned(self) -> list[str]:
+        """The ids of the runs that say RUNNING and have no process."""
         with self.talking() as (client, experiment_id):
-            for found in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
-                with self.locked("lock"):  # its training may be starting again
-                    run = client.get_run(found.info.run_id)
-                    if run.info.status == "RUNNING" and is_abandoned(run.data.tags):
-                        client.set_tag(run.info.run_id, "genmodel.outcome", "stopped")
-                        client.set_terminated(run.info.run_id, "KILLED", last_sign(run.data.tags))
-                        self._release(run)
+            running = client.search_runs([experiment_id], "attributes.status = 'RUNNING'")
+            return [run.info.run_id for run in running if is_abandoned(run.data.tags)]
 
     def restore(self, folder: Path, data: DataVersion, runs: Path) -> str:
         """The run of the finished model in `folder`, completed with what this MLflow lacks; returns its id.
@@ -107,8 +113,8 @@ class Tracker:
                 say(str(error))
                 return str(self.run(training.fingerprint).info.run_id)
             rows = record.read_finished(folder, runs, training, run.info.start_time)
-            sent = self.send(self._sent(run), rows, record.sample_grids(folder / "samples"))
-            self.end(sent.run_id, "FINISHED", "trained", record.pictures(folder))
+            sent = self.send(self._sent(run), rows, drawings.sample_grids(folder / "samples"))
+            self.end(sent.run_id, "FINISHED", "trained", drawings.pictures(folder))
         self.close_abandoned()
         return str(run.info.run_id)
 
@@ -125,7 +131,7 @@ class Tracker:
         self.log_rows(sent.run_id, rows)
         if grids:
             with self.talking() as (client, _), tempfile.TemporaryDirectory() as drawn:
-                record.write_logged_images(grids, sent.run_id, Path(drawn))
+                drawings.write_logged_images(grids, sent.run_id, Path(drawn))
                 client.log_artifacts(sent.run_id, drawn, "images")
                 tags = [RunTag("mlflow.loggedImages", "True"), RunTag(_GRIDS, str(max(grids)))]
                 client.log_batch(sent.run_id, tags=tags, synchronous=True)

@@ -4,9 +4,7 @@ import colorsys
 import csv
 import json
 import shlex
-import shutil
 import subprocess
-import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +20,6 @@ from genmodel.training.identity import SHOWING
 from genmodel.training.rows import from_line
 
 _SHOWING = {f"training.{name}" for name in SHOWING}
-_PICTURES = ("timeline.png", "curves.png", "replay.gif")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,33 +215,6 @@ def read_finished(model: Path, runs: Path, training: Training, time_ms: int) -> 
     recorded, _ = read_rows(runs / training.fingerprint[:16] / "metrics.jsonl", Mark())
     rows = history | {row.images_seen: row for row in recorded}
     return [rows[images_seen] for images_seen in sorted(rows)]
-
-
-def pictures(folder: Path) -> list[Path]:
-    """The pictures of a whole training that are in the folder of a model or of a record."""
-    return [folder / name for name in _PICTURES if (folder / name).exists()]
-
-
-def sample_grids(folder: Path) -> dict[int, Path]:
-    """The sample grids in a folder by the images seen when they were drawn, in that order."""
-    return {int(path.stem): path for path in sorted(folder.glob("*.png")) if path.stem.isdigit()}
-
-
-def write_logged_images(grids: Mapping[int, Path], run_id: str, folder: Path) -> None:
-    """Write sample grids and their thumbnails as MLflow's image grid expects them under a run's images/.
-
-    Named as by MlflowClient.log_image(key="samples", step=images_seen), but with a fixed name, so that a file that is
-    sent again replaces the first. log_image takes a new name each time, and an upload that was cut off would stay.
-    """
-    from PIL import Image
-
-    for images_seen, path in grids.items():
-        same = uuid.uuid5(uuid.NAMESPACE_OID, f"{run_id} {images_seen}")
-        name = f"samples+step+{images_seen}+timestamp+{images_seen}+{same}"  # a file's time differs from copy to copy
-        shutil.copyfile(path, folder / f"{name}.png")
-        with Image.open(path) as image:
-            image.thumbnail((256, 256))
-            image.save(folder / f"{name}+compressed.webp")
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

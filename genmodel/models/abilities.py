@@ -4,6 +4,8 @@ called in eval mode, without gradients unless stated.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -31,6 +33,18 @@ class Likelihood(ABC):
     @abstractmethod
     def bits(self, images: Tensor, labels: Tensor) -> Tensor:
         """float [N], bits per colour value."""
+
+
+class Codes(ABC):
+    """Says how likely each level of a colour value is, given those before it: images can be coded in that many bits."""
+
+    @abstractmethod
+    def visit(self, labels: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
+        """Images uint8 [N, H, W, C] on the CPU for labels [N], one colour value after the other, in this order.
+
+        `choose` gets the probabilities of its 256 levels, float64 [N, 256], and returns the levels, int64 [N]. The same
+        choices get the same probabilities, to the last bit on the same machine.
+        """
 
 
 class Reconstructs(ABC):
@@ -72,5 +86,27 @@ class Completes(ABC):
         """
 
 
+@dataclass(frozen=True)
+class Observation:
+    """What is seen of N images, all in the same way: seen = look(images) + noise, in the models' range of [-1, 1]."""
+
+    seen: Tensor  # float [N, ...]
+    look: Callable[[Tensor], Tensor]  # linear and differentiable: [N, C, H, W] -> [N, ...]
+    back: Callable[[Tensor], Tensor]  # its pseudo-inverse: look(back(seen)) is seen, [N, ...] -> [N, C, H, W]
+    deviation: float  # of the Gaussian noise on each value; 0: none
+
+
+class Restores(ABC):
+    """Draws images that explain what is seen of them: known pixels, a smaller image, noisy pixels."""
+
+    @abstractmethod
+    def restore(self, observation: Observation, noise: Tensor, labels: Tensor) -> Tensor:
+        """float [N, C, H, W] in [-1, 1], nearly equal to what is seen of them; called with gradients.
+
+        Deterministic in `noise`, float32 [N, space.width].
+        """
+
+
 class Inverts:
-    """`sample` is differentiable in its noise, so that the noise of a given image can be searched for."""
+    """`sample` is differentiable in the normal and uniform parts of its noise, so that the noise of an image, or of
+    what is seen of one, can be searched for by gradients."""

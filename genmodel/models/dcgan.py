@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from genmodel.errors import ConfigError
+from genmodel.models.abilities import Inverts
 from genmodel.models.contract import Adam, Family, ImageSpec, Player, Step, Update
 from genmodel.models.noise import Space, uniform
-from genmodel.models.parts.augment import Augmentation, augment
+from genmodel.models.parts.augment import Augmentation, augmented
 from genmodel.models.parts.convolution import Down, Up, base_map
 from genmodel.models.parts.labels import labels_for_fakes
 from genmodel.models.parts.losses import discriminator_loss, frozen, non_saturating_loss, r1_penalty, widened
@@ -104,7 +105,7 @@ class Discriminator(nn.Module):
         return widened(logits) + torch.where(labels < 0, 0.0, products)
 
 
-class DCGAN(Family):
+class DCGAN(Family, Inverts):
     Config: ClassVar[type] = DCGANConfig
     clock: ClassVar[Literal["linear", "log"]] = "linear"
 
@@ -191,7 +192,7 @@ class DCGAN(Family):
     def _judge(self, images: Tensor, step: Step) -> Tensor:
         """Logits of the batch's images or of as many fakes, each with its label; with none where it is withheld, so
         that fakes are as often judged by class as real images are."""
-        seen = augment(images, self.config.augment, step.knobs["augmentation"], step.noise)
+        seen = augmented(images, self.config.augment, step)
         return widened(self.discriminator(seen, step.batch.labels))
 
     @property

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 
 FAMILIES = {
     "dcgan": "genmodel.models.dcgan:DCGAN",
+    "flow": "genmodel.models.flow:Flow",
+    "iaf_vae": "genmodel.models.iaf_vae:IAFVAE",
     "improved_gan": "genmodel.models.improved_gan:ImprovedGAN",
     "infogan": "genmodel.models.infogan:InfoGAN",
+    "pixelcnn": "genmodel.models.pixelcnn:PixelCNN",
     "r3gan": "genmodel.models.r3gan:R3GAN",
     "vae": "genmodel.models.vae:VAE",
 }

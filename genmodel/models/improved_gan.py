@@ -9,7 +9,7 @@ The discriminator is weight-normalised (Salimans & Kingma 2016), as in the autho
 holds the settings that classify MNIST by 100 labels, benchmarks/semi_supervised.py measures how well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from genmodel.errors import ConfigError
-from genmodel.models.abilities import Classifies
+from genmodel.models.abilities import Classifies, Inverts
 from genmodel.models.contract import Adam, Batch, Family, ImageSpec, Loss, Noise, Player, Step, Update
 from genmodel.models.noise import Space, uniform
 from genmodel.models.parts import dense_and_strided as networks
+from genmodel.models.parts.augment import Augmentation, augmented
 from genmodel.models.parts.convolution import base_map
 from genmodel.models.parts.history import History
 from genmodel.models.parts.labelled import LabelledMemory
@@ -34,6 +35,7 @@ from genmodel.models.parts.semi_supervised import (
 )
 from genmodel.pixels import to_model
 from genmodel.settings.config import Count, Positive, Range, Share
+from genmodel.settings.schedule import Scheduled
 
 _REFERENCE = 64  # codes of the reference batch
 
@@ -59,9 +61,10 @@ class ImprovedGANConfig:
     semi_supervised: bool = False  # needs a block with classes
     labelled_memory: Count = 100  # the latest labelled images that classes are learned from; in the model's file
     unlabelled_weight: Annotated[float, Range(0)] = 1.0  # of the loss on unlabelled images and fakes; 0: labels alone
+    augment: Augmentation = Augmentation()  # noqa: RUF009  # of all that the discriminator sees
 
 
-class ImprovedGAN(Family):
+class ImprovedGAN(Family, Inverts):
     Config: ClassVar[type] = ImprovedGANConfig
     clock: ClassVar[Literal["linear", "log"]] = "linear"
     first_images = 500
@@ -121,6 +124,9 @@ class ImprovedGAN(Family):
             Update("generator", self._drawn_inwards(generator, self._generator_loss), new_batch=False),
         ]
 
+    def knobs(self) -> Mapping[str, Scheduled]:
+        return {"augmentation": self.config.augment.probability}
+
     def _drawn_inwards(self, player: Player, loss: Loss) -> Loss:
         """A player's loss with the term of historical averaging, if that is on."""
         if player.name not in self.histories:
@@ -166,11 +172,16 @@ class ImprovedGAN(Family):
 
     def _odds(self, images: Tensor, step: Step, real: bool = False) -> Tensor:
         """Log-odds [N] that images are real."""
-        return log_odds(widened(self.discriminator(images, step, real)[1]))
+        return log_odds(widened(self._judge(images, step, real)[1]))
+
+    def _judge(self, images: Tensor, step: Step, real: bool = False) -> tuple[Tensor, Tensor]:
+        """Features and logits."""
+        features, logits = self.discriminator(augmented(images, self.config.augment, step), step, real)
+        return features, logits
 
     def _mean_features(self, images: Tensor, step: Step) -> Tensor:
         """Over the whole batch, [features]."""
-        features = widened(self.discriminator(images, step)[0])
+        features = widened(self._judge(images, step)[0])
         return step.gather(features.mean(0, keepdim=True)).mean(0)
 
     @property
@@ -193,7 +204,7 @@ class SemiSupervised(ImprovedGAN, Classifies):
         self.memory.add(step)
         loss, metrics = super()._discriminator_loss(step)
         labelled = self.memory.draw(len(step.batch.images), step.noise)
-        wrong = class_loss(widened(self.discriminator(labelled.images, step)[1]), labelled.labels)
+        wrong = class_loss(widened(self._judge(labelled.images, step)[1]), labelled.labels)
         metrics["loss/class"] = wrong.detach()
         return wrong + 0.5 * self.config.unlabelled_weight * loss, metrics
 

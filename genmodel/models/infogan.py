@@ -12,7 +12,7 @@ halves more often (see base_map), as in DCGAN. Q tells a number's variance, too,
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -21,13 +21,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genmodel.errors import ConfigError
-from genmodel.models.abilities import Clusters
+from genmodel.models.abilities import Clusters, Inverts
 from genmodel.models.contract import Adam, Family, ImageSpec, Player, Step, Update
 from genmodel.models.noise import Space, categorical, uniform
+from genmodel.models.parts.augment import Augmentation, augmented
 from genmodel.models.parts.convolution import Down, Up, base_map
 from genmodel.models.parts.losses import discriminator_loss, frozen, non_saturating_loss, widened
 from genmodel.pixels import to_model
 from genmodel.settings.config import Count, Positive, Range, Share
+from genmodel.settings.schedule import Scheduled
 
 _LEAK = 0.1
 _FOUND = 128  # width of Q's own layer
@@ -47,6 +49,7 @@ class InfoGANConfig:
     discriminator_learning_rate: Positive = 2.0e-4
     beta1: Share = 0.5
     beta2: Annotated[float, Range(0, 0.999999)] = 0.999
+    augment: Augmentation = Augmentation()  # noqa: RUF009  # of what the discriminator and Q see
 
 
 class Generator(nn.Module):
@@ -96,7 +99,7 @@ def _connected(before: int, after: int, activation: nn.Module) -> list[nn.Module
     return [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), activation]
 
 
-class InfoGAN(Family, Clusters):
+class InfoGAN(Family, Clusters, Inverts):
     Config: ClassVar[type] = InfoGANConfig
     clock: ClassVar[Literal["linear", "log"]] = "linear"
 
@@ -133,12 +136,15 @@ class InfoGAN(Family, Clusters):
             Update("generator", self._generator_loss, new_batch=False),
         ]
 
+    def knobs(self) -> Mapping[str, Scheduled]:
+        return {"augmentation": self.config.augment.probability}
+
     def _discriminator_loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         if len(step.batch.images) * step.noise.world_size < 2:
             raise ConfigError("infogan normalises over the batch: each part of it needs at least 2 images")
         noise, fake_images = step.keep("drawn", self._drawn(step))
-        real_logits, _ = self.discriminator(step.batch.images)
-        fake_logits, found = self.discriminator(fake_images.detach())
+        real_logits, _ = self._judge(step.batch.images, step)
+        fake_logits, found = self._judge(fake_images.detach(), step)
         loss = discriminator_loss(real_logits, fake_logits)
         metrics = {
             "loss/discriminator": loss.detach(),
@@ -150,7 +156,7 @@ class InfoGAN(Family, Clusters):
     def _generator_loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         noise, fake_images = step.take("drawn", lambda: self._drawn(step))
         with frozen(self.discriminator):
-            fake_logits, found = self.discriminator(fake_images)
+            fake_logits, found = self._judge(fake_images, step)
         loss, information = non_saturating_loss(fake_logits), self.information(noise, found)
         told = {f"score/{kind}_information": value.detach() for kind, value in information.items()}
         return loss - self._worth(information), {"loss/generator": loss.detach(), **told}
@@ -158,6 +164,11 @@ class InfoGAN(Family, Clusters):
     def _drawn(self, step: Step) -> tuple[Tensor, Tensor]:
         noise = step.noise.of(self.space, len(step.batch.images))
         return noise, self.sample(noise)
+
+    def _judge(self, images: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        seen = augmented(images, self.config.augment, step)
+        logits, found = self.discriminator(seen)
+        return logits, found
 
     def information(self, noise: Tensor, found: Tensor) -> dict[str, Tensor]:
         """The lower bound on the mutual information of image and codes, E[log Q(c|x)] + H(c) (eq. 4), in nats summed

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genmodel.errors import ConfigError
+from genmodel.models.abilities import Inverts
 from genmodel.models.contract import Adam, Family, ImageSpec, Player, Step, Update
 from genmodel.models.noise import Space, normal
-from genmodel.models.parts.augment import Augmentation, augment
+from genmodel.models.parts.augment import Augmentation, augmented
 from genmodel.models.parts.convolution import base_map
 from genmodel.models.parts.labels import labels_for_fakes
 from genmodel.models.parts.losses import frozen, r1_penalty, widened
@@ -135,7 +136,7 @@ def relativistic_loss(logits: Tensor, others: Tensor) -> Tensor:
     return F.softplus(others - logits).mean()
 
 
-class R3GAN(Family):
+class R3GAN(Family, Inverts):
     Config: ClassVar[type] = R3GANConfig
     clock: ClassVar[Literal["linear", "log"]] = "linear"
 
@@ -209,7 +210,7 @@ class R3GAN(Family):
         return loss, {"loss/generator": loss.detach()}
 
     def _seen(self, images: Tensor, step: Step) -> Tensor:
-        return augment(images, self.config.augment, step.knobs["augmentation"], step.noise)
+        return augmented(images, self.config.augment, step)
 
     def _fakes(self, step: Step) -> Tensor:
         """One for each real image, of its class; of any class where that is not known."""

@@ -1,11 +1,15 @@
 """A toy project of the real graph's shape, a small one with real models, a Prefect server, an MLflow for each test."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -192,3 +196,24 @@ def _copied(made: Path, project: Path, settings: Settings) -> Path:
     shutil.copytree(made, project, dirs_exist_ok=True)
     with tracking.Tracker(settings).talking():  # which says that the project was copied, once
         return project
+
+
+@pytest.fixture
+def received() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """An Apprise URL, and what has arrived there."""
+    messages: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"json://127.0.0.1:{server.server_port}", messages
+    server.shutdown()
+    server.server_close()

@@ -172,7 +172,10 @@ class Scene:
             assert sorted((point.step, point.timestamp, point.value) for point in history) == sent, name
         grids = sorted((folder / "samples").glob("*.png"))
         arrived = Path(client.download_artifacts(run.info.run_id, "images", str(self.root)))
-        steps = [sorted(int(path.name.split("+")[2]) for path in arrived.glob(f"*.{kind}")) for kind in ("png", "webp")]
+        steps = [
+            sorted(int(path.name.split("+")[2]) for path in arrived.glob(f"samples+*.{kind}"))
+            for kind in ("png", "webp")
+        ]
         assert steps == [[int(path.stem) for path in grids]] * 2 and len(grids) > 5
         contents = {path.read_bytes() for path in arrived.glob("*.png")}
         assert contents == {path.read_bytes() for path in grids}

@@ -55,6 +55,19 @@ def test_the_command_ends_with_leaderboard_pictures_decision_and_the_next_comman
     assert "make ui" in end.splitlines()[-1]
 
 
+def test_a_failing_run_sends_one_message(ready, received, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though two of its stages fail."""
+    url, messages = received
+    monkeypatch.setenv("GENMODEL_NOTIFY", url)
+    for name in ("dcgan", "vae"):
+        ready.write(f"trick-train-{name}.py", "raise SystemExit('no such thing')")
+    flow = start(ready)
+    told, _ = flow.communicate(timeout=120)
+    assert flow.returncode != 0, told
+    (message,) = messages
+    assert message["title"] == "project: the retraining failed" and "train@vae failed" in message["message"]
+
+
 WITHOUT = """
 import sys
 from pathlib import Path

@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import socket
 import sqlite3
 import subprocess
@@ -47,7 +48,8 @@ def history(settings: Settings, run_id: str, key: str) -> list[tuple[int, int, f
 
 
 def image_steps(settings: Settings, run_id: str) -> list[int]:
-    paths = [file.path for file in client_of(settings).list_artifacts(run_id, "images") if file.path.endswith(".png")]
+    paths = [file.path for file in client_of(settings).list_artifacts(run_id, "images")]
+    paths = [path for path in paths if path.startswith("images/samples+") and path.endswith(".png")]
     return sorted(int(path.split("+step+")[1].split("+")[0]) for path in paths)
 
 
@@ -198,8 +200,8 @@ def test_a_grid_of_which_a_part_has_arrived_is_sent_again(
     os.utime(path, (1, 1))  # as a copy out of DVC's cache
     tracker.send(tracker.begin(training, 1000), [], {64: path})
     files = client_of(settings).list_artifacts(sent.run_id, "images")
-    assert len(files) == 2, "one picture and its thumbnail"
-    (picture,) = [file for file in files if file.path.endswith(".png")]
+    assert len(files) == 4, "one picture and its thumbnail, and the same as the latest"
+    (picture,) = [file for file in files if re.search(r"samples\+.*png$", file.path)]
     assert picture.file_size == path.stat().st_size
 
 

@@ -1,9 +1,12 @@
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 
 from flows import ui
 from flows.settings import Settings
@@ -39,22 +42,33 @@ def test_the_link_opens_a_view_with_the_figures_and_the_last_samples(settings: S
     state = saved(settings)
     assert [name for name in state["selectedColumns"] if name.startswith("metrics")] == ["metrics.`eval/fd_classifier`"]
     (grid,) = state["compareRunCharts"]
-    assert (grid["imageKeys"], grid["step"], grid["showRunParams"]) == (["samples"], 640, False)
+    assert (grid["imageKeys"], grid["step"], grid["showRunParams"]) == (["latest"], 0, False)
     assert grid["metricSectionId"] in {section["uuid"] for section in state["compareRunSections"]}
 
 
 def test_an_experiment_without_runs_has_a_view_too(settings: Settings) -> None:
     ui.save_view(Tracker(settings))
-    assert saved(settings)["compareRunCharts"][0]["step"] == 0
+    assert saved(settings)["compareRunCharts"]
 
 
-def test_the_samples_are_those_of_the_step_where_most_runs_end(settings: Settings, training: Training) -> None:
-    tracker = Tracker(settings)
-    for fingerprint, last in {"aa": 640, "bb": 64_000, "cc": 640}.items():
+def test_the_view_shows_the_last_samples_of_runs_of_any_length(
+    settings: Settings, training: Training, tmp_path: Path
+) -> None:
+    tracker, client = Tracker(settings), MlflowClient(settings.tracking_uri, settings.tracking_uri)
+    for fingerprint, ends in {"aa": [(0, 640)], "bb": [(0, 320), (6400,)]}.items():
         sent = tracker.begin(replace(training, fingerprint=fingerprint * 32), 1000)
-        tracker.send(sent, [Row(last, 10**12, {"images_seen": last})], {})
+        for arrived in ends:
+            grids = {n: tmp_path / f"{fingerprint}-{n}.png" for n in arrived}
+            for place, path in enumerate(grids.values()):
+                Image.new("L", (8, 8), len(arrived) + place).save(path)
+            sent = tracker.send(sent, [], grids)
+        last = client.download_artifacts(sent.run_id, "images", str(tmp_path))
+        (shown,) = Path(last).glob("latest+step+0+*.png")
+        assert shown.read_bytes() == path.read_bytes()
+        shutil.rmtree(last)
     ui.save_view(tracker)
-    assert saved(settings)["compareRunCharts"][0]["step"] == 640
+    (grid,) = saved(settings)["compareRunCharts"]
+    assert (grid["imageKeys"], grid["step"]) == (["latest"], 0)
 
 
 def test_the_view_is_fitted_to_the_newest_runs_however_many_there_are(

@@ -11,7 +11,7 @@ from genmodel.sampling.requests import BATCH, in_batches
 from genmodel.sizes import Size
 
 pytestmark = pytest.mark.usefixtures("toys")
-FAMILIES = ["dcgan", "vae", "categories", "autoregressive", "conditional"]
+FAMILIES = ["dcgan", "flow", "vae", "categories", "autoregressive", "conditional"]
 Build = Callable[..., Family]
 
 

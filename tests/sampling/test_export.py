@@ -28,7 +28,10 @@ class Floats(nn.Module):
         return sampled(self.model, codes)
 
 
-@pytest.fixture(params=["dcgan", "infogan", "vae", "r3gan", "categories", "autoregressive", "conditional"])
+FAMILIES = ["dcgan", "infogan", "vae", "iaf_vae", "r3gan", "flow"]
+
+
+@pytest.fixture(params=[*FAMILIES, "categories", "autoregressive", "conditional"])
 def model(request: pytest.FixtureRequest, toys: None, built: Callable[..., Family]) -> Family:
     return built(request.param, base_channels=8)
 

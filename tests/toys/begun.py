@@ -36,7 +36,9 @@ class Toy(ToyFamily, Bounds):
     def _bits(self, images: Tensor, noise: Noise) -> Tensor:
         mu, logvar = (self.scale * self.encoder(images - self.reference.mean(0))).chunk(2, dim=1)
         z = mu + (0.5 * logvar).exp() * noise.of(self.space, len(mu))
-        nats = discretised_logistic_nll(images, self.decoder(z), torch.full((), -2.0)) + gaussian_kl(mu, logvar)
+        nats = discretised_logistic_nll(images, self.decoder(z), torch.full((), -2.0)) + gaussian_kl(mu, logvar).sum(
+            dim=1
+        )
         return bits_per_dim(nats, images[0].numel())
 
     def _loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:

@@ -16,7 +16,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from genmodel.models.contract import Noise
+from genmodel.models.contract import Noise, Step
 from genmodel.models.parts.losses import widened
 from genmodel.settings.config import Range, Share
 from genmodel.settings.schedule import Schedule
@@ -26,7 +26,7 @@ from genmodel.settings.schedule import Schedule
 class Augmentation:
     """Which transforms, and how strong; none by default.
 
-    A family has it as its setting `augment`, and `probability` among its knobs.
+    A family has it as its setting `augment`, and `probability` among its knobs as `augmentation`.
     """
 
     probability: Annotated[float | Schedule, Range(0, 1)] = 1.0  # of each transform below that is not 0 or false
@@ -41,6 +41,11 @@ class Augmentation:
     def is_off(self) -> bool:
         strengths = (self.flip, self.rotate90, self.translate, self.geometry, self.colour, self.cutout)
         return self.probability == 0 or not any(strengths)
+
+
+def augmented(images: Tensor, settings: Augmentation, step: Step) -> Tensor:
+    """What a discriminator sees of `images` at a step of a family that has `augmentation` among its knobs."""
+    return images if settings.is_off else augment(images, settings, step.knobs["augmentation"], step.noise)
 
 
 def augment(images: Tensor, settings: Augmentation, probability: Tensor, noise: Noise) -> Tensor:

@@ -1,6 +1,7 @@
 """Generators and discriminators of two kinds, fully connected and of strided convolutions, with the parts that
 improved_gan switches on and off."""
 
+import contextlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from genmodel.models.contract import ImageSpec, Noise, Step
 from genmodel.models.parts.convolution import Up, base_map
 from genmodel.models.parts.minibatch import MinibatchDiscrimination
 from genmodel.models.parts.virtual_batch_norm import VirtualBatchNorm
-from genmodel.models.parts.weight_norm import WeightNorm
+from genmodel.models.parts.weight_norm import WeightNorm, fitting
 
 
 class Generator(nn.Module):
@@ -112,13 +113,12 @@ class Discriminator(nn.Module):
     @torch.no_grad()
     def fit(self, images: Tensor, step: Step) -> None:
         """Data-dependent initialisation: each layer is scaled to what these images give it, the first one first."""
-        normed = [module for module in self.modules() if isinstance(module, WeightNorm)]
-        hooks = [layer.register_forward_hook(lambda each, _, output: each.fit(output)) for layer in normed]
-        if self.minibatch is not None:
-            hooks.append(self.minibatch.register_forward_pre_hook(lambda each, given: each.fit(given[0])))
-        self(images, step, real=True)
-        for hook in hooks:
-            hook.remove()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(fitting(self))
+            if self.minibatch is not None:
+                hook = self.minibatch.register_forward_pre_hook(lambda each, given: each.fit(given[0]))
+                stack.callback(hook.remove)
+            self(images, step, real=True)
 
 
 def dense_layers(width: int, spec: ImageSpec) -> tuple[list[nn.Module], int]:

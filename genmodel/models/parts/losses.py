@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -34,27 +34,41 @@ def r1_penalty(real_logits: Tensor, real_images: Tensor) -> Tensor:
 
 
 def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mu, exp(logvar)) || N(0, 1)) summed over the code, in nats: [N]; Kingma & Welling 2014, appendix B."""
-    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(dim=1)
+    """KL(N(mu, exp(logvar)) || N(0, 1)) of each number of the code, in nats; Kingma & Welling 2014, appendix B."""
+    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar)
+
+
+def free_bits(rates: Tensor, least: float, gather: Callable[[Tensor], Tensor]) -> Tensor:
+    """KL terms in nats, [N, groups] -> a scalar: the sum over groups of the batch's mean, each at least `least`, so
+    that there is nothing to gain below it (Kingma et al. 2016, eq. 15). `gather` is Step's: the batch is that of all
+    processes. A sampled term can be negative; without a floor, 0, it counts as it is."""
+    means = gather(rates.mean(0, keepdim=True)).mean(0)
+    return means.clamp(min=least).sum() if least else means.sum()
 
 
 def discretised_logistic_nll(images: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """-log P(image) in nats, summed over colour values: [N]; Salimans et al. 2017 (PixelCNN++), eq. 2, one component.
 
-    `images` are in [-1, 1], at the 256 levels k / 127.5 - 1; `mean` and `log_scale` broadcast to them. Each level gets
-    the logistic's mass between the midpoints to its two neighbours, the outer two also the tails: the 256 masses sum
-    to 1, so that this is the likelihood of the uint8 image, and bits per dimension are correct.
+    `images` are in [-1, 1], at the 256 levels k / 127.5 - 1; `mean` and `log_scale` broadcast to them.
+    """
+    return -discretised_logistic_log_mass(images, mean, log_scale).flatten(1).sum(dim=1)
+
+
+def discretised_logistic_log_mass(levels: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """log P(level) in nats of colour values in [-1, 1], at the 256 levels k / 127.5 - 1; all three broadcast.
+
+    Each level gets the logistic's mass between the midpoints to its two neighbours, the outer two also the tails: the
+    256 masses sum to 1, so that this is the likelihood of the uint8 image, and bits per dimension are correct.
     """
     half = 1 / 255
     inverse_scale = (-log_scale).exp()
-    centred = images - mean
+    centred = levels - mean
     upper = (centred + half) * inverse_scale
     lower = (centred - half) * inverse_scale
     below, above = F.logsigmoid(upper), F.logsigmoid(-lower)  # log-mass below the level's upper edge, above its lower
     # log(sigmoid(upper) - sigmoid(lower)) without cancellation, for upper > lower
-    inside = below + above + torch.log1p(-(-2 * half * inverse_scale).exp())
-    log_mass = torch.where(images < -1 + half, below, torch.where(images > 1 - half, above, inside))
-    return -log_mass.flatten(1).sum(dim=1)
+    inside = below + above + (-torch.expm1(-2 * half * inverse_scale)).log()  # log1p(-exp) is infinite at wide scales
+    return torch.where(levels < -1 + half, below, torch.where(levels > 1 - half, above, inside))
 
 
 def bits_per_dim(nats: Tensor, dimensions: int) -> Tensor:

@@ -1,5 +1,8 @@
 """Weight normalisation with data-dependent initialisation: Salimans & Kingma 2016, sections 2 and 3."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,16 +32,19 @@ class WeightNorm(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, values: Tensor) -> Tensor:
-        """The product with v is scaled, not v itself: a batch's output is smaller than the weights."""
-        v = self.layer.weight
-        over = (slice(None), *[None] * (v.ndim - 2))
+        """Scaled is what is smaller: the weights of a convolution, the outputs of a linear layer."""
+        v = self.direction
         scale = self.scale / v.flatten(1).norm(dim=1)
         if isinstance(self.layer, nn.Conv2d):
-            product = F.conv2d(values, v, None, self.layer.stride, self.layer.padding)
-        else:
-            product = F.linear(values, v)
-        output: Tensor = product * scale[over] + self.bias[over]
+            weight = v * scale[:, None, None, None]
+            return F.conv2d(values, weight, self.bias, self.layer.stride, self.layer.padding)
+        output: Tensor = F.linear(values, v) * scale + self.bias
         return output
+
+    @property
+    def direction(self) -> Tensor:
+        """v."""
+        return self.layer.weight
 
     @property
     def bias(self) -> Tensor:
@@ -54,3 +60,16 @@ class WeightNorm(nn.Module):
         self.bias.sub_(mean).div_(deviation)
         place = (slice(None), *[None] * (output.ndim - 2))
         return (output - mean[place]) / deviation[place]
+
+
+@contextlib.contextmanager
+def fitting(network: nn.Module) -> Iterator[None]:
+    """Each weight-normalised layer of `network` is fitted to the outputs that it first gives inside, and hands on what
+    they become: data-dependent initialisation, the first layer first."""
+    layers = [module for module in network.modules() if isinstance(module, WeightNorm)]
+    hooks = [layer.register_forward_hook(lambda each, _, output: each.fit(output)) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -175,7 +175,7 @@ def test_a_server_answers_with_images_of_any_shape(
     assert status == 200 and np.array_equal(np.array(told["predictions"]), expected)
 
 
-@pytest.fixture(params=["dcgan", "vae", "r3gan", "categories", "autoregressive", "conditional"])
+@pytest.fixture(params=["dcgan", "vae", "r3gan", "flow", "categories", "autoregressive", "conditional"])
 def model(request: pytest.FixtureRequest, toys: None, built: Build) -> Family:
     return built(request.param, 8, classes=3, **SMALL)
 

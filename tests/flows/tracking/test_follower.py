@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -69,7 +70,9 @@ def assert_complete(settings: Settings, written: Record) -> None:
     for key in ("loss/total", "images_seen", "step"):
         arrived = [(m.step, m.timestamp) for m in client.get_metric_history(run_id, key)]
         assert sorted(arrived) == sorted(written.times.items())
-    pictures = [file.path for file in client.list_artifacts(run_id, "images") if file.path.endswith(".png")]
+    pictures = [
+        file.path for file in client.list_artifacts(run_id, "images") if re.search(r"samples\+.*png$", file.path)
+    ]
     steps = [int(path.split("+step+")[1].split("+")[0]) for path in pictures]
     assert sorted(steps) == [n for n in sorted(written.times) if n % 10 == 0]
 

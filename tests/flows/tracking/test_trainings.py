@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from flows.tracking.trainings import (
     DataVersion,
@@ -22,8 +21,6 @@ from flows.tracking.trainings import (
     read_finished,
     read_history,
     read_rows,
-    sample_grids,
-    write_logged_images,
 )
 from genmodel.errors import BlockError, ModelError, TrackingError
 from genmodel.files import durable
@@ -89,25 +86,6 @@ def test_history_has_the_time_it_is_given_and_leaves_out_what_is_empty(tmp_path:
     first, second = read_history(path, 77)
     assert first == Row(64, 77, {"images_seen": 64, "step": 1, "loss/a": 0.5})
     assert (second.images_seen, second.metrics["loss/a"], str(second.metrics["loss/b"])) == (128, 0.25, "nan")
-
-
-def test_sample_grids_are_named_by_images_seen(tmp_path: Path) -> None:
-    for name in ("0000000128.png", "0000000064.png", ".0000000256.png.7.partial", "notes.png"):
-        (tmp_path / name).touch()
-    assert list(sample_grids(tmp_path)) == [64, 128]
-    assert sample_grids(tmp_path / "absent") == {}
-
-
-def test_a_logged_image_keeps_its_name_wherever_it_is_copied_to(tmp_path: Path) -> None:
-    path, folder = tmp_path / "0000000064.png", tmp_path / "images"
-    Image.new("RGB", (600, 300), "red").save(path)
-    folder.mkdir()
-    write_logged_images({64: path}, "run", folder)
-    os.utime(path, (1, 1))
-    write_logged_images({64: path}, "run", folder)
-    thumbnail, picture = sorted(folder.iterdir())
-    assert picture.read_bytes() == path.read_bytes()
-    assert Image.open(thumbnail).size == (256, 128)
 
 
 def test_settings_are_flattened() -> None:

@@ -1,7 +1,6 @@
 """What a change of code concerns: DVC's real graph and the real code, with a stand-in for each long stage."""
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,27 +16,6 @@ from genmodel.errors import VersioningError
 from tests.flows.toy_project import Toy, environment
 
 ROOT = Path(__file__).parents[3]
-ORIGIN = {"source": "digits", "sizes": [8]}
-
-# every stage but `code`, which is the real one; other code gives other bytes
-STAGES = """
-import os, pathlib, sys
-stage, name = sys.argv[1], os.environ["DVC_STAGE"].rpartition("@")[2]
-with open("ran.txt", "a") as ran:
-    print(os.environ["DVC_STAGE"], file=ran)
-outs = {
-    "reference": ["reference/r", "reference/bounds.json"],
-    "train": [f"models/{name}/w"],
-    "evaluate": [f"reports/{name}.json", f"reports/{name}-neighbours.png", f"figures/{name}.json"],
-    "compare": ["ranking.csv"],
-    "register": [],
-}
-places = [pathlib.Path(f"closures/{stage}.json"), pathlib.Path(f"closures/{stage}/{name}.json")]
-made_by = "".join(place.read_text() for place in places if place.exists())
-for out in outs[stage]:
-    pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)
-    pathlib.Path(out).write_text(made_by)
-"""
 
 # trains for five steps more than before, and is gone without a word, as by kill -9; with another seed it is another one
 TRAIN = """
@@ -69,9 +47,9 @@ def add_a_family(toy: Toy) -> None:
     """With a part of its own."""
     source = (toy.root / "genmodel/models/vae.py").read_text()
     toy.write("genmodel/models/coupling.py", "FACTOR = 2\n")
-    toy.write("genmodel/models/flow.py", source + "\nfrom genmodel.models.coupling import FACTOR\n")
+    toy.write("genmodel/models/mine.py", source + "\nfrom genmodel.models.coupling import FACTOR\n")
     line = '    "vae": "genmodel.models.vae:VAE",\n'
-    toy.replace("genmodel/models/families.py", line, line + '    "flow": "genmodel.models.flow:VAE",\n')
+    toy.replace("genmodel/models/families.py", line, line + '    "mine": "genmodel.models.mine:VAE",\n')
 
 
 def add_settings(toy: Toy) -> None:
@@ -106,30 +84,6 @@ KEEPING = {
     "words": change_words,
     "another family": change_the_vae,
 }
-
-
-@pytest.fixture
-def line(empty_project: Toy) -> Toy:
-    """The whole line, up to date, of a DCGAN and a VAE."""
-    toy = empty_project
-    for folder in ("genmodel", "flows"):
-        shutil.copytree(ROOT / folder, toy.root / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    graph = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-    for name, stage in graph["stages"].items():
-        if name != "code":
-            stage.get("do", stage)["cmd"] = stage.get("do", stage)["cmd"].replace("-m flows.stages", "stages.py")
-    toy.write("dvc.yaml", yaml.safe_dump({"stages": graph["stages"]}, sort_keys=False))
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["models"] = {name: params["models"][name] for name in ("dcgan", "vae")}
-    toy.write("params.yaml", yaml.safe_dump(params, sort_keys=False))
-    shutil.copy(ROOT / ".dvcignore", toy.root)
-    toy.write(".gitignore", "/data\n/closures\n/reference\n/models\n/reports\n/figures\n/ranking.csv\n/ran.txt\n")
-    toy.write("data/block.json", "{}")
-    toy.write("stages.py", STAGES)
-    versioning.add(toy.root, ORIGIN)
-    toy.dvc("repro", "--quiet")
-    toy.ran()
-    return toy
 
 
 def status(toy: Toy) -> set[str]:
@@ -215,7 +169,7 @@ def test_code_that_was_edited_after_dvc_had_looked_is_not_run(project: Path, fai
 
 
 def test_a_project_without_such_a_stage_is_left_alone(toy: Toy) -> None:
-    versioning.add(toy.root, ORIGIN)
+    versioning.add(toy.root, {"source": "digits", "sizes": [8]})
     closures.refresh(toy.root)
     assert toy.ran() == []
 

@@ -42,7 +42,7 @@ def test_discretised_logistic_and_its_gradient_stay_finite_in_float32() -> None:
 
 def test_gaussian_kl_agrees_with_torch() -> None:
     mu, logvar = torch.randn(5, 7, dtype=torch.float64), torch.randn(5, 7, dtype=torch.float64)
-    expected = kl_divergence(Normal(mu, (0.5 * logvar).exp()), Normal(0.0, 1.0)).sum(dim=1)
+    expected = kl_divergence(Normal(mu, (0.5 * logvar).exp()), Normal(0.0, 1.0))
     torch.testing.assert_close(losses.gaussian_kl(mu, logvar), expected)
 
 
@@ -59,3 +59,18 @@ def test_gan_losses_by_hand() -> None:
 def test_bits_per_dim_of_uniform_pixels_is_eight() -> None:
     nats = torch.tensor([12 * math.log(256)])
     assert losses.bits_per_dim(nats, 12).item() == pytest.approx(8)
+
+
+def test_free_bits_charge_each_group_at_least_its_floor_on_average_over_the_batch() -> None:
+    """Kingma et al. 2016, eq. 15: of groups with means 1, 3 and -0.5."""
+    rates = torch.tensor([[0.0, 2.0, -1.0], [2.0, 4.0, 0.0]], requires_grad=True)
+    assert losses.free_bits(rates, 0, lambda values: values).item() == pytest.approx(1 + 3 - 0.5)
+    assert losses.free_bits(rates, 2, lambda values: values).item() == pytest.approx(2 + 3 + 2)
+    (slope,) = torch.autograd.grad(losses.free_bits(rates, 2, lambda values: values), rates)
+    assert slope.tolist() == [[0, 0.5, 0]] * 2, "nothing to gain below the floor, in single images either"
+
+
+def test_free_bits_are_of_the_batch_of_all_processes() -> None:
+    other = torch.tensor([[5.0, 0.0]])
+    charged = losses.free_bits(torch.tensor([[1.0, 1.0]]), 2, lambda mine: torch.cat([mine, other]))
+    assert charged.item() == pytest.approx(3 + 2)

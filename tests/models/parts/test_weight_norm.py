@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from genmodel.models.parts.weight_norm import WeightNorm
+from genmodel.models.parts.weight_norm import WeightNorm, fitting
 
 LAYERS = [lambda: nn.Linear(6, 4), lambda: nn.Conv2d(3, 4, 4, 2, 1)]
 INPUTS = [torch.randn(50, 6) * 3 + 1, torch.randn(50, 3, 8, 8) * 3 + 1]
@@ -51,3 +51,19 @@ def test_a_scale_is_trained_only_where_it_is_to_learn() -> None:
     assert {name for name, _ in WeightNorm(nn.Linear(6, 4)).named_parameters()} == {"layer.weight", "layer.bias"}
     assert "scale" in dict(WeightNorm(nn.Linear(6, 4), learn_scale=True).named_parameters())
     assert "scale" in WeightNorm(nn.Linear(6, 4)).state_dict(), "it is kept all the same"
+
+
+def test_a_network_is_fitted_layer_by_layer_and_only_inside() -> None:
+    network = nn.Sequential(WeightNorm(nn.Linear(6, 5)), nn.ReLU(), WeightNorm(nn.Linear(5, 4)))
+    values, before = torch.randn(50, 6) * 3 + 1, network.state_dict()["0.scale"].clone()
+    network(values)
+    assert torch.equal(network[0].scale, before)
+    with fitting(network):
+        network(values)
+    first = network[0](values)
+    for output in (first, network[2](first.relu())):
+        torch.testing.assert_close(output.mean(0), torch.zeros(output.shape[1]), rtol=0, atol=1e-4)
+        torch.testing.assert_close(output.std(0, correction=0), torch.ones(output.shape[1]), rtol=0, atol=1e-4)
+    fitted = network[0].scale.clone()
+    network(values + 3)
+    assert torch.equal(network[0].scale, fitted)

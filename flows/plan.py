@@ -1,0 +1,85 @@
+"""What a retraining would run, and why; and how long each stage took the last time.
+
+python -m flows.retrain --plan
+python -m flows.retrain --why train@vae
+"""
+
+import json
+from pathlib import Path
+
+from flows.versioning import closures
+from flows.versioning import dvc as versioning
+from flows.versioning.dvc import Stage
+from flows.versioning.reasons import reasons
+from genmodel.errors import ConfigError
+from genmodel.files import durable
+
+TOOK = Path("runs/took")  # STAGE.json: the seconds of its last run in this folder
+
+
+def keep_time(root: Path, stage: str, seconds: float) -> None:
+    durable.write_json(root / TOOK / f"{stage}.json", {"seconds": round(seconds, 1)})
+
+
+def took(root: Path, stage: str) -> float | None:
+    """Seconds of the last run; None where that is not known."""
+    try:
+        return float(json.loads((root / TOOK / f"{stage}.json").read_text())["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # it only tells, so what cannot be read is left out
+
+
+def plan(root: Path) -> list[tuple[Stage, list[str]]]:
+    """All stages in order, each with why it would run; an empty list where it would not.
+
+    It brings closures/ up to date, by which DVC knows what code has changed, and changes nothing else.
+    """
+    closures.refresh(root)
+    found, stages = reasons(root), versioning.graph(root)
+    told: dict[str, list[str]] = {}
+    for stage in stages:
+        after = [f"it follows {need}" for need in stage.needs if told[need] and not _only_asked(told[need])]
+        told[stage.name] = [*found.get(stage.name, []), *after]
+    return [(stage, told[stage.name]) for stage in stages]
+
+
+def _only_asked(reasons: list[str]) -> bool:
+    return reasons == ["it is always asked"]
+
+
+def show(root: Path) -> None:
+    """A table of all stages, and the sum of what those that would run took last time."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("stage", "runs", "why", "took"):
+        table.add_column(heading, justify="right" if heading == "took" else "left", overflow="fold")
+    planned = plan(root)
+    for stage, why in planned:
+        more = f" (and {len(why) - 1} more: --why {stage.name})" if len(why) > 1 else ""
+        table.add_row(
+            stage.name, "yes" if why else "no", f"{why[0]}{more}" if why else "", _time(took(root, stage.name))
+        )
+    console = Console(width=None if Console().is_terminal else 120, markup=False, highlight=False)
+    console.print(table)
+    running = [stage for stage, why in planned if why]
+    known = [seconds for stage in running if (seconds := took(root, stage.name)) is not None]
+    unknown = f", and {len(running) - len(known)} of unknown length" if len(known) < len(running) else ""
+    print(f"\n{len(running)} of {len(planned)} stages would run; they took {_time(sum(known))} last time{unknown}")
+
+
+def explain(root: Path, name: str) -> None:
+    """Every reason for one stage, a line each. ConfigError for a stage that does not exist."""
+    planned = {stage.name: why for stage, why in plan(root)}
+    if name not in planned:
+        raise ConfigError(f"there is no stage {name}; there are {', '.join(planned)}")
+    print("\n".join(planned[name]) or f"{name} would not run: nothing that it depends on has changed")
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
