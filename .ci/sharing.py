@@ -1,11 +1,11 @@
-"""Pytest processes share the test files: one takes them from the first on, the others from the last back.
+"""Two pytest processes share the test files: one takes them from the first on, the other from the last back.
 
     export PYTHONPATH=$PWD/.ci
     mkdir taken
     python -m pytest -p sharing --taken taken & python -m pytest -p sharing --taken taken --backwards
 
-All collect the same tests; whoever comes to a file first, takes it. So they end together, however long the files take.
-Each may begin later, when it has done something else.
+Both collect the same tests; whoever comes to a file first, takes it. So they end together, however long the files take.
+The second may begin later, when it has done something else.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--taken", type=Path, required=True, help="folder of all processes, empty at first: the files that are taken"
+        "--taken", type=Path, required=True, help="folder of both processes, empty at first: the files that are taken"
     )
     parser.addoption("--backwards", action="store_true", help="take the last file first")
 

@@ -1,4 +1,4 @@
-"""Processes that share test files: each test runs once, and what fails is told by the process that ran it."""
+"""Two processes that share test files: each test runs once, and what fails is told by the process that ran it."""
 
 import os
 import subprocess

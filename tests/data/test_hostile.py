@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 Expected = tuple[str, bytes, int | None, bool]  # name, content, members if it is read, whether an error will do
@@ -189,6 +190,7 @@ def archives(png: bytes) -> Iterator[Expected]:
     yield "zeros.tar", bytes(10_240), None, True
 
 
+@pytest.mark.slow
 def test_hostile_files(encode: Callable[..., bytes], picture: Callable[..., Image.Image], tmp_path: Path) -> None:
     expected: dict[str, tuple[int | None, bool]] = {}
     for folder in ("in/archives", "in/images", "cwd"):
