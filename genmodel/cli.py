@@ -126,11 +126,12 @@ def batch(arguments: argparse.Namespace) -> None:
 
 
 def sample(arguments: argparse.Namespace) -> None:
+    from genmodel.showing.options import check_seed
     from genmodel.showing.pictures import classes_of, save_samples
 
     if arguments.n is not None and arguments.n < 1:
         raise ConfigError(f"-n: must be at least 1, not {arguments.n}")
-    _check_seed(arguments.seed)
+    check_seed(arguments.seed)
     model, device = arguments.model, choose_device(arguments.device)
     if arguments.classes:
         print("\n".join(f"{number} {printable(name)}" for number, name in enumerate(classes_of(model))))
@@ -139,26 +140,23 @@ def sample(arguments: argparse.Namespace) -> None:
 
 
 def interpolate(arguments: argparse.Namespace) -> None:
+    from genmodel.showing.options import check_seed
     from genmodel.showing.walks import save_walk
 
-    _check_seed(arguments.seed)
+    check_seed(arguments.seed)
     ends, device = (arguments.start, arguments.end), choose_device(arguments.device)
     said = save_walk(arguments.model, arguments.out, ends, arguments.frames, arguments.seed, arguments.label, device)
     print(printable(said))
 
 
 def traverse(arguments: argparse.Namespace) -> None:
+    from genmodel.showing.options import check_seed
     from genmodel.showing.walks import save_sweeps
 
-    _check_seed(arguments.seed)
+    check_seed(arguments.seed)
     codes, n, seed, device = arguments.code, arguments.n, arguments.seed, choose_device(arguments.device)
     said = save_sweeps(arguments.model, arguments.out, codes, n, arguments.frames, seed, arguments.label, device)
     print("\n".join(map(printable, said)))
-
-
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**63:
-        raise ConfigError(f"--seed: must be between 0 and 2**63 - 1, not {seed}")
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -201,6 +199,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
 
 def _parser() -> argparse.ArgumentParser:
+    from genmodel.applications.commands import add_applications
     from genmodel.data.making.options import add_prepare
     from genmodel.showing.options import add_device, add_interpolate, add_traverse
 
@@ -264,6 +263,8 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     add_traverse(command(traverse, "Sweep numbers of the noise, one at a time.", "traverse models/vae --code 2"))
+
+    add_applications(command)
 
     add = command(export, "Export a finished model to ONNX.", "export models/dcgan --onnx dcgan.onnx")
     add.add_argument("model", type=Path, help="a finished model's folder")

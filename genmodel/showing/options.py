@@ -1,11 +1,19 @@
-"""The options of the commands that draw walks through a model's noise."""
+"""The options of the commands that draw walks through a model's noise, and those that all drawing commands have."""
 
 import argparse
 from pathlib import Path
 
+from genmodel.errors import ConfigError
+
 
 def add_device(to: argparse.ArgumentParser) -> None:
     to.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto")
+
+
+def check_seed(seed: int) -> None:
+    """ConfigError for a --seed that no request can have."""
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"--seed: must be between 0 and 2**63 - 1, not {seed}")
 
 
 def add_interpolate(to: argparse.ArgumentParser) -> None:

@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genmodel.models.abilities import Inverts
 from genmodel.models.contract import Adam, ImageSpec, Player, Step, Update
 from genmodel.models.noise import Space, categorical, uniform
 from genmodel.models.parts.losses import discriminator_loss, frozen, non_saturating_loss
 from toys.layers import NoSettings, Pixels, Summary, ToyFamily
 
 
-class Toy(ToyFamily):
+class Toy(ToyFamily, Inverts):
     def __init__(self, config: NoSettings, spec: ImageSpec) -> None:
         super().__init__(config, spec)
         self.space = Space((uniform(4), categorical(3)))

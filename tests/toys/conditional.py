@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from genmodel.models.abilities import Inverts
 from genmodel.models.contract import Adam, ImageSpec, Player, Step, Update
 from genmodel.models.noise import Space, categorical, normal, uniform
 from toys.layers import NoSettings, Pixels, ToyFamily
 
 
-class Toy(ToyFamily):
+class Toy(ToyFamily, Inverts):
     def __init__(self, config: NoSettings, spec: ImageSpec) -> None:
         super().__init__(config, spec)
         self.classes = spec.classes
