@@ -17,7 +17,7 @@ from genmodel.cli import main
 from genmodel.data.block import Block
 from genmodel.models.families import FAMILIES
 
-TOY = ["image_size=8", "images=64", "batch_size=32", "network.latent_dim=4", "base_channels=4", "log_every=32"]
+TOY = ["image_size=8", "images=64", "batch_size=32", "base_channels=4", "log_every=32"]
 SHORT = [word for setting in TOY for word in ("--set", setting)]
 PARAMS = """
 models:

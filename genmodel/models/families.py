@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 FAMILIES = {
     "dcgan": "genmodel.models.dcgan:DCGAN",
+    "flow": "genmodel.models.flow:Flow",
     "improved_gan": "genmodel.models.improved_gan:ImprovedGAN",
     "infogan": "genmodel.models.infogan:InfoGAN",
     "r3gan": "genmodel.models.r3gan:R3GAN",

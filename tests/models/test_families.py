@@ -17,12 +17,14 @@ from genmodel.pixels import to_model
 from genmodel.sampling.draw import codes
 from genmodel.settings.schedule import value_at
 from genmodel.sizes import Size
+from tests.small import network_of
 
-SMALL = {"network": {"base_channels": 4, "latent_dim": 6}}
+SMALL = {"base_channels": 4, "latent_dim": 6}
 
 
 def toy(family: str, image_size: int = 8) -> Family:
-    return build_model(run_config({"family": family, "image_size": image_size, **SMALL}, "toy"), 0)
+    network = network_of(family, **SMALL)
+    return build_model(run_config({"family": family, "image_size": image_size, "network": network}, "toy"), 0)
 
 
 def images(n: int, size: int) -> torch.Tensor:
@@ -104,7 +106,7 @@ def test_refuses_a_size_it_cannot_do_and_names_the_nearest(family: str, image_si
 def test_does_images_of_other_shapes_and_channels(family: str, image_size: str, channels: int) -> None:
     """64x32 is 64 wide and 32 high."""
     size = Size.of(image_size)
-    network = {"base_channels": 2, "latent_dim": 3}
+    network = network_of(family, base_channels=2, latent_dim=3)
     config = run_config({"family": family, "image_size": image_size, "network": network}, "toy")
     model = build_model(config, 0, channels)
     assert model.eval().sample(noise(model, 2)).shape == (2, channels, *size)
@@ -214,7 +216,7 @@ def test_dcgan_generator_step_leaves_the_discriminators_gradient_alone() -> None
 
 def test_dcgan_augments_all_that_its_discriminator_sees() -> None:
     """Reals, fakes and the generator's fakes, with the probability of the moment: only a shift brings in black."""
-    network = {**SMALL["network"], "augment": {"translate": 0.5, "probability": {"start": 0, "end": 1, "over": 100}}}
+    network = {**SMALL, "augment": {"translate": 0.5, "probability": {"start": 0, "end": 1, "over": 100}}}
     config = run_config({"family": "dcgan", "image_size": 8, "network": network}, "toy")
     model = build_model(config, 0)
     assert isinstance(model, DCGAN)
@@ -236,7 +238,7 @@ def test_vae_bits_are_the_sum_of_distortion_and_rate_whatever_beta() -> None:
     terms = model.negative_elbo(to_model(levels), Noise(torch.Generator().manual_seed(0)))
     torch.testing.assert_close(terms["negative_elbo"], terms["distortion"] + terms["rate"])
     heavy = build_model(
-        run_config({"family": "vae", "image_size": 8, "network": {**SMALL["network"], "beta": 30.0}}, "toy"), 0
+        run_config({"family": "vae", "image_size": 8, "network": {**SMALL, "beta": 30.0}}, "toy"), 0
     ).eval()
     for each in (model, heavy):
         assert isinstance(each, VAE)
@@ -249,7 +251,7 @@ def test_vae_bits_are_the_sum_of_distortion_and_rate_whatever_beta() -> None:
 def test_vae_learns_to_code_a_constant_image_cheaply() -> None:
     """Likelihood of discrete levels: a known image costs nearly nothing, and never less."""
     model = build_model(
-        run_config({"family": "vae", "image_size": 8, "network": {**SMALL["network"], "learning_rate": 0.02}}, "toy"), 0
+        run_config({"family": "vae", "image_size": 8, "network": {**SMALL, "learning_rate": 0.02}}, "toy"), 0
     )
     moved_by = optimizers(model)
     constant = torch.zeros(4, 3, 8, 8) + 1 / 255

@@ -1,7 +1,6 @@
 """R3GAN: its loss and penalties in float64, its beginning, its settings, its classes."""
 
 import math
-import os
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -32,6 +31,7 @@ from genmodel.showing.display import train
 from genmodel.training.identify import identify
 from genmodel.training.step.engine import Engine
 from genmodel.training.trainer import run_folder
+from tests.killing import killed_after, published
 
 SMALL = {"base_channels": 8, "max_channels": 24, "latent_dim": 6, "group_channels": 4}
 Network = dict[str, Any]
@@ -279,22 +279,6 @@ CHANGING = {
     "beta2": {"start": 0.9, "end": 0.99, "over": 200},
     "gamma": {"start": 1.0, "end": 0.1, "over": 200},
 }
-
-
-def published(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def killed_after(images: int, again: Callable[[], object]) -> None:
-    real = Engine.step
-
-    def step(self: Engine, *batch: Any) -> None:
-        if batch[-1] >= images:
-            os.kill(os.getpid(), signal.SIGKILL)
-        real(self, *batch)
-
-    Engine.step = step  # type: ignore[method-assign]
-    again()
 
 
 def test_killed_and_resumed_it_ends_the_same(

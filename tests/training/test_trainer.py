@@ -26,12 +26,13 @@ from genmodel.training.checkpoint import Checkpoints
 from genmodel.training.identify import identify
 from genmodel.training.identity import Identity
 from genmodel.training.trainer import Training
+from tests.small import network_of
 
 TRAINING = {"images": 320, "batch_size": 8, "log_every": 40, "checkpoint_every": 80, "threads": 1, "flip": False}
 
 
 def toy(family: str = "dcgan", **training: object) -> RunConfig:
-    network = {"base_channels": 4, "latent_dim": 6}
+    network = network_of(family, base_channels=4, latent_dim=6)
     return run_config({"family": family, "image_size": 8, "network": network, "training": TRAINING | training}, "toy")
 
 

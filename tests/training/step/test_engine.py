@@ -18,6 +18,7 @@ from genmodel.params import run_config
 from genmodel.settings.config import RunConfig, TrainingConfig
 from genmodel.settings.schedule import value_at
 from genmodel.training.step.engine import Engine, rate_share
+from tests.small import network_of
 
 ALL = {
     "probability": 0.7,
@@ -33,6 +34,7 @@ CASES = [
     ("dcgan", {"r1": 50.0}),
     ("dcgan", {"r1": 50.0, "augment": ALL}),
     ("r3gan", {"gamma": 20.0, "augment": ALL}),
+    ("flow", {}),
     ("vae", {}),
 ]
 # relative errors against float64, of a whole gradient as one vector: measured up to 5e-7 and, through both networks of
@@ -41,7 +43,7 @@ TOLERANCE = {"fp32": 1e-4, "bf16": 0.15, "bf16 by products": 0.15}
 
 
 def toy(family: str, network: dict[str, Any] | None = None, **training: Any) -> RunConfig:
-    network = {"base_channels": 8, "latent_dim": 6, **(network or {})}
+    network = network_of(family, base_channels=8, latent_dim=6) | (network or {})
     return run_config({"family": family, "image_size": 16, "network": network, "training": training}, "toy")
 
 
