@@ -200,6 +200,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
 def _parser() -> argparse.ArgumentParser:
     from genmodel.applications.commands import add_applications
+    from genmodel.compression.commands import add_compression
     from genmodel.data.making.options import add_prepare
     from genmodel.showing.options import add_device, add_interpolate, add_traverse
 
@@ -265,6 +266,7 @@ def _parser() -> argparse.ArgumentParser:
     add_traverse(command(traverse, "Sweep numbers of the noise, one at a time.", "traverse models/vae --code 2"))
 
     add_applications(command)
+    add_compression(command)
 
     add = command(export, "Export a finished model to ONNX.", "export models/dcgan --onnx dcgan.onnx")
     add.add_argument("model", type=Path, help="a finished model's folder")

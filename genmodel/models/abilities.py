@@ -35,6 +35,18 @@ class Likelihood(ABC):
         """float [N], bits per colour value."""
 
 
+class Codes(ABC):
+    """Says how likely each level of a colour value is, given those before it: images can be coded in that many bits."""
+
+    @abstractmethod
+    def visit(self, labels: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
+        """Images uint8 [N, H, W, C] on the CPU for labels [N], one colour value after the other, in this order.
+
+        `choose` gets the probabilities of its 256 levels, float64 [N, 256], and returns the levels, int64 [N]. The same
+        choices get the same probabilities, to the last bit on the same machine.
+        """
+
+
 class Reconstructs(ABC):
     """Maps an image to noise, and that noise back to an image."""
 

@@ -14,6 +14,7 @@ FAMILIES = {
     "flow": "genmodel.models.flow:Flow",
     "improved_gan": "genmodel.models.improved_gan:ImprovedGAN",
     "infogan": "genmodel.models.infogan:InfoGAN",
+    "pixelcnn": "genmodel.models.pixelcnn:PixelCNN",
     "r3gan": "genmodel.models.r3gan:R3GAN",
     "vae": "genmodel.models.vae:VAE",
 }

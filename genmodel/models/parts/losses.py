@@ -41,20 +41,26 @@ def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
 def discretised_logistic_nll(images: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """-log P(image) in nats, summed over colour values: [N]; Salimans et al. 2017 (PixelCNN++), eq. 2, one component.
 
-    `images` are in [-1, 1], at the 256 levels k / 127.5 - 1; `mean` and `log_scale` broadcast to them. Each level gets
-    the logistic's mass between the midpoints to its two neighbours, the outer two also the tails: the 256 masses sum
-    to 1, so that this is the likelihood of the uint8 image, and bits per dimension are correct.
+    `images` are in [-1, 1], at the 256 levels k / 127.5 - 1; `mean` and `log_scale` broadcast to them.
+    """
+    return -discretised_logistic_log_mass(images, mean, log_scale).flatten(1).sum(dim=1)
+
+
+def discretised_logistic_log_mass(levels: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """log P(level) in nats of colour values in [-1, 1], at the 256 levels k / 127.5 - 1; all three broadcast.
+
+    Each level gets the logistic's mass between the midpoints to its two neighbours, the outer two also the tails: the
+    256 masses sum to 1, so that this is the likelihood of the uint8 image, and bits per dimension are correct.
     """
     half = 1 / 255
     inverse_scale = (-log_scale).exp()
-    centred = images - mean
+    centred = levels - mean
     upper = (centred + half) * inverse_scale
     lower = (centred - half) * inverse_scale
     below, above = F.logsigmoid(upper), F.logsigmoid(-lower)  # log-mass below the level's upper edge, above its lower
     # log(sigmoid(upper) - sigmoid(lower)) without cancellation, for upper > lower
-    inside = below + above + torch.log1p(-(-2 * half * inverse_scale).exp())
-    log_mass = torch.where(images < -1 + half, below, torch.where(images > 1 - half, above, inside))
-    return -log_mass.flatten(1).sum(dim=1)
+    inside = below + above + (-torch.expm1(-2 * half * inverse_scale)).log()  # log1p(-exp) is infinite at wide scales
+    return torch.where(levels < -1 + half, below, torch.where(levels > 1 - half, above, inside))
 
 
 def bits_per_dim(nats: Tensor, dimensions: int) -> Tensor:

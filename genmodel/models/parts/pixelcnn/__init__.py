@@ -1,0 +1,1 @@
+"""The network of PixelCNN++, and the walk over an image's pixels that reuses what it has computed."""
