@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from genmodel.errors import ConfigError
 from genmodel.models.contract import Batch, Noise, Step, build_model
 from genmodel.models.noise import Space
-from genmodel.models.parts.decoded import decoded_nll
 from genmodel.models.parts.labels import LabelEmbedding
+from genmodel.models.parts.latent.decoded import decoded_nll
 from genmodel.models.vae import VAE, Residual
 from genmodel.params import run_config
 from genmodel.pixels import to_model
