@@ -33,7 +33,7 @@ FAMILIES = ["dcgan", "infogan", "vae", "iaf_vae", "r3gan", "flow"]
 
 @pytest.fixture(params=[*FAMILIES, "categories", "autoregressive", "conditional"])
 def model(request: pytest.FixtureRequest, toys: None, built: Callable[..., Family]) -> Family:
-    return built(request.param, base_channels=8)
+    return built(request.param, base_channels=8, steps=1)
 
 
 def asked(model: Family, n: int) -> Tensor:
