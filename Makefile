@@ -38,7 +38,7 @@ gallery: $(READY)    ## train and judge larger models (presets/gallery.yaml) bes
 test: $(READY)    ## run the tests, or those of TESTS="tests/flows -x"
 	@$(BIN)/python -m pytest $(TESTS)
 
-test-fast: $(READY)    ## the tests that are quick, on all cores (under 3 minutes on two)
+test-fast: $(READY)    ## the tests that are quick, on all cores (5 minutes on two)
 	@$(BIN)/python -m pytest -n logical --dist loadfile -m "not slow" --ignore tests/flows --timeout 60
 
 lint: $(READY)    ## style and types

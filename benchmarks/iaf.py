@@ -1,7 +1,7 @@
 """The ladder of iaf_vae with inverse autoregressive posteriors and with Gaussian ones: of the same depth and width,
 trained on the same images in the same order; held-out bits/dim for every seed.
 
-    python -m benchmarks.iaf BLOCK [--work WORK] [--seeds 0,1,2] [--steps 0,1] [--images 16000] [--set KEY=VALUE]
+    python -m benchmarks.iaf BLOCK [--work WORK] [--seeds 0,1,2] [--steps 0,1] [--images 12000] [--set KEY=VALUE]
 
 BLOCK is a block that `genmodel prepare` made, such as CIFAR-10's at 32 px. `--steps` are the numbers of autoregressive
 steps that are compared. The same command goes on where an earlier one was ended.
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, default=Path("runs/iaf"), help="runs, models, figures")
     parser.add_argument("--seeds", default="0,1,2", help="(default: %(default)s)")
     parser.add_argument("--steps", default="0,1", help="autoregressive steps of a posterior (default: %(default)s)")
-    parser.add_argument("--images", type=int, default=16_000, help="that each model sees (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=12_000, help="that each model sees (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
     return parser
 

@@ -11,27 +11,25 @@ smaller than what was published for CIFAR-10: 160 and 32 channels, 2 levels of 1
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genmodel.errors import ConfigError
-from genmodel.models.abilities import Bounds, Reconstructs, Weighted
+from genmodel.models.abilities import Bounds, Inverts, Reconstructs, Weighted
 from genmodel.models.contract import Adamax, Batch, Family, ImageSpec, Noise, Player, Step, Update
 from genmodel.models.noise import Space, normal
-from genmodel.models.parts.autoregressive import InverseAutoregressive
 from genmodel.models.parts.convolution import base_map
-from genmodel.models.parts.decoded import PixelLikelihood, decoded_image, decoded_nll, decoded_width
 from genmodel.models.parts.labels import LabelEmbedding
-from genmodel.models.parts.losses import bits_per_dim, free_bits, widened
+from genmodel.models.parts.latent.decoded import PixelLikelihood, decoded_image, decoded_nll, decoded_width
+from genmodel.models.parts.latent.ladder import Found, Layer, convolution
+from genmodel.models.parts.losses import bits_per_dim, free_bits
 from genmodel.models.parts.weight_norm import WeightNorm, fitting
 from genmodel.pixels import to_model
 from genmodel.settings.config import Count, Range
 from genmodel.settings.schedule import Schedule, Scheduled
-
-_CALM = 0.1  # of what a block adds, and of what parametrises a Gaussian
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,76 +47,7 @@ class IAFVAEConfig:
     beta: Annotated[float | Schedule, Range(0)] = 1.0  # weight of the rate in training; not in figures
 
 
-class Found(NamedTuple):
-    """What the way up hands to the way down: a Gaussian's mean and log-deviation, and the context of IAF."""
-
-    mean: Tensor
-    deviation: Tensor
-    context: Tensor | None
-
-
-class Drawn(NamedTuple):
-    """A layer's output on the way down; the rate of each z in nats [N, channels, H, W], and z as the prior's noise."""
-
-    maps: Tensor
-    rate: Tensor
-    noise: Tensor
-
-
-class Layer(nn.Module):
-    """One z [N, latent_dim, H, W] and the blocks beside it; where it `halves`, those below are of twice the size.
-
-    The top layer's way up ends in it.
-    """
-
-    def __init__(self, config: IAFVAEConfig, halves: bool, top: bool) -> None:
-        super().__init__()
-        self.wide, self.z, self.halves = config.base_channels, config.latent_dim, halves
-        context = self.wide if config.iaf_steps else 0
-        self.parts_up = [self.z, self.z, context, 0 if top else self.wide]
-        self.parts_down = [*[self.z] * 4, context, self.wide]
-        self.look = convolution(self.wide, sum(self.parts_up), stride=2 if halves else 1)
-        self.carry = None if top else convolution(self.wide, self.wide)
-        self.tell = convolution(self.wide, sum(self.parts_down))
-        self.join = convolution(self.z + self.wide, self.wide * (4 if halves else 1))
-        self.steps = nn.ModuleList(
-            InverseAutoregressive(self.z, self.wide, reverse=number % 2 == 1) for number in range(config.iaf_steps)
-        )
-
-    def up(self, maps: Tensor) -> tuple[Tensor, Found]:
-        """The deterministic maps that go on up, and what was found."""
-        mean, deviation, context, inner = self.look(F.elu(maps)).split(self.parts_up, dim=1)
-        if self.carry is not None:
-            maps = (maps[:, :, ::2, ::2] if self.halves else maps) + _CALM * self.carry(F.elu(inner))
-        return maps, Found(mean, deviation, context)
-
-    def down(self, maps: Tensor, noise: Tensor, found: Found | None) -> Drawn:
-        """Draw z from the posterior if something was `found`, else from the prior; `noise` [N, latent_dim, H, W]."""
-        told = self.tell(F.elu(maps)).split(self.parts_down, dim=1)
-        prior_mean, prior, mean, deviation = map(widened, told[:4])
-        prior, rate = _CALM * prior, torch.zeros_like(noise)
-        if found is None:
-            z, prior_noise = prior_mean + prior.exp() * noise, noise
-        else:
-            deviation = _CALM * (deviation + widened(found.deviation))
-            z = mean + widened(found.mean) + deviation.exp() * noise
-            log_posterior = -deviation - 0.5 * noise.square()
-            for step in self.steps:
-                z, narrowed = step(z, told[4] + found.context)
-                log_posterior = log_posterior + narrowed
-            prior_noise = (z - prior_mean) * (-prior).exp()
-            rate = log_posterior + prior + 0.5 * prior_noise.square()
-        made = self.join(F.elu(torch.cat([z.to(maps.dtype), told[5]], dim=1)))
-        if self.halves:
-            maps, made = F.interpolate(maps, scale_factor=2.0, mode="nearest"), F.pixel_shuffle(made, 2)
-        return Drawn(maps + _CALM * made, rate, prior_noise)
-
-
-def convolution(before: int, after: int, size: int = 3, stride: int = 1) -> WeightNorm:
-    return WeightNorm(nn.Conv2d(before, after, size, stride, size // 2), learn_scale=True)
-
-
-class IAFVAE(Family, Bounds, Weighted, Reconstructs):
+class IAFVAE(Family, Bounds, Weighted, Reconstructs, Inverts):
     Config: ClassVar[type] = IAFVAEConfig
     clock: ClassVar[Literal["linear", "log"]] = "log"
     first_images = 64
@@ -134,7 +63,8 @@ class IAFVAE(Family, Bounds, Weighted, Reconstructs):
         sizes = [[side >> level + 1 for side in spec.size] for level in levels]
         self.encoder = convolution(spec.channels, config.base_channels, size=5, stride=2)
         self.layers = nn.ModuleList(  # the lowest first
-            Layer(config, halves, top=number == len(levels)) for number, halves in enumerate(halving, 1)
+            Layer(config.base_channels, config.latent_dim, config.iaf_steps, halves, top=number == len(levels))
+            for number, halves in enumerate(halving, 1)
         )
         self.top = nn.Parameter(torch.empty(config.base_channels, *sizes[-1]))
         self.embedding = LabelEmbedding(self.classes, config.base_channels) if self.classes else None

@@ -21,8 +21,8 @@ from genmodel.models.abilities import Bounds, Inverts, Reconstructs, Weighted
 from genmodel.models.contract import Adam, Family, ImageSpec, Noise, Player, Step, Update
 from genmodel.models.noise import Space, normal
 from genmodel.models.parts.convolution import Down, Up, base_map
-from genmodel.models.parts.decoded import PixelLikelihood, decoded_image, decoded_nll, decoded_width
 from genmodel.models.parts.labels import LabelEmbedding
+from genmodel.models.parts.latent.decoded import PixelLikelihood, decoded_image, decoded_nll, decoded_width
 from genmodel.models.parts.losses import bits_per_dim, free_bits, gaussian_kl, widened
 from genmodel.pixels import to_model
 from genmodel.settings.config import Count, Positive, Range
@@ -79,7 +79,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """z [N, latent_dim], labels [N] if conditional -> maps of p(x|z) [N, ..., H, W] (parts/decoded.py)."""
+    """z [N, latent_dim], labels [N] if conditional -> maps of p(x|z) [N, ..., H, W] (parts/latent/decoded.py)."""
 
     def __init__(self, config: VAEConfig, spec: ImageSpec, classes: int) -> None:
         super().__init__()

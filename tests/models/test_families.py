@@ -228,7 +228,7 @@ def test_a_gan_augments_all_that_its_discriminator_sees(family: str, more: dict[
     """Reals, fakes and those of the generator's update, with the probability of the moment: only a shift brings in
     black."""
     augment = {"translate": 0.5, "probability": {"start": 0, "end": 1, "over": 100}}
-    network = {**SMALL, **more, "augment": augment}
+    network = network_of(family, **SMALL) | more | {"augment": augment}
     model: Any = build_model(run_config({"family": family, "image_size": 8, "network": network}, "toy"), 0)
     assert [value_at(model.knobs()["augmentation"], seen) for seen in (0, 50, 100)] == pytest.approx([0, 0.5, 1])
     black: list[float] = []
@@ -250,7 +250,7 @@ def test_vae_bits_are_the_sum_of_distortion_and_rate_whatever_beta() -> None:
     terms = model.negative_elbo(to_model(levels), Noise(torch.Generator().manual_seed(0)))
     torch.testing.assert_close(terms["negative_elbo"], terms["distortion"] + terms["rate"])
     heavy = build_model(
-        run_config({"family": "vae", "image_size": 8, "network": {**SMALL, "beta": 30.0}}, "toy"), 0
+        run_config({"family": "vae", "image_size": 8, "network": network_of("vae", **SMALL) | {"beta": 30.0}}, "toy"), 0
     ).eval()
     for each in (model, heavy):
         assert isinstance(each, VAE)
@@ -263,7 +263,10 @@ def test_vae_bits_are_the_sum_of_distortion_and_rate_whatever_beta() -> None:
 def test_vae_learns_to_code_a_constant_image_cheaply() -> None:
     """Likelihood of discrete levels: a known image costs nearly nothing, and never less."""
     model = build_model(
-        run_config({"family": "vae", "image_size": 8, "network": {**SMALL, "learning_rate": 0.02}}, "toy"), 0
+        run_config(
+            {"family": "vae", "image_size": 8, "network": network_of("vae", **SMALL) | {"learning_rate": 0.02}}, "toy"
+        ),
+        0,
     )
     moved_by = optimizers(model)
     constant = torch.zeros(4, 3, 8, 8) + 1 / 255

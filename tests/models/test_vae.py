@@ -1,6 +1,7 @@
 """The VAE's settings: its likelihood, its floor of the rate, its warm-up, its residual blocks, its classes."""
 
 import itertools
+import math
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 from genmodel.errors import ConfigError
 from genmodel.models.contract import Batch, Noise, Step, build_model
 from genmodel.models.noise import Space
-from genmodel.models.parts.decoded import decoded_nll
 from genmodel.models.parts.labels import LabelEmbedding
+from genmodel.models.parts.latent.decoded import decoded_nll
 from genmodel.models.vae import VAE, Residual
 from genmodel.params import run_config
 from genmodel.pixels import to_model
@@ -99,7 +100,7 @@ def test_the_gradient_is_that_of_float64(settings: dict[str, Any]) -> None:
 def test_free_bits_charge_no_less_than_the_floor_of_each_number() -> None:
     """A posterior that begins near the prior costs nearly nothing: the floor of all is what is charged."""
     (loss, told), (free, same) = (model_of({"free_bits": floor})._loss(step_of(8)) for floor in (0.0, 2.0))
-    dimensions = 8 * 8 * 3 * torch.tensor(2.0).log()
+    dimensions = 8 * 8 * 3 * math.log(2)
     assert told["loss/rate"] < 0.01 and torch.equal(told["loss/negative_elbo"], same["loss/negative_elbo"])
     torch.testing.assert_close(loss, told["loss/negative_elbo"])
     torch.testing.assert_close(free, told["loss/distortion"] + 6 * 2.0 / dimensions)
@@ -132,6 +133,21 @@ def test_a_bound_is_of_the_class_that_is_known_and_samples_of_the_one_asked_for(
             assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[1], drawn[2])
             mu, _ = model.encoder(to_model(images(2)), torch.tensor([1, -1]))
             assert torch.equal(model.encode(images(2), torch.tensor([1, -1])), mu)
+
+
+@pytest.mark.parametrize("settings", [{}, ALL])
+def test_one_samples_weight_is_that_of_the_densities(settings: dict[str, Any]) -> None:
+    model, labels = model_of(settings).eval(), torch.tensor([0, 2, 1, -1])
+    nn.init.normal_(model.encoder.head.weight)
+    inputs = to_model(images(4))
+    with torch.no_grad():
+        mu, logvar = model.encoder(inputs, labels)
+        posterior, prior = torch.distributions.Normal(mu, (0.5 * logvar).exp()), torch.distributions.Normal(0.0, 1.0)
+        z = mu + (0.5 * logvar).exp() * torch.randn(mu.shape, generator=torch.Generator().manual_seed(0))
+        nats = decoded_nll(inputs, model.decoder(z, labels), model.log_scale)
+        nats = nats + (posterior.log_prob(z) - prior.log_prob(z)).sum(1)
+        found = model.weighted_bound(images(4), labels, torch.Generator().manual_seed(0), 1)
+    torch.testing.assert_close(found.float(), nats / (8 * 8 * 3 * math.log(2)), rtol=1e-5, atol=1e-5)
 
 
 def test_an_unknown_class_is_the_mean_of_all() -> None:

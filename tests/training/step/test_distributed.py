@@ -25,12 +25,13 @@ HARD = {  # all that shares a batch out: several passes and parts, noise in each
         *("discriminator_steps=2", "accumulate=2", "r1=1", "clip_norm=1", "images=320"),
         *("augment.translate=0.25", "augment.geometry=1", "augment.probability=0.7", "conditional=true"),
     ],
+    "iaf_vae": ["accumulate=2", "images=160", "blocks=1", "free_bits=20", "conditional=true"],
     "infogan": ["accumulate=2", "images=160", "hidden=16"],
     "r3gan": [
         *("conditional=true", "labelled=9", "gamma=1", "accumulate=2", "images=160"),
         *("augment.translate=0.25", "augment.geometry=1", "augment.probability=0.7"),
     ],
-    "vae": ["accumulate=2", "images=160"],
+    "vae": ["accumulate=2", "images=160", "free_bits=0.1", "likelihood=mixture", "conditional=true", "labelled=9"],
 }
 
 pytestmark = pytest.mark.slow

@@ -1,12 +1,10 @@
 """Steps of inverse autoregressive flow: who depends on whom, and the determinant."""
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
 
-from genmodel.models.parts.autoregressive import CausalConvolution, InverseAutoregressive
+from genmodel.models.parts.latent.autoregressive import CausalConvolution, InverseAutoregressive
 from genmodel.models.parts.weight_norm import WeightNorm, fitting
 
 SHAPES = [(3, 5, 2, 3), (4, 2, 3, 3), (1, 4, 2, 4)]  # channels of z, of the network; height, width
@@ -118,4 +116,4 @@ def test_a_step_begins_near_the_identity_and_a_fit_gives_unit_variance() -> None
         deviation, mean = torch.std_mean(output, (0, 2, 3), correction=0)
         assert mean.abs().max() < 1e-4 and (deviation - 1).abs().max() < 1e-3
     assert narrowed.std().item() == pytest.approx(0.1, rel=0.01)
-    assert math.sqrt((moved - z).square().mean()) < 0.3 * z.std()
+    assert (moved - z).square().mean().sqrt() < 0.3 * z.std()
