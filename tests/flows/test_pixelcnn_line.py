@@ -1,4 +1,4 @@
-"""An autoregressive family goes the whole way of the line: its package holds a pixel and loops, and draws as it does."""
+"""An autoregressive family goes the whole way of the line: its package holds one pixel and loops over them."""
 
 from pathlib import Path
 
