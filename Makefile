@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 export PATH := $(abspath $(BIN)):$(PATH)
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench ui serve clean
+.PHONY: help setup demo gallery test lint bench ui serve clean
 
 help:    ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+: .*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,14 @@ $(READY): requirements.lock pyproject.toml
 
 demo: $(READY)    ## retrain on the embedded digits: data, DCGAN and VAE, figures, champion
 	@$(BIN)/python -m flows.retrain
+
+# In a clone: nothing of the demo's is touched. What is finished there stays finished, and dvc.lock is left behind.
+gallery: $(READY)    ## train and judge larger models (presets/gallery.yaml) beside the demo's, in gallery/; resumes
+	@test -d gallery || git clone --quiet . gallery
+	@git -C gallery fetch --quiet origin HEAD && git -C gallery reset --quiet --hard FETCH_HEAD
+	@{ cat presets/gallery.yaml; sed '1,/^models:/d; /^[a-z]/,$$d' params.yaml; } > gallery/params.yaml
+	@cd gallery && PREFECT_HOME=$$PWD/.prefect $(abspath $(BIN))/python -m flows.retrain
+	@echo "samples: gallery/models/*/samples; the table as a page: gallery/leaderboard.html"
 
 test: $(READY)    ## run the tests, or those of TESTS="tests/flows -x"
 	@$(BIN)/python -m pytest $(TESTS)

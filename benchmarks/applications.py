@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from genmodel.applications import plain
 from genmodel.applications.files import save_image
-from genmodel.applications.page import page
+from genmodel.applications.page import masked, page
 from genmodel.applications.restore import COMPLETE, RESTORE, completed, denoised, enlarged
 from genmodel.data.block import Block
 from genmodel.devices import choose_device, use_cpu
@@ -37,7 +37,7 @@ from genmodel.sizes import Size
 
 SIGMAS = 25, 50  # levels of noise
 FACTORS = 2, 4
-SHOWN = 6  # images of a picture
+SHOWN, GAP = 6, 4  # images of a picture, and white pixels between them
 
 
 class Task(NamedTuple):
@@ -87,7 +87,9 @@ def _denoising(sigma: int, size: Size) -> Task:
 
 def _upscaling(factor: int, size: Size) -> Task:
     def seen(image: Tensor) -> Tensor:
-        return avg_pool2d(image.permute(2, 0, 1).float(), factor).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+        return (
+            F.avg_pool2d(image.permute(2, 0, 1).float(), factor).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+        )
 
     def answer(model: Family, image: Tensor, seed: int) -> Tensor:
         return enlarged(model, image, factor, seed)
@@ -102,8 +104,9 @@ def main(argv: list[str] | None = None) -> int:
         use_cpu(options.threads)
         models = {folder.name: load_model(folder, choose_device())[0] for folder in options.models}
         images = _held_out(list(models.values()), Block.open(options.data), options.images)
-        print(f"| {len(images)} held-out images of {options.data.name} | by | one answer | mean of {options.draws} |")
-        print("| --- | --- | ---: | ---: |", flush=True)
+        columns = ["one answer", *([f"mean of {options.draws}"] if options.draws > 1 else [])]
+        print(f"| {len(images)} held-out images of {options.data.name} | by | {' | '.join(columns)} |")
+        print(f"| --- | --- |{' ---: |' * len(columns)}", flush=True)
         for name, task in tasks(Size(*images.shape[1:3])).items():
             if any(name.startswith(wanted) for wanted in options.tasks.split(",")):
                 shown = _measured(name, task, models, images, options.draws)
@@ -125,19 +128,23 @@ def _held_out(models: Sequence[Family], block: Block, n: int) -> Tensor:
 def _measured(name: str, task: Task, models: Mapping[str, Family], images: Tensor, draws: int) -> dict[str, Tensor]:
     """Prints a line for each way and model; the truth, what is shown of it, and each one's answers."""
     seen = [task.seen(image) for image in images]
-    shown = {"truth": images, "seen": torch.stack(seen)}
+    hidden = [masked(image, ~task.asked) for image in images]
+    shown = {"truth": images, "seen": torch.stack(seen if task.asked.all() else hidden)}
+
+    def tell(by: str, answers: Tensor | None) -> None:
+        cells = ["cannot"]
+        if answers is not None:
+            shown[by], means = answers[0], [answers[0], answers.double().mean(0)]
+            cells = [_error(made, images, task.asked) for made in means[: min(2, len(answers))]]
+        cells += [""] * (min(2, draws) - len(cells))
+        print(f"| {name} | {by} | {' | '.join(cells)} |", flush=True)
+
     for way, do in task.ways.items():
-        shown[way] = torch.cat([to_uint8(do(to_model(image[None]))) for image in seen])
-        print(f"| {name} | {way} | {_error(shown[way], images, task.asked)} | |", flush=True)
-    for called, model in models.items():
-        if not isinstance(model, tuple(task.needs)):
-            print(f"| {name} | {called} | cannot | |", flush=True)
-            continue
-        made = [torch.stack([task.answer(model, image, seed) for image in seen]) for seed in range(draws)]
-        answers = torch.stack(made)
-        shown[called] = answers[0]
-        mean = _error(answers.double().mean(0), images, task.asked) if draws > 1 else ""
-        print(f"| {name} | {called} | {_error(answers[0], images, task.asked)} | {mean} |", flush=True)
+        tell(way, torch.cat([to_uint8(do(to_model(image[None]))) for image in seen])[None])
+    for by, model in models.items():
+        able = isinstance(model, tuple(task.needs))
+        made = [torch.stack([task.answer(model, image, seed) for image in seen]) for seed in range(draws * able)]
+        tell(by, torch.stack(made) if made else None)
     return shown
 
 
@@ -154,7 +161,8 @@ def _save(path: Path, shown: Mapping[str, Tensor]) -> None:
     columns = {}
     for name, images in shown.items():
         zoom = max(1, 64 // height) * height // images.shape[1]
-        columns[name] = images[:SHOWN].repeat_interleave(zoom, 1).repeat_interleave(zoom, 2).flatten(0, 1)
+        large = images[:SHOWN].repeat_interleave(zoom, 1).repeat_interleave(zoom, 2)
+        columns[name] = F.pad(large, (0, 0, 0, 0, 0, GAP), value=255).flatten(0, 1)
     save_image(path, page(columns))
 
 

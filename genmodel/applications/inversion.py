@@ -21,6 +21,7 @@ from genmodel.models.noise import Space
 
 _RACE = ((10, 16), (40, 4), (150, 1))  # steps of Adam, and how many candidates go on: those that are then the best
 _RATE = 0.1
+_TURNS = 50  # of projections
 _ROUNDING = (2 / 255) ** 2 / 12  # variance of what rounding to levels adds
 
 
@@ -80,11 +81,17 @@ def variance(observation: Observation, images: Tensor) -> Tensor:
 
 def corrected(observation: Observation, images: Tensor) -> Tensor:
     """The mean of x given z and y: images [N, C, H, W] = sample(z), moved to what is seen by the share of the
-    difference that the noise on it does not explain; all of it, if there is no noise."""
+    difference that the noise on it does not explain; within [-1, 1].
+
+    Without noise that is all of it, and what leaves the range by it is made up for in turns, as long as something is
+    missing: the truth is in both sets, and each projection onto either leads nearer to it.
+    """
     noise = observation.deviation**2
     share = 1 - noise / variance(observation, images).clamp(min=max(noise, 1e-12))
-    missing = observation.back(observation.seen - observation.look(images))
-    return images + share[:, None, None, None] * missing
+    for _ in range(1 if noise else _TURNS):
+        missing = observation.back(observation.seen - observation.look(images))
+        images = (images + share[:, None, None, None] * missing).clamp(-1, 1)
+    return images
 
 
 def drawn(model: Family, noise: Tensor, labels: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """What is seen of images, as an Observation: their known pixels, a smaller image of each, or each under noise."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
@@ -28,5 +30,11 @@ def smaller(images: Tensor, factor: int) -> Observation:
 
 
 def noisy(images: Tensor, deviation: float) -> Observation:
-    """Images float [N, C, H, W] in [-1, 1] under Gaussian noise of this deviation, in the same range."""
-    return Observation(images, lambda whole: whole, lambda seen: seen, deviation)
+    """Images float [N, C, H, W] in [-1, 1] under Gaussian noise of this deviation, in the same range.
+
+    A value at either end was cut off: under noise, black is beyond the end half of the time, by sqrt(2 / pi) deviations
+    on average. It is taken for that, or dark pixels would seem brighter than they are.
+    """
+    beyond = math.sqrt(2 / math.pi) * deviation
+    seen = torch.where(images <= -1, -1 - beyond, torch.where(images >= 1, 1 + beyond, images))
+    return Observation(seen, lambda whole: whole, lambda seen: seen, deviation)

@@ -47,8 +47,8 @@ def completed(model: Family, image: Tensor, known: Tensor, n: int, seed: int, la
         ability = model
 
         def complete(noise: Tensor, labels: Tensor) -> Tensor:
-            n = len(noise)
-            return ability.complete(images.expand(n, -1, -1, -1), there.expand(n, -1, -1), noise, labels)
+            rows = len(noise)
+            return ability.complete(images.expand(rows, -1, -1, -1), there.expand(rows, -1, -1), noise, labels)
 
         with torch.inference_mode():
             made = _in_batches(model, complete, n, seed, label)

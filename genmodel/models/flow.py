@@ -18,7 +18,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -28,9 +28,9 @@ from genmodel.models.abilities import Bounds, Completes, Observation, Reconstruc
 from genmodel.models.contract import Adam, Family, ImageSpec, Noise, Player, Step, Update
 from genmodel.models.noise import Space, normal
 from genmodel.models.parts.convolution import base_map
+from genmodel.models.parts.flow.ode import Solver, integrate
+from genmodel.models.parts.flow.unet import UNet
 from genmodel.models.parts.losses import bits_per_dim, widened
-from genmodel.models.parts.ode import Solver, integrate
-from genmodel.models.parts.unet import UNet
 from genmodel.pixels import to_model
 from genmodel.settings.config import Count, Positive, Range, Share
 from genmodel.settings.schedule import Schedule
@@ -111,11 +111,15 @@ class Flow(Family, Bounds, Reconstructs, Completes, Restores):
         if not self.config.preconditioned:
             return widened(self.network(maps, times, labels))
         spread, place = self.config.data_deviation, times[:, None, None, None]
-        variance = (1 - place).square() + (spread * place).square()
+        variance = self._variance(place)
         inputs = maps * variance.rsqrt()
         guess = (spread**2 * place - (1 - place)) * variance.rsqrt() * inputs
         found: Tensor = guess + spread * variance.rsqrt() * widened(self.network(inputs, times, labels))
         return found
+
+    def _variance(self, time: Any) -> Any:
+        """Of a value on the way from noise to an image, at a time or at times."""
+        return (1 - time) ** 2 + (self.config.data_deviation * time) ** 2
 
     def guided(self, maps: Tensor, time: float, labels: Tensor | None) -> Tensor:
         """The velocity that samples follow: that of any class, plus `guidance` times what the class changes."""
@@ -160,18 +164,26 @@ class Flow(Family, Bounds, Reconstructs, Completes, Restores):
         return torch.where(given, target, self.restore(seen, noise, labels))
 
     def restore(self, observation: Observation, noise: Tensor, labels: Tensor) -> Tensor:
-        """At each step, the image that the velocity points to is moved to what is seen of it, and the step leads there
-        from the noise of the beginning (Wang et al. 2023, DDNM, for a flow and with its noise kept)."""
-        told, start = self._told(labels), noise.reshape(noise.shape[0], *self.shape)
-        maps, spread = start, self.config.data_deviation
-        for now, after in itertools.pairwise(self._grid()):
-            made = maps + (1 - now) * self.guided(maps, now, told)
-            # the variance that is left, were the image's values independent, beside that of the noise on what is seen
-            left = (spread * (1 - now)) ** 2 / ((spread * now) ** 2 + (1 - now) ** 2)
-            share = left / (left + observation.deviation**2)
-            made = made + share * observation.back(observation.seen - observation.look(made))
-            maps = torch.lerp(start, made, after)
-        return maps.clamp(-1, 1)
+        """Each step leads to the image that the velocity points to, after that has been moved towards what is seen of
+        it: by the gradient of the chance to see it, which reaches all pixels (Pokle et al. 2023), and then, if there is
+        no noise on it, all the way."""
+        with torch.inference_mode(False):  # gradients, as in `bound`
+            told = None if (told := self._told(labels)) is None else told.clone()
+            maps = noise.clone().reshape(noise.shape[0], *self.shape)
+            for now, after in itertools.pairwise(self._grid()):
+                # what the image's variance is, given the maps, were its values independent
+                left = (self.config.data_deviation * (1 - now)) ** 2 / self._variance(now)
+                maps.requires_grad_()
+                with torch.enable_grad():
+                    velocity = self.guided(maps, now, told)
+                    made = maps + (1 - now) * velocity
+                    missed = observation.back(observation.seen - observation.look(made.detach()))
+                    (pulled,) = torch.autograd.grad(made, maps, missed / (left + observation.deviation**2))
+                made = made.detach() + (1 - now) ** 2 / max(now, 0.5 * after) * pulled
+                if not observation.deviation:
+                    made = made + observation.back(observation.seen - observation.look(made))
+                maps = torch.lerp((maps - now * velocity).detach(), made, after)
+            return maps.clamp(-1, 1)
 
     def bound(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> Tensor:
         with torch.inference_mode(False):  # the divergence is a gradient, of tensors that were not made for one

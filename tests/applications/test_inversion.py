@@ -73,7 +73,7 @@ def test_normal_noise_is_held_by_the_prior(built: Build) -> None:
 
 def test_an_image_is_moved_to_what_is_seen_of_it_and_never_further_from_the_truth() -> None:
     rng = torch.Generator().manual_seed(0)
-    truth, guess = torch.randn(6, 3, 16, 16, generator=rng), torch.randn(6, 3, 16, 16, generator=rng)
+    truth, guess = (2 * torch.rand(6, 3, 16, 16, generator=rng) - 1 for _ in range(2))
     for observation in observations(truth)[:2]:
         made = corrected(observation, guess)
         torch.testing.assert_close(observation.look(made), observation.seen)
@@ -83,11 +83,22 @@ def test_an_image_is_moved_to_what_is_seen_of_it_and_never_further_from_the_trut
 def test_of_noisy_pixels_an_image_takes_what_the_noise_does_not_explain() -> None:
     """By the share that James and Stein found in 1961: with a good guess little, with a bad one nearly all."""
     rng = torch.Generator().manual_seed(0)
-    truth = torch.randn(1, 3, 64, 64, generator=rng)
-    seen = truth + 0.5 * torch.randn(truth.shape, generator=rng)
-    for away in (0.1, 0.5, 5.0):
+    truth = 0.1 * torch.randn(1, 3, 64, 64, generator=rng)
+    seen = truth + 0.1 * torch.randn(truth.shape, generator=rng)
+    for away in (0.02, 0.1, 1.0):
         guess = truth + away * torch.randn(truth.shape, generator=rng)
-        made = corrected(noisy(seen, 0.5), guess)
+        made = corrected(noisy(seen, 0.1), guess)
         error = float((made - truth).square().mean())
-        assert error == pytest.approx(1 / (1 / away**2 + 1 / 0.5**2), rel=0.1)  # what two such views of it leave
-    assert torch.equal(corrected(noisy(seen, 0.5), seen), seen)  # nothing to explain
+        assert error == pytest.approx(1 / (1 / away**2 + 1 / 0.1**2), rel=0.1)  # what two such views of it leave
+    assert torch.equal(corrected(noisy(seen, 0.1), seen), seen)  # nothing to explain
+
+
+def test_noise_that_was_cut_off_makes_nothing_brighter_or_darker() -> None:
+    """In a file, black and white pixels keep only the half of their noise that lies within the levels."""
+    rng = torch.Generator().manual_seed(0)
+    for level in (-1.0, 0.0, 1.0):
+        images = torch.full((1, 1, 100, 100), level)
+        file = (images + 0.3 * torch.randn(images.shape, generator=rng)).clamp(-1, 1)
+        assert float(noisy(file, 0.3).seen.mean()) == pytest.approx(level, abs=0.01)
+        assert level == 0 or abs(float(file.mean()) - level) > 0.1
+    assert torch.equal(noisy(images, 0.0).seen, images)

@@ -10,6 +10,7 @@ from genmodel.applications.restore import COMPLETE, RESTORE, able, completed, de
 from genmodel.errors import ModelError
 from genmodel.models.abilities import Observation, Reconstructs, Restores
 from genmodel.models.contract import Family
+from genmodel.models.families import FAMILIES
 from genmodel.pixels import to_model, to_uint8
 from genmodel.sampling.draw import sample, sample_classes
 
@@ -47,6 +48,23 @@ def test_known_pixels_stay_and_a_completion_is_the_same_for_any_number(family: s
     assert torch.equal(two[:, few], image[few].expand(2, -1, -1))
     assert torch.equal(two[:1], one)
     assert len({each.numpy().tobytes() for each in (*two, *other)}) == 3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_does_what_its_abilities_promise(family: str, built: Build) -> None:
+    model = built(family, image_size=8, base_channels=8, max_channels=16, latent_dim=4, hidden=16, blocks=1)
+    rng = torch.Generator().manual_seed(0)
+    image = torch.randint(64, 192, (8, 8, 3), dtype=torch.uint8, generator=rng)
+    if isinstance(model, tuple(COMPLETE)):
+        known = torch.rand(8, 8, generator=rng) < 0.5
+        (made,) = completed(model, image, known, 1, 0)
+        assert torch.equal(made[known], image[known]) and not torch.equal(made, image)
+    if isinstance(model, tuple(RESTORE)):
+        small = image[:4, :4]
+        made = enlarged(model, small, 2).double().unflatten(0, (4, 2)).unflatten(2, (4, 2)).mean((1, 3))
+        assert (made - small).abs().max() < 1
+        clean = denoised(model, image, 1e-3)
+        assert torch.equal(clean, image)
 
 
 def test_ten_completions_are_ten_in_batches_of_eight(built: Build) -> None:

@@ -37,7 +37,7 @@ def test_models_stand_beside_plain_ways(block: Block, place: Path, capsys: Say) 
         assert (one == "cannot") == (by == "autoregressive") and bool(mean) == (by == "three")
         assert one == "cannot" or 0 < float(one.split()[0]) < 128
     with Image.open("page-upscale-factor-2.png") as page:
-        assert page.height == 20 + 2 * 64 + 4  # the images below each other, under a name
+        assert page.height == 20 + 2 * (64 + 4) + 4  # the images below each other, under a name
 
 
 def test_what_is_measured_is_what_is_asked_for() -> None:

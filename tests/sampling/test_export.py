@@ -30,7 +30,7 @@ class Floats(nn.Module):
 
 @pytest.fixture(params=["dcgan", "infogan", "vae", "r3gan", "flow", "categories", "autoregressive", "conditional"])
 def model(request: pytest.FixtureRequest, toys: None, built: Callable[..., Family]) -> Family:
-    return built(request.param, base_channels=8)
+    return built(request.param, base_channels=8, steps=1)
 
 
 def asked(model: Family, n: int) -> Tensor:

@@ -36,7 +36,7 @@ from genmodel.sizes import Size
 from tests.reports import made_report
 
 Build = Callable[..., Family]
-SMALL = {"latent_dim": 4, "base_channels": 4}
+SMALL = {"latent_dim": 4, "base_channels": 4, "steps": 2}
 
 CLASSES = {"circle": 30, "square": 10, "0": 20}
 
@@ -163,7 +163,7 @@ def test_a_server_answers_with_images_from_codes_and_from_a_seed(champion: Famil
 def test_a_server_answers_with_images_of_any_shape(
     size: str, channels: int, settings: Settings, tmp_path: Path
 ) -> None:
-    config = run_config({"family": "vae", "image_size": size, "network": SMALL}, "test")
+    config = run_config({"family": "vae", "image_size": size, "network": {"latent_dim": 4, "base_channels": 4}}, "test")
     model = build_model(config, 0, channels).eval().requires_grad_(False)
     for weight in model.parameters():
         weight.mul_(3)
