@@ -22,16 +22,16 @@ from genmodel.models.contract import Adam, Batch, Family, ImageSpec, Loss, Noise
 from genmodel.models.noise import Space, uniform
 from genmodel.models.parts import dense_and_strided as networks
 from genmodel.models.parts.convolution import base_map
-from genmodel.models.parts.history import History
-from genmodel.models.parts.labelled import LabelledMemory
-from genmodel.models.parts.losses import frozen, non_saturating_loss, widened
-from genmodel.models.parts.minibatch import MinibatchDiscrimination
-from genmodel.models.parts.semi_supervised import (
+from genmodel.models.parts.improved_gan.history import History
+from genmodel.models.parts.improved_gan.minibatch import MinibatchDiscrimination
+from genmodel.models.parts.improved_gan.semi_supervised import (
     class_loss,
     feature_matching_loss,
     log_odds,
     smoothed_discriminator_loss,
 )
+from genmodel.models.parts.labelled import LabelledMemory
+from genmodel.models.parts.losses import frozen, non_saturating_loss, widened
 from genmodel.pixels import to_model
 from genmodel.settings.config import Count, Positive, Range, Share
 

@@ -18,7 +18,7 @@ from genmodel.files import tensors
 from genmodel.models.abilities import Classifies
 from genmodel.models.contract import Batch, Noise, Step, build_model
 from genmodel.models.improved_gan import ImprovedGAN, SemiSupervised
-from genmodel.models.parts.virtual_batch_norm import VirtualBatchNorm
+from genmodel.models.parts.improved_gan.virtual_batch_norm import VirtualBatchNorm
 from genmodel.params import run_config
 from genmodel.pixels import to_model
 from genmodel.sampling.draw import Sampler

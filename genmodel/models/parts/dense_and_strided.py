@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from genmodel.models.contract import ImageSpec, Noise, Step
 from genmodel.models.parts.convolution import Up, base_map
-from genmodel.models.parts.minibatch import MinibatchDiscrimination
-from genmodel.models.parts.virtual_batch_norm import VirtualBatchNorm
+from genmodel.models.parts.improved_gan.minibatch import MinibatchDiscrimination
+from genmodel.models.parts.improved_gan.virtual_batch_norm import VirtualBatchNorm
 from genmodel.models.parts.weight_norm import WeightNorm
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from genmodel.models.parts.minibatch import MinibatchDiscrimination
+from genmodel.models.parts.improved_gan.minibatch import MinibatchDiscrimination
 
 
 def made(features: int = 6, kernels: int = 4, dimensions: int = 3) -> MinibatchDiscrimination:

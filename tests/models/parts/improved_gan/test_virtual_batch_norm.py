@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from genmodel.models.parts.virtual_batch_norm import VirtualBatchNorm
+from genmodel.models.parts.improved_gan.virtual_batch_norm import VirtualBatchNorm
 
 
 def made(channels: int, reference: int) -> VirtualBatchNorm:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from genmodel.models.parts.semi_supervised import class_loss, feature_matching_loss, log_odds
-from genmodel.models.parts.semi_supervised import smoothed_discriminator_loss as discriminator_loss
+from genmodel.models.parts.improved_gan.semi_supervised import class_loss, feature_matching_loss, log_odds
+from genmodel.models.parts.improved_gan.semi_supervised import smoothed_discriminator_loss as discriminator_loss
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from genmodel.models.parts.history import History
+from genmodel.models.parts.improved_gan.history import History
 
 
 def test_the_term_is_the_distance_to_the_mean_of_all_parameters_so_far() -> None:
