@@ -27,7 +27,7 @@ from genmodel.evaluation.figures.distances import frechet_distance
 from genmodel.evaluation.reference import Reference
 from genmodel.files import durable
 from genmodel.models.flow import Flow
-from genmodel.models.parts.ode import EVALUATIONS
+from genmodel.models.parts.flow.ode import EVALUATIONS
 from genmodel.params import read_params
 from genmodel.sampling.draw import sample
 from genmodel.sampling.load import load_model

@@ -28,9 +28,9 @@ from genmodel.models.abilities import Bounds, Completes, Observation, Reconstruc
 from genmodel.models.contract import Adam, Family, ImageSpec, Noise, Player, Step, Update
 from genmodel.models.noise import Space, normal
 from genmodel.models.parts.convolution import base_map
+from genmodel.models.parts.flow.ode import Solver, integrate
+from genmodel.models.parts.flow.unet import UNet
 from genmodel.models.parts.losses import bits_per_dim, widened
-from genmodel.models.parts.ode import Solver, integrate
-from genmodel.models.parts.unet import UNet
 from genmodel.pixels import to_model
 from genmodel.settings.config import Count, Positive, Range, Share
 from genmodel.settings.schedule import Schedule

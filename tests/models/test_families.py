@@ -20,7 +20,7 @@ from genmodel.settings.schedule import value_at
 from genmodel.sizes import Size
 from tests.small import network_of
 
-SMALL = {"base_channels": 4, "latent_dim": 6, "blocks": 1}
+SMALL = {"base_channels": 4, "latent_dim": 6, "blocks": 1, "halvings": 0, "steps": 2}
 
 
 def toy(family: str, image_size: int = 8) -> Family:
@@ -106,7 +106,7 @@ def test_refuses_a_size_it_cannot_do_and_names_the_nearest(family: str, image_si
 def test_does_images_of_other_shapes_and_channels(family: str, image_size: str, channels: int) -> None:
     """64x32 is 64 wide and 32 high."""
     size = Size.of(image_size)
-    network = network_of(family, base_channels=2, latent_dim=3, blocks=1)
+    network = network_of(family, base_channels=2, latent_dim=3, blocks=1, halvings=0, steps=2)
     config = run_config({"family": family, "image_size": image_size, "network": network}, "toy")
     model = build_model(config, 0, channels)
     assert model.eval().sample(noise(model, 2)).shape == (2, channels, *size)

@@ -19,7 +19,7 @@ from genmodel.errors import ConfigError
 from genmodel.models.abilities import Likelihood, Observation, Weighted
 from genmodel.models.contract import Batch, Noise, Step, build_model
 from genmodel.models.flow import Flow
-from genmodel.models.parts.ode import integrate
+from genmodel.models.parts.flow.ode import integrate
 from genmodel.params import run_config
 from genmodel.pixels import to_model
 from genmodel.sampling.draw import Sampler, sample, sample_classes

@@ -32,7 +32,7 @@ TRAINING = {"images": 320, "batch_size": 8, "log_every": 40, "checkpoint_every":
 
 
 def toy(family: str = "dcgan", **training: object) -> RunConfig:
-    network = network_of(family, base_channels=4, latent_dim=6)
+    network = network_of(family, base_channels=4, latent_dim=6, blocks=1, halvings=0, steps=2)
     return run_config({"family": family, "image_size": 8, "network": network, "training": TRAINING | training}, "toy")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genmodel.models.parts.ode import EVALUATIONS, Solver, integrate
+from genmodel.models.parts.flow.ode import EVALUATIONS, Solver, integrate
 
 
 def spiral(state: Tensor, time: float) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from genmodel.models.contract import ImageSpec
-from genmodel.models.parts.unet import UNet
+from genmodel.models.parts.flow.unet import UNet
 from genmodel.sizes import Size
 
 
