@@ -121,6 +121,7 @@ def draw(ways: Sequence[Way], out: Path) -> None:
         axes.grid(alpha=0.3)
     panels[1].set_yscale("log")
     panels[1].yaxis.set_major_formatter("{x:g}")
+    panels[1].yaxis.set_minor_formatter("{x:g}")
     panels[1].legend(frameon=False)
     figure.supxlabel("evaluations of the network in one sample")
     durable.write_with(out, lambda handle: figure.savefig(handle, format="png", dpi=100))

@@ -1,4 +1,6 @@
 import json
+import shutil
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -317,3 +319,37 @@ def test_labels_and_the_average_s_half_life_are_settings_of_a_training() -> None
 def test_a_preset_can_take_the_place_of_params_yaml(path: Path) -> None:
     params = read_params(path)
     assert {model.image_size for model in params.models.values()} == {params.evaluation.image_size}
+
+
+def test_the_gallery_judges_as_the_demo_does() -> None:
+    """So that their models may stand in one table."""
+    root = Path(__file__).parents[1]
+    gallery, demo = read_params(root / "presets" / "gallery.yaml"), read_params(root / "params.yaml")
+    assert (gallery.evaluation, gallery.gate) == (demo.evaluation, demo.gate)
+    assert not gallery.models.keys() & demo.models.keys()
+
+
+def test_make_gallery_trains_both_lists_in_a_clone(tmp_path: Path) -> None:
+    """The recipe itself, with what it would run in the clone put in place of the line."""
+    root, project = Path(__file__).parents[1], tmp_path / "project"
+    for name in ("Makefile", "params.yaml", "requirements.lock", "pyproject.toml", "presets/gallery.yaml"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / name, project / name)
+    git = ["git", "-C", str(project), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "--quiet", "-m", "all"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$PWD $*" >> "$PWD/ran"\n')
+    python.chmod(0o755)
+    (tmp_path / "venv" / ".ready").touch()
+    before = (project / "params.yaml").read_bytes()
+    for _ in range(2):
+        old = [word for name in ("requirements.lock", "pyproject.toml") for word in ("-o", name)]
+        subprocess.run(["make", "-C", project, "gallery", f"VENV={tmp_path / 'venv'}", *old], check=True)
+    assert (project / "gallery/ran").read_text() == f"{project}/gallery -m flows.retrain\n" * 2
+    found = read_params(project / "gallery/params.yaml")
+    lists = (root / "presets/gallery.yaml", root / "params.yaml")
+    assert list(found.models) == [name for path in lists for name in read_params(path).models]
+    assert (project / "params.yaml").read_bytes() == before and not (project / "ran").exists()

@@ -50,8 +50,8 @@ class FlowConfig:
     conditional: bool = False  # images of a class can be asked for
     label_drop: Share = 0.1  # share of the labels that training withholds, for guidance
     guidance: Annotated[float, Range(0)] = 1.0  # 0: of any class, 1: of the class asked for, above: more typical of it
-    solver: Solver = "heun"
-    steps: Annotated[int, Range(1, 32)] = 16  # of a sample; the exported graph holds all of them
+    solver: Solver = "midpoint"
+    steps: Annotated[int, Range(1, 32)] = 8  # of a sample; the exported graph holds all of them
     likelihood_steps: Count = 32
     learning_rate: Annotated[float | Schedule, Range(1e-12)] = 2e-4
 
