@@ -24,7 +24,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(READY)    ## retrain on the embedded digits: data, DCGAN and VAE, figures, champion
+demo: $(READY)    ## retrain on the embedded digits: data, five models, figures, champion
 	@$(BIN)/python -m flows.retrain
 
 # In a clone: nothing of the demo's is touched. What is finished there stays finished, and dvc.lock is left behind.
