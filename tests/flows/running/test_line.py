@@ -134,7 +134,7 @@ def live_by_dvc(clone: Clone) -> None:
     clone.run_line("dvc", "repro")
     clone.run_line("dvc", "repro")
     params = clone.root / "params.yaml"
-    changed, count = re.subn(r"( learning_rate:) 2\.0e-3", r"\1 1.0e-3", params.read_text())
+    changed, count = re.subn(r"( learning_rate:) 2\.0e-2", r"\1 1.0e-2", params.read_text())
     assert count == 1, "the VAE's learning rate"
     params.write_text(changed)
     clone.run_line("dvc", "repro")
@@ -192,7 +192,7 @@ def test_a_change_of_one_model_reruns_only_what_it_concerns(by_dvc: Clone) -> No
     assert after["train@dcgan"] == before["train@dcgan"]
     assert after["train@vae"]["outs"] != before["train@vae"]["outs"]
     (diff,) = json.loads(by_dvc.run("dvc", "params", "diff", "--json")).values()
-    assert diff == {"models.vae.network.learning_rate": {"old": 0.002, "new": 0.001, "diff": -0.001}}
+    assert diff == {"models.vae.network.learning_rate": {"old": 0.02, "new": 0.01, "diff": -0.01}}
     assert {"vae", "dcgan"} == {run.data.tags["model"] for run in by_dvc.all_runs()}
     assert len(by_dvc.all_runs()) == 3, "a run of its own for the other learning rate"
 
