@@ -74,7 +74,11 @@ def change_words(toy: Toy) -> None:
 
 def change_the_vae(toy: Toy) -> None:
     toy.replace("genmodel/models/vae.py", "nn.SiLU(inplace=True)", "nn.ReLU(inplace=True)")
-    toy.replace("genmodel/models/vae.py", "beta: Positive = 1.0", "beta: Positive = 1.5")
+    toy.replace(
+        "genmodel/models/vae.py",
+        "beta: Annotated[float | Schedule, Range(0)] = 1.0",
+        "beta: Annotated[float | Schedule, Range(0)] = 1.5",
+    )
 
 
 KEEPING = {
