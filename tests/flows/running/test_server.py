@@ -168,13 +168,13 @@ def test_a_wrong_host_is_told_within_15_seconds(monkeypatch: pytest.MonkeyPatch)
         silent.listen()
         began = time.monotonic()
         with pytest.raises(GenmodelError, match="no Prefect server answers at PREFECT_API_URL=http://127"):
-            launch._check(f"http://127.0.0.1:{silent.getsockname()[1]}/api")
+            launch.check(f"http://127.0.0.1:{silent.getsockname()[1]}/api")
         assert time.monotonic() - began < 15
     asked = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [asked.wait(40)][:0])
     began = time.monotonic()
     with pytest.raises(GenmodelError, match=r"no answer within 12 s\): start it, or unset PREFECT_API_URL"):
-        launch._check("http://prefect.example:4200/api")
+        launch.check("http://prefect.example:4200/api")
     assert time.monotonic() - began < 15
     asked.set()
 
