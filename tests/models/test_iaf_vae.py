@@ -1,7 +1,6 @@
 """The ladder of latent maps: its bounds, its gradients, its beginning, its settings, its classes."""
 
 import math
-import os
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -30,7 +29,7 @@ from genmodel.settings.schedule import value_at
 from genmodel.showing import display
 from genmodel.showing.display import train
 from genmodel.training.identify import identify
-from genmodel.training.step.engine import Engine
+from tests.killing import killed_after
 
 SMALL = {"base_channels": 6, "latent_dim": 3, "blocks": 2}
 Network = dict[str, Any]
@@ -276,18 +275,6 @@ def test_a_class_that_is_asked_for_decides_the_image() -> None:
 def test_conditional_without_classes_is_one_line() -> None:
     with pytest.raises(ConfigError, match=r"^iaf_vae: the images have no classes; set network.conditional to false$"):
         model_of({"conditional": True}, classes=0)
-
-
-def killed_after(images: int, again: Callable[[], object]) -> None:
-    real = Engine.step
-
-    def step(self: Engine, *batch: Any) -> None:
-        if batch[-1] >= images:
-            os.kill(os.getpid(), signal.SIGKILL)
-        real(self, *batch)
-
-    Engine.step = step  # type: ignore[method-assign]
-    again()
 
 
 def test_killed_and_resumed_it_ends_the_same(

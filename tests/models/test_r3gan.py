@@ -1,9 +1,7 @@
 """R3GAN: its loss and penalties in float64, its beginning, its settings, its classes."""
 
 import math
-import signal
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +25,9 @@ from genmodel.sampling.load import load_model
 from genmodel.sampling.requests import codes
 from genmodel.settings.schedule import value_at
 from genmodel.showing import display
-from genmodel.showing.display import train
 from genmodel.training.identify import identify
 from genmodel.training.step.engine import Engine
-from genmodel.training.trainer import run_folder
-from tests.killing import killed_after, published
+from tests.killing import assert_ends_the_same
 
 SMALL = {"base_channels": 8, "max_channels": 24, "latent_dim": 6, "group_channels": 4}
 Network = dict[str, Any]
@@ -288,13 +284,7 @@ def test_killed_and_resumed_it_ends_the_same(
     monkeypatch.setattr(display, "sample_moments", lambda images, per_step: {0, images})
     values = {"family": "r3gan", "image_size": 8, "network": SMALL | CHANGING, "training": TRAINING}
     who = identify("it", run_config(values, "it"), block)
-    train(who, block, tmp_path / "whole", tmp_path / "whole-runs")
-    again = partial(train, who, block, tmp_path / "out", tmp_path / "runs")
-    for images in (100, 230):
-        assert in_child(partial(killed_after, images, again)) == -signal.SIGKILL
-    assert list((run_folder(who, tmp_path / "runs") / "checkpoints").iterdir())
-    again()
-    assert published(tmp_path / "out") == published(tmp_path / "whole")
+    assert_ends_the_same(who, block, in_child, tmp_path)
     model, about = load_model(tmp_path / "out")
     assert model.classes == 2 and about["classes"] == ["circle", "square"]
     assert torch.equal(sample(model, 5, seed=1), sample(model, 70, seed=1)[:5])

@@ -1,7 +1,6 @@
 """The contract carries what is coming: each toy is trained, killed, resumed, and does what it is for."""
 
 import json
-import os
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -27,6 +26,7 @@ from genmodel.training.identity import Identity
 from genmodel.training.record import _TIMED
 from genmodel.training.step.engine import Engine
 from genmodel.training.trainer import run_folder
+from tests.killing import killed_after
 from tests.training.together import train_by_two
 
 pytestmark = pytest.mark.usefixtures("toys")
@@ -43,18 +43,6 @@ def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 def identity(name: str, block: Block) -> Identity:
     values = {"family": name, "image_size": 8, "training": SETTINGS | MORE.get(name, {})}
     return identify(name, run_config(values, name), block)
-
-
-def killed_after(images: int, again: Callable[[], object]) -> None:
-    real = Engine.step
-
-    def step(self: Engine, *batch: torch.Tensor, **more: int) -> None:
-        if batch[-1] >= images:
-            os.kill(os.getpid(), signal.SIGKILL)
-        real(self, *batch, **more)  # type: ignore[arg-type]
-
-    Engine.step = step  # type: ignore[assignment,method-assign]
-    again()
 
 
 @pytest.mark.slow
