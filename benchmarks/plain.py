@@ -96,8 +96,8 @@ class Networks:
     With `doublings` 3 it is for 32 px, by leaving out the widest layers.
     """
 
-    def __init__(self, device: str, doublings: int = 4) -> None:
-        widths = [64 * 2**k for k in range(doublings)]
+    def __init__(self, device: str, doublings: int = 4, width: int = 64) -> None:
+        first, widths = width, [width * 2**k for k in range(doublings)]
 
         def up(before: int, after: int, stride: int = 2, padding: int = 1) -> list[nn.Module]:
             return [
@@ -116,11 +116,11 @@ class Networks:
         self.generator = nn.Sequential(
             *up(100, widths[-1], 1, 0),
             *itertools.chain.from_iterable(up(2 * width, width) for width in reversed(widths[:-1])),
-            nn.ConvTranspose2d(64, 3, 4, 2, 1),
+            nn.ConvTranspose2d(first, 3, 4, 2, 1),
             nn.Tanh(),
         ).to(device)
         self.discriminator = nn.Sequential(
-            nn.Conv2d(3, 64, 4, 2, 1, bias=False),
+            nn.Conv2d(3, first, 4, 2, 1, bias=False),
             nn.LeakyReLU(0.2, True),
             *itertools.chain.from_iterable(down(width, 2 * width) for width in widths[:-1]),
             nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False),

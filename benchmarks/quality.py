@@ -1,6 +1,6 @@
 """DCGAN beside the network of pytorch/examples' tutorial, trained on the same images in the same order.
 
-    python -m benchmarks.quality IMAGES --out FOLDER [--size 32] [--images 1000000] [--seeds 0,1,2] [--set KEY=VALUE]
+    python -m benchmarks.quality IMAGES --out FOLDER [--size 32] [--width 64] [--images 1000000] [--seeds 0,1,2]
 
 IMAGES is what `genmodel prepare` takes, such as CIFAR-10 as class folders in a tar. For 32 px the tutorial's network
 has one layer less. Both get batches of 64 and as many of them; genmodel's has its own settings beyond that (--set), and
@@ -37,6 +37,7 @@ from genmodel.sizes import Size
 
 BATCH, SAVED_EVERY = 64, 1000  # images; steps
 DOUBLINGS = {32: 3, 64: 4}
+ASKED = ("size", "width", "images", "samples", "extractor", "classifier_images")  # the options that decide a figure
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -84,12 +85,12 @@ def compare(options: argparse.Namespace, device: str) -> None:
 def tutorial_images(block: Block, seed: int, device: str, options: argparse.Namespace) -> Tensor:
     """Train the tutorial's network, or go on with it, and draw from it: uint8 [samples, H, W, 3]."""
     torch.manual_seed(seed)
-    loop = plain.Networks(device, DOUBLINGS[options.size])
+    loop = plain.Networks(device, DOUBLINGS[options.size], options.width)
     networks = {"generator": loop.generator, "discriminator": loop.discriminator}
     for network in networks.values():
         network.apply(_as_published)
     loader = Loader(block, options.size, "train", seed, device=device)
-    path = options.out / f"tutorial-{options.size}-{options.images}-{seed}.safetensors"
+    path = options.out / f"tutorial-{options.size}-{options.width}-{options.images}-{seed}.safetensors"
     steps, first = options.images // BATCH, _load(path, loop) if path.exists() else 0
     for step in range(first, steps):
         torch.manual_seed(seed << 32 | step)  # so that a stop changes nothing
@@ -107,7 +108,8 @@ def tutorial_images(block: Block, seed: int, device: str, options: argparse.Name
 def genmodel_images(block: Block, seed: int, device: str, options: argparse.Namespace) -> Tensor:
     """The same with the family dcgan."""
     settings = [f"image_size={options.size}", f"training.images={options.images // BATCH * BATCH}"]
-    settings += [f"batch_size={BATCH}", f"training.seed={seed}", f"threads={options.threads}", *options.set]
+    settings += [f"batch_size={BATCH}", f"training.seed={seed}", f"threads={options.threads}"]
+    settings += [f"network.base_channels={options.width}", *options.set]
     folder = options.out / f"genmodel-{options.size}-{seed}"
     places = ["--data", str(block.path), "--out", str(folder), "--runs", str(options.out / "runs"), "--device", device]
     cli.main(["train", "dcgan", *places, *(word for setting in settings for word in ("--set", setting))])
@@ -159,7 +161,7 @@ def _distance(images: Tensor, reference: Reference, extractor: Extractor, device
 
 def _asked(options: argparse.Namespace, way: str, seed: int) -> dict[str, Any]:
     """What decides a figure."""
-    asked = {name: getattr(options, name) for name in ("size", "images", "samples", "extractor", "classifier_images")}
+    asked = {name: getattr(options, name) for name in ASKED}
     return {"way": way, "seed": seed, **asked, "set": options.set if way == "genmodel" else []}
 
 
@@ -174,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("source", help="images, as `genmodel prepare` takes them")
     parser.add_argument("--out", type=Path, required=True, help="the folder for all that is made")
     parser.add_argument("--size", type=int, default=32, help="32 or 64 px (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=64, help="channels of both networks (default: %(default)s)")
     parser.add_argument("--images", type=int, default=1_000_000, help="of each training (default: %(default)s)")
     parser.add_argument("--seeds", default="0,1,2", help="(default: %(default)s)")
     parser.add_argument(

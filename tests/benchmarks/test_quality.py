@@ -12,7 +12,7 @@ from tests.blocks import write_block
 
 def run(out: Path) -> None:
     words = ["nowhere", "--out", str(out), "--images", "256", "--seeds", "0", "--samples", "16", "--threads", "1"]
-    assert quality.main([*words, "--classifier-images", "64", "--set", "base_channels=4"]) == 0
+    assert quality.main([*words, "--classifier-images", "64", "--width", "4"]) == 0
 
 
 def test_it_goes_on_where_it_was_stopped(
