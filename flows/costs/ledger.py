@@ -107,6 +107,19 @@ def read(root: Path) -> list[Line]:
     return lines
 
 
+def forget(root: Path, since: datetime) -> None:
+    """Drop the lines from before; no stage may be at work."""
+    texts = [text for text in (root / FILE).read_text(errors="replace").splitlines() if _is_since(text, since)]
+    durable.write_text(root / FILE, "".join(f"{text}\n" for text in texts))
+
+
+def _is_since(text: str, since: datetime) -> bool:
+    try:
+        return Line.read(text).time >= since
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return False
+
+
 def last(lines: Iterable[Line]) -> dict[str, Cost]:
     """What each stage cost the last time that it ran to its end, by its name."""
     return {line.stage: line.cost for line in lines if line.stage and line.finished}

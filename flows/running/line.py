@@ -23,12 +23,13 @@ from prefect.tasks import Task
 
 from flows import notify, outcome, prepare
 from flows.costs import budget, ledger, table
+from flows.gc import collect
 from flows.running import launch, orphans
 from flows.running.guard import DEADLINE, STOPPED, Guard, follow
 from flows.running.launch import one_line
 from flows.running.slots import TAG, Slots
 from flows.settings import Settings
-from flows.versioning import closures, locks, repro
+from flows.versioning import closures, locks, repro, retention
 from flows.versioning import dvc as versioning
 from flows.versioning.dvc import Stage
 from flows.versioning.repo import LockConflictError
@@ -51,6 +52,8 @@ def _alone(run: Callable[..., None]) -> Callable[..., None]:
         with locks.project(settings.root, settings.waits):
             run(*args, **kwargs)
             _count_costs(settings, time.monotonic() - started)
+            if settings.keep_runs:
+                _clean_up(settings, settings.keep_runs)
 
     return wrapped
 
@@ -204,6 +207,15 @@ def publish(settings: Settings) -> None:
 
 def _count_costs(settings: Settings, seconds: float) -> None:
     """Keep what this run cost and what the cache has saved, and show it in Prefect's UI."""
-    ledger.end_run(settings.root, _run_id(), seconds, versioning.locked_stages(settings.root))
+    ledger.end_run(settings.root, _run_id(), seconds, retention.locked_stages(settings.root))
     lines = ledger.month(ledger.read(settings.root), settings.timezone)
     create_table_artifact(table.rows(lines), key="costs", description=budget.line(settings, lines))
+
+
+def _clean_up(settings: Settings, last: int) -> None:
+    """What `flows.gc` does, after this run; what stands in its way is a warning, and no reason for the run to fail."""
+    try:
+        freed = collect.total(collect.collect(settings, last))
+        get_run_logger().info(f"flows.gc freed {freed / 2**20:,.1f} MiB; the last {last} runs stay")
+    except GenmodelError as error:
+        get_run_logger().warning(f"flows.gc did not finish: {error}")

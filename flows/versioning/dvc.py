@@ -180,12 +180,6 @@ def outs(lock: str) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", ()) if "md5" in out}
 
 
-def locked_stages(root: Path) -> list[str]:
-    """The names of the stages in dvc.lock, which have run at some time."""
-    path = root / "dvc.lock"
-    return list((read_yaml(path) if path.exists() else {}).get("stages", {}))
-
-
 def restore_commands(root: Path, stage: str, data: str, model: str | None) -> list[str]:
     """What to type in another checkout of the project for the data and the model that `stage` trained.
 
