@@ -149,9 +149,13 @@ def _prefect(settings: Settings, last: int, dry: bool) -> Iterator[Row]:
     home = Path(settings.environment["PREFECT_HOME"])
     if not (home / "prefect.db").exists():
         return
-    from flows.running.orphans import project
+    if settings.root in home.parents:
+        project = ""  # all are its own, also those from before it was moved
+    else:
+        from flows.running import orphans
 
-    kept, old = history.old(home, project(settings.root), last)
+        project = orphans.project(settings.root)
+    kept, old = history.old(home, project, last)
     before = (home / "prefect.db").stat().st_size
     if old and not dry:
         history.remove(home, old)

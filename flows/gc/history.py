@@ -18,12 +18,15 @@ _EVENTS = "select event_id from event_resources where resource_id in ({})"
 
 
 def old(home: Path, project: str, last: int) -> tuple[int, list[str]]:
-    """How many of this project's runs stay, and the ids of those that ended before the `last` ones."""
+    """How many runs with the tag `project` stay, and the ids of those that ended before the `last` ones.
+
+    An empty tag: all runs.
+    """
     path = home / "prefect.db"
     if os.environ.get("PREFECT_API_DATABASE_CONNECTION_URL") or not path.exists():
         return 0, []
     with contextlib.closing(sqlite3.connect(path, timeout=10)) as connection:
-        tagged = f'%"{project}"%'
+        tagged = f'%"{project}"%' if project else "%"
         count = connection.execute("select count(*) from flow_run where tags like ?", (tagged,)).fetchone()[0]
         found = [row[0] for row in connection.execute(_OLD, (tagged, last))]
         return count - len(found), found

@@ -19,6 +19,9 @@ _GONE = "destination_type = 'RUN' and destination_id not in (select run_uuid fro
 _LEFT = (
     "delete from model_version_tags where (workspace, name, version) in "
     "(select workspace, name, version from model_versions where current_stage = 'Deleted_Internal')",
+    # not the last one: the next version would get its number again
+    "delete from model_versions where current_stage = 'Deleted_Internal' and version < "
+    "(select max(version) from model_versions as other where other.name = model_versions.name)",
     f"delete from input_tags where input_uuid in (select input_uuid from inputs where {_GONE})",
     f"delete from inputs where {_GONE}",
 )

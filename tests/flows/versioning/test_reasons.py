@@ -1,7 +1,6 @@
 """`flows.retrain --plan` and `--why`: what would run, and why, on DVC's real graph and the real code."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
