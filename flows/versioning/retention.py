@@ -6,6 +6,7 @@ HEAD points to, or that of the working folder; and what the caller names.
 
 import contextlib
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -55,6 +56,7 @@ def commits(root: Path) -> list[str]:
 
 def needed(repo: "Repo", more: Iterable[str]) -> set[str]:
     """The digests of all objects that are needed, with those in the folders `more` (digests that end with .dir)."""
+    logging.getLogger("dvc").setLevel(logging.ERROR)  # not a line for each stage that has not run on some branch
     used = repo.used_objs(revs=commits(Path(repo.root_dir)) or None, force=True)
     found = {each.value for objects in used.values() for each in objects if each.value}
     for digest in more:

@@ -35,17 +35,17 @@ def objects(root: Path) -> set[str]:
 
 
 def test_what_nothing_needs_goes_and_the_rest_stays(nights: Nights) -> None:
-    prints = [nights.night(number) for number in range(6)]
+    prints = [nights.night(number) for number in range(4)]
     before = objects(nights.root)
     planned = nights.clean(last=1, dry=True)
-    assert objects(nights.root) == before and len(nights.runs()) == 6 and len(nights.folders()) == 6, "a dry run"
+    assert objects(nights.root) == before and len(nights.runs()) == 4 and len(nights.folders()) == 4, "a dry run"
     rows = nights.clean(last=1)
     counts = {what: (row.kept, row.freed) for what, row in rows.items()}
     assert counts == {what: (row.kept, row.freed) for what, row in planned.items()}, "as it was foretold"
-    assert nights.versions() == {"5", "6"}, "previous and champion"
-    assert nights.runs() == set(prints[4:]) and nights.folders() == {each[:16] for each in prints[4:]}
+    assert nights.versions() == {"3", "4"}, "previous and champion"
+    assert nights.runs() == set(prints[2:]) and nights.folders() == {each[:16] for each in prints[2:]}
     assert rows["versions in MLflow"].why == "1 champion; 1 previous"
-    assert rows["runs in Prefect"].freed == 5
+    assert rows["runs in Prefect"].freed == 3
     left = sorted(path.name for path in (nights.root / "mlartifacts").iterdir())
     assert len(left) == 3 and len(list((nights.root / "mlartifacts/models").iterdir())) == 2
     assert len(list(nights.root.glob(".dvc/cache/runs/*/*/*"))) == 2 and len(objects(nights.root)) < len(before)
@@ -219,7 +219,7 @@ def test_a_kill_on_the_way_leaves_nothing_broken(nights: Nights) -> None:
     assert run(prepare) == 0
     saved = nights.root.parent / "saved"
     shutil.copytree(nights.root, saved, symlinks=True)
-    for point in (1, 4, 9, 14, 19, 24, 29, 34):
+    for point in (1, 9, 17, 25, 34):
         shutil.rmtree(nights.root)
         shutil.copytree(saved, nights.root, symlinks=True)
         os.chdir(nights.root)
@@ -248,7 +248,7 @@ def test_a_rollback_still_works(nights: Nights, training: Any, tmp_path: Path) -
     registry = Registry(nights.tracker)
     for number in range(3):
         other = replace(training, fingerprint=f"{number:064}")
-        nights.tracker.end(nights.tracker.begin(other, 1000 * number).run_id, "FINISHED", "trained")
+        nights.tracker.end(nights.tracker.begin(other, 1000 * number + 1000).run_id, "FINISHED", "trained")
         folder, model, card = finished(other, tmp_path / f"model-{number}", number)
         registry.register(folder, model, card)
     registry.set_alias(PREVIOUS, "2")

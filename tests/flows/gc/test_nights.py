@@ -10,9 +10,8 @@ from flows.costs import ledger
 from flows.versioning import dvc as versioning
 from tests.flows.gc.nights import Nights
 
-NIGHTS = int(os.environ.get("GENMODEL_NIGHTS", "25"))
+NIGHTS = int(os.environ.get("GENMODEL_NIGHTS", "12"))
 THIRD = 3
-COSTS = 200  # bytes of the ledger of costs and a moved number in a database, a night; it keeps 400 days
 
 
 def test_nothing_grows_night_after_night(nights: Nights) -> None:
