@@ -6,6 +6,8 @@ Importing Prefect and starting its server takes ten times as long as DVC's answe
 import argparse
 import os
 import subprocess
+import time
+import uuid
 import warnings
 from datetime import datetime
 from pathlib import Path
@@ -13,9 +15,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from flows import notify, outcome, plan
+from flows.costs import ledger
 from flows.running.imports import leave, uncollected
 from flows.settings import Settings
-from flows.versioning import closures, locks
+from flows.versioning import closures, locks, retention
 from flows.versioning import dvc as versioning
 from flows.versioning.dvc import Stage
 from genmodel.errors import GenmodelError, VersioningError, user_errors
@@ -51,8 +54,11 @@ def main(argv: list[str] | None = None) -> int:
         else:
             print("nothing changed since the last run")
             with locks.project(root, settings.waits):
+                started = time.monotonic()
                 for stage in always:
                     _run_here(stage, settings)
+                stages = retention.locked_stages(root)
+                ledger.end_run(root, uuid.uuid4().hex, time.monotonic() - started, stages)
             notify.ended(settings)
         outcome.show(settings)
     return 0

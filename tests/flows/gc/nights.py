@@ -1,10 +1,19 @@
-"""A toy line whose nights take a moment: real DVC, real MLflow, rows in Prefect's real tables; fixtures: conftest."""
+"""A toy line whose nights take a moment: real DVC, real MLflow, rows in Prefect's real tables; fixtures: conftest.
+
+As a script, in such a project: `python nights.py POINT...` kills `flows.gc` at these points.
+"""
 
 import hashlib
 import json
+import multiprocessing
+import os
+import shutil
+import signal
 import sqlite3
 import subprocess
+import sys
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +23,11 @@ from dvc.repo import Repo
 
 from flows.costs import ledger
 from flows.gc.collect import Row, collect
+from flows.registry.registry import CHAMPION
 from flows.settings import Settings
 from flows.tracking import Tracker
+from flows.tracking.store import load_client
+from flows.versioning import dvc as versioning
 
 DVC_YAML = """
 stages:
@@ -25,6 +37,8 @@ stages:
     params: [night]
     outs: [models/toy]
 """
+FORK = multiprocessing.get_context("fork")
+ROOT = Path.cwd()
 AUTHOR = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
 
 
@@ -46,7 +60,7 @@ class Nights:
         self.write("params.yaml", f"night: {number}\n")
         with Repo(str(self.root)) as repo:
             repo.reproduce()
-            digest = json.loads(json.dumps(repo.find_outs_by_path(str(self.root / "models/toy"))[0].hash_info.value))
+            digest = str(repo.find_outs_by_path(str(self.root / "models/toy"))[0].hash_info.value)
         place = self.root / "runs" / fingerprint[:16]
         for name in ("identity.json", "cost.json", "metrics.jsonl", "checkpoints/a", "samples/b"):
             self.write(f"runs/{place.name}/{name}", (self.root / "identity.json").read_text())
@@ -168,3 +182,78 @@ class Nights:
 
 def ago(days: float) -> datetime:
     return datetime.now(UTC) - timedelta(days=days)
+
+
+def fresh() -> Nights:
+    settings = Settings.read(os.environ, ROOT)
+    return Nights(settings, Tracker(settings))
+
+
+def prepare() -> None:
+    for number in range(4):
+        fresh().night(number)
+
+
+def clean(point: int) -> None:
+    die_at(point)
+    fresh().clean(last=1)
+
+
+def finish() -> None:
+    found = fresh()
+    found.clean(last=1)
+    assert found.versions() == {"3", "4"} and len(found.runs()) == 2 and len(found.folders()) == 2
+    assert len(list((ROOT / "mlartifacts/models").iterdir())) == 2
+    assert not list(ROOT.glob("runs/.*"))
+    assert versioning.changed(ROOT) == set()
+    with found.tracker.talking() as (client, _):
+        assert str(client.get_model_version_by_alias("genmodel", CHAMPION).version) == "4"
+
+
+def die_at(point: int) -> None:
+    """Kill this process before it removes or renames something for the `point`-th time."""
+    count = iter(range(1, 10_000))
+
+    def watched(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*words: Any, **named: Any) -> Any:
+            if next(count) == point:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*words, **named)
+
+        return call
+
+    for name in ("unlink", "remove", "rename", "rmdir"):
+        setattr(os, name, watched(getattr(os, name)))
+
+
+def in_child(work: Callable[[], object]) -> int | None:
+    process = FORK.Process(target=work)
+    process.start()
+    process.join(60)
+    return process.exitcode
+
+
+def kill_at(points: list[int]) -> None:
+    """Kill `flows.gc` in the working folder before the points at which it removes or renames something; each time the
+    next one must end as if nothing had happened. Prints each point that was passed.
+
+    All work is done by children, which must not inherit MLflow's connections; in a process of its own, without threads.
+    """
+    load_client()  # once, and not in each child
+    import mlflow.store.model_registry.sqlalchemy_store
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+    assert in_child(prepare) == 0
+    saved = ROOT.parent / "saved"
+    shutil.copytree(ROOT, saved, symlinks=True)
+    for point in points:
+        shutil.rmtree(ROOT)
+        shutil.copytree(saved, ROOT, symlinks=True)
+        os.chdir(ROOT)
+        assert in_child(lambda at=point: clean(at)) == -signal.SIGKILL, point  # type: ignore[misc]
+        assert in_child(finish) == 0, point
+        print(point, flush=True)
+
+
+if __name__ == "__main__":
+    kill_at([int(word) for word in sys.argv[1:]])

@@ -1,12 +1,9 @@
 """What `flows.gc` keeps and what it frees, with real DVC and MLflow; a kill leaves nothing broken."""
 
-import multiprocessing
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,6 @@ from flows.gc.__main__ import main
 from flows.registry.champion import Promotions
 from flows.registry.promotions import Ledger
 from flows.registry.registry import CHAMPION, PREVIOUS, Registry
-from flows.tracking import Tracker
 from flows.versioning import dvc as versioning
 from flows.versioning import locks
 from genmodel.errors import BusyError
@@ -26,7 +22,7 @@ from genmodel.files import durable
 from tests.flows.gc.nights import Nights, ago
 from tests.flows.registry.painted import finished
 
-FORK = multiprocessing.get_context("fork")
+ROOT = Path(__file__).parents[3]
 
 
 def objects(root: Path) -> set[str]:
@@ -187,60 +183,12 @@ def test_old_costs_are_forgotten(nights: Nights) -> None:
 
 
 def test_a_kill_on_the_way_leaves_nothing_broken(nights: Nights) -> None:
-    """All work is done by children: MLflow's connections must not be inherited."""
-
-    def run(work: Callable[[], object]) -> int | None:
-        process = FORK.Process(target=work)
-        process.start()
-        process.join(60)
-        return process.exitcode
-
-    def fresh() -> Nights:
-        return Nights(nights.settings, Tracker(nights.settings))
-
-    def prepare() -> None:
-        for number in range(4):
-            fresh().night(number)
-
-    def clean(point: int) -> None:
-        die_at(point)
-        fresh().clean(last=1)
-
-    def finish() -> None:
-        found = fresh()
-        found.clean(last=1)
-        assert found.versions() == {"3", "4"} and len(found.runs()) == 2 and len(found.folders()) == 2
-        assert len(list((nights.root / "mlartifacts/models").iterdir())) == 2
-        assert not list(nights.root.glob("runs/.*"))
-        assert versioning.changed(nights.root) == set()
-        with found.tracker.talking() as (client, _):
-            assert client.get_model_version_by_alias("genmodel", CHAMPION).version in (4, "4")
-
-    assert run(prepare) == 0
-    saved = nights.root.parent / "saved"
-    shutil.copytree(nights.root, saved, symlinks=True)
-    for point in (1, 9, 17, 25, 34):
-        shutil.rmtree(nights.root)
-        shutil.copytree(saved, nights.root, symlinks=True)
-        os.chdir(nights.root)
-        assert run(lambda at=point: clean(at)) == -signal.SIGKILL, point  # type: ignore[misc]
-        assert run(finish) == 0, point
-
-
-def die_at(point: int) -> None:
-    """Kill this process before it removes or renames something for the `point`-th time."""
-    count = iter(range(1, 10_000))
-
-    def watched(original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*words: Any, **named: Any) -> Any:
-            if next(count) == point:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(*words, **named)
-
-        return call
-
-    for name in ("unlink", "remove", "rename", "rmdir"):
-        setattr(os, name, watched(getattr(os, name)))
+    """In a process of its own, whose children are killed: this one may have threads, which do not survive a fork."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "tests/flows/gc/nights.py"), "1", "12", "25"]
+    done = subprocess.run(command, cwd=nights.root, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [word for word in done.stdout.splitlines() if word.isdigit()] == ["1", "12", "25"]
 
 
 def test_a_rollback_still_works(nights: Nights, training: Any, tmp_path: Path) -> None:
