@@ -115,7 +115,7 @@ def test_a_run_over_budget_starts_nothing_and_has_its_own_exit_code(
 
 def test_two_retrainings_at_once_run_one_after_the_other_or_one_leaves(
     ready: Any, flow: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    received: Any,
+    received: Any, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     url, messages = received
     monkeypatch.setenv("GENMODEL_NOTIFY", url)
@@ -141,10 +141,12 @@ def test_two_retrainings_at_once_run_one_after_the_other_or_one_leaves(
     monkeypatch.setenv("GENMODEL_IF_RUNNING", "wait")
     ready.dvc("repro", "--quiet")
     ready.ran()
+    monkeypatch.setenv("GENMODEL_KEEP_RUNS", "5")
     threading.Timer(3, release.set).start()
     began = time.monotonic()
     state = flow(ready.root)
     assert state.is_completed() and time.monotonic() - began > 2.5, state
     assert ready.ran() == []
     assert "waiting for retrain.lock" in capsys.readouterr().err
+    assert "flows.gc freed" in caplog.text and "the last 5 runs stay" in caplog.text
     thread.join()
