@@ -4,29 +4,15 @@ python -m flows.retrain --plan
 python -m flows.retrain --why train@vae
 """
 
-import json
 from pathlib import Path
 
+from flows.costs import budget, ledger
+from flows.settings import Settings
 from flows.versioning import closures
 from flows.versioning import dvc as versioning
 from flows.versioning.dvc import Stage
 from flows.versioning.reasons import reasons
 from genmodel.errors import ConfigError
-from genmodel.files import durable
-
-TOOK = Path("runs/took")  # STAGE.json: the seconds of its last run in this folder
-
-
-def keep_time(root: Path, stage: str, seconds: float) -> None:
-    durable.write_json(root / TOOK / f"{stage}.json", {"seconds": round(seconds, 1)})
-
-
-def took(root: Path, stage: str) -> float | None:
-    """Seconds of the last run; None where that is not known."""
-    try:
-        return float(json.loads((root / TOOK / f"{stage}.json").read_text())["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # it only tells, so what cannot be read is left out
 
 
 def plan(root: Path) -> list[tuple[Stage, list[str]]]:
@@ -47,26 +33,36 @@ def _only_asked(reasons: list[str]) -> bool:
     return reasons == ["it is always asked"]
 
 
-def show(root: Path) -> None:
-    """A table of all stages, and the sum of what those that would run took last time."""
+def show(settings: Settings) -> None:
+    """A table of all stages, the sum of what those that would run took last time, and what this month has used."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("stage", "runs", "why", "took"):
         table.add_column(heading, justify="right" if heading == "took" else "left", overflow="fold")
-    planned = plan(root)
+    root, lines = settings.root, ledger.read(settings.root)
+    planned, took = plan(root), ledger.last(lines)
     for stage, why in planned:
         more = f" (and {len(why) - 1} more: --why {stage.name})" if len(why) > 1 else ""
         table.add_row(
-            stage.name, "yes" if why else "no", f"{why[0]}{more}" if why else "", _time(took(root, stage.name))
+            stage.name,
+            "yes" if why else "no",
+            f"{why[0]}{more}" if why else "",
+            ledger.duration(took[stage.name].seconds) if stage.name in took else "",
         )
     console = Console(width=None if Console().is_terminal else 120, markup=False, highlight=False)
     console.print(table)
     running = [stage for stage, why in planned if why]
-    known = [seconds for stage in running if (seconds := took(root, stage.name)) is not None]
+    known = [took[stage.name] for stage in running if stage.name in took]
+    needed = ledger.total(known)
     unknown = f", and {len(running) - len(known)} of unknown length" if len(known) < len(running) else ""
-    print(f"\n{len(running)} of {len(planned)} stages would run; they took {_time(sum(known))} last time{unknown}")
+    on_gpu = f" and {needed.gpu_hours:.4g} GPU hours" if needed.gpu_hours else ""
+    print(
+        f"\n{len(running)} of {len(planned)} stages would run; they took {ledger.duration(needed.seconds)}{on_gpu} "
+        f"last time{unknown}"
+    )
+    print(budget.line(settings, lines))
 
 
 def explain(root: Path, name: str) -> None:
@@ -75,11 +71,3 @@ def explain(root: Path, name: str) -> None:
     if name not in planned:
         raise ConfigError(f"there is no stage {name}; there are {', '.join(planned)}")
     print("\n".join(planned[name]) or f"{name} would not run: nothing that it depends on has changed")
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -6,6 +6,8 @@ Importing Prefect and starting its server takes ten times as long as DVC's answe
 import argparse
 import os
 import subprocess
+import time
+import uuid
 import warnings
 from datetime import datetime
 from pathlib import Path
@@ -13,9 +15,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from flows import notify, outcome, plan
+from flows.costs import ledger
 from flows.running.imports import leave, uncollected
 from flows.settings import Settings
-from flows.versioning import closures
+from flows.versioning import closures, locks, retention
 from flows.versioning import dvc as versioning
 from flows.versioning.dvc import Stage
 from genmodel.errors import GenmodelError, VersioningError, user_errors
@@ -26,12 +29,14 @@ REGISTER = "python -m flows.stages register"  # as in dvc.yaml
 
 def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
+    if options.if_running:
+        os.environ["GENMODEL_IF_RUNNING"] = options.if_running
     with user_errors():
         root = Path.cwd()
         settings = Settings.read(os.environ, root)
         check_names(root / "params.yaml")  # before DVC turns them into paths
         if options.plan:
-            plan.show(root)
+            plan.show(settings)
             return 0
         if options.why:
             plan.explain(root, options.why)
@@ -39,14 +44,21 @@ def main(argv: list[str] | None = None) -> int:
         if options.serve:
             serve(settings)
             return 0
+        if not settings.waits:  # before a server is started for nothing
+            with locks.project(root, wait=False):
+                pass
         asked = options.force or options.renew_extractor or os.environ.get("PREFECT_API_URL")
         always = None if asked else nothing_to_run(settings)
         if always is None:
             _run(settings, options.force, options.renew_extractor)
         else:
             print("nothing changed since the last run")
-            for stage in always:
-                _run_here(stage, settings)
+            with locks.project(root, settings.waits):
+                started = time.monotonic()
+                for stage in always:
+                    _run_here(stage, settings)
+                stages = retention.locked_stages(root)
+                ledger.end_run(root, uuid.uuid4().hex, time.monotonic() - started, stages)
             notify.ended(settings)
         outcome.show(settings)
     return 0
@@ -127,6 +139,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--force", action="store_true", help="run every stage, changed or not")
     parser.add_argument("--renew-extractor", action="store_true", help="train a new extractor, judge all models by it")
+    parser.add_argument(
+        "--if-running",
+        choices=("wait", "leave"),
+        help="while another one is at work here: wait for it, or leave with exit code 75 (GENMODEL_IF_RUNNING)",
+    )
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--serve", action="store_true", help="keep running, on the schedule in GENMODEL_CRON")
     ways.add_argument("--plan", action="store_true", help="say what would run and why, and run nothing")

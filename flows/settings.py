@@ -29,6 +29,7 @@ _QUIET_AND_SAFE = {
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",  # it loses data silently when its server is killed
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",  # those older than 90 days, while it serves
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a call to a dead server takes 244 s to fail
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",  # seconds
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
@@ -50,6 +51,9 @@ class Settings:
     timezone: str = "UTC"  # GENMODEL_TIMEZONE, of the schedule; default: the machine's
     notify: tuple[str, ...] = ()  # GENMODEL_NOTIFY, Apprise URLs that get a message of failures and decisions
     prefect_port: int | None = None  # GENMODEL_PREFECT_PORT, of a served project's server; None: a free one
+    waits: bool = True  # GENMODEL_IF_RUNNING, wait or leave: what a retraining does while another one is at work
+    keep_runs: int | None = None  # GENMODEL_KEEP_RUNS: after each run `flows.gc` keeps this many; None: it is not asked
+    gpu_slots: int | None = None  # GENMODEL_GPU_SLOTS, trainings at the same time; None: as many as there are GPUs
     stage_deadline: float = 86_400  # GENMODEL_STAGE_DEADLINE, seconds a stage may take
     environment: Mapping[str, str] = field(default_factory=dict)  # what every process of the line runs with
 
@@ -72,6 +76,9 @@ class Settings:
             timezone=_timezone(environ.get("GENMODEL_TIMEZONE", "")),
             notify=tuple(environ.get("GENMODEL_NOTIFY", "").split()),
             prefect_port=_port("GENMODEL_PREFECT_PORT", environ),
+            waits=_one_of("GENMODEL_IF_RUNNING", environ, "wait", "leave") == "wait",
+            keep_runs=_count("GENMODEL_KEEP_RUNS", environ),
+            gpu_slots=_count("GENMODEL_GPU_SLOTS", environ),
             stage_deadline=_seconds("GENMODEL_STAGE_DEADLINE", environ, cls.stage_deadline),
             environment={name: environ.get(name) or value for name, value in defaults.items()}
             | _direct(environ)
@@ -165,6 +172,22 @@ def _machine_zone() -> str:
             if name := find():
                 return ZoneInfo(name).key
     return ""
+
+
+def _one_of(name: str, environ: Mapping[str, str], *words: str) -> str:
+    """The word that is set, by default the first one."""
+    if (text := environ.get(name) or words[0]) not in words:
+        raise ConfigError(f"{name}={text} must be {' or '.join(words)}")
+    return text
+
+
+def _count(name: str, environ: Mapping[str, str]) -> int | None:
+    text = environ.get(name)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 10_000):
+        raise ConfigError(f"{name}={text} must be a whole number, 1 to 10000")
+    return int(text)
 
 
 def _port(name: str, environ: Mapping[str, str]) -> int | None:

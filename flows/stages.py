@@ -5,11 +5,10 @@ python -m flows.stages code | reference | train MODEL | evaluate MODEL | compare
 
 import argparse
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.plan import keep_time
+from flows.costs import budget, ledger
 from flows.running.guard import follow_guard
 from flows.running.imports import leave, uncollected
 from flows.settings import Settings
@@ -177,10 +176,11 @@ def main(argv: list[str] | None = None) -> int:
         words = [_model_of(arguments)] if "model" in arguments else []
         stage = arguments.run.__name__
         closures.check(stage, model_family(PARAMS, *words) if words else None)
-        name, started = "@".join([stage, *words]), time.monotonic()
-        with unchanged_inputs(name, settings.root):
+        name = "@".join([stage, *words])
+        if arguments.run in (reference, train, evaluate):  # they use a GPU, if there is one
+            budget.check(settings, [name], os.environ.get(ledger.RUN, ""))
+        with ledger.recorded(settings.root, name), unchanged_inputs(name, settings.root):
             arguments.run(settings, *words)
-        keep_time(settings.root, name, time.monotonic() - started)
     return 0
 
 

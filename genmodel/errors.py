@@ -12,7 +12,9 @@
     |   `-- IncomparableError     figures made under different conditions
     |-- StorageError              no space left, no permission
     |-- TrackingError             the MLflow server or its registry
-    `-- VersioningError           DVC and its files
+    |-- VersioningError           DVC and its files
+    |-- BusyError                 another process is at work in the project; exits with 75: run again later
+    `-- BudgetError               more GPU hours or energy than allowed; exits with 77
 
 A programmer's mistake is an assert, never one of these. `user_errors` is how an entry point shows them.
 """
@@ -32,6 +34,8 @@ _SILENCE = 10  # seconds in which torchrun ends the other processes after the fi
 
 class GenmodelError(Exception):
     """Base of all errors that are shown to the user as one line, whatever names it quotes."""
+
+    exit_code = 2  # of the command line
 
     def __str__(self) -> str:
         return printable(super().__str__())
@@ -89,10 +93,18 @@ class VersioningError(GenmodelError):
     pass
 
 
+class BusyError(GenmodelError):
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
+
+class BudgetError(GenmodelError):
+    exit_code = 77  # EX_NOPERM
+
+
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Show a GenmodelError as one line and exit with 2. Ctrl-C exits quietly with 130, a closed pipe (`| head`) with
-    141. Other users cannot write to our files.
+    """Show a GenmodelError as one line and exit with its code, mostly 2. Ctrl-C exits quietly with 130, a closed pipe
+    (`| head`) with 141. Other users cannot write to our files.
 
     Of torchrun's processes the first prints: the others mostly hit the same error, and are ended before they print it.
     """
@@ -105,7 +117,7 @@ def user_errors() -> Iterator[None]:
         if not is_main_process():
             time.sleep(_SILENCE)
         say(f"error: {error}")
-        raise SystemExit(2) from error
+        raise SystemExit(error.exit_code) from error
     except BrokenPipeError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter would hit it again on exit
         raise SystemExit(141) from error

@@ -63,7 +63,7 @@ def _expanded(node: Any, sizes: dict[int, float]) -> float:
 def read_params(path: Path) -> Params:
     """Read and check all of params.yaml."""
     content = read_yaml(path)
-    check_keys(content, ["models", "evaluation", "gate"], str(path))
+    check_keys(content, ["models", "evaluation", "gate", "budget"], str(path))  # budget: flows/costs/budget.py
     return Params(
         models={name: run_config(content["models"][name], f"{path}: models.{name}") for name in model_names(path)},
         evaluation=build(EvaluationConfig, content.get("evaluation") or {}, f"{path}: evaluation"),

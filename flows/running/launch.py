@@ -16,19 +16,20 @@ from prefect import Flow, tags
 from prefect.context import refresh_global_settings_context
 from prefect.exceptions import FailedRun
 from prefect.logging.handlers import APILogHandler
-from prefect.states import Failed
+from prefect.states import Cancelled, Failed
 
 from flows.running import orphans
 from flows.running import server as own_server
 from flows.settings import Settings
 from flows.versioning.repo import LockConflictError
-from genmodel.errors import GenmodelError
+from genmodel.errors import BudgetError, BusyError, GenmodelError
 from genmodel.output.masking import masked
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 LOCK_CONFLICT = "LockConflict"  # the name of a failed state: the only one worth a retry
+OVER_BUDGET, BUSY = "OverBudget", "Busy"  # of states with an exit code of their own
 
 
 def one_line(step: Callable[P, R]) -> Callable[P, R]:
@@ -44,6 +45,10 @@ def one_line(step: Callable[P, R]) -> Callable[P, R]:
             return step(*args, **kwargs)
         except LockConflictError as error:
             return cast(R, Failed(name=LOCK_CONFLICT, message=masked(str(error))))
+        except BudgetError as error:
+            return cast(R, Failed(name=OVER_BUDGET, message=masked(str(error))))
+        except BusyError as error:  # asked to leave, it has not failed
+            return cast(R, Cancelled(name=BUSY, message=masked(str(error))))
         except (GenmodelError, FailedRun) as error:
             return cast(R, Failed(message=masked(str(error))))
 
@@ -60,7 +65,8 @@ def run(flow: Flow[..., Any], settings: Settings, **parameters: Any) -> None:
         except (httpx.HTTPError, RuntimeError, OSError) as error:
             raise GenmodelError(_lost(error)) from error
     if not state.is_completed():
-        raise GenmodelError(state.message or f"the flow ended {state.name}")
+        kind = {OVER_BUDGET: BudgetError, BUSY: BusyError}.get(state.name, GenmodelError)
+        raise kind(state.message or f"the flow ended {state.name}")
 
 
 def _lost(error: Exception) -> str:

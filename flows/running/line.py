@@ -2,12 +2,14 @@
 
 DVC decides what must run and keeps the versions; Prefect runs independent stages in parallel, retries those that met
 another DVC process, and shows logs, states and the leaderboard. A stage runs under a guard (guard.py), so
-that no training outlives this flow. To share GPUs give the tag `gpu` as many slots as there are:
-`prefect concurrency-limit create gpu 1`.
+that no training outlives this flow. Stages with the tag `gpu` share the GPUs of this machine (slots.py).
 """
 
+import functools
 import os
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,18 @@ from prefect.futures import PrefectFuture, wait
 from prefect.tasks import Task
 
 from flows import notify, outcome, prepare
+from flows.costs import budget, ledger, table
+from flows.gc import collect
 from flows.running import launch, orphans
 from flows.running.guard import DEADLINE, STOPPED, Guard, follow
 from flows.running.launch import one_line
+from flows.running.slots import TAG, Slots
 from flows.settings import Settings
-from flows.versioning import closures, repro
+from flows.versioning import closures, locks, repro, retention
 from flows.versioning import dvc as versioning
 from flows.versioning.dvc import Stage
 from flows.versioning.repo import LockConflictError
-from genmodel.errors import GenmodelError
+from genmodel.errors import BudgetError, GenmodelError
 
 SERVED_BY = "GENMODEL_SERVED_BY"  # the pid of the process that serves, for the runs that it starts
 _PATIENCE = [5.0, 15.0, 60.0, 300.0, 900.0]  # seconds to wait for another DVC process to end
@@ -38,8 +43,24 @@ def _tell_failure(flow: Any, flow_run: Any, state: State[Any]) -> None:
     notify.failed(Settings.read(os.environ, Path.cwd()), state.message or str(state.name))
 
 
+def _alone(run: Callable[..., None]) -> Callable[..., None]:
+    """Only one flow retrains a project at a time; the next one waits for it or leaves, as GENMODEL_IF_RUNNING says."""
+
+    @functools.wraps(run)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        settings, started = Settings.read(os.environ, Path.cwd()), time.monotonic()
+        with locks.project(settings.root, settings.waits):
+            run(*args, **kwargs)
+            _count_costs(settings, time.monotonic() - started)
+            if settings.keep_runs:
+                _clean_up(settings, settings.keep_runs)
+
+    return wrapped
+
+
 @flow(name="retrain", on_failure=[_tell_failure], on_crashed=[_tell_failure])
 @one_line
+@_alone
 def retrain(force: bool = False, renew_extractor: bool = False) -> None:
     """Bring the project in the working folder up to date. force: run all stages, changed or not.
 
@@ -55,6 +76,7 @@ def retrain(force: bool = False, renew_extractor: bool = False) -> None:
         orphans.claim(context.flow_run.id, settings.root)
     ensure_data(settings, return_state=True).result()
     stages = find_work(settings.root, force, renew_extractor, return_state=True).result()
+    budget.check(settings, [stage.name for stage in stages if TAG in stage.tags], _run_id())
     if stages:
         run_stages(stages, settings, force, renew_extractor)
     publish(settings)
@@ -106,6 +128,7 @@ def _follows(stage: Stage, names: set[str], stages: list[Stage]) -> bool:
 def run_stages(stages: list[Stage], settings: Settings, force: bool, renew_extractor: bool = False) -> None:
     """A task for each stage, in parallel where none needs another; GenmodelError if one of them fails."""
     futures: dict[str, PrefectFuture[Any]] = {}
+    slots = Slots(settings)
     with Guard() as guard:  # left early (SIGTERM), it ends the stages, whose threads would not notice
         for stage in stages:
             needed = [futures[name] for name in stage.needs if name in futures]
@@ -115,6 +138,7 @@ def run_stages(stages: list[Stage], settings: Settings, force: bool, renew_extra
                 stage=stage,
                 settings=settings,
                 guard=guard,
+                slots=slots,
                 force=force,
                 renews=renews,
                 wait_for=needed,
@@ -124,12 +148,13 @@ def run_stages(stages: list[Stage], settings: Settings, force: bool, renew_extra
     failed = [future.state.message or name for name, future in futures.items() if future.state.is_failed()]
     left = [name for name, future in futures.items() if not future.state.is_final()]
     if failed:
-        raise GenmodelError("; ".join(failed) + (f" (so not run: {', '.join(left)})" if left else ""))
+        kind = BudgetError if any(future.state.name == launch.OVER_BUDGET for future in futures.values()) else None
+        raise (kind or GenmodelError)("; ".join(failed) + (f" (so not run: {', '.join(left)})" if left else ""))
 
 
 @task(task_run_name="{stage.name}", cache_policy=NO_CACHE, **_PATIENT)
 @one_line
-def run_stage(stage: Stage, settings: Settings, guard: Guard, force: bool, renews: bool = False) -> None:
+def run_stage(stage: Stage, settings: Settings, guard: Guard, slots: Slots, force: bool, renews: bool = False) -> None:
     """`dvc repro` of one stage, its output line by line in this task's log."""
     logger = get_run_logger()
     output: list[str] = []
@@ -142,14 +167,25 @@ def run_stage(stage: Stage, settings: Settings, guard: Guard, force: bool, renew
     command = versioning.repro_command(stage.name, force or renews)
     environment = _environment(settings) | ({"GENMODEL_RENEW_EXTRACTOR": "1"} if renews else {})
     deadline = stage.deadline or settings.stage_deadline
-    status = guard.run(command, hear, deadline=deadline, cwd=settings.root, env=environment)
+    with slots.one(stage.tags) as device:
+        if TAG in stage.tags:  # the others may have used more by now than was foreseen
+            budget.check(settings, [stage.name], _run_id())
+        status = guard.run(command, hear, deadline=deadline, cwd=settings.root, env=environment | device)
     if status != 0:
         raise _trouble(stage, status, output, deadline)
 
 
 def _environment(settings: Settings) -> dict[str, str]:
     """This process's own, with this Python the `python` of dvc.yaml, and output that arrives as it is printed."""
-    return versioning.with_this_python({**os.environ, **settings.environment, "PYTHONUNBUFFERED": "1"})
+    own = {"PYTHONUNBUFFERED": "1", ledger.RUN: _run_id()}
+    return versioning.with_this_python({**os.environ, **settings.environment, **own})
+
+
+def _run_id() -> str:
+    """Of this run in Prefect, also in its tasks."""
+    from prefect.runtime import flow_run
+
+    return str(flow_run.id or "")
 
 
 def _trouble(stage: Stage, status: int, output: list[str], deadline: float) -> GenmodelError:
@@ -167,3 +203,19 @@ def publish(settings: Settings) -> None:
     """Show the leaderboard and the pictures in Prefect's UI."""
     create_table_artifact(outcome.leaderboard(settings.root), key="leaderboard", description="The models, best first.")
     create_markdown_artifact(outcome.markdown(settings), key="samples", description="What the models draw.")
+
+
+def _count_costs(settings: Settings, seconds: float) -> None:
+    """Keep what this run cost and what the cache has saved, and show it in Prefect's UI."""
+    ledger.end_run(settings.root, _run_id(), seconds, retention.locked_stages(settings.root))
+    lines = ledger.month(ledger.read(settings.root), settings.timezone)
+    create_table_artifact(table.rows(lines), key="costs", description=budget.line(settings, lines))
+
+
+def _clean_up(settings: Settings, last: int) -> None:
+    """What `flows.gc` does, after this run; what stands in its way is a warning, and no reason for the run to fail."""
+    try:
+        freed = collect.total(collect.collect(settings, last))
+        get_run_logger().info(f"flows.gc freed {freed / 2**20:,.1f} MiB; the last {last} runs stay")
+    except GenmodelError as error:
+        get_run_logger().warning(f"flows.gc did not finish: {error}")

@@ -24,6 +24,7 @@ from genmodel.files.durable import storage_errors
 from genmodel.output.masking import masked
 from genmodel.output.progress import say
 
+OWN_SERVER = "GENMODEL_OWN_SERVER"  # set where PREFECT_API_URL is a server that this file has started
 _START_UP = 90.0  # seconds that a server may take for it
 
 
@@ -102,7 +103,7 @@ def running(settings: Settings, ephemeral: bool) -> Iterator[str]:
         if not started.port:
             raise GenmodelError(started.why())
         address = f"http://127.0.0.1:{started.port}"
-        os.environ["PREFECT_API_URL"] = f"{address}/api"
+        os.environ |= {"PREFECT_API_URL": f"{address}/api", OWN_SERVER: "1"}
         if not ephemeral:
             _write_private(home / "server.json", json.dumps({"pid": os.getpid(), "url": address}) + "\n")
         done = threading.Event()
@@ -111,6 +112,7 @@ def running(settings: Settings, ephemeral: bool) -> Iterator[str]:
             yield address
         finally:
             done.set()
+            os.environ.pop(OWN_SERVER, None)
 
 
 def _end_with(server: threading.Thread, done: threading.Event) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import math
 import os
 import sys
 import time
@@ -9,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from genmodel.errors import TrackingError
+from genmodel.errors import BusyError, TrackingError
+from genmodel.files import durable
 
+PROJECT = Path(".dvc/tmp/retrain.lock")  # held by whoever retrains or cleans up
 _SILENCE, _PATIENCE = 2.0, 600.0  # seconds until a wait is reported, and until it ends in an error
 
 
@@ -28,6 +31,24 @@ def held(path: Path, patience: float = _PATIENCE) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def project(root: Path, wait: bool = True) -> Iterator[None]:
+    """Be the one process that retrains in `root`, or that cleans it up.
+
+    If there is another one: wait for it, as long as it takes; or BusyError, which names it.
+    """
+    path = root / PROJECT
+    with durable.storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(path, math.inf if wait else 0.0))
+        except TrackingError as error:
+            fix = "run again when it is done, or with --if-running wait"
+            raise BusyError(f"{_holder(path)} is at work in {root}: {fix}") from error
+        yield
+
+
 def _wait(handle: IO[str], path: Path, patience: float) -> None:
     started, told = time.monotonic(), False
     while True:
@@ -36,7 +57,7 @@ def _wait(handle: IO[str], path: Path, patience: float) -> None:
             return
         except BlockingIOError:
             waited = time.monotonic() - started
-        if waited > patience:
+        if waited >= patience:
             raise TrackingError(
                 f"{path} has been held for {waited:.0f} s by {_holder(path)}: end it, or run again when it is done"
             )

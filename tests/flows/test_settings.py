@@ -176,3 +176,16 @@ def test_apply_reaches_child_processes(tmp_path: Path, monkeypatch: pytest.Monke
     code = "import os; print(os.environ['DVC_NO_ANALYTICS'], os.environ['MLFLOW_TRACKING_URI'])"
     told = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=True)
     assert told.stdout.split() == ["1", f"sqlite:///{tmp_path}/mlflow.db"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("GENMODEL_IF_RUNNING", "stay"), ("GENMODEL_KEEP_RUNS", "0"), ("GENMODEL_GPU_SLOTS", "two")],
+)
+def test_how_the_machine_is_shared(tmp_path: Path, name: str, value: str) -> None:
+    chosen = {"GENMODEL_IF_RUNNING": "leave", "GENMODEL_KEEP_RUNS": "7", "GENMODEL_GPU_SLOTS": "2"}
+    found = Settings.read(chosen, tmp_path)
+    assert (found.waits, found.keep_runs, found.gpu_slots) == (False, 7, 2)
+    assert Settings.read({}, tmp_path).waits and Settings.read({}, tmp_path).keep_runs is None
+    with pytest.raises(ConfigError, match=f"{name}={value} must be"):
+        Settings.read({name: value}, tmp_path)

@@ -1,10 +1,11 @@
 """`flows.retrain --plan` and `--why`: what would run, and why, on DVC's real graph and the real code."""
 
-from pathlib import Path
+from datetime import UTC, datetime
 
 import pytest
 
 from flows import plan, retrain
+from flows.costs import ledger
 from flows.versioning import dvc as versioning
 from tests.flows.toy_project import Toy
 
@@ -66,8 +67,9 @@ def test_the_table_tells_how_long_it_took(
 ) -> None:
     monkeypatch.chdir(line.root)
     line.replace("params.yaml", "beta: 8.0", "beta: 1.5")
-    plan.keep_time(line.root, "train@vae", 83.2)
-    plan.keep_time(line.root, "evaluate@vae", 6.1)
+    for stage, seconds in (("train@vae", 83.2), ("evaluate@vae", 6.1)):
+        cost = ledger.Cost(seconds=seconds)
+        ledger.keep(line.root, ledger.Line(time=datetime.now(UTC), run="", stage=stage, cost=cost))
     assert retrain.main(["--plan"]) == 0
     told = capsys.readouterr().out
     (row,) = [row for row in told.splitlines() if row.startswith("train@vae")]
@@ -90,11 +92,3 @@ def test_a_stage_that_does_not_exist_is_one_line(
         retrain.main(["--why", "train@gan"])
     told = capsys.readouterr().err
     assert "there is no stage train@gan; there are" in told and "train@vae" in told and told.count("\n") == 1
-
-
-def test_a_time_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
-    assert plan.took(tmp_path, "compare") is None
-    plan.keep_time(tmp_path, "compare", 4.0)
-    assert plan.took(tmp_path, "compare") == 4.0
-    (tmp_path / plan.TOOK / "compare.json").write_text("{")
-    assert plan.took(tmp_path, "compare") is None
