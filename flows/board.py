@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LEADERBOARD = "leaderboard.csv"  # and .md, .html
 OVER_TIME = "champion.html"  # what the registry's ledger shows over time
 _COMPARED = Path("runs/compared.json")  # what the last two comparisons were made from
-_REAL, _COLUMNS, _ROWS = Path("runs/real"), 8, 10  # as sample grids, whose rows are classes
+_REAL = Path("runs/real")
 
 
 def write(root: Path, reports: list["Report"], *, compared: bool = False) -> None:
@@ -112,7 +112,7 @@ def _real_images(root: Path, report: "Report") -> Path | None:
         if block.digest != digest:
             return None
         durable.remove_folder(path.parent)
-        write_real(block, size, path, _COLUMNS, _ROWS)
+        write_real(block, size, path)
     except BlockError:
         return None
     return path

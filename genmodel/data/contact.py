@@ -12,6 +12,7 @@ from genmodel.output.printable import printable
 from genmodel.sizes import Size
 
 _GAP = 2  # pixels between images without names
+_COLUMNS, _CLASSES = 8, 16  # of sample grids: images in a row, and rows at most where each is a class
 _CELL, _TEXT = 160, 34  # pixels, of an image with its name and of the two lines below it
 _LETTERS = 24  # of a line
 
@@ -33,20 +34,20 @@ def write_sheet(block: Block, out: Path, columns: int = 4, rows: int = 4) -> Non
     durable.write_with(out, lambda handle: page.save(handle, format="PNG"))
 
 
-def write_real(block: Block, size: Size, out: Path, columns: int, most: int) -> None:
-    """Write a PNG of real images as sample grids show theirs: a row for each class, `most` rows; val images if there
-    are any."""
+def write_real(block: Block, size: Size, out: Path) -> None:
+    """Write a PNG of real images arranged as sample grids are (genmodel/showing/samples.py): a row for each class if
+    there are several, and val images if there are enough."""
     held_out = np.flatnonzero(block.splits == SPLITS["val"])
-    rows = held_out if len(held_out) >= columns * most else np.arange(len(block))
+    rows = held_out if len(held_out) >= _COLUMNS * _CLASSES else np.arange(len(block))
     if len(block.classes) > 1:
-        by_class = [rows[block.labels[rows] == label] for label in range(len(block.classes))]
-        lines = [spread(members, columns) for members in by_class if len(members)][:most]
+        by_class = [rows[block.labels[rows] == label] for label in range(min(len(block.classes), _CLASSES))]
+        lines = [spread(members, _COLUMNS) for members in by_class]
     else:
-        lines = np.array_split(spread(rows, columns * most), most)
+        lines = np.array_split(spread(rows, _COLUMNS * _COLUMNS), _COLUMNS)
     images = [list(map(_picture, block.gather(size, line))) for line in lines]
     zoom = max(1, 64 // max(size))
     width, height = size.width * zoom, size.height * zoom
-    page = Image.new("RGB", (columns * (width + _GAP) + _GAP, len(lines) * (height + _GAP) + _GAP), "white")
+    page = Image.new("RGB", (_COLUMNS * (width + _GAP) + _GAP, len(lines) * (height + _GAP) + _GAP), "white")
     for down, line in enumerate(images):
         for across, image in enumerate(line):
             tile = image.resize((width, height), Image.Resampling.NEAREST)

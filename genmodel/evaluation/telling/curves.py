@@ -8,8 +8,9 @@ from pathlib import Path
 
 from genmodel.evaluation.telling.chart import COLOURS, number
 
-_WIDTH, _HEIGHT = 600, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 44, 48  # pixels around the plot
+_WIDTH, _HEIGHT = 400, 250
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 30, 44  # pixels around the plot
+_LETTER, _LINE = 8.2, 18  # pixels, a letter's approximate width and a line's height
 _POINTS = 150  # of a curve, at most
 _CUT = 0.02  # share of the values at either end that may lie beyond the frame, so that one spike does not flatten all
 
@@ -31,7 +32,7 @@ def losses(history: Path) -> Curves:
 
 
 def draw(curves: Curves, label: str) -> str:
-    """An SVG of 600 x 300: value against images seen, a colour and a name for each curve; empty without any."""
+    """An SVG 400 wide: value against images seen, a colour and a name for each curve; empty without any."""
     if not curves:
         return ""
     last = max(seen for points in curves.values() for seen, _ in points) or 1.0
@@ -42,7 +43,7 @@ def draw(curves: Curves, label: str) -> str:
         share = min(max((value - low) / (high - low), 0.0), 1.0)
         return f"{x:.1f},{_HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM):.1f}"
 
-    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">']
+    parts = []
     for step in range(4):
         value = low + (high - low) * step / 3
         y = _HEIGHT - _BOTTOM - step / 3 * (_HEIGHT - _TOP - _BOTTOM)
@@ -54,17 +55,33 @@ def draw(curves: Curves, label: str) -> str:
         parts.append(
             f'<text class="tick" x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 20}" text-anchor="{anchor}">{words}</text>'
         )
-    parts.append(f'<text class="axis" x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 6}">images seen</text>')
-    left = float(_LEFT)
-    for at, (name, points) in enumerate(curves.items()):
-        line = " ".join(place(*point) for point in _thinned(points))
-        parts.append(
-            f'<g style="color: {COLOURS[at % len(COLOURS)]}"><polyline class="curve" points="{line}"/>'
-            f'<circle cx="{left + 5:.1f}" cy="20" r="5"/></g>'
-            f'<text class="name" x="{left + 15:.1f}" y="25">{escape(name)}</text>'
-        )
-        left += 34 + 8.6 * len(name)
-    return "\n".join([*parts, "</svg>"])
+    parts.append(f'<text class="axis" x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 5}">images seen</text>')
+    names, lines = _legend(list(curves))
+    for at, (points, name) in enumerate(zip(curves.values(), names, strict=True)):
+        drawn = " ".join(place(*point) for point in _thinned(points))
+        line = f'<polyline class="curve" points="{drawn}"/>'
+        parts.append(f'<g style="color: {COLOURS[at % len(COLOURS)]}">{line}{name}</g>')
+    above = (lines - 1) * _LINE
+    frame = f'viewBox="0 {-above} {_WIDTH} {_HEIGHT + above}"'
+    return "\n".join([f'<svg {frame} role="img" aria-label="{escape(label)}">', *parts, "</svg>"])
+
+
+def _legend(names: Sequence[str]) -> tuple[list[str], int]:
+    """A dot and a name for each curve, in as many lines above the plot as they need, and how many that are."""
+    places: list[tuple[float, int]] = []
+    left, line = float(_LEFT), 0
+    for name in names:
+        width = 28 + _LETTER * len(name)
+        if left > _LEFT and left + width > _WIDTH:
+            left, line = float(_LEFT), line + 1
+        places.append((left, line))
+        left += width
+    told = []
+    for name, (x, row) in zip(names, places, strict=True):
+        y = 16 - (line - row) * _LINE
+        dot = f'<circle cx="{x + 5:.1f}" cy="{y - 4}" r="4"/>'
+        told.append(f'{dot}<text class="name" x="{x + 13:.1f}" y="{y}">{escape(name)}</text>')
+    return told, line + 1
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:

@@ -28,17 +28,18 @@ from genmodel.files.model_folder import read_config
 _SHOWN = 12  # models with pictures: 500 would take half a gigabyte
 _ACROSS = 5  # models on a printed sheet
 _CLASSES = 16  # rows of a conditional model's grid, at most (genmodel/showing/samples.py)
+_LESS = "↓ lower is better"
 _COST_UNITS = {
-    "seconds": "s, lower is better",
-    "gpu_hours": "h, lower is better",
-    "kwh": "kWh, lower is better",
-    "parameters": "count, lower is better",
-    "bytes": "bytes, lower is better",
-    "device": "of the training",
-    "data": "digest",
-    "code": "digest",
+    "seconds": ["s", _LESS],
+    "gpu_hours": ["h", _LESS],
+    "kwh": ["kWh", _LESS],
+    "parameters": ["count", _LESS],
+    "bytes": ["of the weights", _LESS],
+    "device": ["of the training"],
+    "data": ["digest"],
+    "code": ["digest"],
 }
-_ARROWS = {"lower": "↓ lower is better", "higher": "↑ higher is better", "nearer 1": "→1 nearer 1 is better"}
+_ARROWS = {"lower": _LESS, "higher": "↑ higher is better", "nearer 1": "→1 nearer 1 is better"}
 
 
 def write_page(
@@ -79,7 +80,7 @@ def write_page(
         "css": _packaged("page.css"),
         "script": _packaged("page.js"),
         "show": table.show,
-        "count": lambda value: f"{value:,}",
+        "count": lambda value: f"{value:,}" if isinstance(value, int) else value,
         "named": chart.NAMED,
     }
     durable.write_text(out, template.render(groups=groups, pictures=pictures, **words))
@@ -101,6 +102,8 @@ def _group(
     weights = {report.name: report.weights for report in reports}
     for row in rows:
         row["badge"] = standing.badge(weights[row["model"]])
+    references = [_bound(name, judged, rows[0]) for name, judged in of_conditions(bounds, reports[0]).items()]
+    everyone = rows + references
     main = [name for name, figure in figures.items() if not figure.detail]
     return {
         "conditions": reports[0].conditions,
@@ -110,9 +113,9 @@ def _group(
         "more_columns": ["rank", "model", *(name for name in figures if name not in main)],
         "cost_columns": ["rank", "model", *COSTS, "data", "code"],
         "printed": ["family", *figures, *COSTS, "data", "code"],
-        "sheets": [rows[start : start + _ACROSS] for start in range(0, len(rows), _ACROSS)],
+        "sheets": [everyone[start : start + _ACROSS] for start in range(0, len(everyone), _ACROSS)],
         "rows": rows,
-        "bounds": [_bound(name, judged, rows[0]) for name, judged in of_conditions(bounds, reports[0]).items()],
+        "bounds": references,
         "chart": _chart(rows, reports[0].ranks_by),
     }
 
@@ -122,9 +125,9 @@ def _bound(name: str, judged: Judged, like: Mapping[str, Any]) -> dict[str, Any]
     return {column: known.get(column, NOT_APPLICABLE) for column in like} | {"badge": ""}
 
 
-def _unit(figure: table.Figure) -> str:
+def _unit(figure: table.Figure) -> list[str]:
     """Its unit and direction, for a heading."""
-    return ", ".join(filter(None, [figure.unit, _ARROWS.get(figure.better, "")]))
+    return list(filter(None, [figure.unit, _ARROWS.get(figure.better, "")]))
 
 
 def _explained(figure: table.Figure) -> str:
