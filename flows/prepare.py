@@ -22,13 +22,14 @@ from flows.versioning import dvc as versioning
 from flows.versioning.origin import ALLOWED_REJECTS, DEFAULT_SIZES, DIGITS, VAL_FRACTION, Origin, Step
 from flows.versioning.repo import DATA, data_held
 from genmodel.data.block import Block
+from genmodel.data.contact import beside
 from genmodel.data.making.account import account, overview
 from genmodel.data.making.make import Maker
 from genmodel.data.making.options import add_layout, add_recipe, layout_of, recipe_of, sizes
 from genmodel.data.making.pool import make_shards
 from genmodel.data.making.recipe import Recipe
 from genmodel.data.sources.meaning.layout import Layout
-from genmodel.data.telling import in_a_line
+from genmodel.data.telling import class_lines, in_a_line
 from genmodel.errors import ConfigError, SourceError, VersioningError, user_errors
 from genmodel.files import durable
 from genmodel.output.printable import printable
@@ -74,7 +75,7 @@ def make_block(root: Path, origin: Origin, workers: int, dask: bool) -> None:
     """Write data/ and say in a line what it holds."""
     block = origin.make(root, workers, _maker(dask))
     get_run_logger().info(f"data: {in_a_line(block)}, from {origin.title}")
-    for line in account(block):
+    for line in [*class_lines(block), *account(block), f"contact sheet: {beside(block).relative_to(root)}"]:
         get_run_logger().info(line)
 
 
@@ -91,6 +92,7 @@ def update_block(root: Path, origin: Origin, workers: int, dask: bool, remote: s
         ensure(root, remote, workers)
         durable.write_json(note, asked)
     made = origin.updates[-1].add(root, workers, root / DATA, _maker(dask))
+    beside(made.block)
     for line in made.lines():
         get_run_logger().info(line)
     added_before = resumed and len(made.block.facts["generations"]) == len(origin.steps)

@@ -17,9 +17,16 @@ _CELL, _TEXT = 160, 34  # pixels, of an image with its name and of the two lines
 _LETTERS = 24  # of a line
 
 
-def write_sheet(block: Block, out: Path, columns: int = 4, rows: int = 4) -> None:
-    """Write a PNG of images from all over the block at its largest size, each with its class and its file's name."""
-    chosen = spread(np.arange(len(block)), columns * rows)
+def beside(block: Block) -> Path:
+    """Write the block's contact sheet beside its folder, where it is no part of the data, and say where that is."""
+    out = block.path.with_name(f"{block.path.name}.contact.png")
+    write_sheet(block, out)
+    return out
+
+
+def write_sheet(block: Block, out: Path) -> None:
+    """Write a PNG of 16 images from all over the block at its largest size, each with its class and its file's name."""
+    columns, chosen = 4, spread(np.arange(len(block)), 16)
     size = max(block.sizes, key=lambda size: size.height * size.width)
     ledger = block.ledger(["name", "class"])
     page = Image.new("RGB", (columns * _CELL, -(-len(chosen) // columns) * (_CELL + _TEXT)), "white")
