@@ -44,11 +44,10 @@ def draw(curves: Curves, label: str) -> str:
         return f"{x:.1f},{_HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM):.1f}"
 
     parts = []
-    for step in range(4):
-        value = low + (high - low) * step / 3
-        y = _HEIGHT - _BOTTOM - step / 3 * (_HEIGHT - _TOP - _BOTTOM)
+    for value in _ticks(low, high):
+        y = _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
+        parts.append(f'<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.6g}</text>')
     for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
         x = _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
         words = number(share * last)
@@ -90,6 +89,13 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
     low, high = values[cut], values[-1 - cut]
     margin = 0.05 * (high - low) or 0.5 * abs(high) or 0.5
     return low - margin, high + margin
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Two to five round numbers between the two."""
+    step = 10.0 ** math.floor(math.log10((high - low) / 2))
+    step *= max(factor for factor in (1, 2, 5) if factor * step <= (high - low) / 2)
+    return [place * step for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
