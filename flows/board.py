@@ -4,6 +4,7 @@ The stage `compare` writes them; `register`, which decides afterwards, writes th
 champion or decision. DVC versions none of them: costs and decisions are not the same in two runs.
 """
 
+import csv
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +16,11 @@ from genmodel.evaluation.telling.standing import Standing, tells
 from genmodel.files import durable
 
 if TYPE_CHECKING:
+    from flows.registry.registry import Version
     from genmodel.evaluation.report import Report
 
 LEADERBOARD = "leaderboard.csv"  # and .md, .html
+STATE = "champion.json"  # what the last run of `register` found
 OVER_TIME = "champion.html"  # what the registry's ledger shows over time
 _COMPARED = Path("runs/compared.json")  # what the last two comparisons were made from
 _REAL = Path("runs/real")
@@ -32,14 +35,14 @@ def write(root: Path, reports: list["Report"], *, compared: bool = False) -> Non
     costs = outcome.costs(root)
     judged = bounds.of_conditions(bounds.read(root / "reference" / bounds.FILE), reports[0])
     told = leaderboard.with_bounds(leaderboard.with_costs(frame, costs), judged)
-    csv = root / LEADERBOARD
-    leaderboard.write(told, csv, csv.with_suffix(".md"), leaderboard.seeds_table(reports))
+    table = root / LEADERBOARD
+    leaderboard.write(told, table, table.with_suffix(".md"), leaderboard.seeds_table(reports))
     if compared:
         _remember(root, reports)
     page.write_page(
         reports,
         root / "models",
-        csv.with_suffix(".html"),
+        table.with_suffix(".html"),
         costs,
         outcome.made_from(root),
         root / "runs/thumbs",
@@ -50,15 +53,36 @@ def write(root: Path, reports: list["Report"], *, compared: bool = False) -> Non
     )
 
 
-def refresh(root: Path, reports: list["Report"]) -> None:
+def refresh(root: Path) -> None:
     """Write the page again unless it tells the present champion and decision."""
-    if not tells((root / LEADERBOARD).with_suffix(".html"), standing(root)):
-        write(root, reports)
+    if tells((root / LEADERBOARD).with_suffix(".html"), standing(root)):
+        return
+    from flows.versioning.current import read_report
+
+    with (root / "ranking.csv").open(newline="") as file:
+        names = [row["model"] for row in csv.DictReader(file)]
+    write(root, [read_report(name, root=root) for name in names])
+
+
+def crowned(root: Path, champion: "Version | None") -> None:
+    """Have the page tell a champion that a command has put there or taken away, where a page was written before."""
+    path = root / STATE
+    if (root / LEADERBOARD).exists() and path.exists():
+        durable.write_json(path, {**_read(path), "champion": told_of(champion)})
+        refresh(root)
+
+
+def told_of(champion: "Version | None") -> dict[str, str] | None:
+    """The champion as champion.json keeps it for the page."""
+    if champion is None:
+        return None
+    name, weights = (champion.tags.get(f"genmodel.{tag}", "") for tag in ("name", "weights"))
+    return {"version": champion.number, "name": name, "weights": weights}
 
 
 def standing(root: Path) -> Standing:
     """What champion.json, decision.json and the notes of the comparisons tell, as far as it is about this ranking."""
-    state, told = _read(root / "champion.json"), _read(root / _COMPARED)
+    state, told = _read(root / STATE), _read(root / _COMPARED)
     champion = state.get("champion") or {}
     decision = None
     if state.get("ranking") == _ranking(root) and (root / "decision.json").exists():
@@ -111,10 +135,11 @@ def _real_images(root: Path, report: "Report") -> Path | None:
         block = Block.open(root / "data")
         if block.digest != digest:
             return None
-        durable.remove_folder(path.parent)
         write_real(block, size, path)
     except BlockError:
         return None
+    for other in set(path.parent.glob("*.png")) - {path}:
+        other.unlink(missing_ok=True)
     return path
 
 

@@ -67,25 +67,13 @@ def register(settings: Settings) -> None:
     _write(decision)
     champion = registry.version(CHAMPION)
     text = _state(decision, champion, before, decided)
-    durable.write_json(STATE, {"text": text, "ranking": request["ranking"], "champion": _crowned(champion)})
-    board.refresh(settings.root, reports)
+    durable.write_json(STATE, {"text": text, "ranking": request["ranking"], "champion": board.told_of(champion)})
+    board.refresh(settings.root)
     if decided:  # the page of before the decision is with the runs
         page = settings.root / "leaderboard.html"
         for report in reports:
             registry.tracker.attach(registry.tracker.run(report.fingerprint).info.run_id, [page], "leaderboard")
     print(printable(text))
-
-
-def _crowned(champion: Version | None) -> dict[str, str] | None:
-    """The champion as leaderboard.html tells it."""
-    if champion is None:
-        return None
-    tags = champion.tags
-    return {
-        "version": champion.number,
-        "name": tags.get("genmodel.name", "?"),
-        "weights": tags.get("genmodel.weights", ""),
-    }
 
 
 def _decide(

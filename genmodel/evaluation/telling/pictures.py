@@ -36,12 +36,13 @@ def embedded(path: Path, room: int, cache: Path | None, used: set[Path]) -> str:
     if not path.exists():
         return ""
     kept = cache / f"{durable.digest_file(path)[:32]}-{room}.webp" if cache else None
-    if kept:
-        used.add(kept)
-    if kept and kept.exists():
-        return base64.b64encode(kept.read_bytes()).decode()
-    made = _smaller(path, room)
-    if kept:
+    if kept is None:
+        return base64.b64encode(_smaller(path, room)).decode()
+    used.add(kept)
+    try:
+        made = kept.read_bytes()
+    except FileNotFoundError:
+        made = _smaller(path, room)
         durable.write_bytes(kept, made)
     return base64.b64encode(made).decode()
 

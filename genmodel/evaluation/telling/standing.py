@@ -33,8 +33,15 @@ class Standing(AsJson):
         """What was decided, as the beginning of a sentence."""
         if self.decision is None:
             return "not decided yet"
-        told = _HEADLINES.get(self.decision.outcome, "{name}: " + self.decision.outcome)
-        return told.format(name=self.decision.candidate.name)
+        outcome: str = self.decision.outcome
+        candidate = self.decision.candidate
+        crowned = bool(self.weights) and self.weights == candidate.weights
+        told = _HEADLINES.get(outcome, "{name}: " + outcome).format(name=candidate.name)
+        if outcome == "pending" and crowned:
+            return f"{candidate.name} was promoted by a person's word"
+        if outcome == "promote" and not crowned:
+            return f"{told}, and a command has changed the champion since (python -m flows.registry history)"
+        return told
 
     @property
     def champion_value(self) -> tuple[float, tuple[float, float] | None] | None:
