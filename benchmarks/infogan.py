@@ -41,7 +41,7 @@ SETTINGS = {
         "augment": {"geometry": 0.15},
     },
     "training": {
-        "images": 200_000,
+        "images": 300_000,
         "batch_size": 64,
         "flip": False,
         "threads": 1,

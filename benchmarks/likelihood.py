@@ -1,6 +1,7 @@
 """Bits per colour value of held-out images: models that know how likely an image is, PNG, lossless WebP, and baselines.
 
     python -m benchmarks.likelihood BLOCK ... [--models MODEL ...] [--images 2000] [--samples 100]
+        [--precision fp32 bf16]
 
 A table of Markdown for each block, at its first size. All rows are of the same images of its val split; a model's are
 those of the block that it was trained on. One-sample bounds, weighted bounds and exact figures cannot be compared with
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmarks import codecs
 from genmodel.data.block import Block
@@ -42,7 +44,9 @@ def main(argv: list[str] | None = None) -> int:
             for name, row in baselines(block, options.images).items():
                 print(_line(name, row), flush=True)
             for model in models[block.digest]:
-                print(_line(model.name, measured(model, block, options)), flush=True)
+                for precision in options.precision:
+                    name = model.name if precision == "fp32" else f"{model.name}, {precision}"
+                    print(_line(name, measured(model, block, options, precision)), flush=True)
             print()
     return 0
 
@@ -72,12 +76,13 @@ def baselines(block: Block, images: int) -> dict[str, Row]:
     return {name: {"bits_per_dim_exact": _cell(bits)} for name, bits in found.items()}
 
 
-def measured(folder: Path, block: Block, options: argparse.Namespace) -> Row:
-    """A model's row: the same figures as in its report, of the same images."""
+def measured(folder: Path, block: Block, options: argparse.Namespace, precision: str) -> Row:
+    """A model's row: the same figures as in its report, of the same images; its networks in this precision."""
     device = choose_device()
     model, about = load_model(folder, device)
     config = EvaluationConfig(samples=options.images, importance_samples=options.samples)
-    figures = abilities_measured(model, about["classes"], block, config, device)
+    with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+        figures = abilities_measured(model, about["classes"], block, config, device)
     found = {name: figures[name] for name in COLUMNS if name in figures}
     if not found:
         raise ConfigError(f"{folder} does not know how likely an image is: leave it out")
@@ -104,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", type=Path, nargs="+", default=[], metavar="MODEL", help="finished models' folders")
     parser.add_argument("--images", type=int, default=2000, help="held-out images at most (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=100, help="of a weighted bound (default: %(default)s)")
+    parser.add_argument("--precision", nargs="+", default=["fp32"], choices=["fp32", "bf16"], help="(default: fp32)")
     parser.add_argument("--threads", type=int, default=0, help="on the CPU; 0: torch's choice (default: %(default)s)")
     return parser
 

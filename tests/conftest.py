@@ -25,6 +25,7 @@ from genmodel.data.making.make import prepare
 from genmodel.models.contract import Family, build_model
 from genmodel.models.families import FAMILIES, load_family
 from genmodel.params import run_config
+from genmodel.showing import display
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 
@@ -74,6 +75,12 @@ def block(tmp_path_factory: pytest.TempPathFactory) -> Block:
     """60 images at 8 px in two classes."""
     folder = tmp_path_factory.mktemp("block")
     return prepare(str(draw_images(folder / "raw")), folder / "data", [8], workers=1)
+
+
+@pytest.fixture
+def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training draws its first and its last samples alone: drawing takes as long as toy steps."""
+    monkeypatch.setattr(display, "sample_moments", lambda images, per_step: {0, images})
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SERVED = Path(__file__).with_name("shipped.py")
 PACKAGE = "genmodel.package"  # a version's tag: the digest of its package
 CURE = "take its folder in MLflow's artifacts back from a copy"
+TOLERATED = 0.01  # share of a graph's values that may be more than one level from the model's
 _OLD_PRIORS = {"dcgan": "uniform", "vae": "normal"}  # by family, of old packages that do not name their prior
 _NEEDED = ("mlflow", "numpy", "torch")  # by the code in SERVED
 _IMPORT = re.compile(r"^from (genmodel\.[\w.]+) import .+$", re.MULTILINE)
@@ -34,7 +35,8 @@ def package(
     """Write an MLflow model to the folder `target`: the exported graph (pt2, nothing pickled) with files `beside`.
 
     `model` is on the CPU and in eval mode; `classes` are those of a conditional model, with how often each comes where
-    none is asked for. ModelError, which calls the model `name`, where it cannot be exported.
+    none is asked for. ModelError, which calls the model `name`, where it cannot be exported, or where the graph draws
+    other images than the model.
     """
     import torch
 
@@ -62,7 +64,14 @@ def package(
         raise
     except Exception as error:  # whatever torch raises for a model that it cannot export
         raise ModelError(f"{name} cannot be registered: torch cannot export its graph ({_in_a_line(error)})") from error
-    exported(target, "", f"{name} cannot be registered: its graph", settings)
+    graph = exported(target, "", f"{name} cannot be registered: its graph", settings)
+    drawn, _ = graph.draw(example)
+    wrong = float(((drawn.short() - images.short()).abs() > 1).float().mean())
+    if wrong > TOLERATED:  # a branch or a loop that was traced for one input draws images, but others
+        raise ModelError(
+            f"{name} cannot be registered: its exported graph draws other images than the model ({wrong:.0%} of their "
+            "values differ); what its sample() decides in Python must not depend on the noise, nor on earlier calls"
+        )
 
 
 def standalone(path: Path, passed: set[str] | None = None) -> str:

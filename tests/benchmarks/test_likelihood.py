@@ -1,6 +1,7 @@
 """The table of bits per colour value: each figure in its column, all of the same held-out images."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,12 +10,14 @@ from benchmarks import likelihood
 from genmodel.cli import main
 from genmodel.data.block import Block
 from genmodel.evaluation.extractors.features import held_out_rows
+from genmodel.evaluation.figures import held_out
 from genmodel.models.abilities import Bounds, Likelihood, Weighted
 from genmodel.sampling.load import load_model
 from tests.blocks import write_block
 
 pytestmark = pytest.mark.usefixtures("toys")
 TOY = ["image_size=8", "images=64", "batch_size=32", "network.latent_dim=4", "base_channels=4", "log_every=32"]
+BOTH = ["--precision", "fp32", "bf16"]
 Say = pytest.CaptureFixture[str]
 
 
@@ -25,10 +28,17 @@ def train(family: str, block: Block) -> Path:
     return Path("models") / family
 
 
-def test_each_figure_has_its_column(block: Block, place: Path, capsys: Say) -> None:
+def test_each_figure_has_its_column(block: Block, place: Path, capsys: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     vae, exact = train("vae", block), train("autoregressive", block)
+    precisions = []
+
+    def watched(*arguments: Any) -> Any:
+        precisions.append((torch.ones(1, 1) @ torch.ones(1, 1)).dtype)
+        return held_out.abilities_measured(*arguments)
+
+    monkeypatch.setattr(likelihood, "abilities_measured", watched)
     capsys.readouterr()
-    assert likelihood.main([str(block.path), "--models", str(vae), str(exact), "--samples", "5"]) == 0
+    assert likelihood.main([str(block.path), "--models", str(vae), str(exact), "--samples", "5", *BOTH]) == 0
     head, rule, *lines = capsys.readouterr().out.strip().splitlines()
     rows = held_out_rows(block, 2000)
     assert head == f"| data, 8 px, {len(rows)} held-out images | one sample | 5 samples | exact |"
@@ -50,6 +60,8 @@ def test_each_figure_has_its_column(block: Block, place: Path, capsys: Say) -> N
     errors = [float(bits.std() / len(bits) ** 0.5) for bits in expected]
     told = [f"{float(bits.mean()):.3f} ± {error:.3f}" for bits, error in zip(expected, errors, strict=True)]
     assert cells["vae"] == [told[0], told[1], ""] and cells["autoregressive"] == ["", "", told[2]]
+    assert float(cells["vae, bf16"][0].split()[0]) == pytest.approx(float(expected[0].mean()), rel=0.05)
+    assert precisions == [torch.float32, torch.bfloat16] * 2
 
 
 def test_a_model_of_another_block_or_without_a_likelihood_is_one_line(block: Block, place: Path, capsys: Say) -> None:

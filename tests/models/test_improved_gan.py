@@ -16,70 +16,24 @@ from genmodel.data.block import Block
 from genmodel.errors import ConfigError
 from genmodel.files import tensors
 from genmodel.models.abilities import Classifies
-from genmodel.models.contract import Batch, Noise, Step, build_model
+from genmodel.models.contract import Step
 from genmodel.models.improved_gan import ImprovedGAN, SemiSupervised
 from genmodel.models.parts.improved_gan.virtual_batch_norm import VirtualBatchNorm
 from genmodel.params import run_config
-from genmodel.pixels import to_model
 from genmodel.sampling.draw import Sampler
 from genmodel.sampling.export import export_onnx
-from genmodel.sampling.load import load_model
 from genmodel.sampling.requests import codes
-from genmodel.settings.config import RunConfig
-from genmodel.showing import display
 from genmodel.showing.display import Display, train
 from genmodel.training.checkpoint import Checkpoints
 from genmodel.training.identify import identify
-from genmodel.training.step.ema import EMA
 from genmodel.training.trainer import Training, run_folder
+from tests.models.improved import ALL, NETWORKS, SMALL, TRAINING, batch, config, judged, made, noise
 from tests.training.together import train_by_two
-
-SMALL = {"base_channels": 4, "latent_dim": 6, "width": 16, "minibatch_kernels": 5}
-ALL = {
-    "feature_matching": True,
-    "minibatch_discrimination": True,
-    "historical_averaging": 0.1,
-    "real_target": 0.9,
-    "virtual_batch_norm": True,
-    "semi_supervised": True,
-    "pixel_noise": 0.3,
-    "feature_noise": 0.5,
-    "labelled_memory": 8,
-}
-NETWORKS = ["convolutional", "fully_connected"]
-TRAINING = {"images": 320, "batch_size": 8, "threads": 1, "log_every": 56, "checkpoint_every": 80, "labelled": 4}
-
-
-def config(network: str = "convolutional", training: dict[str, Any] | None = None, **chosen: Any) -> RunConfig:
-    values = {"family": "improved_gan", "image_size": 8, "network": {"network": network, **SMALL, **chosen}}
-    return run_config(values | {"training": training or {}}, "toy")
-
-
-def made(network: str = "convolutional", classes: int = 3, **chosen: Any) -> ImprovedGAN:
-    model = build_model(config(network, **chosen), classes)
-    assert isinstance(model, ImprovedGAN)
-    return model
-
-
-def batch(n: int = 12, classes: int = 3) -> Batch:
-    rng = torch.Generator().manual_seed(3)
-    images = torch.randint(0, 256, (n, 3, 8, 8), generator=rng).float() / 127.5 - 1
-    return Batch(images, torch.arange(n) % (classes + 1) - 1)
-
-
-def noise(seed: int = 0) -> Noise:
-    return Noise(torch.Generator().manual_seed(seed))
 
 
 def fakes(model: ImprovedGAN, n: int) -> Tensor:
     """Those of a step with `noise()`."""
     return model.generator(noise().of(model.space, n))
-
-
-def judged(model: ImprovedGAN, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Features and logits without noise, gathered from this process alone, in float64."""
-    features, logits = model.discriminator(images, Step(batch(), noise(9)))
-    return features.double(), logits.double()
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -216,53 +170,6 @@ def test_noise_is_added_to_pixels_and_to_each_hidden_layer_but_not_where_it_clas
         assert added.std().item() == pytest.approx(0.5, rel=0.5) and added.unique().numel() == added.numel()
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_with_classes_the_loss_is_that_of_k_plus_1(network: str) -> None:
-    """Section 5, in float64 from probabilities; labels are learned from those that the memory holds."""
-    model, real = made(network, semi_supervised=True), batch()
-    assert isinstance(model, SemiSupervised) and isinstance(model, Classifies)
-    step = Step(real, noise())
-    loss, told = model.updates()[0].loss(step)
-
-    def shares(images: Tensor) -> Tensor:
-        _, logits = judged(model, images)
-        powers = torch.cat([logits.exp(), torch.ones(len(logits), 1).double()], dim=1)
-        return powers / powers.sum(1, keepdim=True)
-
-    rng = noise()
-    fake = model.generator(rng.of(model.space, 12))
-    labelled = model.memory.draw(12, rng)
-    assert (labelled.labels >= 0).all() and set(model.memory.labels.tolist()) == {-1, 0, 1, 2}
-    of_class = shares(labelled.images)
-    right = of_class[torch.arange(12), labelled.labels] / of_class[:, :3].sum(1)
-    unlabelled = -(1 - shares(real.images)[:, -1]).log().mean() - shares(fake)[:, -1].log().mean()
-    torch.testing.assert_close(told["loss/class"].double(), -right.log().mean(), rtol=1e-4, atol=1e-5)
-    expected = -right.log().mean() + 0.5 * unlabelled
-    torch.testing.assert_close(loss.double(), expected, rtol=1e-4, atol=1e-5)
-    images = torch.randint(0, 256, (5, 8, 8, 3), dtype=torch.uint8)
-    torch.testing.assert_close(model.classify(images).double(), judged(model, to_model(images))[1])
-
-
-def test_without_a_weight_the_unlabelled_images_teach_it_nothing() -> None:
-    gradients = []
-    for seed in (0, 1):
-        model, real = made(semi_supervised=True, unlabelled_weight=0.0), batch()
-        other = Batch(torch.where(real.labels[:, None, None, None] >= 0, real.images, float(seed)), real.labels)
-        loss, _ = model.updates()[0].loss(Step(other, noise()))
-        loss.backward(inputs=list(model.discriminator.parameters()))
-        gradients.append(torch.cat([weight.grad.flatten() for weight in model.discriminator.parameters()]))  # type: ignore[union-attr]
-    torch.testing.assert_close(gradients[0], gradients[1])
-
-
-@pytest.mark.parametrize("classes", [0, 1])
-def test_classes_cannot_be_learned_of_a_block_without(classes: int) -> None:
-    with pytest.raises(
-        ConfigError, match=f"needs a block with at least two classes, and this one has {classes}:"
-    ) as caught:
-        made(classes=classes, semi_supervised=True)
-    assert "\n" not in str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
@@ -287,11 +194,6 @@ def test_the_network_is_set_by_its_short_name_too(setting: str) -> None:
     assert (network.network, network.width) == ("fully_connected", 8)
 
 
-@pytest.fixture
-def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(display, "sample_moments", lambda images, per_step: {0, images})
-
-
 @pytest.mark.usefixtures("few_pictures")
 @pytest.mark.parametrize("network", NETWORKS)
 def test_with_all_on_a_training_that_is_cut_short_ends_the_same(network: str, block: Block, tmp_path: Path) -> None:
@@ -314,26 +216,6 @@ def test_with_all_on_a_training_that_is_cut_short_ends_the_same(network: str, bl
     ended = remains(tmp_path / "runs", tmp_path / "out")
     assert ended == remains(tmp_path / "runs1", tmp_path / "whole")
     assert {"model.memory.images", "model.histories.generator.mean", "weights.safetensors"} < ended.keys()
-
-
-@pytest.mark.usefixtures("few_pictures")
-def test_samples_and_classes_are_those_of_the_averaged_weights(block: Block, tmp_path: Path) -> None:
-    """As a finished model is loaded; what it remembers of the training is not averaged."""
-    who = identify("toy", config(training=TRAINING | {"ema_half_life": 100}, **ALL), block)
-    folder = train(who, block, tmp_path / "out", tmp_path / "runs")
-    training = Training(who, block, folder, "cpu", fresh=False, watcher=Display())
-    ema: EMA = training.engine.ema
-    loaded, _ = load_model(tmp_path / "out")
-    assert isinstance(loaded, SemiSupervised)
-    images = torch.from_numpy(block.gather(8, block.rows("val")))
-    own = training.model.eval()
-    assert isinstance(own, SemiSupervised)
-    assert not torch.allclose(own.classify(images), loaded.classify(images))
-    assert torch.equal(own.memory.images, loaded.memory.images), "images, not means of images"
-    with ema.applied_to(own.averaged), torch.no_grad():
-        torch.testing.assert_close(own.classify(images), loaded.classify(images))
-        z = noise().of(own.space, 4)
-        torch.testing.assert_close(own.sample(z), loaded.sample(z))
 
 
 def words(network: str, block: Block, folder: Path) -> list[str]:

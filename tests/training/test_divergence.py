@@ -16,20 +16,16 @@ from genmodel.data.block import Block
 from genmodel.errors import TrainingDivergedError
 from genmodel.models.contract import Step
 from genmodel.models.dcgan import DCGAN
-from genmodel.showing import display
 from genmodel.showing.display import Display, train
 from genmodel.training.checkpoint import Checkpoints
 from genmodel.training.identity import Identity
 from genmodel.training.step.engine import Engine
 from genmodel.training.trainer import Training, run_folder
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 Remains = Callable[[Path, Path], dict[str, object]]
 Spoil = Callable[[DCGAN, Tensor], Tensor]
-
-
-@pytest.fixture(autouse=True)
-def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(display, "sample_moments", lambda images, per_step: {0, images})
 
 
 def no_loss(model: DCGAN, loss: Tensor) -> Tensor:

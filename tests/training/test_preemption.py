@@ -15,19 +15,15 @@ import pytest
 from genmodel.data.block import Block
 from genmodel.errors import StorageError
 from genmodel.files import durable
-from genmodel.showing import display
 from genmodel.showing.display import train
 from genmodel.training.checkpoint import Checkpoints
 from genmodel.training.identity import Identity
 from genmodel.training.step.engine import Engine
 from genmodel.training.trainer import run_folder
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 Remains = Callable[[Path, Path], dict[str, object]]
-
-
-@pytest.fixture(autouse=True)
-def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(display, "sample_moments", lambda images, per_step: {0, images})
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from genmodel.params import run_config
 from genmodel.pixels import to_uint8
 from genmodel.sampling.draw import sample
 from genmodel.sampling.load import load_model
-from genmodel.showing import display
 from genmodel.showing.display import train
 from genmodel.training.identify import identify
 from genmodel.training.identity import Identity
@@ -29,15 +28,12 @@ from genmodel.training.trainer import run_folder
 from tests.killing import killed_after
 from tests.training.together import train_by_two
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
 pytestmark = pytest.mark.usefixtures("toys")
 TOYS = ("labels", "categories", "begun", "autoregressive", "scheduled", "three", "unused")
 SETTINGS = {"images": 320, "batch_size": 8, "threads": 1, "log_every": 56, "checkpoint_every": 80, "seed": 3}
 MORE = {"labels": {"labelled": 4}, "scheduled": {"ema_half_life": {"start": 0, "end": 200, "over": 160}}}
-
-
-@pytest.fixture(autouse=True)
-def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(display, "sample_moments", lambda images, per_step: {0, images})
 
 
 def identity(name: str, block: Block) -> Identity:

@@ -1,9 +1,7 @@
 """Batches: the same from memory and from the map, for any start, any world size."""
 
 import os
-import shutil
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import get_args
@@ -14,32 +12,18 @@ import torch
 
 from genmodel.cli import main
 from genmodel.data.block import Block
-from genmodel.data.making.make import prepare
 from genmodel.data.reading import store
 from genmodel.data.reading.loader import Loader
 from genmodel.data.reading.order import flips, order
 from genmodel.data.reading.store import Place, best_place
-from genmodel.errors import BlockError, ConfigError
+from genmodel.errors import ConfigError
 from genmodel.files.durable import digest_bytes, write_json
 from genmodel.params import run_config
 from genmodel.showing.grids import save_grid
 from genmodel.sizes import Size
 from genmodel.training.identify import identify
-from genmodel.training.trainer import train
 
-DAMAGED = r"16/shard-00001\.npy is damaged"
 PLACES: tuple[Place, ...] = get_args(Place)
-
-
-@pytest.fixture(scope="module")
-def block(images: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Block:
-    folder = tmp_path_factory.mktemp("loader")
-    for name, content in images.items():
-        (folder / "raw" / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "raw" / name).write_bytes(content)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("genmodel.data.making.make.SHARD_BYTES", 8 * 16 * 16 * 3)
-        return prepare(str(folder / "raw"), folder / "data", [8, 16], 1, val_fraction=0.2)
 
 
 def numbers(loader: Loader, images: torch.Tensor) -> list[int]:
@@ -161,63 +145,6 @@ def test_flips_mirror_half_of_the_images(block: Block) -> None:
     assert all(m or k for m, k in zip(mirrored, kept, strict=True))
     assert 150 < sum(mirrored) < 250
     assert torch.equal(Loader(block, 16, "train", 1).batch(0, 400)[0], plain)  # the stored images stay as they are
-
-
-def test_bad_sizes_and_splits_are_told_at_once(block: Block, tmp_path: Path) -> None:
-    with pytest.raises(BlockError, match="not 64"):
-        Loader(block, 64, "train", 0)
-
-
-def damaged(block: Block, path: Path, change: Callable[[bytes], bytes]) -> Block:
-    """A copy of the block with another second shard."""
-    shutil.copytree(block.path, path)
-    shard = path / "16" / "shard-00001.npy"
-    shard.write_bytes(change(shard.read_bytes()))
-    return Block.open(path)
-
-
-def flip_last_bit(content: bytes) -> bytes:
-    return content[:-1] + bytes([content[-1] ^ 1])
-
-
-@pytest.mark.parametrize("place", ["device", "host"])
-def test_what_is_brought_into_memory_is_checked_before_the_first_batch(
-    block: Block, tmp_path: Path, place: Place
-) -> None:
-    loader = Loader(damaged(block, tmp_path / "data", flip_last_bit), 16, "train", 0, place=place)
-    with pytest.raises(BlockError, match=DAMAGED):
-        loader.batch(0, 4)
-
-
-def test_what_is_mapped_is_checked_while_it_is_read(block: Block, tmp_path: Path) -> None:
-    loader = Loader(damaged(block, tmp_path / "data", flip_last_bit), 16, "train", 0, place="map")
-    with pytest.raises(BlockError, match=DAMAGED):
-        [loader.batch(start, 4) for start in range(0, 400_000, 4)]
-    with pytest.raises(BlockError, match=DAMAGED):
-        loader.check()
-
-
-def test_a_sound_block_passes_the_check(block: Block) -> None:
-    loader = Loader(block, 16, "train", 0, place="map")
-    loader.batch(0, 4)
-    loader.check()
-
-
-def test_a_header_or_a_length_of_its_own_is_told_before_any_batch(block: Block, tmp_path: Path) -> None:
-    for name, change in (
-        ("header", lambda content: content.replace(b"(8, 16", b"(9, 16", 1)),
-        ("length", lambda content: content[:-1]),
-    ):
-        with pytest.raises(BlockError, match=f"shard-00001.npy is damaged, its {name} does not match"):
-            Loader(damaged(block, tmp_path / name, change), 16, "train", 0)
-
-
-def test_a_training_stops_at_a_damaged_shard(block: Block, tmp_path: Path) -> None:
-    config = run_config({"family": "dcgan", "image_size": 16}, "test", ["images=64", "batch_size=8", "base_channels=4"])
-    broken = damaged(block, tmp_path / "data", flip_last_bit)
-    with pytest.raises(BlockError, match=DAMAGED):
-        train(identify("test", config, broken), broken, tmp_path / "out", tmp_path / "runs")
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("flip", [False, True])

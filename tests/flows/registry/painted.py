@@ -51,6 +51,18 @@ class Choosy(Painter):
         return super().sample(noise if noise.sum() > 0 else -noise)
 
 
+class Counting(Painter):
+    """Its graph would keep what an earlier call left behind."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.calls = [0]
+
+    def sample(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        self.calls[0] += 1
+        return super().sample(noise * self.calls[0])
+
+
 class Broken(Painter):
     """Its graph would take one number of images alone, and not the one in which images are drawn."""
 

@@ -12,7 +12,7 @@ from flows.settings import Settings
 from flows.tracking import Tracker
 from flows.tracking.trainings import Training
 from genmodel.errors import ModelError, TrackingError
-from tests.flows.registry.painted import Blank, Broken, Choosy, Painter, finished
+from tests.flows.registry.painted import Blank, Broken, Choosy, Counting, Painter, finished
 
 
 class Registered(NamedTuple):
@@ -52,6 +52,12 @@ def test_a_model_that_paints_one_value_does_not_generate(settings: Settings, tmp
     package(tmp_path / "blank", Blank().eval(), "it", {}, settings, [])
     with pytest.raises(ModelError, match="it generates blank images: all their values are 7"):
         try_out(tmp_path / "blank", "it", settings)
+
+
+def test_a_graph_that_draws_other_images_than_the_model_is_refused(settings: Settings, tmp_path: Path) -> None:
+    told = r"^it cannot be registered: its exported graph draws other images than the model \(9\d% of"
+    with pytest.raises(ModelError, match=told):
+        package(tmp_path / "counting", Counting().eval(), "it", {}, settings, [])
 
 
 @pytest.mark.parametrize("kind", [Choosy, Broken])
