@@ -177,6 +177,10 @@ def main(argv: list[str] | None = None) -> int:
         digest = versioning.digest(root)
         if not options.update or digest != before:
             print(f"data.dvc {digest}: commit it, and run `python -m flows.retrain`")
+            for source in (step.source for step in origin.steps if Path(step.source).is_absolute()):
+                print(
+                    f"data.dvc names {printable(source)}: a clone elsewhere needs the same path to make the data again"
+                )
     return 0
 
 
@@ -236,8 +240,10 @@ def _updated(root: Path, options: argparse.Namespace) -> Origin:
 
 
 def _place(root: Path, text: str) -> str:
-    """A path as data.dvc keeps it: relative to the project, unless it was given as absolute."""
+    """A path as data.dvc keeps it: relative to the project, unless it is elsewhere and was given as absolute."""
     path = Path(text)
+    if path.is_absolute() and path.is_relative_to(root):
+        return os.path.relpath(path, root)
     if path.is_absolute() or not path.exists() or (text == DIGITS and not path.is_dir()):
         return text
     place = os.path.relpath(path, root)
