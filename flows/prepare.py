@@ -22,13 +22,14 @@ from flows.versioning import dvc as versioning
 from flows.versioning.origin import ALLOWED_REJECTS, DEFAULT_SIZES, DIGITS, VAL_FRACTION, Origin, Step
 from flows.versioning.repo import DATA, data_held
 from genmodel.data.block import Block
+from genmodel.data.contact import beside
 from genmodel.data.making.account import account, overview
 from genmodel.data.making.make import Maker
 from genmodel.data.making.options import add_layout, add_recipe, layout_of, recipe_of, sizes
 from genmodel.data.making.pool import make_shards
 from genmodel.data.making.recipe import Recipe
 from genmodel.data.sources.meaning.layout import Layout
-from genmodel.data.telling import in_a_line
+from genmodel.data.telling import class_lines, in_a_line
 from genmodel.errors import ConfigError, SourceError, VersioningError, user_errors
 from genmodel.files import durable
 from genmodel.output.printable import printable
@@ -74,7 +75,7 @@ def make_block(root: Path, origin: Origin, workers: int, dask: bool) -> None:
     """Write data/ and say in a line what it holds."""
     block = origin.make(root, workers, _maker(dask))
     get_run_logger().info(f"data: {in_a_line(block)}, from {origin.title}")
-    for line in account(block):
+    for line in [*class_lines(block), *account(block), f"contact sheet: {beside(block).relative_to(root)}"]:
         get_run_logger().info(line)
 
 
@@ -91,6 +92,7 @@ def update_block(root: Path, origin: Origin, workers: int, dask: bool, remote: s
         ensure(root, remote, workers)
         durable.write_json(note, asked)
     made = origin.updates[-1].add(root, workers, root / DATA, _maker(dask))
+    beside(made.block)
     for line in made.lines():
         get_run_logger().info(line)
     added_before = resumed and len(made.block.facts["generations"]) == len(origin.steps)
@@ -175,6 +177,10 @@ def main(argv: list[str] | None = None) -> int:
         digest = versioning.digest(root)
         if not options.update or digest != before:
             print(f"data.dvc {digest}: commit it, and run `python -m flows.retrain`")
+            for source in (step.source for step in origin.steps if Path(step.source).is_absolute()):
+                print(
+                    f"data.dvc names {printable(source)}: a clone elsewhere needs the same path to make the data again"
+                )
     return 0
 
 
@@ -234,8 +240,10 @@ def _updated(root: Path, options: argparse.Namespace) -> Origin:
 
 
 def _place(root: Path, text: str) -> str:
-    """A path as data.dvc keeps it: relative to the project, unless it was given as absolute."""
+    """A path as data.dvc keeps it: relative to the project, unless it is elsewhere and was given as absolute."""
     path = Path(text)
+    if path.is_absolute() and path.is_relative_to(root):
+        return os.path.relpath(path, root)
     if path.is_absolute() or not path.exists() or (text == DIGITS and not path.is_dir()):
         return text
     place = os.path.relpath(path, root)

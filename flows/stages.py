@@ -32,8 +32,7 @@ DATA, MODELS, RUNS, REFERENCE = Path("data"), Path("models"), Path("runs"), Path
 REPORTS, FIGURES = Path("reports"), Path("figures")
 FEATURES = RUNS / "features"  # of samples, kept so that a new figure needs no new pass
 RENEW = "GENMODEL_RENEW_EXTRACTOR"  # 1: the stage `reference` trains a new extractor
-PARAMS, RANKING, DECISION = Path("params.yaml"), Path("ranking.csv"), Path("decision.json")
-LEADERBOARD = Path("leaderboard.csv")  # and .md, .html: the ranking with the costs of training, which no two runs share
+PARAMS, RANKING, DECISION, PLOTS = Path("params.yaml"), Path("ranking.csv"), Path("decision.json"), Path("plots")
 
 
 def code(_: Settings) -> None:
@@ -133,11 +132,11 @@ def _short(conditions: "Conditions") -> dict[str, Any]:
 
 
 def compare(settings: Settings) -> None:
-    """All reports in one table, best first: ranking.csv, and with costs and pictures leaderboard.csv, .md and .html."""
+    """All reports in one table, best first: ranking.csv, and with costs and pictures leaderboard.csv, .md and .html;
+    and plots/, what `dvc plots` shows."""
     with uncollected():
-        from flows import outcome
-        from genmodel.evaluation import bounds
-        from genmodel.evaluation.telling import leaderboard, page
+        from flows import board, outcome
+        from genmodel.evaluation.telling import leaderboard, plots
 
     names = model_names(PARAMS)
     for name in names:  # the page shows their pictures
@@ -145,12 +144,8 @@ def compare(settings: Settings) -> None:
     reports = [read_report(name, current_fingerprint(name)) for name in names]
     frame = leaderboard.leaderboard(reports, one_ranking=True)
     leaderboard.write_csv(frame, RANKING)
-    costs = outcome.costs(settings.root)
-    judged = bounds.of_conditions(bounds.read(REFERENCE / bounds.FILE), reports[0])
-    told = leaderboard.with_bounds(leaderboard.with_costs(frame, costs), judged)
-    leaderboard.write(told, LEADERBOARD, LEADERBOARD.with_suffix(".md"), leaderboard.seeds_table(reports))
-    made_from = outcome.made_from(settings.root)
-    page.write_page(reports, MODELS, LEADERBOARD.with_suffix(".html"), costs, made_from, RUNS / "thumbs", judged)
+    plots.write_plots(reports, MODELS, PLOTS)
+    board.write(settings.root, reports, compared=True)
     print(leaderboard.markdown(frame[outcome.narrow(map(str, frame))]), end="")
 
 

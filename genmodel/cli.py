@@ -20,12 +20,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def prepare(arguments: argparse.Namespace) -> None:
+    from genmodel.data.contact import beside
     from genmodel.data.making.account import account
     from genmodel.data.making.make import prepare
     from genmodel.data.making.options import layout_of, recipe_of
     from genmodel.data.making.recipe import Recipe
     from genmodel.data.sources.meaning.layout import Layout
-    from genmodel.data.telling import in_a_line
+    from genmodel.data.telling import class_lines, in_a_line
 
     if arguments.list:
         _overview(arguments)
@@ -45,7 +46,7 @@ def prepare(arguments: argparse.Namespace) -> None:
         recipe=recipe_of(arguments) or Recipe(),
     )
     print(printable(f"{arguments.out}: {in_a_line(block)}"))
-    print("\n".join(map(printable, account(block))))
+    print("\n".join(map(printable, [*class_lines(block), *account(block), f"contact sheet: {beside(block)}"])))
 
 
 def _overview(arguments: argparse.Namespace) -> None:

@@ -1,9 +1,13 @@
 """Whether settings and data fit each other: checked before anything is trained, listing all that must change."""
 
-from genmodel.data.block import Block
+import contextlib
+from collections.abc import Iterator
+
+from genmodel.data.block import SPLITS, Block
 from genmodel.errors import ConfigError
 from genmodel.output.counting import counted
 from genmodel.params import Params
+from genmodel.settings.config import TrainingConfig
 from genmodel.sizes import Size
 
 
@@ -62,3 +66,31 @@ def _labels(params: Params, block: Block) -> list[str]:
         f"the block has {counted(len(block.classes), 'class')} and a classifier needs two:"
         " set evaluation.extractor to pixels"
     ]
+
+
+def repeats(config: TrainingConfig, block: Block) -> str:
+    """In words, that a batch is larger than the split that is trained on; empty if it is not."""
+    images = int((block.splits == SPLITS["train"]).sum())
+    if config.batch_size <= images:
+        return ""
+    return (
+        f"training.batch_size ({config.batch_size:,}) is more than the {counted(images, 'image')} of the train split:"
+        f" each step shows some of them more than once; set it to {images} or less"
+    )
+
+
+@contextlib.contextmanager
+def memory_errors(name: str, config: TrainingConfig) -> Iterator[None]:
+    """ConfigError in place of torch's error for a training that needs more memory than the device has."""
+    import torch
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not lacking:
+            raise
+        raise ConfigError(
+            f"{name} does not fit into memory: lower training.batch_size ({config.batch_size:,}), raise"
+            f" training.accumulate ({config.accumulate}), or make its network smaller"
+        ) from error

@@ -26,7 +26,8 @@ def tree(folder: Path) -> dict[str, bytes]:
 def test_prepare_then_verify(raw: Path, place: Path, capsys: Say) -> None:
     assert genmodel("prepare", raw, "--out", "data", "--sizes", "8,16", "--workers", 2) == 0
     assert capsys.readouterr().out == (
-        "data: 60 images in 2 classes at 8, 16 px, RGB\n60 files: 60 used, 0 rejected, 0 ignored\n"
+        "data: 60 images in 2 classes at 8, 16 px, RGB\n  circle  30\n  square  30\n"
+        "60 files: 60 used, 0 rejected, 0 ignored\ncontact sheet: data.contact.png\n"
     )
     assert genmodel("verify", "data") == 0
     assert "60 images, every file is intact" in capsys.readouterr().out

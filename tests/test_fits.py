@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from genmodel.data.block import Block
 from genmodel.errors import ConfigError
-from genmodel.fits import check_fits
+from genmodel.fits import check_fits, memory_errors, repeats
 from genmodel.params import Params, run_config
 from genmodel.settings.config import EvaluationConfig, GateConfig
 from genmodel.sizes import Size
@@ -102,3 +104,29 @@ def test_classes_that_a_network_is_to_learn_are_told_before_the_line_starts() ->
         "models.two: network.semi_supervised needs a block with at least two classes, and this one has 0: leave it "
         "out, or prepare the data with classes"
     )
+
+
+def test_a_batch_that_is_larger_than_the_train_split_is_told() -> None:
+    def told(size: int, images: int) -> str:
+        data = block([16], 2)
+        data.splits = np.array([0] * images + [1] * 5000)
+        return repeats(run_config({"family": "vae"}, "vae", [f"batch_size={size}"]).training, data)
+
+    assert told(1000, 1000) == ""
+    assert told(1001, 1000) == (
+        "training.batch_size (1,001) is more than the 1,000 images of the train split: each step shows some of them"
+        " more than once; set it to 1000 or less"
+    )
+    assert "the 1 image of" in told(64, 1)
+
+
+def test_what_does_not_fit_into_memory_is_one_line_with_what_to_change() -> None:
+    config = run_config({"family": "vae"}, "vae", ["batch_size=4096"]).training
+    with pytest.raises(ConfigError) as caught, memory_errors("vae", config):
+        torch.empty(10**15)
+    assert str(caught.value) == (
+        "vae does not fit into memory: lower training.batch_size (4,096), raise training.accumulate (1), or make its"
+        " network smaller"
+    )
+    with pytest.raises(RuntimeError, match="something else"), memory_errors("vae", config):
+        raise RuntimeError("something else")

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from flows import board
 from flows.registry.champion import Promotions
 from flows.registry.lineage import restore_files, trace
 from flows.registry.promotions import Ledger
-from flows.registry.registry import Registry
+from flows.registry.registry import CHAMPION, Registry
 from flows.settings import Settings
 from flows.tracking import Tracker
 from genmodel.output.printable import printable
@@ -32,6 +33,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> None:
         _show(promotions.history(), arguments.all)
     else:
         print("\n".join(printable(line) for line in trace(registry, settings.root, arguments.version).lines()))
+    if arguments.command in ("rollback", "retire", "approve", "refuse"):
+        board.crowned(settings.root, registry.version(CHAMPION))
 
 
 def _verified(registry: Registry, number_or_alias: str) -> str:

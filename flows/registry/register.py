@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows import board
 from flows.registry.lineage import FILES, KEPT
 from flows.registry.registry import CHAMPION, Registry, Version
 from flows.running.imports import uncollected
@@ -64,8 +65,14 @@ def register(settings: Settings) -> None:
         decision = _decide(settings, registry, promotions, request)
     assert decision is not None
     _write(decision)
-    text = _state(decision, registry.version(CHAMPION), before, decided)
-    durable.write_json(STATE, {"text": text})
+    champion = registry.version(CHAMPION)
+    text = _state(decision, champion, before, decided)
+    durable.write_json(STATE, {"text": text, "ranking": request["ranking"], "champion": board.told_of(champion)})
+    board.refresh(settings.root)
+    if decided:  # the page of before the decision is with the runs
+        page = settings.root / "leaderboard.html"
+        for report in reports:
+            registry.tracker.attach(registry.tracker.run(report.fingerprint).info.run_id, [page], "leaderboard")
     print(printable(text))
 
 

@@ -26,7 +26,11 @@ FOLDER = Path("closures")
 _STAGE = "code"
 _ROOTS: Mapping[str, tuple[str, ...]] = {
     "reference": ("genmodel.evaluation.reference", "genmodel.evaluation.judge", *table.modules()),
-    "compare": ("genmodel.evaluation.telling.leaderboard", "genmodel.evaluation.telling.page"),
+    "compare": (
+        "genmodel.evaluation.telling.leaderboard",
+        "genmodel.evaluation.telling.page",
+        "genmodel.evaluation.telling.plots",
+    ),
 }
 _OF_FAMILY: Mapping[str, tuple[str, ...]] = {  # beside the family's own file
     "train": (LOOP,),

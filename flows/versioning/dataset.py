@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from genmodel.files import durable
+from genmodel.output.counting import counted
 
 TAG = "genmodel.dataset"  # of a version
 
@@ -31,8 +32,8 @@ def unlike(theirs: str | None, mine: str) -> str:
     if _same(old, new, "first") or (_same(old, new, "source") and _same(old, new, "names")):
         return ""
     return (
-        f"it was trained on another data set ({old['source']}, {old['classes']} classes),"
-        f" and today's is {new['source']}, {new['classes']} classes"
+        f"it was trained on another data set ({old['source']}, {counted(old['classes'], 'class')}),"
+        f" and today's is {new['source']}, {counted(new['classes'], 'class')}"
     )
 
 

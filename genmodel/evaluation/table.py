@@ -34,6 +34,7 @@ class Figure:
     over: str = "genmodel.evaluation.figures.bootstrap:mean"  # of an ability's values over all batches
     meaning: str  # a sentence for people, without the full stop; does not decide a report (genmodel/code.py)
     format: str = _DIGITS  # for people
+    unit: str = ""  # for a heading: what it counts, or is a share of
     guardrail: str = ""  # the gate's setting that bounds it: a floor if higher is better, else a ceiling
     contradicts: bool = False  # if it says the opposite of FRECHET beyond the intervals, the gate decides nothing
     detail: bool = False  # in files and on the page, but not in a terminal's table
@@ -83,104 +84,110 @@ _BITS = "bits per colour value of the val images (8: no better than uniform)"
 
 FRECHET = Figure(  # ranks models and decides the champion
     name="fd_{extractor}", published="fid", better="lower", made_by=f"{_FEATURES}:frechet",
-    meaning="Fréchet distance between the features of samples and real images, 0 if equal",
+    unit="distance", meaning="Fréchet distance between the features of samples and real images, 0 if equal",
 )  # fmt: skip
 FIGURES: tuple[Figure, ...] = (
     FRECHET,
     Figure(
         name="fd_{extractor}_infinity", published="fid_infinity", better="lower", detail=True,
         made_by=f"{_FEATURES}:frechet_infinity",
-        meaning="the Fréchet distance, extrapolated to infinitely many samples",
+        unit="distance", meaning="the Fréchet distance, extrapolated to infinitely many samples",
     ),
     Figure(
         name="kd_{extractor}", published="kid", better="lower", contradicts=True, detail=True,
         made_by=f"{_FEATURES}:kernel",
-        meaning="kernel distance (unbiased MMD²) between the same features, about 0 if equal",
+        unit="distance", meaning="kernel distance (unbiased MMD²) between the same features, about 0 if equal",
     ),
     Figure(
         name="is_{extractor}", published="inception_score", better="higher", needs="class logits", contradicts=True,
         made_by=f"{_FEATURES}:inception",
-        meaning="Inception score of the extractor's classes: how sure and varied they are",
+        unit="score", meaning="Inception score of the extractor's classes: how sure and varied they are",
     ),
     Figure(
         name="precision", better="higher", contradicts=True, guardrail="min_precision",
         made_by=f"{_FEATURES}:precision",
-        meaning="share of the samples among the real images",
+        unit="share of samples", meaning="share of the samples among the real images",
     ),
     Figure(
         name="recall", better="higher", contradicts=True, guardrail="min_recall", made_by=f"{_FEATURES}:recall",
-        meaning="share of the real images among the samples",
+        unit="share of real", meaning="share of the real images among the samples",
     ),
     Figure(
         name="density", better="nearer 1", contradicts=True, detail=True, made_by=f"{_FEATURES}:density",
-        meaning="how deep samples lie among the real images, above 1 where they huddle",
+        unit="ratio", meaning="how deep samples lie among the real images, above 1 where they huddle",
     ),
     Figure(
         name="coverage", better="higher", contradicts=True, detail=True, made_by=f"{_FEATURES}:coverage",
-        meaning="share of the real images with a sample next to them",
+        unit="share of real", meaning="share of the real images with a sample next to them",
     ),
     Figure(
         name="pair_ms_ssim", better="neither", detail=True, made_by=f"{_FEATURES}:pair_similarity",
-        meaning="MS-SSIM within pairs of samples, high where samples are alike",
+        unit="similarity", meaning="MS-SSIM within pairs of samples, high where samples are alike",
     ),
     Figure(
         name="copied", better="lower", needs="held-out images", guardrail="max_copied", made_by=f"{_FEATURES}:copied",
-        meaning="share of the samples that copy a training image",
+        unit="share of samples", meaning="share of the samples that copy a training image",
     ),
     Figure(
         name="conditional_accuracy", better="higher", needs="requested classes", contradicts=True, format="{:.1%}",
         made_by=f"{_FEATURES}:conditional_accuracy",
+        unit="% of samples",
         meaning="share of the samples in which the extractor, which never saw the model, sees the class asked for",
     ),
     Figure(
         name="wavelet_distance", better="lower", needs="wavelets", contradicts=True, detail=True,
         made_by=f"{_FEATURES}:wavelet_distance",
+        unit="distance",
         meaning="Fréchet distance between colours and wavelets, which needs no labels: sees blur, noise, checkerboards",
     ),
     Figure(
         name="walk_detour_{extractor}", better="lower", needs="walks through the noise", detail=True,
         made_by=f"{_FEATURES}:walk_detour",
+        unit="ratio",
         meaning="the way that features go from one sample to another as the noise does, divided by the straight line: "
         "1 if direct",
     ),
     Figure(
         name="walk_jump_{extractor}", better="lower", needs="walks through the noise", detail=True, format="{:.1%}",
         made_by=f"{_FEATURES}:walk_jump",
+        unit="% of the way",
         meaning="share of that way in the longest of 15 steps: 6.7% if even, 100% if an image changes all at once",
     ),
     Figure(
         name="bits_per_dim", better="lower", needs="Bounds", made_by=f"{_HELD_OUT}:bits_per_dim",
-        meaning=f"{_BITS}, an upper bound from one latent sample",
+        unit="bits, bound", meaning=f"{_BITS}, an upper bound from one latent sample",
     ),
     Figure(
         name="bits_per_dim_iw", better="lower", needs="Weighted", detail=True, made_by=f"{_HELD_OUT}:bits_per_dim_iw",
-        meaning=f"{_BITS}, an importance-weighted upper bound, not comparable with bits_per_dim",
+        unit="bits, bound", meaning=f"{_BITS}, an importance-weighted upper bound, not comparable with bits_per_dim",
     ),
     Figure(
         name="bits_per_dim_exact", better="lower", needs="Likelihood", made_by=f"{_HELD_OUT}:bits_per_dim_exact",
-        meaning=f"{_BITS}, exact, not comparable with the bounds",
+        unit="bits, exact", meaning=f"{_BITS}, exact, not comparable with the bounds",
     ),
     Figure(
         name="psnr", better="higher", needs="Reconstructs", detail=True, format="{:.2f} dB",
         made_by=f"{_HELD_OUT}:peak_signal_to_noise",
-        meaning="decibels between the val images and their reconstructions",
+        unit="dB", meaning="decibels between the val images and their reconstructions",
     ),
     Figure(
         name="ssim", better="higher", needs="Reconstructs", detail=True, made_by=f"{_HELD_OUT}:structural_similarity",
-        meaning="structural similarity of the val images and their reconstructions",
+        unit="similarity", meaning="structural similarity of the val images and their reconstructions",
     ),
     Figure(
         name="accuracy", better="higher", needs="Classifies", format="{:.1%}", made_by=f"{_HELD_OUT}:accuracy",
-        meaning="share of the val images whose class the model predicts",
+        unit="% of val images", meaning="share of the val images whose class the model predicts",
     ),
     Figure(
         name="cluster_accuracy", better="higher", needs="Clusters", format="{:.1%}", made_by=f"{_HELD_OUT}:clusters",
         over="genmodel.evaluation.figures.latent.matching:cluster_accuracy",
+        unit="% of val images",
         meaning="share of the val images in the group that stands for their class, of groups found without labels",
     ),
     Figure(
         name="compression", better="neither", needs="weights", detail=True, format="{:.4g}x",
         made_by=f"{_WEIGHTS}:compression",
+        unit="bytes per byte",
         meaning="bytes of the block's images of this size, uncompressed, for each byte of weights",
     ),
 )  # fmt: skip

@@ -8,8 +8,11 @@ from typing import Any, Literal
 import torch
 
 from genmodel.data.block import Block
+from genmodel.errors import is_main_process
 from genmodel.files import durable
+from genmodel.fits import memory_errors, repeats
 from genmodel.models.contract import Family
+from genmodel.output.progress import say
 from genmodel.settings.config import TrainingConfig
 from genmodel.showing.curves import write_curves
 from genmodel.showing.gauges import Gauges, PhaseClock
@@ -33,7 +36,11 @@ def train(
     profile: bool = False,
 ) -> Path:
     """genmodel.training.trainer.train with a watcher. `profile` writes a profile of ten steps to the run's folder."""
-    return trainer.train(identity, block, out, runs, device, fresh, Display(profile))
+    fits = identity.config.image_size in block.sizes
+    if fits and is_main_process() and (why := repeats(identity.config.training, block)):
+        say(f"warning: {identity.name}: {why}")
+    with memory_errors(identity.name, identity.config.training):
+        return trainer.train(identity, block, out, runs, device, fresh, Display(profile))
 
 
 class Display(Watcher):

@@ -42,7 +42,7 @@ def test_rows_of_reference_stand_beside_the_models_without_a_rank(
         assert [row["model"] for row in csv.DictReader(file)][1:] == list(made)
     write_page([report], tmp_path, tmp_path / "page.html", bounds=shown)
     page = (tmp_path / "page.html").read_text()
-    assert page.count('class="bound"') == 3 and page.count('class="best"') == 2, "figures, and costs"
+    assert page.count('class="bound"') == 6, "main figures, and the others"
     assert "right of 3 classes (chance " in page
 
     other = replace(report, conditions=replace(report.conditions, seed=7))

@@ -14,12 +14,12 @@ from genmodel.data.sources.meaning.arrange import listing_of
 from genmodel.data.sources.meaning.layout import Layout
 from genmodel.data.sources.members import DEVKIT, Ignored, Listing, Source, in_label_order
 from genmodel.data.sources.opening import open_source
+from genmodel.data.telling import listed
 from genmodel.errors import SourceError
 from genmodel.output.counting import counted
 from genmodel.output.progress import say
 
 _EXAMPLES = 10
-_CLASSES = 20  # listed one by one, at most
 _RULES = 5  # and reasons named in a line
 
 
@@ -53,12 +53,7 @@ def overview(source: str, layout: Layout, devkit: Path | None = None, block: Blo
     classes = Counter(member.class_name for member in used)
     names = in_label_order(name for name in classes if name)
     lines = [f"{source}: {counted(len(used), 'image')} in {counted(len(names), 'class')}; nothing was written"]
-    lines += [f"  {name}  {classes[name]:,}" for name in names[:_CLASSES]]
-    if len(names) > _CLASSES:
-        rest = [classes[name] for name in names[_CLASSES:]]
-        lines.append(f"  and {counted(len(rest), 'more class')} of {min(rest):,} to {counted(max(rest), 'image')}")
-    if classes[""]:
-        lines.append(f"  without a label  {classes['']:,}")
+    lines += listed({name: classes[name] for name in names}, classes[""])
     if listing.val:
         held = sum(member.split == "val" for member in used)
         lines.append(f"split {listing.val} is held out: {held:,} of these images; the val fraction is not used")

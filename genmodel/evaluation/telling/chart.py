@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 _WIDTH, _HEIGHT = 600, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 24, 20, 56  # pixels around the plot
-_COLOURS = (
+COLOURS = (
     "#0072b2",
     "#d55e00",
     "#009e73",
@@ -17,7 +17,7 @@ _COLOURS = (
     "#e69f00",
 )  # Okabe and Ito: also for the colour-blind
 _MARGIN = 1.15  # how far the axes reach beyond the outermost points, as a factor
-_NAMED, _LETTERS = 12, 24  # names in the picture, and letters per name, at most
+NAMED, _LETTERS = 20, 24  # names in the picture, and letters per name, at most
 _LETTER, _LINE = 8.2, 15  # pixels, a letter's approximate width and a line's height
 
 
@@ -31,15 +31,17 @@ class Point:
     distance: float
     low: float
     high: float
+    is_champion: bool = False
 
 
 def draw(points: Sequence[Point], cost: str, distance: str) -> str:
-    """An SVG of 600 x 400 with logarithmic axes named `cost` and `distance`; each family has its own colour."""
+    """An SVG of 600 x 400 with logarithmic axes named `cost` and `distance`; each family has its own colour.
+
+    The NAMED best and the champion are named. Names are drawn after all dots, the best last: nothing covers them.
+    """
     across = _Axis([point.cost for point in points], _LEFT, _WIDTH - _RIGHT)
     up = _Axis([end for point in points for end in (point.low, point.high)], _HEIGHT - _BOTTOM, _TOP)
-    colours = {
-        family: _COLOURS[place % len(_COLOURS)] for place, family in enumerate(sorted({p.family for p in points}))
-    }
+    colours = {family: COLOURS[place % len(COLOURS)] for place, family in enumerate(sorted({p.family for p in points}))}
     parts = [
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(distance)} against {escape(cost)}">',
         *(_tick(across.place(value), _HEIGHT - _BOTTOM, words, "x") for value, words in across.ticks()),
@@ -50,10 +52,16 @@ def draw(points: Sequence[Point], cost: str, distance: str) -> str:
     ]
     places = {point: (across.place(point.cost), up.place(point.distance)) for point in points}
     names = _names(places)
-    for point, (x, y) in places.items():
+    for point in sorted(places, key=_merit, reverse=True):
         span = (up.place(point.low), up.place(point.high))
-        parts.append(_mark(point, x, y, span, names.get(point), colours[point.family]))
+        parts.append(_mark(point, *places[point], span, colours[point.family]))
+    parts += [_label(point, *places[point], names[point]) for point in reversed(names)]
     return "\n".join([*parts, "</svg>"])
+
+
+def _merit(point: Point) -> tuple[bool, float, str]:
+    """The champion first, then the best."""
+    return not point.is_champion, point.distance, point.name
 
 
 class _Box(NamedTuple):
@@ -68,15 +76,14 @@ class _Box(NamedTuple):
 
 
 def _names(places: Mapping[Point, tuple[float, float]]) -> dict[Point, _Box]:
-    """Where to put the names of the best, best first: never over another name, over a dot only if nothing else fits."""
+    """Where to put the names of the best, best first: never over another name while there is room, over a dot only if
+    nothing else fits."""
     dots = [_Box(x - 7, y - 7, x + 7, y + 7) for x, y in places.values()]
     found: dict[Point, _Box] = {}
-    for point in sorted(places, key=lambda point: (point.distance, point.name))[:_NAMED]:
-        boxes = _beside(*places[point], _short(point.name))
-        free = [box for box in boxes if not any(map(box.meets, found.values()))]
-        box = next((box for box in free if not any(map(box.meets, dots))), free[0] if free else None)
-        if box:
-            found[point] = box
+    for point in sorted(places, key=_merit)[:NAMED]:
+        boxes = _beside(*places[point], _called(point))
+        free = [box for box in boxes if not any(map(box.meets, found.values()))] or boxes
+        found[point] = next((box for box in free if not any(map(box.meets, dots))), free[0])
     return found
 
 
@@ -94,8 +101,10 @@ def _beside(x: float, y: float, name: str) -> list[_Box]:
     return [box for box in boxes if box.left > _LEFT and box.right < _WIDTH and box.top > 0 and box.bottom < _HEIGHT]
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
+def _called(point: Point) -> str:
+    """Its name, cut if it is long; the champion has a star."""
+    short = point.name if len(point.name) <= _LETTERS else f"{point.name[: _LETTERS - 1]}…"
+    return f"★ {short}" if point.is_champion else short
 
 
 class _Axis:
@@ -121,7 +130,12 @@ class _Axis:
             found = [value for value in found if self.low <= value <= self.high]
             if len(found) >= 3:
                 break
-        return [(value, f"{value:,.0f}" if value >= 1000 else f"{value:.6g}") for value in found]
+        return [(value, number(value)) for value in found]
+
+
+def number(value: float) -> str:
+    """A round number at an axis."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.6g}"
 
 
 def _tick(x: float, y: float, words: str, axis: str) -> str:
@@ -132,17 +146,20 @@ def _tick(x: float, y: float, words: str, axis: str) -> str:
     return f'{line}<text class="tick" x="{x - 8}" y="{y + 4:.1f}" text-anchor="end">{words}</text>'
 
 
-def _mark(point: Point, x: float, y: float, span: tuple[float, float], name: _Box | None, colour: str) -> str:
-    """A dot with its interval, and its name if it is one of the best; a tooltip shows everything."""
+def _mark(point: Point, x: float, y: float, span: tuple[float, float], colour: str) -> str:
+    """A dot with its interval; a tooltip shows everything."""
     told = f"{point.name} ({point.family}): {point.distance:.4g} [{point.low:.4g}, {point.high:.4g}], {point.cost:,.4g}"
-    text = ""
-    if name:
-        side = min(max(x, name.left), name.right), min(max(y, name.top), name.bottom)  # its point nearest to the dot
-        if math.dist(side, (x, y)) > 14:
-            text = f'<line class="leader" x1="{x:.1f}" y1="{y:.1f}" x2="{side[0]:.1f}" y2="{side[1]:.1f}"/>'
-        text += f'<text class="name" x="{name.left:.1f}" y="{name.bottom - 3:.1f}">{escape(_short(point.name))}</text>'
     return (
         f'<g style="color: {colour}"><title>{escape(told)}</title>'
         f'<line class="span" x1="{x:.1f}" x2="{x:.1f}" y1="{span[0]:.1f}" y2="{span[1]:.1f}"/>'
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5"/>{text}</g>'
+        f'<circle class="{"champion" if point.is_champion else "model"}" cx="{x:.1f}" cy="{y:.1f}" r="5.5"/></g>'
     )
+
+
+def _label(point: Point, x: float, y: float, box: _Box) -> str:
+    """The name in its box, tied to its dot by a line if it is far."""
+    side = min(max(x, box.left), box.right), min(max(y, box.top), box.bottom)  # its point nearest to the dot
+    tie = ""
+    if math.dist(side, (x, y)) > 14:
+        tie = f'<line class="leader" x1="{x:.1f}" y1="{y:.1f}" x2="{side[0]:.1f}" y2="{side[1]:.1f}"/>'
+    return f'{tie}<text class="name" x="{box.left:.1f}" y="{box.bottom - 3:.1f}">{escape(_called(point))}</text>'

@@ -1,20 +1,16 @@
-"""The leaderboard as one self-contained HTML page: figures, costs, samples, replays; sortable, light and dark."""
+"""The leaderboard as one self-contained HTML page: the champion, figures, costs, pictures; sortable, light and dark."""
 
-import base64
 import importlib.resources
-import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from PIL import Image, ImageSequence
-
 from genmodel.evaluation import table
 from genmodel.evaluation.bounds import of_conditions
-from genmodel.evaluation.report import Judged
-from genmodel.evaluation.telling import chart
+from genmodel.evaluation.report import Judged, Report
+from genmodel.evaluation.telling import chart, curves
 from genmodel.evaluation.telling.costs import COSTS, NOT_APPLICABLE
 from genmodel.evaluation.telling.leaderboard import (
     Reports,
@@ -24,12 +20,26 @@ from genmodel.evaluation.telling.leaderboard import (
     split_by_conditions,
     with_costs,
 )
+from genmodel.evaluation.telling.pictures import Room, embedded, prune
+from genmodel.evaluation.telling.standing import Standing, mark
 from genmodel.files import durable
+from genmodel.files.model_folder import read_config
 
-_SHOWN = 10  # models with pictures: 500 would take half a gigabyte
-_SIDE, _MOVING_SIDE = 640, 360  # pixels, of a grid and of a replay
-_STILL = 80  # WebP quality of grids that were made smaller
-_QUALITY = 50  # of the replays' WebP: a third of the GIF's bytes, no visible loss
+_SHOWN = 12  # models with pictures: 500 would take half a gigabyte
+_ACROSS = 5  # models on a printed sheet
+_CLASSES = 16  # rows of a conditional model's grid, at most (genmodel/showing/samples.py)
+_LESS = "↓ lower is better"
+_COST_UNITS = {
+    "seconds": ["s", _LESS],
+    "gpu_hours": ["h", _LESS],
+    "kwh": ["kWh", _LESS],
+    "parameters": ["count", _LESS],
+    "bytes": ["of the weights", _LESS],
+    "device": ["of the training"],
+    "data": ["digest"],
+    "code": ["digest"],
+}
+_ARROWS = {"lower": _LESS, "higher": "↑ higher is better", "nearer 1": "→1 nearer 1 is better"}
 
 
 def write_page(
@@ -40,47 +50,84 @@ def write_page(
     made_from: str = "",
     cache: Path | None = None,
     bounds: Mapping[str, Judged] | None = None,
+    standing: Standing | None = None,
+    real: Path | None = None,
+    neighbours: Path | None = None,
 ) -> None:
-    """Write the page of all `reports`, with the last sample grid, the walk and the replay of the best ten from
-    models/NAME, if kept, and links to those of the others. The folder `cache` keeps shrunk pictures, by the weights.
+    """Write the page of all `reports`, with the pictures of the best twelve from models/NAME, if kept, and links to
+    those of the others: at most 4 MB for twelve. The folder `cache` keeps shrunk pictures, and no others.
 
     `costs` is as in leaderboard.with_costs, `bounds` as in leaderboard.with_bounds; `made_from` is a sentence on the
-    state of the project. Equal arguments and pictures give equal bytes.
+    state of the project; `standing` tells the champion, whose row alone is marked; `real` is a picture of real images,
+    and neighbours/NAME-neighbours.png one of samples beside their nearest training images. Equal arguments and
+    pictures give equal bytes.
     """
     from jinja2 import Environment  # torch installs it
 
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        importlib.resources.files(__package__).joinpath("page.html.j2").read_text("utf-8")
-    )
-    groups = [_group(group, costs or {}, bounds or {}) for group in split_by_conditions(reports)]
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_packaged("page.html.j2"))
+    standing = standing or Standing()
+    groups = [_group(group, costs or {}, bounds or {}, standing) for group in split_by_conditions(reports)]
     ranked = sorted((row["rank"], row["model"]) for group in groups for row in group["rows"])
     names = [name for _, name in ranked if _grid(models / name)]
-    weights = {report.name: report.weights for report in reports}
-    pictures = [_picture(models / name, weights[name], cache) for name in names[:_SHOWN]]
-    links = [_links(models / name, out.parent) for name in names[_SHOWN:]]
-    words = {"made_from": made_from, "show": table.show, "count": lambda value: f"{value:,}"}
-    durable.write_text(out, template.render(groups=groups, pictures=pictures, links=links, **words))
+    room, used, by_name = Room(len(names[:_SHOWN])), set[Path](), {report.name: report for report in reports}
+    pictures = [_picture(models / name, by_name[name], room, cache, used, neighbours) for name in names[:_SHOWN]]
+    words = {
+        "links": [_links(models / name, out.parent) for name in names[_SHOWN:]],
+        "real": embedded(real, room.of("grid"), cache, used) if real else "",
+        "made_from": made_from,
+        "standing": standing,
+        "told": mark(standing),
+        "css": _packaged("page.css"),
+        "script": _packaged("page.js"),
+        "show": table.show,
+        "count": lambda value: f"{value:,}" if isinstance(value, int) else value,
+        "named": chart.NAMED,
+    }
+    durable.write_text(out, template.render(groups=groups, pictures=pictures, **words))
+    if cache:
+        prune(cache, used)
 
 
-def _group(reports: Reports, costs: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, Judged]) -> dict[str, Any]:
+def _packaged(name: str) -> str:
+    return importlib.resources.files(__package__).joinpath(name).read_text("utf-8")
+
+
+def _group(
+    reports: Reports, costs: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, Judged], standing: Standing
+) -> dict[str, Any]:
     """What the template needs from reports with equal conditions."""
-    figures = {name: _explained(figure) for name, figure in figures_of(reports).items()}
+    figures = figures_of(reports)
     frame = with_costs(leaderboard(reports), costs)
     rows = [dict(zip(map(str, frame), values, strict=True)) for values in frame.itertuples(index=False)]
+    weights = {report.name: report.weights for report in reports}
+    for row in rows:
+        row["badge"] = standing.badge(weights[row["model"]])
+    references = [_bound(name, judged, rows[0]) for name, judged in of_conditions(bounds, reports[0]).items()]
+    everyone = rows + references
+    main = [name for name, figure in figures.items() if not figure.detail]
     return {
         "conditions": reports[0].conditions,
-        "figures": figures,
-        "columns": ["rank", "model", "family", *figures],
-        "cost_columns": ["rank", "model", "family", *COSTS, "data", "code"],
+        "figures": {name: _explained(figure) for name, figure in figures.items()},
+        "units": {name: _unit(figure) for name, figure in figures.items()} | _COST_UNITS,
+        "columns": ["rank", "model", *main],
+        "more_columns": ["rank", "model", *(name for name in figures if name not in main)],
+        "cost_columns": ["rank", "model", *COSTS, "data", "code"],
+        "printed": ["family", *figures, *COSTS, "data", "code"],
+        "sheets": [everyone[start : start + _ACROSS] for start in range(0, len(everyone), _ACROSS)],
         "rows": rows,
-        "bounds": [_bound(name, judged, rows[0]) for name, judged in of_conditions(bounds, reports[0]).items()],
+        "bounds": references,
         "chart": _chart(rows, reports[0].ranks_by),
     }
 
 
 def _bound(name: str, judged: Judged, like: Mapping[str, Any]) -> dict[str, Any]:
     known = bound_row(name, judged)
-    return {column: known.get(column, NOT_APPLICABLE) for column in like}
+    return {column: known.get(column, NOT_APPLICABLE) for column in like} | {"badge": ""}
+
+
+def _unit(figure: table.Figure) -> list[str]:
+    """Its unit and direction, for a heading."""
+    return list(filter(None, [figure.unit, _ARROWS.get(figure.better, "")]))
 
 
 def _explained(figure: table.Figure) -> str:
@@ -101,8 +148,10 @@ def _chart(rows: list[dict[str, Any]], distance: str) -> dict[str, Any] | None:
     for row in rows:
         value, low, high = (row[f"{distance}{end}"] for end in ("", "_low", "_high"))
         if isinstance(value, float) and value > 0:
-            ends = (low, high) if isinstance(low, float) and 0 < low <= high else (value, value)
-            points.append(chart.Point(row["model"], row["family"], float(row[cost]), value, *ends))
+            ends: tuple[float, float] = (low, high) if isinstance(low, float) and 0 < low <= high else (value, value)
+            crowned = row["badge"] == "champion"
+            point = chart.Point(row["model"], row["family"], float(row[cost]), value, *ends, is_champion=crowned)
+            points.append(point)
     left_out = [row["model"] for row in rows if row["model"] not in {point.name for point in points}]
     if not points:
         return None
@@ -114,14 +163,30 @@ def _grid(model: Path) -> Path | None:
     return max((model / "samples").glob("*.png"), default=None)
 
 
-def _picture(model: Path, weights: str, cache: Path | None) -> dict[str, str]:
+def _picture(
+    model: Path, report: Report, room: Room, cache: Path | None, used: set[Path], neighbours: Path | None
+) -> dict[str, Any]:
     grid = _grid(model)
     assert grid is not None
     shown = {"grid": grid, "walk": model / "walk.png", "replay": model / "replay.gif"}
-    return {"name": model.name, "images_seen": f"{int(grid.stem):,}"} | {
-        kind: base64.b64encode(_kept(path, weights, cache)).decode() if path.exists() else ""
-        for kind, path in shown.items()
+    if neighbours:
+        shown["neighbours"] = neighbours / f"{model.name}-neighbours.png"
+    return {
+        "name": model.name,
+        "images_seen": f"{int(grid.stem):,}",
+        "classes": _classes(model, report),
+        "curves": curves.draw(curves.losses(model / "history.csv"), f"Losses of {model.name}"),
+        **{kind: embedded(path, room.of(kind), cache, used) for kind, path in shown.items()},
     }
+
+
+def _classes(model: Path, report: Report) -> list[str]:
+    """The classes of the rows of its grid; none for a model that is not conditional."""
+    if not (model / "config.json").exists():
+        return []
+    about = read_config(model)
+    asked = about["config"].get("network", {}).get("conditional") or report.figures.get("conditional_accuracy")
+    return list(about.get("classes", []))[:_CLASSES] if asked is not None and asked is not False else []
 
 
 def _links(model: Path, page: Path) -> dict[str, str]:
@@ -130,38 +195,3 @@ def _links(model: Path, page: Path) -> dict[str, str]:
     assert grid is not None
     place = {"grid": grid, **({"replay": replay} if replay.exists() else {})}
     return {"name": model.name} | {kind: quote(os.path.relpath(path, page)) for kind, path in place.items()}
-
-
-def _kept(path: Path, weights: str, cache: Path | None) -> bytes:
-    """A model's picture as the page shows it, from the cache if possible."""
-    kept = cache / f"{weights[:32]}-{path.stem}.webp" if cache else None
-    if kept and kept.exists():
-        return kept.read_bytes()
-    made = _smaller(path)
-    if kept:
-        durable.write_bytes(kept, made)
-    return made
-
-
-def _smaller(path: Path) -> bytes:
-    """A PNG or GIF as WebP of at most _SIDE (_MOVING_SIDE) pixels per side; a GIF's frames keep their durations."""
-    with Image.open(path) as picture:
-        frames = [(frame.convert("RGB"), frame.info.get("duration", 0)) for frame in ImageSequence.Iterator(picture)]
-    side = _SIDE if len(frames) == 1 else _MOVING_SIDE
-    for frame, _ in frames:
-        frame.thumbnail((side, side))
-    (first, _), *rest = frames
-    buffer = io.BytesIO()
-    if not rest:
-        first.save(buffer, format="WEBP", lossless=max(first.size) < _SIDE, quality=_STILL)
-        return buffer.getvalue()
-    first.save(
-        buffer,
-        format="WEBP",
-        save_all=True,
-        append_images=[frame for frame, _ in rest],
-        duration=[lasting for _, lasting in frames],
-        loop=0,
-        quality=_QUALITY,
-    )
-    return buffer.getvalue()

@@ -1,11 +1,12 @@
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genmodel.evaluation.telling.chart import Point, draw
+from genmodel.evaluation.telling.chart import NAMED, Point, draw
 
 
 def point(name: str, cost: float, distance: float, family: str = "dcgan") -> Point:
@@ -75,4 +76,13 @@ def test_twelve_models_however_near_have_names_that_do_not_overlap(apart: float,
 def test_the_winners_name_is_never_hidden() -> None:
     crowd = [point(f"model-{k}", 100 + k % 25 * 40, 5 + k // 25) for k in range(500)]
     found = boxes(draw([*crowd, point("the-winner" + "-long" * 20, 500, 4.9)], "seconds", "fd"))
-    assert len(found) <= 12 and any(name.startswith("the-winner") for name in found)
+    assert len(found) <= NAMED and any(name.startswith("the-winner") for name in found)
+
+
+def test_the_champion_is_marked_and_named_wherever_it_ranks_and_nothing_is_drawn_over_a_name() -> None:
+    crowd = [point(f"model-{k}", 100 + k % 5, 5 + k / 100) for k in range(60)]
+    svg = draw([*crowd, replace(point("last", 101, 9), is_champion=True)], "seconds", "fd")
+    marks = [mark for mark in ET.fromstring(svg).iter() if mark.attrib.get("class") in ("model", "champion", "name")]
+    kinds = [mark.attrib["class"] for mark in marks]
+    assert kinds == ["model"] * 60 + ["champion"] + ["name"] * NAMED
+    assert marks[-1].text == "★ last", "drawn last, so that no other name covers it"

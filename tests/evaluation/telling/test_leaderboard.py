@@ -159,7 +159,7 @@ def test_the_page_holds_everything_and_the_same_bytes(tmp_path: Path) -> None:
     reports = [report("gan", 12.3456), report("<b>vae", 9.0, bits=4.5), report("far", 0.5, extractor="pixels")]
     write_page(reports, tmp_path / "models", tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
-    assert text.count("<table>") == 4 and "2 different conditions" in text
+    assert text.count("<table>") == 6 and "2 different conditions" in text
     assert "12.35" in text and "&lt;b&gt;vae" in text and "<b>vae" not in text
     assert "1,000 samples against 1,600 real images" in text
     shown = Image.open(io.BytesIO(base64.b64decode(text.split("data:image/webp;base64,")[1].split('"')[0])))
@@ -209,7 +209,7 @@ def test_the_page_tells_figures_with_intervals_costs_versions_and_replay(tmp_pat
     assert "<footer>Made from X.</footer>" in text
     replay = Image.open(io.BytesIO(base64.b64decode(text.split("data:image/webp;base64,")[2].split('"')[0])))
     with Image.open(samples.parent / "replay.gif") as gif:
-        assert replay.format == "WEBP" and replay.n_frames == gif.n_frames == 2 and replay.size == gif.size
+        assert replay.format == "WEBP" and replay.n_frames == gif.n_frames + 1 == 3 and replay.size == gif.size
     assert "fd_classifier against seconds of training" in text
     assert "Walk of" not in text, "this model keeps none"
 
@@ -225,7 +225,7 @@ def test_a_walk_stands_below_the_samples_at_the_size_of_a_row(tmp_path: Path) ->
         Image.open(io.BytesIO(base64.b64decode(part.split('"')[0])))
         for part in text.split("data:image/webp;base64,")[1:3]
     )
-    assert text.index('alt="Samples of gan"') < text.index('alt="Walk of gan"') < text.index("<figcaption><b>gan</b>")
+    assert text.index('alt="Samples of gan"') < text.index('alt="Walk of gan"')
     assert walk.width == grid.width and walk.height == 2 + (grid.height - 2) // 8
     assert [walk.getpixel((2 + 58 * column + 20, 30))[0] for column in range(8)] == list(range(0, 256, 32))
     assert "as the noise changes little by little" in text
@@ -260,10 +260,10 @@ def test_five_hundred_models_make_a_page_that_ends_and_opens(tmp_path: Path) -> 
     text = out.read_text()
     assert spent < 20 and out.stat().st_size < 15e6, (spent, out.stat().st_size)
     pictures = ("Samples", "Walk", "Replay")
-    assert all(text.count(f'alt="{kind} of') == 10 for kind in pictures) and 'alt="Samples of m000"' in text
-    assert text.count('href="models/m') == 2 * 490
+    assert all(text.count(f'alt="{kind} of') == 12 for kind in pictures) and 'alt="Samples of m000"' in text
+    assert text.count('href="models/m') == 2 * 488
     assert (tmp_path / text.split('href="')[1].split('"')[0]).exists()
-    assert len(list(cache.iterdir())) == 30
+    assert len(list(cache.iterdir())) == 3, "equal pictures are kept once"
     kept = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
     write_page(reports, models, out, cache=cache)
     assert out.read_text() == text and {path: path.stat().st_mtime_ns for path in cache.iterdir()} == kept
