@@ -21,7 +21,7 @@ from genmodel.errors import StorageError
 from genmodel.files import durable
 
 if TYPE_CHECKING:
-    from dvc.repo import Repo
+    from flows.versioning.retention import Repo
 
 LAST = 30  # trainings, and flow runs in Prefect, that stay whatever they are
 _CACHES = ("features", "thumbs")  # in runs/: made again when they are needed

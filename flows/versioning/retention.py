@@ -18,7 +18,7 @@ from genmodel.errors import VersioningError
 from genmodel.params import read_yaml
 
 if TYPE_CHECKING:
-    from dvc.repo import Repo
+    from dvc.repo import Repo as Repo
 
 _REFS = "%(objecttype) %(objectname) %(*objecttype) %(*objectname)"
 
