@@ -12,9 +12,12 @@ Command = Callable[[Callable[[argparse.Namespace], None], str, str], argparse.Ar
 
 def report(arguments: argparse.Namespace) -> None:
     from genmodel.data.block import Block
-    from genmodel.data_report import report, words
+    from genmodel.data_report import words
     from genmodel.data_report.features import eye
     from genmodel.data_report.page import write_page
+    from genmodel.data_report.report import compare
+    from genmodel.data_report.side import sides
+    from genmodel.files import durable
     from genmodel.params import read_evaluation, read_limits
     from genmodel.settings.config import EvaluationConfig
 
@@ -25,10 +28,12 @@ def report(arguments: argparse.Namespace) -> None:
     since = last if arguments.since is None else arguments.since
     if not 0 <= since <= last:
         raise ConfigError(f"--since {since}: the generations of {arguments.data} are 0 to {last}")
-    told, old, new = report.report(block, since, eye(block, arguments.reference, config))
+    seen = eye(block, arguments.reference, config)
+    old, new = sides(block, since, seen.size)
+    told = compare(block, old, new, seen)
     exceeded = words.exceeded(told, limits) if limits else []
     write_page(arguments.out, told, old.sample if old else None, new.sample, exceeded)
-    report.write(arguments.out.with_suffix(".json"), told)
+    durable.write_sealed(arguments.out.with_suffix(".json"), told)
     print("\n".join(map(printable, [f"{words.what(told)}:", *(f"  {each}" for each in words.findings(told))])))
     print(printable(f"{arguments.out} and {arguments.out.with_suffix('.json').name} have all of it"))
     if exceeded:

@@ -41,9 +41,11 @@ def _quantiles(values: NDArray[np.int32]) -> list[int]:
 
 
 def duplicates(old: Side | None, new: Side) -> dict[str, Any]:
-    """New images that are others again. `within`: another new one; `across`: an old one; `of_val`: an old one that is
-    held out; `leaked`: in the train split although an equal image, old or new, is held out. Equal are pixels at the
-    largest size and, where the block has no digests of these, the source's bytes. `left_out` were not taken for it, nor were `known`, whose bytes the block had.
+    """New images that are others again.
+
+    `within`: another new one; `across`: an old one; `of_val`: an old one that is held out; `leaked`: in the train split
+    although an equal image, old or new, is held out. Equal are pixels at the largest size or, where the block has no
+    digests of these, the source's bytes. `left_out` were not taken for it, nor were `known`, whose bytes the block had.
     """
     by_pixels = new.pixels is not None and (old is None or old.pixels is not None)
     mine = _keys(new, by_pixels)

@@ -1,7 +1,5 @@
 """The report as JSON: what the new images of a block are against those that it had before."""
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,11 +8,8 @@ from genmodel.data.block import Block
 from genmodel.data_report import counts
 from genmodel.data_report.drift import colour_drift, feature_drift
 from genmodel.data_report.features import Eye
-from genmodel.data_report.side import Side, sides
-from genmodel.errors import GenmodelError
-from genmodel.files import durable
+from genmodel.data_report.side import Side
 
-_FIX = "delete it, and run again"
 _FEWEST = 2  # images on each side that can be compared
 
 
@@ -44,18 +39,3 @@ def compare(block: Block, old: Side | None, new: Side, eye: Eye, remade: bool = 
         found = feature_drift(eye.features(old.sample), eye.features(new.sample))
         told["features"] = found and {"by": eye.in_words, **found}
     return told
-
-
-def report(block: Block, since: int, eye: Eye) -> tuple[dict[str, Any], Side | None, Side]:
-    """The report on the generations from `since` (counted from 0) on, and the two sides of the comparison."""
-    old, new = sides(block, since, eye.size)
-    return compare(block, old, new, eye), old, new
-
-
-def write(path: Path, told: Mapping[str, Any]) -> None:
-    durable.write_sealed(path, told)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """What `write` wrote; GenmodelError if it is damaged."""
-    return durable.read_sealed(path, GenmodelError, _FIX)
