@@ -17,7 +17,7 @@ from genmodel.evaluation.figures.distances import frechet_distance, moments, squ
 CHANNELS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
 BINS = 32  # of a histogram of levels
 _SEED = 0
-_SIDE = 64  # pixels: larger images are thinned out to about this for their colours
+_SIDE = 32  # pixels: larger images are thinned out to about this for their colours
 _DIM = 64  # dimensions that features are reduced to
 _COLOUR_PERMUTATIONS, _PERMUTATIONS = 200, 50
 _RARE = 0.95  # what chance gives: no more than this in that share of the permutations
@@ -35,11 +35,11 @@ def levels(images: Tensor) -> Levels:
     """Of uint8 [N, H, W, C] images, in float64."""
     step = max(1, min(images.shape[1:3]) // _SIDE)
     thin = images[:, ::step, ::step].flatten(1, 2).transpose(1, 2)  # [N, C, P]
-    wide = thin.double()
-    flat = thin.flatten(0, 1).long() * BINS // 256
-    flat += BINS * torch.arange(len(flat))[:, None]
-    counts = torch.bincount(flat.flatten(), minlength=BINS * len(flat)).view(*thin.shape[:2], BINS)
-    return Levels(wide.mean(-1), wide.square().mean(-1), counts / thin.shape[-1])
+    flat = thin.flatten(0, 1).int()
+    flat += 256 * torch.arange(len(flat), dtype=torch.int32)[:, None]
+    counts = torch.bincount(flat.flatten(), minlength=256 * len(flat)).view(*thin.shape[:2], 256)
+    shares, level = counts.double() / thin.shape[-1], torch.arange(256.0, dtype=torch.float64)
+    return Levels(shares @ level, shares @ level.square(), shares.unflatten(2, (BINS, -1)).sum(-1))
 
 
 def colour_drift(old: Tensor, new: Tensor) -> list[dict[str, Any]]:
@@ -119,7 +119,7 @@ def _moved(shares: Tensor, count: int) -> Tensor:
     weights = torch.full((_COLOUR_PERMUTATIONS, total), 1 / (total - count), dtype=torch.float64)
     for row in weights:
         row[torch.randperm(total, generator=rng)[:count]] = -1 / count
-    gaps = (weights @ shares.double().cumsum(2).flatten(1)).view(_COLOUR_PERMUTATIONS, -1, BINS)
+    gaps = (weights @ shares.cumsum(2).flatten(1)).view(_COLOUR_PERMUTATIONS, -1, BINS)
     return gaps.abs().sum(2) * (256 / BINS)
 
 
@@ -128,9 +128,9 @@ def feature_drift(old: Tensor, new: Tensor) -> dict[str, float] | None:
     on average, as a share of the old features' variance. 0: not at all; 1: the old images differ as much among
     themselves. With its interval, and what chance gives at most. None where the old ones do not differ.
     """
+    spread = float(old.double().var(dim=0).sum())
     every = _reduced(torch.cat([old, new]).double())
     old, new = every[: len(old)], every[len(old) :]
-    spread = float(moments(old).covariance.trace())
     if not spread > 0 or not torch.isfinite(every).all():
         return None
     there, back = _frechet(old, new), _frechet(new, old)

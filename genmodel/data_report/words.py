@@ -29,10 +29,10 @@ def findings(told: Mapping[str, Any]) -> list[str]:
         if absent := missing(told):
             said.append(f"{counted(len(absent), 'class')} without a new image: {_listed(absent)}.")
         for row in told["colours"]:
-            if row["distance"]["difference"] > row["distance"]["chance"]:
+            if row["distance"]["low"] > row["distance"]["chance"]:
                 said.append(f"{row['channel'].capitalize()} has moved: {distance_in_words(row['distance'])}.")
         found = told["features"]
-        if found and found["drift"] > found["chance"]:
+        if found and found["low"] > found["chance"]:
             said.append(f"The images have drifted: {drift_in_words(found)}.")
     twice = told["duplicates"]
     if twice["within"] + twice["across"] + twice["left_out"]:
