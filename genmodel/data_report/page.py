@@ -4,7 +4,6 @@ import base64
 import importlib.resources
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,8 @@ from genmodel.showing.grids import grid, zoom_of
 
 _SHOWN = 40  # images of each side
 _COLUMNS = 8
-_ROWS = 40  # classes that are shown at once; the others are folded
+_ROWS = 40  # classes that are shown at once, those with most new images; the others are folded
 _SIDE = 96  # pixels: larger images are thinned out
-_QUANTILES = ("smallest", "a quarter below", "median", "a quarter above", "largest")
 _WIDTH, _HEIGHT = 320, 110  # of a histogram
 
 
@@ -43,6 +41,7 @@ def write_page(
         importlib.resources.files(__package__).joinpath("page.html.j2").read_text("utf-8")
     )
     rows = [each | {"name": printable(each["name"])} for each in told["classes"]]
+    rows.sort(key=lambda each: -each["new"])
     shown = template.render(
         told=told,
         what=printable(words.what(told)),
@@ -50,7 +49,7 @@ def write_page(
         findings=[printable(each) for each in words.findings(told)],
         classes=rows[:_ROWS],
         more_classes=rows[_ROWS:],
-        largest=max(max(each["old"], each["new"]) for each in rows) if rows else 0,
+        largest=max((max(each["old"], each["new"]) for each in rows), default=0),
         pictures={name: _picture(images) for name, images in (("before", old), ("new", new)) if _some(images)},
         histograms=[(row["channel"], *_outlines(row["histogram"])) for row in told["colours"]],
         chart=(_WIDTH, _HEIGHT),
@@ -62,19 +61,18 @@ def write_page(
     durable.write_text(path, shown)
 
 
-def _originals(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Iterator[tuple[str, int, int]]:
-    """What is counted of the originals, before (0 without old images) and new."""
+def _originals(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What is known of the originals, before (empty without old images) and new."""
     rows = {"images": "images", "val": "of these in the val split", "smaller": "smaller than the largest size"}
     for key, name in rows.items():
-        yield name, old[key] if old else 0, new[key]
+        yield name, f"{old[key]:,}" if old else "", f"{new[key]:,}"
     for side in ("width", "height"):
-        there = old[side] if old else []
-        for which, before, after in zip_longest(_QUANTILES, there, new[side], fillvalue=0):
-            yield f"{side} in pixels, {which}", before, after
-    for kind in ("mode", "format"):
-        before, after = (each[f"{kind}s"] if each else {} for each in (old, new))
-        for name in {**after, **before}:
-            yield f"{kind} {printable(name)}", before.get(name, 0), after.get(name, 0)
+        before, after = (", ".join(map(str, each[side])) if each else "" for each in (old, new))
+        yield f"{side} in pixels: smallest, quartiles, largest", before, after
+    for kind in ("modes", "formats"):
+        counts, fresh = old[kind] if old else {}, new[kind]
+        for name in {**fresh, **counts}:
+            yield f"{kind[:-1]} {printable(name)}", f"{counts.get(name, 0):,}", f"{fresh.get(name, 0):,}"
 
 
 def _some(images: NDArray[np.uint8] | None) -> bool:

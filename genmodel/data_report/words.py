@@ -36,7 +36,7 @@ def findings(told: Mapping[str, Any]) -> list[str]:
             said.append(f"The images have drifted: {drift_in_words(found)}.")
     twice = told["duplicates"]
     if twice["within"] + twice["across"] + twice["left_out"]:
-        said.append(f"{duplicates_in_words(twice)}.")
+        said.append(f"Duplicates: {duplicates_in_words(twice)}.")
     if twice["leaked"]:
         said.append(f"{counted(twice['leaked'], 'train image')} equal to an image of the val split.")
     if told["rejects"]["files"]:
