@@ -16,7 +16,7 @@ from flows.versioning.repo import DATA
 from genmodel.data.block import Block
 from genmodel.data_report import words
 from genmodel.data_report.markdown import markdown
-from genmodel.errors import BlockError, GenmodelError
+from genmodel.errors import BlockError, GenmodelError, VersioningError
 from genmodel.files import durable
 from genmodel.output.progress import say
 from genmodel.params import read_evaluation, read_limits
@@ -118,11 +118,22 @@ def _refusal(told: Mapping[str, Any], exceeded: list[str]) -> str:
 
 
 def _put_back(root: Path, remote: str | None) -> str:
+    """Replace data/ with what data.dvc has, if that can be had; until it is there nothing of data/ is deleted."""
     if not versioning.is_versioned(root):
         return "data/ is not versioned"
-    if versioning.restore(root, remote, force=True):
+    data, aside = root / DATA, root / f"{DATA}.refused"
+    durable.remove_folder(aside)
+    data.rename(aside)
+    why = "what data.dvc has is in no cache and no remote"
+    try:
+        restored = versioning.restore(root, remote)
+    except VersioningError as error:
+        restored, why = False, str(error)
+    if restored:
+        durable.remove_folder(aside)
         return "data/ is again as data.dvc has it"
-    return "data/ is as it was made, and what data.dvc has is in no cache and no remote"
+    durable.replace_folder(aside, data)
+    return f"data/ is as it was made, because {why}"
 
 
 def _page(digest: str) -> Path:

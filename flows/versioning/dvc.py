@@ -218,8 +218,8 @@ def matches(root: Path) -> bool:
         return not tracked.workspace_status()
 
 
-def restore(root: Path, remote: str | None = None, force: bool = False) -> bool:
-    """Bring data/ back from DVC's cache or a remote; False where neither has all. `force`: in place of what is there.
+def restore(root: Path, remote: str | None = None) -> bool:
+    """Bring data/ back from DVC's cache or, where one is set, from a remote; False where neither has all of it.
 
     VersioningError if the remote's copy is damaged; nothing damaged stays here.
     """
@@ -228,14 +228,14 @@ def restore(root: Path, remote: str | None = None, force: bool = False) -> bool:
     target = str(root / DATA_FILE)
     with opened(root) as repo:
         with contextlib.suppress(CheckoutError):  # not all in the cache
-            repo.checkout([target], force=force)
+            repo.checkout([target])
             return True
         name = _remote(repo, remote)
         if name is None:
             return False
         _check_list(repo, digest(root), name)
         with contextlib.suppress(CheckoutError):  # not all in the remote either, or not sound there
-            repo.pull([target], remote=name, force=force)
+            repo.pull([target], remote=name)
             return True
         objects = repo.used_objs([target], remote=name, force=True, push=True).get(None, ())
         refused = repo.cloud.status(objects, remote=name).deleted  # there, and after the pull still not here
