@@ -15,6 +15,7 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from flows import data_report
 from flows.running import launch
 from flows.running.launch import one_line
 from flows.settings import Settings
@@ -149,12 +150,14 @@ def prepare(root: Path, origin: Origin, workers: int = 0, update: bool = False, 
     settings = Settings.read(os.environ, root)
     changed = True
     with data_held(settings.root):  # before anything moves into data/: a stage may be reading it
+        before = data_report.before(settings.root, origin, update)
         if update:
             tell = settings.root, origin, workers, dask, settings.dvc_remote
             changed = update_block(*tell, return_state=True).result()
         else:
             make_block(settings.root, origin, workers, dask, return_state=True).result()
         if changed:
+            data_report.judge(settings.root, origin, before, settings.dvc_remote)
             version_data(settings.root, origin, return_state=True).result()
     push_data(settings.root, settings.dvc_remote, return_state=True).result()  # what an earlier try may have left
 

@@ -203,6 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     from genmodel.applications.commands import add_applications
     from genmodel.compression.commands import add_compression
     from genmodel.data.making.options import add_prepare
+    from genmodel.data_report.commands import add_report
     from genmodel.showing.options import add_device, add_interpolate, add_traverse
 
     parser = argparse.ArgumentParser(prog="genmodel", description="Retraining image generators, one step at a time.")
@@ -228,6 +229,8 @@ def _parser() -> argparse.ArgumentParser:
 
     add = command(verify, "Check every file of a block against its digest.", "verify data")
     add.add_argument("data", type=Path, nargs="?", default=Path("data"), help="the block's folder")
+
+    add_report(command)
 
     add = command(
         train, "Train a model on a block.", "train dcgan --data data --set images=500000 --set batch_size=128"

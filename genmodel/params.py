@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from genmodel.errors import ConfigError
-from genmodel.settings.config import EvaluationConfig, GateConfig, ImageSize, RunConfig, TrainingConfig, defaults
+from genmodel.settings.config import (
+    DataConfig,
+    EvaluationConfig,
+    GateConfig,
+    ImageSize,
+    RunConfig,
+    TrainingConfig,
+    defaults,
+)
 from genmodel.settings.reading import build, check_keys, check_moved, mapping, near, read_value, shown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -25,6 +33,7 @@ class Params:
     models: dict[str, RunConfig]
     evaluation: EvaluationConfig
     gate: GateConfig
+    data: DataConfig | None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -63,17 +72,29 @@ def _expanded(node: Any, sizes: dict[int, float]) -> float:
 def read_params(path: Path) -> Params:
     """Read and check all of params.yaml."""
     content = read_yaml(path)
-    check_keys(content, ["models", "evaluation", "gate", "budget"], str(path))  # budget: flows/costs/budget.py
+    check_keys(content, ["models", "evaluation", "gate", "data", "budget"], str(path))  # budget: flows/costs/budget.py
     return Params(
         models={name: run_config(content["models"][name], f"{path}: models.{name}") for name in model_names(path)},
-        evaluation=build(EvaluationConfig, content.get("evaluation") or {}, f"{path}: evaluation"),
+        evaluation=read_evaluation(path),
         gate=read_gate(path),
+        data=read_limits(path),
     )
+
+
+def read_evaluation(path: Path) -> EvaluationConfig:
+    """Read only the part `evaluation` of params.yaml."""
+    return build(EvaluationConfig, read_yaml(path).get("evaluation") or {}, f"{path}: evaluation")
 
 
 def read_gate(path: Path) -> GateConfig:
     """Read only the part `gate` of params.yaml."""
     return build(GateConfig, read_yaml(path).get("gate") or {}, f"{path}: gate")
+
+
+def read_limits(path: Path) -> DataConfig | None:
+    """Read only the part `data` of params.yaml; None without one: nothing is limited."""
+    content = read_yaml(path)
+    return build(DataConfig, content["data"] or {}, f"{path}: data") if "data" in content else None
 
 
 def model_names(path: Path) -> list[str]:

@@ -21,7 +21,7 @@ from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, wait
 from prefect.tasks import Task
 
-from flows import notify, outcome, prepare
+from flows import data_report, notify, outcome, prepare
 from flows.costs import budget, ledger, table
 from flows.gc import collect
 from flows.running import launch, orphans
@@ -99,6 +99,7 @@ _PATIENT: Any = {
 def ensure_data(settings: Settings) -> str:
     digest = prepare.ensure(settings.root, settings.dvc_remote)
     get_run_logger().info(f"data.dvc {digest}")
+    data_report.check(settings.root)
     return digest
 
 

@@ -143,6 +143,17 @@ class GateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What new data may be like: beyond these limits a run stops before anything is trained (docs/data-report.md)."""
+
+    max_rejects: Share = 0.01  # share of the new files that cannot be used; a single one may always be
+    max_duplicates: Share = 1.0  # share of the new images that equal another one, new or old; 1: any
+    keep_classes: bool = True  # data made anew from the same source have all the classes that they had
+    every_class: bool = False  # an update has images of every class
+    max_drift: Annotated[float, Range(0)] | None = None  # of the features, at the low end of its interval; null: any
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One model of the line: its family, its network, its training."""
 
