@@ -19,6 +19,7 @@ from flows.running import launch
 from flows.running.launch import one_line
 from flows.settings import Settings
 from flows.versioning import dvc as versioning
+from flows.versioning import sources
 from flows.versioning.origin import ALLOWED_REJECTS, DEFAULT_SIZES, DIGITS, VAL_FRACTION, Origin, Step
 from flows.versioning.repo import DATA, data_held
 from genmodel.data.block import Block
@@ -40,8 +41,9 @@ _NOTE = "data.update.json"  # of an update that is not versioned yet
 def ensure(root: Path, remote: str | None = None, workers: int = 0) -> str:
     """Make sure that data/ is what data.dvc says, and return its digest.
 
-    Data that is absent comes out of DVC's cache, else from the remote, else it is made again from its sources.
-    VersioningError if none of these is possible, or if data/ is something else.
+    Data that is absent comes out of DVC's cache, else from the remote, else it is made again from its sources. So does
+    data.dvc's version where data/ is another one that the cache has: git brought data.dvc. VersioningError if none of
+    these is possible, or if data/ is something else, which is never replaced.
     """
     digest = versioning.digest(root)
     if not (root / DATA).exists() and not versioning.restore(root, remote):
@@ -60,12 +62,20 @@ def ensure(root: Path, remote: str | None = None, workers: int = 0) -> str:
                 "decode otherwise (data/block.json names those used here); to accept it run `python -m flows.prepare`"
             )
         return versioning.add(root, origin.as_dict())
-    if not versioning.matches(root):
+    if not versioning.matches(root) and not _follow(root, remote):
         raise VersioningError(
             "the data folder does not match data.dvc: run `dvc checkout --force data.dvc` to go back to the versioned "
             "data, or `python -m flows.prepare --source SOURCE` to make and version another"
         )
     return digest
+
+
+def _follow(root: Path, remote: str | None) -> bool:
+    """Replace data/, a version that DVC's cache has, by that of data.dvc; False if it is none, or nobody has that."""
+    if not versioning.is_kept(root):
+        return False
+    with data_held(root):
+        return versioning.restore(root, remote) and versioning.matches(root)
 
 
 @task(name="prepare", task_run_name="prepare", cache_policy=NO_CACHE)
@@ -145,7 +155,8 @@ def prepare(root: Path, origin: Origin, workers: int = 0, update: bool = False, 
     task runner is a Dask cluster, and each shard a task on it.
     """
     settings = Settings.read(os.environ, root)
-    changed = True
+    changed, before = True, versioning.digest(root) if update else ""
+    read = sources.states(root, origin.steps[-1:] if update else origin.steps)  # as they were before they were read
     with data_held(settings.root):  # before anything moves into data/: a stage may be reading it
         if update:
             tell = settings.root, origin, workers, dask, settings.dvc_remote
@@ -154,6 +165,7 @@ def prepare(root: Path, origin: Origin, workers: int = 0, update: bool = False, 
             make_block(settings.root, origin, workers, dask, return_state=True).result()
         if changed:
             version_data(settings.root, origin, return_state=True).result()
+        sources.keep(settings.root, read, before)
     push_data(settings.root, settings.dvc_remote, return_state=True).result()  # what an earlier try may have left
 
 

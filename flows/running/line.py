@@ -7,7 +7,6 @@ that no training outlives this flow. To share GPUs give the tag `gpu` as many sl
 """
 
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,20 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, wait
 from prefect.tasks import Task
 
 from flows import notify, outcome, prepare
-from flows.running import launch, orphans
-from flows.running.guard import DEADLINE, STOPPED, Guard, follow
+from flows.running import arrivals, launch
+from flows.running.guard import DEADLINE, STOPPED, Guard
 from flows.running.launch import one_line
 from flows.settings import Settings
-from flows.versioning import closures, repro
+from flows.versioning import closures, repro, sources
 from flows.versioning import dvc as versioning
 from flows.versioning.dvc import Stage
 from flows.versioning.repo import LockConflictError
 from genmodel.errors import GenmodelError
 
-SERVED_BY = "GENMODEL_SERVED_BY"  # the pid of the process that serves, for the runs that it starts
 _PATIENCE = [5.0, 15.0, 60.0, 300.0, 900.0]  # seconds to wait for another DVC process to end
 
 
@@ -40,20 +37,22 @@ def _tell_failure(flow: Any, flow_run: Any, state: State[Any]) -> None:
 
 @flow(name="retrain", on_failure=[_tell_failure], on_crashed=[_tell_failure])
 @one_line
-def retrain(force: bool = False, renew_extractor: bool = False) -> None:
-    """Bring the project in the working folder up to date. force: run all stages, changed or not.
+def retrain(force: bool = False, renew_extractor: bool = False, look: bool = True) -> None:
+    """Bring the project in the working folder up to date: data, models, leaderboard and registry.
 
-    renew_extractor: train a new extractor, and judge all models and the champion by it. The folder is not a
-    parameter: whoever may start runs on a server must not choose which dvc.yaml is executed.
+    The folder is not a parameter: whoever may start runs on a server must not choose which dvc.yaml is executed.
+
+    Args:
+        force: Run all stages, changed or not.
+        renew_extractor: Train a new extractor, and judge all models and the champion by it.
+        look: Look at the sources of data.dvc first, and add new images to the data (GENMODEL_LOOK=0: never).
     """
     settings = Settings.read(os.environ, Path.cwd())
-    if os.environ.get(SERVED_BY):
-        follow(int(os.environ[SERVED_BY]), signal.SIGKILL)  # the guards end its stages
-        launch.warn_in_one_line()
-    context = FlowRunContext.get()
-    if context and context.flow_run and context.flow_run.deployment_id:
-        orphans.claim(context.flow_run.id, settings.root)
+    launch.begin(settings)
     ensure_data(settings, return_state=True).result()
+    if look and settings.look:
+        arrivals.add(settings)
+    sources.announce(settings.root)
     stages = find_work(settings.root, force, renew_extractor, return_state=True).result()
     if stages:
         run_stages(stages, settings, force, renew_extractor)

@@ -180,6 +180,18 @@ def outs(lock: str) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", ()) if "md5" in out}
 
 
+def inputs_of_lock(root: Path, path: str) -> set[str]:
+    """The versions of the dependency `path` that dvc.lock's stages have run with."""
+    import yaml
+
+    try:
+        stages = (yaml.safe_load((root / "dvc.lock").read_text()) or {}).get("stages", {})
+    except FileNotFoundError:
+        return set()
+    deps = [dep for stage in stages.values() for dep in stage.get("deps", ())]
+    return {dep["md5"] for dep in deps if dep["path"] == path and "md5" in dep}
+
+
 def restore_commands(root: Path, stage: str, data: str, model: str | None) -> list[str]:
     """What to type in another checkout of the project for the data and the model that `stage` trained.
 
@@ -216,6 +228,19 @@ def matches(root: Path) -> bool:
     with opened(root) as repo:
         (tracked,) = repo.find_outs_by_path(str(root / DATA))
         return not tracked.workspace_status()
+
+
+def is_kept(root: Path) -> bool:
+    """Whether DVC's cache has every file of data/, so that nothing is lost when another version takes its place."""
+    from dvc_data.hashfile.build import build
+
+    with opened(root) as repo:
+        (tracked,) = repo.find_outs_by_path(str(root / DATA))
+        if not tracked.isdir():
+            return False
+        there = tracked.cache, tracked.fs_path, tracked.fs, "md5"
+        here: Any = build(*there, ignore=tracked.dvcignore, dry_run=True)[2]
+        return all(tracked.cache.exists(found.value) for _, _, found in here)
 
 
 def restore(root: Path, remote: str | None = None) -> bool:
