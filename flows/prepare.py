@@ -15,11 +15,12 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.arrivals import sources
 from flows.running import launch
 from flows.running.launch import one_line
 from flows.settings import Settings
 from flows.versioning import dvc as versioning
-from flows.versioning import sources
+from flows.versioning import follow
 from flows.versioning.origin import ALLOWED_REJECTS, DEFAULT_SIZES, DIGITS, VAL_FRACTION, Origin, Step
 from flows.versioning.repo import DATA, data_held
 from genmodel.data.block import Block
@@ -62,20 +63,12 @@ def ensure(root: Path, remote: str | None = None, workers: int = 0) -> str:
                 "decode otherwise (data/block.json names those used here); to accept it run `python -m flows.prepare`"
             )
         return versioning.add(root, origin.as_dict())
-    if not versioning.matches(root) and not _follow(root, remote):
+    if not versioning.matches(root) and not follow.data_dvc(root, remote):
         raise VersioningError(
             "the data folder does not match data.dvc: run `dvc checkout --force data.dvc` to go back to the versioned "
             "data, or `python -m flows.prepare --source SOURCE` to make and version another"
         )
     return digest
-
-
-def _follow(root: Path, remote: str | None) -> bool:
-    """Replace data/, a version that DVC's cache has, by that of data.dvc; False if it is none, or nobody has that."""
-    if not versioning.is_kept(root):
-        return False
-    with data_held(root):
-        return versioning.restore(root, remote) and versioning.matches(root)
 
 
 @task(name="prepare", task_run_name="prepare", cache_policy=NO_CACHE)

@@ -1,4 +1,4 @@
-"""The command that watches for new data, and retrains when there are some (flows/running/arrivals.py)."""
+"""The command that watches for new data, and retrains when there are some (flows/arrivals/watching.py)."""
 
 import argparse
 import os
@@ -22,12 +22,13 @@ def main(argv: list[str] | None = None) -> int:
         settings = Settings.read(os.environ, root)
         check_names(root / "params.yaml")
         with uncollected():
-            from flows.running import arrivals, launch, serving
+            from flows.arrivals import watching
+            from flows.running import launch, serving
 
         if not options.once:
             serving.serve(settings if settings.watch else replace(settings, watch=_OFTEN))
             return 0
-        launch.run(arrivals.watch, settings)
+        launch.run(watching.watch, settings)
     return 0
 
 
@@ -35,7 +36,7 @@ def __getattr__(name: str) -> Any:
     """The flow `watch`, at the entrypoint that prefect.yaml names."""
     if name != "watch":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from flows.running.arrivals import watch
+    from flows.arrivals.watching import watch
 
     return watch
 

@@ -18,11 +18,12 @@ from prefect.futures import PrefectFuture, wait
 from prefect.tasks import Task
 
 from flows import notify, outcome, prepare
-from flows.running import arrivals, launch
+from flows.arrivals import sources, watching
+from flows.running import launch
 from flows.running.guard import DEADLINE, STOPPED, Guard
 from flows.running.launch import one_line
 from flows.settings import Settings
-from flows.versioning import closures, repro, sources
+from flows.versioning import closures, repro
 from flows.versioning import dvc as versioning
 from flows.versioning.dvc import Stage
 from flows.versioning.repo import LockConflictError
@@ -51,7 +52,7 @@ def retrain(force: bool = False, renew_extractor: bool = False, look: bool = Tru
     launch.begin(settings)
     ensure_data(settings, return_state=True).result()
     if look and settings.look:
-        arrivals.add(settings)
+        watching.add(settings)
     sources.announce(settings.root)
     stages = find_work(settings.root, force, renew_extractor, return_state=True).result()
     if stages:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
+from typing import cast
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -11,34 +12,57 @@ from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.events.schemas.automations import EventTrigger
+from prefect.events.schemas.events import Resource, ResourceSpecification
 from prefect.states import Cancelled
 
 _MOST = 1000  # missed runs that are counted
 
 
-def of_project(project: str) -> dict[str, bool]:
-    """Whether each deployment with the project's tag is paused, by its name: flow/deployment."""
+def of_project(project: str) -> dict[str, str]:
+    """How to end the pause of each deployment with the project's tag, by its name; empty without one."""
     tagged = DeploymentFilter.model_validate({"tags": {"all_": [project]}})
     with get_client(sync_client=True) as client:
         found = client.read_deployments(deployment_filter=tagged)
-        return {f"{client.read_flow(each.flow_id).name}/{each.name}": is_paused(each) for each in found}
+        named = {f"{client.read_flow(each.flow_id).name}/{each.name}": each for each in found}
+        return {name: to_resume(name, each) for name, each in named.items()}
 
 
-def is_paused(deployment: DeploymentResponse) -> bool:
-    """Whether somebody has paused it, or switched off all of its schedules."""
-    schedules = deployment.schedules
-    return deployment.paused or bool(schedules and not any(schedule.active for schedule in schedules))
+def started_by(event: str, resource: str) -> dict[str, str]:
+    """The same of each deployment of the server that an event of this resource starts."""
+    found: dict[str, str] = {}
+    with get_client(sync_client=True) as client:
+        for automation in client.read_automations():
+            trigger = automation.trigger
+            if not (automation.enabled and isinstance(trigger, EventTrigger) and event in trigger.expect):
+                continue
+            match = cast(ResourceSpecification, trigger.match)
+            if match.matches(Resource({"prefect.resource.id": resource})):
+                for action in automation.actions:
+                    if identity := getattr(action, "deployment_id", None):
+                        deployment = client.read_deployment(identity)
+                        name = f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
+                        found[name] = to_resume(name, deployment)
+    return found
+
+
+def to_resume(name: str, deployment: DeploymentResponse) -> str:
+    """What ends the pause that somebody asked for, of a deployment or of its schedule; empty without one."""
+    if deployment.paused:
+        return f"`prefect deployment resume '{name}'`, or in the UI"
+    off = next((schedule for schedule in deployment.schedules if not schedule.active), None)
+    return f"`prefect deployment schedule resume '{name}' {off.id}`, or in the UI" if off else ""
 
 
 def stand_in(run: FlowRun) -> str:
     """Cancel the other runs of this run's deployment that a schedule made and whose time has come: this one does for
     them all. Returns a line about the runs that were missed since the last one; empty without any.
 
-    A pause leaves no runs, a machine that slept leaves those of some days: they are counted by the schedule.
+    A machine that slept leaves them waiting, a pause leaves none: so they are counted by the schedule.
     """
     assert run.deployment_id is not None
+    now = max(datetime.now(UTC), run.expected_start_time or datetime.now(UTC))  # it may be started a moment too early
     with get_client(sync_client=True) as client:
-        now = datetime.now(UTC)
         deployment = client.read_deployment(run.deployment_id)
         due = _due(client, run, now)
         for other in due:
@@ -68,11 +92,12 @@ def _due(client: SyncPrefectClient, run: FlowRun, now: datetime) -> list[FlowRun
 
 
 def _last(client: SyncPrefectClient, run: FlowRun) -> datetime | None:
-    """When the run before this one was due; None for the first one."""
-    started = {"start_time": {"is_null_": False}, "deployment_id": {"any_": [run.deployment_id]}}
-    newest = FlowRunSort.START_TIME_DESC
-    found = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(started), sort=newest, limit=2)
-    return next((other.expected_start_time for other in found if other.id != run.id), None)
+    """When the last run that was not missed began, or was due to if that is later; None without one."""
+    begun = {"start_time": {"is_null_": False}, "deployment_id": {"any_": [run.deployment_id]}}
+    newest = FlowRunSort.START_TIME_DESC  # a run that was cancelled has a start, too
+    found = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(begun), sort=newest, limit=200)
+    last = next((other for other in found if other.run_count and other.id != run.id), None)
+    return max(filter(None, (last.start_time, last.expected_start_time))) if last else None
 
 
 def _times(deployment: DeploymentResponse, last: datetime | None, now: datetime) -> Iterator[datetime]:

@@ -19,7 +19,8 @@ from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.runner import Runner
 from prefect.schedules import Cron
 
-from flows.running import arrivals, launch, orphans, schedules, server
+from flows.arrivals import watching
+from flows.running import launch, orphans, schedules, server
 from flows.running.launch import SERVED_BY
 from flows.running.line import retrain
 from flows.settings import Settings
@@ -42,13 +43,13 @@ def serve(settings: Settings) -> None:
         runner = Runner(name=name, limit=1, pause_on_shutdown=False)
         new_data = DeploymentEventTrigger(
             name=f"{name}: new data",
-            expect={arrivals.EVENT},
-            match={"prefect.resource.id": arrivals.resource(settings)},
+            expect={watching.EVENT},
+            match={"prefect.resource.id": watching.resource(settings)},
         )
         _add(runner, settings, retrain, "GENMODEL_CRON", settings.cron, [new_data])
         if settings.watch:
-            _add(runner, settings, arrivals.watch, "GENMODEL_WATCH", settings.watch, [])
-        elif former := _found(f"{arrivals.watch.name}/{name}"):
+            _add(runner, settings, watching.watch, "GENMODEL_WATCH", settings.watch, [])
+        elif former := _found(f"{watching.watch.name}/{name}"):
             with get_client(sync_client=True) as client:  # or its runs would wait for ever for somebody to start them
                 client.delete_deployment(former.id)
         with contextlib.suppress(KeyboardInterrupt, TerminationSignal):
@@ -73,8 +74,8 @@ def _add(
     runner.add_deployment(cast(RunnerDeployment, deployment))
     print(f"{whole} is being served: {cron} {settings.timezone} ({setting}, GENMODEL_TIMEZONE)", flush=True)
     now = _found(whole)
-    if now and schedules.is_paused(now):
-        print(f"  paused: `prefect deployment resume '{whole}'`, or its switch in the pages, ends that", flush=True)
+    if now and (fix := schedules.to_resume(whole, now)):
+        print(f"  paused until somebody ends that: {fix}", flush=True)
     else:
         first = next(CronSim(cron, datetime.now(ZoneInfo(settings.timezone))))
         print(f"  next run {first:%Y-%m-%d %H:%M} {settings.timezone}", flush=True)

@@ -180,18 +180,6 @@ def outs(lock: str) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", ()) if "md5" in out}
 
 
-def inputs_of_lock(root: Path, path: str) -> set[str]:
-    """The versions of the dependency `path` that dvc.lock's stages have run with."""
-    import yaml
-
-    try:
-        stages = (yaml.safe_load((root / "dvc.lock").read_text()) or {}).get("stages", {})
-    except FileNotFoundError:
-        return set()
-    deps = [dep for stage in stages.values() for dep in stage.get("deps", ())]
-    return {dep["md5"] for dep in deps if dep["path"] == path and "md5" in dep}
-
-
 def restore_commands(root: Path, stage: str, data: str, model: str | None) -> list[str]:
     """What to type in another checkout of the project for the data and the model that `stage` trained.
 
@@ -200,7 +188,7 @@ def restore_commands(root: Path, stage: str, data: str, model: str | None) -> li
     """
     with opened(root) as repo:
         cache = repo.cache.local
-        if model and not cache.exists(model) and _remote(repo, None) is None:
+        if model and not cache.exists(model) and remote_of(repo, None) is None:
             model = None
         cached = all(cache.exists(digest) for digest in (data, model) if digest)
         share = f"dvc config --local cache.dir '{cache.path.removesuffix('/files/md5')}'"
@@ -230,19 +218,6 @@ def matches(root: Path) -> bool:
         return not tracked.workspace_status()
 
 
-def is_kept(root: Path) -> bool:
-    """Whether DVC's cache has every file of data/, so that nothing is lost when another version takes its place."""
-    from dvc_data.hashfile.build import build
-
-    with opened(root) as repo:
-        (tracked,) = repo.find_outs_by_path(str(root / DATA))
-        if not tracked.isdir():
-            return False
-        there = tracked.cache, tracked.fs_path, tracked.fs, "md5"
-        here: Any = build(*there, ignore=tracked.dvcignore, dry_run=True)[2]
-        return all(tracked.cache.exists(found.value) for _, _, found in here)
-
-
 def restore(root: Path, remote: str | None = None) -> bool:
     """Bring data/ back from DVC's cache or, where one is set, from a remote; False where neither has all of it.
 
@@ -255,10 +230,10 @@ def restore(root: Path, remote: str | None = None) -> bool:
         with contextlib.suppress(CheckoutError):  # not all in the cache
             repo.checkout([target])
             return True
-        name = _remote(repo, remote)
+        name = remote_of(repo, remote)
         if name is None:
             return False
-        _check_list(repo, digest(root), name)
+        check_list(repo, digest(root), name)
         with contextlib.suppress(CheckoutError):  # not all in the remote either, or not sound there
             repo.pull([target], remote=name)
             return True
@@ -271,7 +246,7 @@ def restore(root: Path, remote: str | None = None) -> bool:
     return False
 
 
-def _check_list(repo: "Repo", oid: str, remote: str) -> None:
+def check_list(repo: "Repo", oid: str, remote: str) -> None:
     """VersioningError if the remote's list of the files is damaged: DVC verifies the files in it, but not the list."""
     from dvc_data.hashfile.hash import hash_file
 
@@ -295,7 +270,7 @@ def _damaged(repo: "Repo", remote: str, what: str, oids: Sequence[str]) -> Versi
 def push(root: Path, remote: str | None = None) -> str | None:
     """Copy the data to the remote; returns the remote's name, None where none is set."""
     with opened(root) as repo:
-        name = _remote(repo, remote)
+        name = remote_of(repo, remote)
         if name is not None:
             repo.push([str(root / DATA_FILE)], remote=name)
         return name
@@ -307,7 +282,7 @@ def secure(root: Path, remote: str | None = None) -> str:
     Returns a line that says so, or what the user should do; empty if `verify` is set to anything, or without a remote.
     """
     with opened(root) as repo:
-        name = _remote(repo, remote)
+        name = remote_of(repo, remote)
         found = {level: repo.config.read(level)["remote"].get((name or "").lower(), {}) for level in repo.config.files}
         level = next((level for level, options in reversed(found.items()) if "url" in options), None)
         if name is None or level is None or any("verify" in options for options in found.values()):
@@ -321,5 +296,5 @@ def secure(root: Path, remote: str | None = None) -> str:
         return f"remote {name}: verify = true is now in {path}, so that a `dvc pull` by hand refuses damaged objects"
 
 
-def _remote(repo: "Repo", asked: str | None) -> str | None:
+def remote_of(repo: "Repo", asked: str | None) -> str | None:
     return asked or repo.config["core"].get("remote")

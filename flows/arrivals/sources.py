@@ -142,7 +142,19 @@ def announce(root: Path) -> None:
 def is_announced(root: Path) -> bool:
     """Whether a retraining has started with the data of data.dvc, or was told to."""
     digest = versioning.digest(root)
-    return digest == _note(root).get("announced") or digest in versioning.inputs_of_lock(root, DATA)
+    return digest == _note(root).get("announced") or digest in _of_lock(root)
+
+
+def _of_lock(root: Path) -> set[str]:
+    """The versions of the data that dvc.lock's stages have run with."""
+    import yaml
+
+    try:
+        stages = (yaml.safe_load((root / "dvc.lock").read_text()) or {}).get("stages", {})
+    except FileNotFoundError:
+        return set()
+    deps = [dep for stage in stages.values() for dep in stage.get("deps", ())]
+    return {dep["md5"] for dep in deps if dep["path"] == DATA and "md5" in dep}
 
 
 def _note(root: Path) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 
 from flows import prepare
-from flows.running import launch, orphans
+from flows.arrivals import sources
+from flows.running import launch, orphans, schedules
 from flows.running.launch import one_line
 from flows.settings import Settings
 from flows.versioning import dvc as versioning
-from flows.versioning import sources
 from flows.versioning.origin import Origin, Step
 from flows.versioning.repo import DATA, LockConflictError
 from genmodel.data.block import Block
@@ -55,10 +55,15 @@ def watch() -> None:
         logger.info("nothing new: no retraining is started")
         return
     digest = versioning.digest(settings.root)
-    sent = emit_event(EVENT, {"prefect.resource.id": resource(settings)}, payload={"data.dvc": digest})
-    if sent is None:
-        logger.warning(f"data.dvc {digest} is new: run `python -m flows.retrain`; no server takes the event that would")
+    deployments = schedules.started_by(EVENT, resource(settings))
+    if not deployments:
+        logger.warning(f"data.dvc {digest} is new, and no deployment here waits for it: run `python -m flows.retrain`")
         return
+    if all(deployments.values()):
+        name, fix = next(iter(deployments.items()))
+        logger.warning(f"data.dvc {digest} is new, and {name} is paused until somebody ends that: {fix}")
+        return
+    emit_event(EVENT, {"prefect.resource.id": resource(settings)}, payload={"data.dvc": digest})
     EventsWorker.instance().wait_until_empty()  # a process that ends at once would lose it
     sources.announce(settings.root)
     logger.info(f"data.dvc {digest} is new: a retraining is started ({EVENT})")
