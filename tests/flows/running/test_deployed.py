@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from flows.arrivals import sources
 from flows.versioning import dvc as versioning
 from flows.versioning.origin import Origin
 from genmodel.data.block import Block
@@ -20,6 +22,7 @@ from tests.flows.toy_project import Toy, environment
 
 ROOT = Path(__file__).parents[3]
 PASSWORD = "me:a-password"
+ONE_STAGE = "stages:\n  train:\n    cmd: echo trained >> ran.txt && echo model,fd_toy > ranking.csv\n    deps: [data]\n"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -73,26 +76,27 @@ class Team:
         ends = time.monotonic() + seconds
         while not (found := condition()):
             assert time.monotonic() < ends, "\n".join(path.read_text() for path in self.home.glob("*.log"))
-            time.sleep(0.3)
+            time.sleep(1)
         return found
+
+    def wait_until_completed(self, client: Any, run: Any) -> None:
+        state = self.wait_for(lambda: (found := client.read_flow_run(run.id).state).is_final() and found)
+        assert state.is_completed(), (state, self.told())
 
     def told(self) -> str:
         return (self.home / "worker.log").read_text()
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory, block: Block) -> Iterator[Team]:
-    from tests.flows import toy_project
-
+def team(tmp_path_factory: pytest.TempPathFactory, block: Block, empty_history: Path) -> Iterator[Team]:
     folder = tmp_path_factory.mktemp("team")
     raw = Path(shutil.copytree(block.path.parent / "raw", folder / "raw"))
     toy = Toy(folder / "project")
     for name, text in {
         ".dvc/config": "[core]\n    analytics = false\n    check_update = false\n",
-        "params.yaml": "models:\n  vae: {images: 2}\ngate: {margin: 0.1}\n",
-        "dvc.yaml": toy_project.DVC_YAML,
-        "stages.py": toy_project.STAGES,
-        ".gitignore": toy_project.IGNORED,
+        "params.yaml": "models: {}\n",
+        "dvc.yaml": ONE_STAGE,
+        ".gitignore": "/data\n",
         "prefect.yaml": (ROOT / "prefect.yaml").read_text(),
     }.items():
         toy.write(name, text)
@@ -101,7 +105,9 @@ def team(tmp_path_factory: pytest.TempPathFactory, block: Block) -> Iterator[Tea
     origin = Origin(source="../raw", sizes=(Size.of(8),))
     origin.make(toy.root, 1)
     versioning.add(toy.root, origin.as_dict())
+    sources.keep(toy.root, sources.states(toy.root, origin.steps))
     home = tmp_path_factory.mktemp("home")
+    shutil.copy(empty_history, home)
     made = Team(toy, raw, home)
     with ExitStack() as stack:
         started = "server", "start", "--host", "127.0.0.1", "--port", str(made.port)
@@ -124,8 +130,30 @@ def test_a_run_with_parameters_from_the_ui(team: Team) -> None:
         parameters = deployment.parameter_openapi_schema["properties"]
         assert set(parameters) == {"force", "renew_extractor", "look"}
         assert all(each["type"] == "boolean" and each["description"] for each in parameters.values())
-        assert [each.schedule.timezone for each in deployment.schedules] == ["UTC"]
+        assert [(each.schedule.cron, each.schedule.timezone) for each in deployment.schedules] == [("0 3 * * *", "UTC")]
         run = client.create_flow_run_from_deployment(deployment.id, parameters={"force": True, "look": False})
-        ended = team.wait_for(lambda: (found := client.read_flow_run(run.id)).state.is_final() and found)
-    assert ended.state.is_completed(), (ended.state, team.told())
-    assert (team.root / "decision.json").exists()
+        team.wait_until_completed(client, run)
+    assert (team.root / "ran.txt").read_text() == "trained\n" and "looked at" not in team.told()
+
+
+def test_new_images_start_one_retraining_by_an_event(team: Team) -> None:
+    """Which starts no other one."""
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    Image.new("RGB", (9, 9)).save(team.raw / "circle/new.png")
+    with team.client() as client:
+        retrain = client.read_deployment_by_name("retrain/retrain").id
+        before = {run.id for run in client.read_flow_runs()}
+        of_retrain = FlowRunFilter.model_validate({"deployment_id": {"any_": [retrain]}})
+
+        def begun() -> list[Any]:
+            runs = client.read_flow_runs(flow_run_filter=of_retrain)
+            return [run for run in runs if run.id not in before and not run.auto_scheduled]
+
+        watch = client.read_deployment_by_name("watch/watch").id
+        team.wait_until_completed(client, client.create_flow_run_from_deployment(watch))
+        (run,) = team.wait_for(begun)
+        assert "61 files): changed since it was read" in team.told()
+        team.wait_until_completed(client, run)
+        assert (team.root / "ran.txt").read_text() == "trained\n" * 2
+        assert len(begun()) == 1
