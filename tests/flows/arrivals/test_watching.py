@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,12 @@ def test_photos_that_are_added_to_the_source_are_in_the_next_run(photos, raw: Pa
     told = run(retrain)
     assert "(65 files): unchanged since it was read" in told and "nothing changed since the last run" in told
     assert "nothing new: no retraining is started" in run(watching.watch), "a retraining leads to no other one"
+    photos.replace("dvc.yaml", "echo trained", "exit 1; echo trained")
+    add_photos(raw / "circle", 1, brightness=200)
+    time.sleep(0.1)
+    assert retrain(return_state=True).is_failed()
+    assert len(Block.open(photos.root / "data")) == 66
+    assert "nothing new: no retraining is started" in run(watching.watch), "nor does one that failed"
 
 
 def test_a_source_that_cannot_be_used_leaves_the_data_as_they_are(photos, raw: Path, run) -> None:
@@ -95,6 +102,11 @@ def test_a_source_that_cannot_be_used_leaves_the_data_as_they_are(photos, raw: P
 
 
 def test_an_archive_is_taken_when_it_is_quiet_and_whole(photos, raw: Path, run, monkeypatch) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.events import DeploymentEventTrigger
+
+    from flows.retrain import retrain
+
     incoming = photos.root / "incoming"
     incoming.mkdir()
     monkeypatch.setenv("GENMODEL_INCOMING", "incoming")
@@ -123,7 +135,20 @@ def test_an_archive_is_taken_when_it_is_quiet_and_whole(photos, raw: Path, run, 
     assert "9 new images, 0 rejected, 0 already in the block" in told
     assert f"data.dvc {versioning.digest(photos.root)} is new, and no deployment here waits for it" in told
     assert [step.source for step in Origin.of_data(photos.root).updates] == ["incoming/more.tar"]
-    assert "looked at incoming/more.tar (1 file): unchanged since it was read" in run(watching.watch)
+
+    trigger = DeploymentEventTrigger(
+        expect={watching.EVENT}, match={"prefect.resource.id": watching.resource(Settings.read({}, photos.root))}
+    )
+    deployment: Any = retrain.to_deployment(name="by-event", triggers=[trigger], paused=True)
+    identity = deployment.apply()
+    with get_client(sync_client=True) as client:
+        told = run(watching.watch)
+        assert "looked at incoming/more.tar (1 file): unchanged since it was read" in told
+        assert "is new, and retrain/by-event is paused until somebody ends that: `prefect deployment resume" in told
+        client.resume_deployment(identity)
+        assert f"{versioning.digest(photos.root)} is new: a retraining is started" in run(watching.watch)
+        assert "nothing new: no retraining is started" in run(watching.watch)
+        client.delete_deployment(identity)
 
 
 def test_the_data_follow_a_data_dvc_that_git_brought(photos, raw: Path) -> None:
