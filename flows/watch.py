@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         if not options.once:
             serving.serve(settings if settings.watch else replace(settings, watch=_OFTEN))
             return 0
-        launch.run(watching.watch, settings)
+        launch.run(watching.watch, settings, start=bool(os.environ.get("PREFECT_API_URL")))  # its own starts nothing
     return 0
 
 
@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         "git brought. Where there are some, they are added to the data, and a retraining starts.",
     )
     parser.add_argument(
-        "--once", action="store_true", help="look once; the retraining starts on the server of PREFECT_API_URL"
+        "--once",
+        action="store_true",
+        help="look once; a retraining starts where PREFECT_API_URL says",
     )
     return parser
 

@@ -23,7 +23,7 @@ from flows.versioning.origin import Origin, Step
 from flows.versioning.repo import DATA, LockConflictError
 from genmodel.data.block import Block
 from genmodel.data.making.account import overview
-from genmodel.errors import SourceError
+from genmodel.errors import GenmodelError, SourceError
 from genmodel.output.counting import counted
 
 EVENT = "genmodel.data.new"  # of the resource `resource`: the data of data.dvc are new, and to be trained on
@@ -36,11 +36,14 @@ def resource(settings: Settings) -> str:
 
 @flow(name="watch")
 @one_line
-def watch() -> None:
+def watch(start: bool = True) -> None:
     """Look for new data, and start a retraining where there are some.
 
     They are new images in the sources of data.dvc, new archives in GENMODEL_INCOMING, or a data.dvc that git brought
     or somebody made. A retraining marks the data that it starts with, and so never leads to another one.
+
+    Args:
+        start: Start a retraining; else only add new images to the data, and say that they are new.
     """
     settings = Settings.read(os.environ, Path.cwd())
     launch.begin(settings)
@@ -55,9 +58,10 @@ def watch() -> None:
         logger.info("nothing new: no retraining is started")
         return
     digest = versioning.digest(settings.root)
-    deployments = schedules.started_by(EVENT, resource(settings))
+    deployments = schedules.started_by(EVENT, resource(settings)) if start else {}
     if not deployments:
-        logger.warning(f"data.dvc {digest} is new, and no deployment here waits for it: run `python -m flows.retrain`")
+        why = ", and no deployment here waits for it" if start else ""
+        logger.warning(f"data.dvc {digest} is new{why}: run `python -m flows.retrain`")
         return
     if all(deployments.values()):
         name, fix = next(iter(deployments.items()))
@@ -86,7 +90,7 @@ def add(settings: Settings) -> None:
         try:
             if is_new(settings, step):
                 _add(settings, step)
-        except SourceError as error:
+        except GenmodelError as error:
             logger.warning(f"{error}; the data stay as they are")
 
 

@@ -92,11 +92,11 @@ def _due(client: SyncPrefectClient, run: FlowRun, now: datetime) -> list[FlowRun
 
 
 def _last(client: SyncPrefectClient, run: FlowRun) -> datetime | None:
-    """When the last run that was not missed began, or was due to if that is later; None without one."""
+    """When the last run began (those that were cancelled have a start, too), or was due if that is later; or None."""
     begun = {"start_time": {"is_null_": False}, "deployment_id": {"any_": [run.deployment_id]}}
-    newest = FlowRunSort.START_TIME_DESC  # a run that was cancelled has a start, too
-    found = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(begun), sort=newest, limit=200)
-    last = next((other for other in found if other.run_count and other.id != run.id), None)
+    newest = FlowRunSort.START_TIME_DESC
+    found = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(begun), sort=newest, limit=2)
+    last = next((other for other in found if other.id != run.id), None)
     return max(filter(None, (last.start_time, last.expected_start_time))) if last else None
 
 

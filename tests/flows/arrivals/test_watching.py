@@ -142,11 +142,13 @@ def test_an_archive_is_taken_when_it_is_quiet_and_whole(photos, raw: Path, run, 
     deployment: Any = retrain.to_deployment(name="by-event", triggers=[trigger], paused=True)
     identity = deployment.apply()
     with get_client(sync_client=True) as client:
+        new = f"data.dvc {versioning.digest(photos.root)} is new"
+        assert f"{new}: run `python -m flows.retrain`" in run(watching.watch, start=False)
         told = run(watching.watch)
         assert "looked at incoming/more.tar (1 file): unchanged since it was read" in told
-        assert "is new, and retrain/by-event is paused until somebody ends that: `prefect deployment resume" in told
+        assert f"{new}, and retrain/by-event is paused until somebody ends that: `prefect deployment resume" in told
         client.resume_deployment(identity)
-        assert f"{versioning.digest(photos.root)} is new: a retraining is started" in run(watching.watch)
+        assert f"{new}: a retraining is started" in run(watching.watch)
         assert "nothing new: no retraining is started" in run(watching.watch)
         client.delete_deployment(identity)
 
