@@ -1,6 +1,8 @@
 """prefect.yaml on a Prefect server with a password, with a worker of a process work pool (docs/schedules.md)."""
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -24,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 PASSWORD = "me:a-password"
 ONE_STAGE = "stages:\n  train:\n    cmd: echo trained >> ran.txt && echo model,fd_toy > ranking.csv\n    deps: [data]\n"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 class Team:
@@ -47,13 +49,17 @@ class Team:
         with (self.home / f"{words[0]}.log").open("w") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "prefect", *words], cwd=self.root, env={**self.environ, **more},
-                stdout=log, stderr=log,
+                stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
             try:
                 yield
             finally:
-                process.terminate()
-                process.wait(60)
+                os.killpg(process.pid, signal.SIGTERM)
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)  # the server is a child of the command
+                    process.wait()
 
     def prefect(self, *words: str) -> str:
         done = subprocess.run(
@@ -72,7 +78,7 @@ class Team:
         with temporary_settings(known), get_client(sync_client=True) as client:
             yield client
 
-    def wait_for(self, condition: Callable[[], Any], seconds: float = 120) -> Any:
+    def wait_for(self, condition: Callable[[], Any], seconds: float = 200) -> Any:
         ends = time.monotonic() + seconds
         while not (found := condition()):
             assert time.monotonic() < ends, "\n".join(path.read_text() for path in self.home.glob("*.log"))
