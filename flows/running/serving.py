@@ -6,14 +6,13 @@ import os
 import warnings
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
 from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.runner import Runner
@@ -64,14 +63,14 @@ def _add(
     whole = f"{flow.name}/{name}"
     before = _found(whole)
     active = all(schedule.active for schedule in before.schedules) if before else True
-    deployment = flow.to_deployment(
+    runner.add_flow(  # and not a deployment, whose flow each run would import by a path of its file
+        flow,
         name=name,
         schedule=Cron(cron, timezone=settings.timezone, slug=_SLUG, active=active),
         paused=before.paused if before else False,
         triggers=triggers,
         tags=[name],
     )
-    runner.add_deployment(cast(RunnerDeployment, deployment))
     print(f"{whole} is being served: {cron} {settings.timezone} ({setting}, GENMODEL_TIMEZONE)", flush=True)
     now = _found(whole)
     if now and (fix := schedules.to_resume(whole, now)):
