@@ -171,9 +171,9 @@ def _prefect(settings: Settings) -> Iterator[Finding]:
     launch.check(url)
     found = schedules.of_project(orphans.project(settings.root))
     yield Finding("Prefect", f"{masked(url)} answers; it has {len(found) or 'no'} deployments of this project")
-    for name, paused in found.items():
-        if paused:
-            yield Finding("Prefect", f"{name} is paused", f"`prefect deployment resume '{name}'`, or in the UI")
+    for name, fix in found.items():
+        if fix:
+            yield Finding("Prefect", f"{name} is paused", fix)
 
 
 def _secrets(settings: Settings) -> Iterator[Finding]:

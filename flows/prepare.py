@@ -16,10 +16,12 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import data_report
+from flows.arrivals import sources
 from flows.running import launch
 from flows.running.launch import one_line
 from flows.settings import Settings
 from flows.versioning import dvc as versioning
+from flows.versioning import follow
 from flows.versioning.origin import ALLOWED_REJECTS, DEFAULT_SIZES, DIGITS, VAL_FRACTION, Origin, Step
 from flows.versioning.repo import DATA, data_held
 from genmodel.data.block import Block
@@ -42,8 +44,9 @@ _NOTE = "data.update.json"  # of an update that is not versioned yet
 def ensure(root: Path, remote: str | None = None, workers: int = 0) -> str:
     """Make sure that data/ is what data.dvc says, and return its digest.
 
-    Data that is absent comes out of DVC's cache, else from the remote, else it is made again from its sources.
-    VersioningError if none of these is possible, or if data/ is something else.
+    Data that is absent comes out of DVC's cache, else from the remote, else it is made again from its sources. So does
+    data.dvc's version where data/ is another one that the cache has: git brought data.dvc. VersioningError if none of
+    these is possible, or if data/ is something else, which is never replaced.
     """
     digest = versioning.digest(root)
     if not (root / DATA).exists() and not versioning.restore(root, remote):
@@ -62,7 +65,7 @@ def ensure(root: Path, remote: str | None = None, workers: int = 0) -> str:
                 "decode otherwise (data/block.json names those used here); to accept it run `python -m flows.prepare`"
             )
         return versioning.add(root, origin.as_dict())
-    if not versioning.matches(root):
+    if not versioning.matches(root) and not follow.data_dvc(root, remote):
         raise VersioningError(
             "the data folder does not match data.dvc: run `dvc checkout --force data.dvc` to go back to the versioned "
             "data, or `python -m flows.prepare --source SOURCE` to make and version another"
@@ -148,7 +151,8 @@ def prepare(root: Path, origin: Origin, workers: int = 0, update: bool = False, 
     task runner is a Dask cluster, and each shard a task on it.
     """
     settings = Settings.read(os.environ, root)
-    changed = True
+    changed, grown = True, versioning.digest(root) if update else ""
+    read = sources.states(root, origin.steps[-1:] if update else origin.steps)  # as they were before they were read
     with data_held(settings.root):  # before anything moves into data/: a stage may be reading it
         before = data_report.before(settings.root, origin, update)
         if update:
@@ -159,6 +163,7 @@ def prepare(root: Path, origin: Origin, workers: int = 0, update: bool = False, 
         if changed:
             data_report.judge(settings.root, origin, before, settings.dvc_remote)
             version_data(settings.root, origin, return_state=True).result()
+        sources.keep(settings.root, read, grown)
     push_data(settings.root, settings.dvc_remote, return_state=True).result()  # what an earlier try may have left
 
 

@@ -8,11 +8,8 @@ import os
 import subprocess
 import time
 import uuid
-import warnings
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from flows import notify, outcome, plan
 from flows.costs import ledger
@@ -42,15 +39,17 @@ def main(argv: list[str] | None = None) -> int:
             plan.explain(root, options.why)
             return 0
         if options.serve:
-            serve(settings)
+            from flows.running import serving
+
+            serving.serve(settings)
             return 0
         if not settings.waits:  # before a server is started for nothing
             with locks.project(root, wait=False):
                 pass
-        asked = options.force or options.renew_extractor or os.environ.get("PREFECT_API_URL")
+        asked = options.force or options.renew_extractor or options.look or os.environ.get("PREFECT_API_URL")
         always = None if asked else nothing_to_run(settings)
         if always is None:
-            _run(settings, options.force, options.renew_extractor)
+            _run(settings, force=options.force, renew_extractor=options.renew_extractor, look=options.look)
         else:
             print("nothing changed since the last run")
             with locks.project(root, settings.waits):
@@ -87,12 +86,12 @@ def _run_here(stage: Stage, settings: Settings) -> None:
         raise GenmodelError(f"{stage.name} failed: see above")
 
 
-def _run(settings: Settings, force: bool, renew_extractor: bool) -> None:
+def _run(settings: Settings, **parameters: bool) -> None:
     with uncollected():
         from flows.running import launch
         from flows.running.line import retrain
 
-    launch.run(retrain, settings, force=force, renew_extractor=renew_extractor)
+    launch.run(retrain, settings, **parameters)
 
 
 def __getattr__(name: str) -> Any:
@@ -102,31 +101,6 @@ def __getattr__(name: str) -> Any:
     from flows.running.line import retrain
 
     return retrain
-
-
-def serve(settings: Settings) -> None:
-    """Keep running, and start the flow on its schedule (GENMODEL_CRON, GENMODEL_TIMEZONE)."""
-    from cronsim import CronSim
-    from prefect.schedules import Cron
-
-    from flows.running import launch, orphans, server
-    from flows.running.line import SERVED_BY, retrain
-
-    with server.serving(Path(settings.environment["PREFECT_HOME"])), launch.server(settings):
-        orphans.close(settings.root, unclaimed=True)
-        zone = ZoneInfo(settings.timezone)
-        first = next(CronSim(settings.cron, datetime.now(zone)))
-        print(f"next run {first:%Y-%m-%d %H:%M} {settings.timezone}    (GENMODEL_CRON, GENMODEL_TIMEZONE)", flush=True)
-        os.environ[SERVED_BY] = str(os.getpid())
-        # Prefect 3.8.8 warns of this at each SIGTERM, though it then stops in another way
-        warnings.filterwarnings("ignore", "coroutine 'Runner.astop' was never awaited", RuntimeWarning)
-        retrain.serve(
-            name=orphans.project(settings.root),
-            schedule=Cron(settings.cron, timezone=settings.timezone),
-            tags=[orphans.project(settings.root)],
-            limit=1,
-            pause_on_shutdown=False,  # else a restart would leave the schedule switched off
-        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("wait", "leave"),
         help="while another one is at work here: wait for it, or leave with exit code 75 (GENMODEL_IF_RUNNING)",
     )
+    parser.add_argument("--look", action="store_true", help="add new images in data.dvc's sources first")
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--serve", action="store_true", help="keep running, on the schedule in GENMODEL_CRON")
     ways.add_argument("--plan", action="store_true", help="say what would run and why, and run nothing")

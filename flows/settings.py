@@ -49,6 +49,10 @@ class Settings:
     dvc_remote: str | None = None  # GENMODEL_DVC_REMOTE; None: DVC's own default remote
     cron: str = "0 3 * * *"  # GENMODEL_CRON
     timezone: str = "UTC"  # GENMODEL_TIMEZONE, of the schedule; default: the machine's
+    watch: str = ""  # GENMODEL_WATCH, five fields as in `cron`: when `make serve` looks for new data; empty: never
+    look: bool = True  # GENMODEL_LOOK=0: runs of a schedule do not look at the sources of data.dvc
+    incoming: tuple[str, ...] = ()  # GENMODEL_INCOMING, folders whose archives are added to the data, as PATH has them
+    quiet: float = 60  # GENMODEL_QUIET, seconds that nothing may have changed in a source before it is read
     notify: tuple[str, ...] = ()  # GENMODEL_NOTIFY, Apprise URLs that get a message of failures and decisions
     prefect_port: int | None = None  # GENMODEL_PREFECT_PORT, of a served project's server; None: a free one
     waits: bool = True  # GENMODEL_IF_RUNNING, wait or leave: what a retraining does while another one is at work
@@ -72,8 +76,12 @@ class Settings:
             experiment=experiment,
             registered_name=_registered_name(environ.get("GENMODEL_REGISTERED_NAME") or cls.registered_name),
             dvc_remote=environ.get("GENMODEL_DVC_REMOTE") or None,
-            cron=_cron(environ.get("GENMODEL_CRON") or cls.cron),
+            cron=_cron("GENMODEL_CRON", environ.get("GENMODEL_CRON") or cls.cron),
             timezone=_timezone(environ.get("GENMODEL_TIMEZONE", "")),
+            watch=_cron("GENMODEL_WATCH", environ["GENMODEL_WATCH"]) if environ.get("GENMODEL_WATCH") else "",
+            look=_switch("GENMODEL_LOOK", environ, cls.look),
+            incoming=tuple(filter(None, environ.get("GENMODEL_INCOMING", "").split(os.pathsep))),
+            quiet=_seconds("GENMODEL_QUIET", environ, cls.quiet),
             notify=tuple(environ.get("GENMODEL_NOTIFY", "").split()),
             prefect_port=_port("GENMODEL_PREFECT_PORT", environ),
             waits=_one_of("GENMODEL_IF_RUNNING", environ, "wait", "leave") == "wait",
@@ -134,7 +142,7 @@ def _registered_name(name: str) -> str:
     return name
 
 
-def _cron(text: str) -> str:
+def _cron(name: str, text: str) -> str:
     from cronsim import CronSim, CronSimError
 
     fields = text.split()
@@ -144,8 +152,7 @@ def _cron(text: str) -> str:
         next(CronSim(text, datetime(2024, 1, 1)))
     except (CronSimError, StopIteration) as error:
         raise ConfigError(
-            f"GENMODEL_CRON={text!r} is not a schedule ({error or 'it never matches'}): "
-            "write five fields, as in '0 3 * * *'"
+            f"{name}={text!r} is not a schedule ({error or 'it never matches'}): write five fields, as in '0 3 * * *'"
         ) from error
     return text
 
@@ -188,6 +195,13 @@ def _count(name: str, environ: Mapping[str, str]) -> int | None:
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 10_000):
         raise ConfigError(f"{name}={text} must be a whole number, 1 to 10000")
     return int(text)
+
+
+def _switch(name: str, environ: Mapping[str, str], default: bool) -> bool:
+    text = environ.get(name)
+    if text not in (None, "", "0", "1"):
+        raise ConfigError(f"{name}={text} must be 1 or 0")
+    return default if not text else text == "1"
 
 
 def _port(name: str, environ: Mapping[str, str]) -> int | None:

@@ -100,6 +100,7 @@ def test_nobody_imports_an_entry_point(path: Path) -> None:
         "flows.retrain",
         "flows.prepare",
         "flows.ui",
+        "flows.watch",
         "flows.registry.__main__",
     ):
         assert f"import {entry}" not in text and f"from {entry} import" not in text, entry

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import logging
 import os
+import signal
 import sys
 import threading
 import tomllib
@@ -12,14 +13,15 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import httpx
-from prefect import Flow, tags
-from prefect.context import refresh_global_settings_context
+from prefect import Flow, get_run_logger, tags
+from prefect.context import FlowRunContext, refresh_global_settings_context
 from prefect.exceptions import FailedRun
 from prefect.logging.handlers import APILogHandler
 from prefect.states import Cancelled, Failed
 
-from flows.running import orphans
+from flows.running import orphans, schedules
 from flows.running import server as own_server
+from flows.running.guard import follow
 from flows.settings import Settings
 from flows.versioning.repo import LockConflictError
 from genmodel.errors import BudgetError, BusyError, GenmodelError
@@ -28,6 +30,7 @@ from genmodel.output.masking import masked
 P = ParamSpec("P")
 R = TypeVar("R")
 
+SERVED_BY = "GENMODEL_SERVED_BY"  # the pid of the process that serves, for the runs that it starts
 LOCK_CONFLICT = "LockConflict"  # the name of a failed state: the only one worth a retry
 OVER_BUDGET, BUSY = "OverBudget", "Busy"  # of states with an exit code of their own
 
@@ -67,6 +70,19 @@ def run(flow: Flow[..., Any], settings: Settings, **parameters: Any) -> None:
     if not state.is_completed():
         kind = {OVER_BUDGET: BudgetError, BUSY: BusyError}.get(state.name, GenmodelError)
         raise kind(state.message or f"the flow ended {state.name}")
+
+
+def begin(settings: Settings) -> None:
+    """What a flow does first: it ends with the process that serves it and, as a run of a deployment, is known as this
+    project's and stands in for the runs that were missed."""
+    if os.environ.get(SERVED_BY):
+        follow(int(os.environ[SERVED_BY]), signal.SIGKILL)  # the guards end its stages
+        warn_in_one_line()
+    context = FlowRunContext.get()
+    if context and context.flow_run and context.flow_run.deployment_id:
+        orphans.claim(context.flow_run.id, settings.root)
+        if told := schedules.stand_in(context.flow_run):
+            get_run_logger().warning(told)
 
 
 def _lost(error: Exception) -> str:

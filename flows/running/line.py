@@ -7,7 +7,6 @@ that no training outlives this flow. Stages with the tag `gpu` share the GPUs of
 
 import functools
 import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,15 +16,15 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, wait
 from prefect.tasks import Task
 
 from flows import data_report, notify, outcome, prepare
+from flows.arrivals import sources, watching
 from flows.costs import budget, ledger, table
 from flows.gc import collect
-from flows.running import launch, orphans
-from flows.running.guard import DEADLINE, STOPPED, Guard, follow
+from flows.running import launch
+from flows.running.guard import DEADLINE, STOPPED, Guard
 from flows.running.launch import one_line
 from flows.running.slots import TAG, Slots
 from flows.settings import Settings
@@ -35,7 +34,6 @@ from flows.versioning.dvc import Stage
 from flows.versioning.repo import LockConflictError
 from genmodel.errors import BudgetError, GenmodelError
 
-SERVED_BY = "GENMODEL_SERVED_BY"  # the pid of the process that serves, for the runs that it starts
 _PATIENCE = [5.0, 15.0, 60.0, 300.0, 900.0]  # seconds to wait for another DVC process to end
 
 
@@ -49,6 +47,7 @@ def _alone(run: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(run)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         settings, started = Settings.read(os.environ, Path.cwd()), time.monotonic()
+        launch.begin(settings)
         with locks.project(settings.root, settings.waits):
             run(*args, **kwargs)
             _count_costs(settings, time.monotonic() - started)
@@ -61,20 +60,21 @@ def _alone(run: Callable[..., None]) -> Callable[..., None]:
 @flow(name="retrain", on_failure=[_tell_failure], on_crashed=[_tell_failure])
 @one_line
 @_alone
-def retrain(force: bool = False, renew_extractor: bool = False) -> None:
-    """Bring the project in the working folder up to date. force: run all stages, changed or not.
+def retrain(force: bool = False, renew_extractor: bool = False, look: bool = True) -> None:
+    """Bring the project in the working folder up to date: data, models, leaderboard and registry.
 
-    renew_extractor: train a new extractor, and judge all models and the champion by it. The folder is not a
-    parameter: whoever may start runs on a server must not choose which dvc.yaml is executed.
+    The folder is not a parameter: whoever may start runs on a server must not choose which dvc.yaml is executed.
+
+    Args:
+        force: Run all stages, changed or not.
+        renew_extractor: Train a new extractor, and judge all models and the champion by it.
+        look: Look at the sources of data.dvc first, and add new images to the data (GENMODEL_LOOK=0: never).
     """
     settings = Settings.read(os.environ, Path.cwd())
-    if os.environ.get(SERVED_BY):
-        follow(int(os.environ[SERVED_BY]), signal.SIGKILL)  # the guards end its stages
-        launch.warn_in_one_line()
-    context = FlowRunContext.get()
-    if context and context.flow_run and context.flow_run.deployment_id:
-        orphans.claim(context.flow_run.id, settings.root)
     ensure_data(settings, return_state=True).result()
+    if look and settings.look:
+        watching.add(settings)
+    sources.announce(settings.root)
     stages = find_work(settings.root, force, renew_extractor, return_state=True).result()
     budget.check(settings, [stage.name for stage in stages if TAG in stage.tags], _run_id())
     if stages:

@@ -188,7 +188,7 @@ def restore_commands(root: Path, stage: str, data: str, model: str | None) -> li
     """
     with opened(root) as repo:
         cache = repo.cache.local
-        if model and not cache.exists(model) and _remote(repo, None) is None:
+        if model and not cache.exists(model) and remote_of(repo, None) is None:
             model = None
         cached = all(cache.exists(digest) for digest in (data, model) if digest)
         share = f"dvc config --local cache.dir '{cache.path.removesuffix('/files/md5')}'"
@@ -230,10 +230,10 @@ def restore(root: Path, remote: str | None = None) -> bool:
         with contextlib.suppress(CheckoutError):  # not all in the cache
             repo.checkout([target])
             return True
-        name = _remote(repo, remote)
+        name = remote_of(repo, remote)
         if name is None:
             return False
-        _check_list(repo, digest(root), name)
+        check_list(repo, digest(root), name)
         with contextlib.suppress(CheckoutError):  # not all in the remote either, or not sound there
             repo.pull([target], remote=name)
             return True
@@ -246,7 +246,7 @@ def restore(root: Path, remote: str | None = None) -> bool:
     return False
 
 
-def _check_list(repo: "Repo", oid: str, remote: str) -> None:
+def check_list(repo: "Repo", oid: str, remote: str) -> None:
     """VersioningError if the remote's list of the files is damaged: DVC verifies the files in it, but not the list."""
     from dvc_data.hashfile.hash import hash_file
 
@@ -270,7 +270,7 @@ def _damaged(repo: "Repo", remote: str, what: str, oids: Sequence[str]) -> Versi
 def push(root: Path, remote: str | None = None) -> str | None:
     """Copy the data to the remote; returns the remote's name, None where none is set."""
     with opened(root) as repo:
-        name = _remote(repo, remote)
+        name = remote_of(repo, remote)
         if name is not None:
             repo.push([str(root / DATA_FILE)], remote=name)
         return name
@@ -282,7 +282,7 @@ def secure(root: Path, remote: str | None = None) -> str:
     Returns a line that says so, or what the user should do; empty if `verify` is set to anything, or without a remote.
     """
     with opened(root) as repo:
-        name = _remote(repo, remote)
+        name = remote_of(repo, remote)
         found = {level: repo.config.read(level)["remote"].get((name or "").lower(), {}) for level in repo.config.files}
         level = next((level for level, options in reversed(found.items()) if "url" in options), None)
         if name is None or level is None or any("verify" in options for options in found.values()):
@@ -296,5 +296,5 @@ def secure(root: Path, remote: str | None = None) -> str:
         return f"remote {name}: verify = true is now in {path}, so that a `dvc pull` by hand refuses damaged objects"
 
 
-def _remote(repo: "Repo", asked: str | None) -> str | None:
+def remote_of(repo: "Repo", asked: str | None) -> str | None:
     return asked or repo.config["core"].get("remote")

@@ -133,13 +133,15 @@ def test_a_stage_that_always_runs_is_no_change(ready) -> None:
     assert versioning.idle(ready.root) is None
 
 
-def test_the_entrypoint_of_prefect_yaml_is_the_flow() -> None:
+def test_the_entrypoints_of_prefect_yaml_are_the_flows() -> None:
     from prefect.flows import load_flow_from_entrypoint
 
-    (deployment,) = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    path, name = deployment["entrypoint"].split(":")
-    assert path == "flows/retrain.py"
-    assert load_flow_from_entrypoint(f"{ROOT / path}:{name}").name == "retrain"
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert [each["name"] for each in deployments] == ["retrain", "watch"]
+    for each in deployments:
+        path, name = each["entrypoint"].split(":")
+        assert path == f"flows/{each['name']}.py"
+        assert load_flow_from_entrypoint(f"{ROOT / path}:{name}").name == each["name"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -188,7 +190,7 @@ def test_whoever_starts_a_run_does_not_choose_its_folder() -> None:
 
     from flows.running.line import retrain
 
-    assert set(retrain.parameters.properties) == {"force", "renew_extractor"}
+    assert set(retrain.parameters.properties) == {"force", "renew_extractor", "look"}
     with pytest.raises(SignatureMismatchError, match="root"):
         parameters_to_args_kwargs(retrain.fn, {"root": "/tmp"})
 

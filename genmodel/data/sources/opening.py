@@ -72,7 +72,7 @@ def open_source(location: str, devkit: Path | None = None, room: Path | None = N
             return Digits()
         if path.is_file():
             return _labelled(open_file(path, devkit, room), path, devkit)
-        paths = [] if path.exists() else _expand(location)
+        paths = [] if path.exists() else expand(location)
         if paths:
             return _labelled(_open_shards(paths, path.name, room), paths[0], devkit)
     except PermissionError as error:
@@ -229,7 +229,7 @@ def _open_shards(paths: list[Path], name: str, room: Path | None) -> Source:
     raise SourceError(f"{name} names files that are neither all tars nor all .parquet: name only one kind")
 
 
-def _expand(pattern: str) -> list[Path]:
+def expand(pattern: str) -> list[Path]:
     """The files that match a pattern with {0000..0015}, {train,val}, * or ?, in order; empty if it is not a pattern."""
     parts = re.split(r"\{([^{}]*)\}", pattern)  # at odd indexes: what is in braces
     choices = [_choices(part) if place % 2 else [part] for place, part in enumerate(parts)]

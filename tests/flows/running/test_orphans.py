@@ -168,16 +168,6 @@ class Line:
         self.process.wait()
 
 
-@pytest.fixture(scope="module")
-def empty_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prefect's database without runs, made once: its migrations take longer than all else of a server's start."""
-    home = tmp_path_factory.mktemp("prefect")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    upgrade = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
-    subprocess.run(upgrade, env={**clean, "PREFECT_HOME": str(home)}, check=True, capture_output=True)
-    return home / "prefect.db"
-
-
 @pytest.fixture
 def line(toy: Any, empty_history: Path) -> Iterator[Line]:
     made = Line(toy)
