@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.registry.lineage import FILES, KEPT
-from flows.registry.registry import CHAMPION, Registry, Version
+from flows.registry.registry import CHAMPION, PENDING, Registry, Version
 from flows.running.imports import uncollected
 from flows.settings import Settings, experiment
 from flows.tracking import Tracker
@@ -64,7 +64,7 @@ def register(settings: Settings) -> None:
         decision = _decide(settings, registry, promotions, request)
     assert decision is not None
     _write(decision)
-    text = _state(decision, registry.version(CHAMPION), before, decided)
+    text = _state(decision, registry.version(CHAMPION), before, decided) + _waits(registry, best.weights)
     durable.write_json(STATE, {"text": text})
     print(printable(text))
 
@@ -217,6 +217,17 @@ def _state(decision: "Decision", champion: Version | None, before: Version | Non
     if decided or decision.outcome != "promote":
         return f"unchanged: {who}, is still champion ({said})"
     return f"unchanged: {who}, is still champion"
+
+
+def _waits(registry: Registry, weights: str) -> str:
+    """That another model than this run's still waits for a person's word."""
+    pending = registry.version(PENDING)
+    if pending is None or pending.tags.get("genmodel.weights") == weights:
+        return ""
+    number = pending.number
+    return (
+        f"; version {number} still waits for a word: python -m flows.registry approve {number} --reason TEXT, or refuse"
+    )
 
 
 def _reports() -> list["Report"]:

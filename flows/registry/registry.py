@@ -1,9 +1,11 @@
 """The registry of models: equal weights are one version; aliases say which one is champion, candidate, previous.
 
-python -m flows.registry history | rollback | retire | lineage VERSION | files VERSION DIR | verify VERSION
+python -m flows.registry history | approve VERSION | refuse VERSION | rollback | retire
+python -m flows.registry lineage VERSION | files VERSION DIR | verify VERSION
 """
 
 import contextlib
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from genmodel.models.contract import Family
     from genmodel.sampling.draw import ExportedGraph
 
-CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
+CHAMPION, CANDIDATE, PREVIOUS, PENDING = "champion", "candidate", "previous", "pending"
+EVENT = "genmodel.event."  # how the tags of a version begin that hold decisions about it, as JSON
+_WHOLE = {"id", "time", "kind", "version", "before", "after"}  # what every such decision has
 _ALL_RUNS = 3  # mlflow.entities.ViewType.ALL: deleted ones, too, until `mlflow gc`
 _DESCRIPTION = """Draws images. A version is one trained model; `champion` is the one in use.
 
@@ -206,6 +210,25 @@ class Registry:
             queries = [f"{told} and tags.`genmodel.fingerprint` = '{each}'" for each in fingerprints]
             return all(client.search_runs([experiment_id], query, max_results=1) for query in queries)
 
+    def set_outcome(self, number: str, outcome: str) -> None:
+        """Tag the run that a version comes from, if it is still there, with what became of its model."""
+        version = self.numbered(number)
+        with self.tracker.talking() as (client, experiment_id):
+            query = f"attributes.run_id = '{version.run_id if version else ''}'"
+            for run in client.search_runs([experiment_id], query):
+                client.set_tag(run.info.run_id, "genmodel.outcome", outcome)
+
+    def events(self) -> list[dict[str, Any]]:
+        """The decisions about all versions, the oldest first, whichever project made them."""
+        found: list[dict[str, Any]] = []
+        with self.tracker.talking() as (client, _):
+            token = None
+            while token != "":
+                page = client.search_model_versions(f"name = '{self._name}'", page_token=token)
+                found += [event for version in page for event in events_of(_version(version))]
+                token = page.token or ""
+        return sorted(found, key=lambda event: str(event["time"]))
+
     def set_alias(self, alias: str, number: str) -> None:
         with self.tracker.talking() as (client, _):
             client.set_registered_model_alias(self._name, alias, number)
@@ -245,6 +268,16 @@ class Registry:
 def _version(found: Any) -> Version:
     """Of MLflow's ModelVersion."""
     return Version(str(found.version), found.run_id, dict(found.tags))
+
+
+def events_of(version: Version) -> list[dict[str, Any]]:
+    """The decisions about a version, the oldest first; a tag that somebody damaged is left out."""
+    found = []
+    for key in (key for key in version.tags if key.startswith(EVENT)):
+        with contextlib.suppress(ValueError, RecursionError):
+            found.append(json.loads(version.tags[key]))
+    whole = [event for event in found if isinstance(event, dict) and event.keys() >= _WHOLE]
+    return sorted(whole, key=lambda event: str(event["time"]))
 
 
 def _tags(described: Mapping[str, Any], report: Report, run: Mapping[str, str]) -> dict[str, str]:

@@ -46,6 +46,7 @@ class Scene:
     def __init__(self, settings: Settings, distances: dict[str, float] | None = None) -> None:
         self.settings, self.root = settings, settings.root
         self.distances = distances or {}  # by version number
+        self.gate = GATE
 
     @cached_property
     def registry(self) -> Weightless:
@@ -73,12 +74,13 @@ class Scene:
     def settle(self, candidate: Version) -> Decision:
         """What the stage `register` does about a candidate."""
         report = self._report(candidate.number)
-        return self.promotions.settle(candidate, {"report": report.as_dict()}, lambda best: self.judge(candidate, best))
+        request = {"report": report.as_dict(), "approval": self.gate.approval}
+        return self.promotions.settle(candidate, request, lambda best: self.judge(candidate, best))
 
     def judge(self, candidate: Version, against: Version | None) -> Decision:
         best = None if against is None else self._report(against.number)
         champion = best and Champion(name=best.name, weights=best.weights, judged=best)
-        return decide(self._report(candidate.number), champion, GATE)
+        return decide(self._report(candidate.number), champion, self.gate)
 
     def _report(self, number: str) -> Report:
         weights, figures = f"{int(number):064}", {"fd_classifier": self.distances[number]}

@@ -14,8 +14,8 @@ import pytest
 from flows.registry import register
 from flows.registry.registry import CHAMPION, PREVIOUS, Version
 
-# three a write: candidate, ledger, its digest, three tags, [previous, champion,] ledger, its digest
-ALWAYS, WHEN_PROMOTED = 24, 30
+# three a write: candidate, ledger, its digest, three tags, [previous, champion,] the event's tag, ledger, its digest
+ALWAYS, WHEN_PROMOTED = 27, 33
 
 
 @pytest.mark.slow
