@@ -225,9 +225,7 @@ def _waits(registry: Registry, weights: str) -> str:
     if pending is None or pending.tags.get("genmodel.weights") == weights:
         return ""
     number = pending.number
-    return (
-        f"; version {number} still waits for a word: python -m flows.registry approve {number} --reason TEXT, or refuse"
-    )
+    return f"; version {number} still waits: python -m flows.registry approve {number} --reason TEXT, or refuse"
 
 
 def _reports() -> list["Report"]:
