@@ -33,6 +33,11 @@ def _parser() -> argparse.ArgumentParser:
     rollback.add_argument("--reason", default="no reason given", help="for the ledger")
     history = commands.add_parser("history", help="who was champion when and why")
     history.add_argument("--all", action="store_true", help="decisions that changed nothing, too")
+    compare = commands.add_parser("compare", help="what changed since then in data, code, settings and figures")
+    compare.add_argument(
+        "--since", required=True, metavar="WHEN", help="a day (2026-05-31, UTC), a version or an alias"
+    )
+    compare.add_argument("--until", default="champion", metavar="WHEN", help="the same (default: %(default)s)")
     retire = commands.add_parser("retire", help="take the champion away: the next sound model starts a new line")
     retire.add_argument("--reason", default="no reason given", help="for the ledger")
     lineage = commands.add_parser("lineage", help="what a version was made of, and the commands that restore it")

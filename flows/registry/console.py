@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flows import notify
+from flows.registry import over_time
 from flows.registry.approval import approve, refuse
 from flows.registry.champion import Promotions
+from flows.registry.compare import lines
 from flows.registry.lineage import restore_files, trace
 from flows.registry.promotions import Ledger
 from flows.registry.registry import Registry
@@ -40,8 +42,13 @@ def run(arguments: argparse.Namespace, settings: Settings) -> None:
         print(printable(f"{arguments.folder}: {', '.join(written)}"))
     elif arguments.command == "history":
         _show(promotions.history(), arguments.all)
+    elif arguments.command == "compare":
+        told = lines(registry, promotions.history(), settings.root, arguments.since, arguments.until)
+        print("\n".join(map(printable, told)))
     else:
         print("\n".join(printable(line) for line in trace(registry, settings.root, arguments.version).lines()))
+    if arguments.command in ("approve", "refuse", "rollback", "retire", "history"):
+        over_time.write(promotions.history(), settings.root)
 
 
 def _verified(registry: Registry, number_or_alias: str) -> str:
@@ -78,10 +85,9 @@ def row(event: Mapping[str, Any]) -> list[str]:
     """When, what, the version it was about and its model, the champion after it, and why."""
     champion = event["after"]["champion"]
     decision = event.get("decision")
-    what = decision["outcome"] if decision and event["kind"] == "promotion" else event["kind"]
     told = [
         event["time"][:19].replace("T", " "),
-        what,
+        over_time.what(event),
         event["version"],
         decision["candidate"]["name"] if decision else "",
         champion["version"] if champion else "",

@@ -82,7 +82,7 @@ class Following:
             try_out(folder, called, settings)
             model = tracking.load(folder, settings)
         told = model.model_config or {}
-        images = model.predict({"n": 1})
+        images: Any = model.predict({"n": 1})
         assert images.shape[-1] in CHANNELS, "it was tried out"
         return Served(
             version=version.number,

@@ -48,6 +48,7 @@ def register(settings: Settings) -> None:
     if name := experiment():
         print(f"{name} is a DVC experiment: its models are compared, and neither registered nor promoted")
         return
+    from flows.registry import over_time
     from flows.registry.champion import Promotions
     from flows.registry.promotions import Ledger
 
@@ -64,6 +65,7 @@ def register(settings: Settings) -> None:
         decision = _decide(settings, registry, promotions, request)
     assert decision is not None
     _write(decision)
+    over_time.write(promotions.history(), settings.root)
     text = _state(decision, registry.version(CHAMPION), before, decided) + _waits(registry, best.weights)
     durable.write_json(STATE, {"text": text})
     print(printable(text))
