@@ -55,8 +55,8 @@ def days(history: Sequence[Event]) -> list[Day]:
     """The champion's figure by day, the oldest first; a day without a decision has none."""
     found: dict[str, Day] = {}
     for event in history:
-        champion, decision = event["after"]["champion"], event.get("decision")
-        briefs = [decision.get("candidate"), decision.get("champion")] if decision else []
+        champion, decision = event["after"]["champion"], event.get("decision") or {}
+        briefs = [decision.get("candidate"), decision.get("champion")]
         brief = next((each for each in briefs if each and champion and each["weights"] == champion["weights"]), None)
         if brief is None or not isinstance(brief.get("value"), int | float):
             continue
