@@ -28,6 +28,7 @@ _HOW = (
     "Version {number} waits for a person's word: python -m flows.registry approve {number} --reason TEXT,"
     " or refuse {number}."
 )
+_OPEN = "genmodel.open"  # a tag of the registered model: the decision that is being carried out
 _OF_RUN = {"approval": "promoted", "refusal": "rejected"}  # what becomes of a version's run
 
 
@@ -182,7 +183,9 @@ class Promotions:
     def carry_out(self, **decided: Any) -> None:
         event = {"id": uuid.uuid4().hex, "event": "decided", "time": _now(), **decided}
         self._append(event)
+        self._registry.note(_OPEN, json.dumps(event))
         self._apply(event)
+        self._registry.note(_OPEN, None)
         self._append({"id": event["id"], "event": "done", "time": _now()})
 
     def _append(self, event: Mapping[str, Any]) -> None:
@@ -206,14 +209,25 @@ class Promotions:
         It is void if the registry is another one by now, or if someone moved the alias by hand.
         """
         self._check_end()
+        if open_ := self._registry.noted(_OPEN):  # of this project, or of another with the same registry
+            event = json.loads(open_)
+            if not self._obstacle(event):
+                self._apply(event)
+            self._registry.note(_OPEN, None)
         last = next(reversed(self._ledger.events()), None)
         if last is None or last["event"] != "decided":
             return
-        if why := self._obstacle(last):
-            self._append({"id": last["id"], "event": "void", "time": _now(), "reason": why})
-            return
-        self._apply(last)
+        if not self._is_done(last):
+            if why := self._obstacle(last):
+                self._append({"id": last["id"], "event": "void", "time": _now(), "reason": why})
+                return
+            self._apply(last)
         self._append({"id": last["id"], "event": "done", "time": _now()})
+
+    def _is_done(self, event: Mapping[str, Any]) -> bool:
+        """Whether another project has carried it out, which may have moved the champion since."""
+        about = self._registry.numbered(event["version"])
+        return about is not None and f"{EVENT}{event['id']}" in about.tags
 
     def _obstacle(self, event: Mapping[str, Any]) -> str:
         """Why a decision cannot be carried out any more; empty if it can."""
@@ -222,7 +236,7 @@ class Promotions:
             if found is None or brief_of(found) != brief:
                 return f"version {brief['version']} is not in this registry"
         if self.brief(CHAMPION) not in (event["before"], event["after"]["champion"]):
-            return "the alias was moved by hand"
+            return "the alias was moved by hand, or by another project"
         return ""
 
     def _apply(self, event: Mapping[str, Any]) -> None:
@@ -241,6 +255,7 @@ class Promotions:
             self._registry.tag(number, {REFUSED: f"{why} ({event['by']})" if kind == "refusal" else None})
             self._registry.set_outcome(number, _OF_RUN[kind])
         if moves:
+            self._registry.check_turn()
             self._point(PREVIOUS, after["previous"])
             self._point(CHAMPION, after["champion"])
         self._registry.tag(number, {f"{EVENT}{event['id']}": json.dumps(event, sort_keys=True)})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flows.registry.description import Card
 from flows.registry.packaging import CURE, PACKAGE, digest, exported, package, try_out, verify
 from flows.running.scratch import scratch
-from flows.tracking import Tracker, fetch, made, making_tags, remove_half_made
+from flows.tracking import Tracker, Turn, database_file, fetch, made, making_tags, remove_half_made
 from genmodel.errors import ModelError, TrackingError
 from genmodel.evaluation.report import Report
 from genmodel.files import durable
@@ -62,6 +62,7 @@ class Registry:
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
         self._name = tracker.settings.registered_name
+        self._turn: Turn | None = None
 
     def register(
         self,
@@ -252,17 +253,38 @@ class Registry:
             found = client.search_registered_models(f"name = '{self._name}'")
             return found[0].tags.get(key) if found else None
 
-    def note(self, key: str, value: str) -> None:
-        """Set a tag of the registered model, if there is one."""
+    def note(self, key: str, value: str | None) -> None:
+        """Set a tag of the registered model, if there is one; None takes it away."""
+        if not self._exists():
+            return
         with self.tracker.talking() as (client, _):
-            if client.search_registered_models(f"name = '{self._name}'"):
+            if value is None:
+                client.delete_registered_model_tag(self._name, key)
+            else:
                 client.set_registered_model_tag(self._name, key, value)
 
     @contextlib.contextmanager
     def promotion(self) -> Iterator[None]:
-        """Hold the right to decide who is champion (flows/registry/champion.py). MLflow has no such lock."""
+        """Hold the right to decide who is champion (flows/registry/champion.py). MLflow has no such lock.
+
+        A lock of this machine, and where other machines may use the same MLflow, a turn at the registered model.
+        """
         with self.tracker.locked("promotion"):
-            yield
+            if database_file(self.tracker.settings) is not None or not self._exists():
+                yield
+                return
+            with Turn(self.tracker, self._name).taken() as self._turn:
+                yield
+            self._turn = None
+
+    def check_turn(self) -> None:
+        """TrackingError if others took this process for dead, so that it may no longer decide."""
+        if self._turn is not None:
+            self._turn.check()
+
+    def _exists(self) -> bool:
+        with self.tracker.talking() as (client, _):
+            return bool(client.search_registered_models(f"name = '{self._name}'"))
 
 
 def _version(found: Any) -> Version:

@@ -67,15 +67,14 @@ class Scene:
         client.create_registered_model("genmodel")
         numbers = range(1, len(distances) + 1)
         for n, distance in zip(numbers, distances, strict=True):
-            client.create_model_version("genmodel", "file:///nowhere", tags={"genmodel.weights": f"{n:064}"})
+            client.create_model_version("genmodel", "s3://nowhere/model", tags={"genmodel.weights": f"{n:064}"})
             self.distances[str(n)] = distance
         return [Version(str(n), "", {"genmodel.weights": f"{n:064}"}) for n in numbers]
 
     def settle(self, candidate: Version) -> Decision:
         """What the stage `register` does about a candidate."""
         report = self._report(candidate.number)
-        request = {"report": report.as_dict(), "approval": self.gate.approval}
-        return self.promotions.settle(candidate, request, lambda best: self.judge(candidate, best))
+        return self.promotions.settle(candidate, {"report": report.as_dict()}, lambda best: self.judge(candidate, best))
 
     def judge(self, candidate: Version, against: Version | None) -> Decision:
         best = None if against is None else self._report(against.number)
@@ -93,6 +92,9 @@ class Scene:
 
     def tags(self, number: str) -> dict[str, str]:
         return dict(self._ask("select key, value from model_version_tags where version = ?", number))
+
+    def model_tags(self) -> dict[str, str]:
+        return dict(self._ask("select key, value from registered_model_tags"))
 
     def _ask(self, query: str, *values: str) -> list[Any]:
         with sqlite3.connect(self.root / "mlflow.db") as database:
@@ -163,6 +165,7 @@ def _die_at(point: int) -> None:
     for name in (
         "set_registered_model_alias",
         "set_registered_model_tag",
+        "delete_registered_model_tag",
         "delete_registered_model_alias",
         "set_model_version_tag",
         "delete_model_version_tag",

@@ -142,7 +142,7 @@ def test_an_approval_that_is_killed_is_finished_by_the_next_command(
     assert in_children(prepare) == [0]
     for name in state:
         shutil.copy(root / name, root / f"{name}.before")
-    for point in range(0, 36, 5):  # three a write: ledger, its digest, four tags, two aliases, a tag, an alias, ledger
+    for point in range(0, 42, 5):  # three a write: ledger, its digest, five tags, two aliases, a tag, an alias, ...
         for name in state:
             shutil.copy(root / f"{name}.before", root / name)
         assert in_children(lambda at=point: word(at)) == [-signal.SIGKILL], point  # type: ignore[misc]
