@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from flows.registry.champion import Promotions, brief_of
-from flows.registry.registry import CHAMPION, PENDING, PREVIOUS, Registry, Version, events_of
+from flows.registry.events import events_of
+from flows.registry.registry import CHAMPION, PENDING, PREVIOUS, Registry, Version
 from genmodel.errors import EvaluationError, TrackingError
 from genmodel.evaluation.gate import Decision, Outcome
 
@@ -55,7 +56,7 @@ def who() -> str:
 def _waiting(registry: Registry, asked: str, word: Word) -> tuple[Version, Mapping[str, Any]]:
     """The version, and the decision that left it to a person."""
     version, pending = registry.find(asked), registry.version(PENDING)
-    event = next(reversed(events_of(version)), None)
+    event = next(reversed(events_of(version.tags)), None)
     waits = pending is not None and pending.number == version.number
     refused = event is not None and event["kind"] == "refusal"
     if event is None or not (waits or (refused and word == "approval")):

@@ -5,14 +5,14 @@ python -m flows.registry lineage VERSION | files VERSION DIR | verify VERSION
 """
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.registry.description import Card
+from flows.registry.description import DESCRIPTION, Card
+from flows.registry.events import events_of
 from flows.registry.packaging import CURE, PACKAGE, digest, exported, package, try_out, verify
 from flows.running.scratch import scratch
 from flows.tracking import Tracker, Turn, database_file, fetch, made, making_tags, remove_half_made
@@ -26,25 +26,7 @@ if TYPE_CHECKING:
     from genmodel.sampling.draw import ExportedGraph
 
 CHAMPION, CANDIDATE, PREVIOUS, PENDING = "champion", "candidate", "previous", "pending"
-EVENT = "genmodel.event."  # how the tags of a version begin that hold decisions about it, as JSON
-_WHOLE = {"id", "time", "kind", "version", "before", "after"}  # what every such decision has
 _ALL_RUNS = 3  # mlflow.entities.ViewType.ALL: deleted ones, too, until `mlflow gc`
-_DESCRIPTION = """Draws images. A version is one trained model; `champion` is the one in use.
-
-```python
-import mlflow
-
-model = mlflow.pyfunc.load_model("models:/{name}@champion")
-images = model.predict({{"n": 16, "seed": 3}})  # uint8, NHWC; image i of a seed is the same for any n
-images = model.predict({{"n": 16, "seed": 3, "class": "7"}})  # of a conditional model, by name or number
-model.model_config["classes"]  # that can be asked for; none where the model is not conditional
-```
-
-`mlflow models serve -m models:/{name}@champion --env-manager local` answers
-`{{"inputs": {{"n": 16, "seed": 3}}}}` at `/invocations`. Codes of your own, `{{"inputs": [[...], ...]}}`, are rows of
-what `model.model_config["space"]` says, and for a conditional model the number of the class as the last one.
-It needs no pickle: set `MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false`. The weights lie beside it as safetensors.
-"""
 
 
 @dataclass(frozen=True)
@@ -99,7 +81,7 @@ class Registry:
                 client.log_artifacts(run.info.run_id, str(place / "card"), "card")
             client.finalize_logged_model(logged.model_id, "READY")
             if not client.search_registered_models(f"name = '{self._name}'"):
-                client.create_registered_model(self._name, description=_DESCRIPTION.format(name=self._name))
+                client.create_registered_model(self._name, description=DESCRIPTION.format(name=self._name))
             source, shown = f"models:/{logged.model_id}", card.described(run.info.run_id)
             version = client.create_model_version(
                 self._name, source, run.info.run_id, tags, description=shown, model_id=logged.model_id
@@ -226,7 +208,7 @@ class Registry:
             token = None
             while token != "":
                 page = client.search_model_versions(f"name = '{self._name}'", page_token=token)
-                found += [event for version in page for event in events_of(_version(version))]
+                found += [event for version in page for event in events_of(version.tags)]
                 token = page.token or ""
         return sorted(found, key=lambda event: str(event["time"]))
 
@@ -290,16 +272,6 @@ class Registry:
 def _version(found: Any) -> Version:
     """Of MLflow's ModelVersion."""
     return Version(str(found.version), found.run_id, dict(found.tags))
-
-
-def events_of(version: Version) -> list[dict[str, Any]]:
-    """The decisions about a version, the oldest first; a tag that somebody damaged is left out."""
-    found = []
-    for key in (key for key in version.tags if key.startswith(EVENT)):
-        with contextlib.suppress(ValueError, RecursionError):
-            found.append(json.loads(version.tags[key]))
-    whole = [event for event in found if isinstance(event, dict) and event.keys() >= _WHOLE]
-    return sorted(whole, key=lambda event: str(event["time"]))
 
 
 def _tags(described: Mapping[str, Any], report: Report, run: Mapping[str, str]) -> dict[str, str]:
