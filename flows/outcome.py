@@ -75,7 +75,7 @@ def champion(root: Path) -> str | None:
 
 
 def champion_days(root: Path) -> list[dict[str, Any]]:
-    """The champion's figure by day, as `register` wrote it (flows/registry/over_time.py); the newest first."""
+    """The champion's figure by day, as `register` wrote it (flows/registry/history/over_time.py); the newest first."""
     path = root / "champion.csv"
     if not path.exists():
         return []

@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from flows.listening import listening
 from flows.registry.following import Following, Served
 from flows.registry.registry import CHAMPION, Registry
+from flows.running.listening import listening
 from flows.settings import Settings
 from flows.tracking import Tracker
 from genmodel.errors import ConfigError, user_errors

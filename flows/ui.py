@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import outcome
-from flows.listening import listening
+from flows.running.listening import listening
 from flows.settings import Settings
 from flows.tracking import Tracker
 from flows.tracking.server import serve

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from flows.registry.champion import Promotions, brief_of
-from flows.registry.events import events_of
+from flows.registry.history.events import events_of
 from flows.registry.registry import CHAMPION, PENDING, PREVIOUS, Registry, Version
 from genmodel.errors import EvaluationError, TrackingError
 from genmodel.evaluation.gate import Decision, Outcome

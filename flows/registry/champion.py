@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from heapq import merge
 from typing import Any
 
-from flows.registry.events import EVENT
+from flows.registry.history.events import EVENT
 from flows.registry.promotions import Ledger
 from flows.registry.registry import CANDIDATE, CHAMPION, PENDING, PREVIOUS, Registry, Version
 from genmodel.errors import EvaluationError, ModelError, TrackingError

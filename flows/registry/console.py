@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flows import notify
-from flows.registry import over_time
 from flows.registry.approval import approve, refuse
 from flows.registry.champion import Promotions
-from flows.registry.compare import lines
+from flows.registry.history import over_time
+from flows.registry.history.compare import lines
 from flows.registry.lineage import restore_files, trace
 from flows.registry.promotions import Ledger
 from flows.registry.registry import Registry

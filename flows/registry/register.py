@@ -48,8 +48,8 @@ def register(settings: Settings) -> None:
     if name := experiment():
         print(f"{name} is a DVC experiment: its models are compared, and neither registered nor promoted")
         return
-    from flows.registry import over_time
     from flows.registry.champion import Promotions
+    from flows.registry.history import over_time
     from flows.registry.promotions import Ledger
 
     gate = read_gate(PARAMS)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.registry.description import DESCRIPTION, Card
-from flows.registry.events import events_of
+from flows.registry.history.events import events_of
 from flows.registry.packaging import CURE, PACKAGE, digest, exported, package, try_out, verify
 from flows.running.scratch import scratch
 from flows.tracking import Tracker, Turn, database_file, fetch, made, making_tags, remove_half_made

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from flows.registry.history.over_time import what
 from flows.registry.lineage import KEPT
-from flows.registry.over_time import what
 from flows.registry.registry import Registry, Version
 from flows.tracking.trainings import flatten
 from genmodel.errors import ConfigError, TrackingError

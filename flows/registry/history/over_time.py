@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flows.registry import timeline
+from flows.registry.history import timeline
 from genmodel.files import durable
 from genmodel.output.printable import printable
 
