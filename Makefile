@@ -54,4 +54,4 @@ serve: $(READY)    ## retrain on a schedule (GENMODEL_CRON, default every night 
 	@$(BIN)/python -m flows.retrain --serve
 
 clean:    ## remove what the line made, not the versions in DVC's cache
-	rm -rf data closures models reference reports figures runs ranking.csv leaderboard.* decision.* champion.json
+	rm -rf data closures models reference reports figures runs ranking.csv leaderboard.* decision.* champion.*

@@ -16,7 +16,7 @@ from flows.versioning.repo import DATA
 from genmodel.data.block import Block
 from genmodel.data_report import words
 from genmodel.data_report.markdown import markdown
-from genmodel.errors import BlockError, GenmodelError, VersioningError
+from genmodel.errors import BlockError, DataLimitError, GenmodelError, VersioningError
 from genmodel.files import durable
 from genmodel.output.progress import say
 from genmodel.params import read_evaluation, read_limits
@@ -59,15 +59,15 @@ def before(root: Path, origin: Origin, update: bool) -> Before:
 def judge(root: Path, origin: Origin, there: Before, remote: str | None) -> None:
     """Show the report on what was made, in the flow that runs; beyond a limit, put data/ back.
 
-    GenmodelError names the limit, the report and the fix.
+    DataLimitError names the limit, the report and the fix.
     """
     told = _made(root, there, origin)
     if exceeded := _shown(root, told, origin):
-        raise GenmodelError(f"{_refusal(told, exceeded)}; {_put_back(root, remote)}; {_ACCEPT}")
+        raise DataLimitError(f"{_refusal(told, exceeded)}; {_put_back(root, remote)}; {_ACCEPT}")
 
 
 def check(root: Path) -> None:
-    """GenmodelError if the newest generation of data/ is beyond a limit: git may have brought it from elsewhere.
+    """DataLimitError if the newest generation of data/ is beyond a limit: git may have brought it from elsewhere.
 
     A report that was made here is not made again; without limits nothing is looked at.
     """
@@ -79,7 +79,7 @@ def check(root: Path) -> None:
     else:
         told = _made(root, Before(len(Block.open(root / DATA).facts["generations"]) - 1), origin)
     if exceeded := _shown(root, told, origin):
-        raise GenmodelError(f"{_refusal(told, exceeded)}; nothing was trained; {_ACCEPT}")
+        raise DataLimitError(f"{_refusal(told, exceeded)}; nothing was trained; {_ACCEPT}")
 
 
 def _made(root: Path, there: Before, origin: Origin) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Messages to people: a run failed, a model became champion, or the gate could not decide.
+"""Messages to people: a run failed, a model became champion or waits for a word, or the gate could not decide.
 
 GENMODEL_NOTIFY holds Apprise URLs (mailto://, slack://, ntfy://, json://, ...), separated by spaces; without it nothing
 is sent. A run that leaves all as it was sends nothing, and what was said of a decision is not said again.
@@ -6,6 +6,7 @@ is sent. A run that leaves all as it was sends nothing, and what was said of a d
 
 import json
 import logging
+import re
 import sys
 from pathlib import Path
 
@@ -28,13 +29,27 @@ def failed(settings: Settings, why: str) -> None:
 def ended(settings: Settings) -> None:
     """Tell of a decision that was not told before: another champion, or one that the gate could not make."""
     said = outcome.champion(settings.root) or ""
-    new, open_ = "is the new champion" in said, "(inconclusive:" in said or said.startswith("nobody; inconclusive:")
+    news = _news(said)
     known = settings.root / _SAID
-    if not (new or open_) or (known.exists() and json.loads(known.read_text()) == said):
+    if not news or (known.exists() and json.loads(known.read_text()) == said):
         return
-    title = f"{settings.root.name}: {'a new champion' if new else 'the gate could not decide'}"
-    if _send(settings, title, f"{masked(said)}\n\n{_leaderboard(settings.root)}"):
+    if _send(settings, f"{settings.root.name}: {news}", f"{masked(said)}\n\n{_leaderboard(settings.root)}"):
         durable.write_json(known, said)
+
+
+def champion(settings: Settings, said: str) -> None:
+    """Tell that a person's word made another champion."""
+    _send(settings, f"{settings.root.name}: a new champion", masked(said))
+
+
+def _news(said: str) -> str:
+    """What there is to tell, as a title; empty if a run left all as it was."""
+    outcome = next((word for word in ("pending", "inconclusive") if re.search(rf"(\(|^nobody; ){word}: ", said)), "")
+    if "is the new champion" in said:
+        return "a new champion"
+    if outcome == "pending":
+        return "a promotion waits for a person's word"
+    return "the gate could not decide" if outcome and "inconclusive: Unchanged: the weights" not in said else ""
 
 
 def _leaderboard(root: Path) -> str:

@@ -74,6 +74,15 @@ def champion(root: Path) -> str | None:
         return f"{path.name} cannot be read: `python -m flows.stages register` writes it again"
 
 
+def champion_days(root: Path) -> list[dict[str, Any]]:
+    """The champion's figure by day, as `register` wrote it (flows/registry/history/over_time.py); the newest first."""
+    path = root / "champion.csv"
+    if not path.exists():
+        return []
+    rows = csv.DictReader(io.StringIO(path.read_text(errors="replace")))
+    return [{name: _number(str(text)) for name, text in row.items()} for row in rows][::-1]
+
+
 def markdown(settings: Settings) -> str:
     """The decision, where to compare the runs, and the pictures embedded: browsers do not follow links to files."""
     lines = [f"**{markdown_text(masked(told))}**" for told in [champion(settings.root)] if told]
@@ -120,6 +129,8 @@ def show(settings: Settings) -> None:
         console.print(f"samples   {printable(str(path))}", highlight=False, soft_wrap=True)
     if (page := settings.root / "leaderboard.html").exists():
         console.print(f"page      {page.name}    (intervals, costs, samples, replays)", highlight=False)
+    if (page := settings.root / "champion.html").exists():
+        console.print(f"over time {page.name}    (the champion's figure by day, every decision)", highlight=False)
     console.print(f"champion  {masked(champion(settings.root) or 'undecided')}", highlight=False, soft_wrap=True)
     console.print("compare   make ui    (the runs side by side, in MLflow)", highlight=False)
 

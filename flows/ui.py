@@ -9,17 +9,17 @@ By default the UI shows no figure in the table, all parameters above each pictur
 import argparse
 import json
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flows import outcome
+from flows.running.listening import listening
 from flows.settings import Settings
 from flows.tracking import Tracker
 from flows.tracking.server import serve
-from genmodel.errors import ConfigError, user_errors
+from genmodel.errors import user_errors
 from genmodel.output.masking import masked
 
 _VIEW = "genmodel"  # its name in the menu, and its key in the link
@@ -36,22 +36,9 @@ def main(argv: list[str] | None = None) -> int:
         if settings.served:
             print(f"the runs, side by side: {masked(settings.tracking_uri)}/#/{save_view(tracker)}", flush=True)
         else:
-            with _listening(options.port) as listening:
-                serve(settings, listening, save_view(tracker))
+            with listening(options.port) as opened:
+                serve(settings, opened, save_view(tracker))
     return 0
-
-
-def _listening(port: int) -> socket.socket:
-    """A socket on 127.0.0.1; ConfigError if the port is taken."""
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind(("127.0.0.1", port))
-        listening.listen(128)
-    except (OSError, OverflowError) as error:
-        listening.close()
-        raise ConfigError(f"cannot listen at 127.0.0.1:{port} ({error}): choose another one with --port") from error
-    return listening
 
 
 def save_view(tracker: Tracker) -> str:

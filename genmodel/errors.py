@@ -3,6 +3,7 @@
     GenmodelError                 one line: what is wrong, where, and the fix; the command line exits with 2
     |-- ConfigError               params.yaml or --set: unknown key, wrong type, out of range
     |-- SourceError               raw images: missing, empty, unreadable, too many rejects
+    |-- DataLimitError            new data beyond a limit of params.yaml
     |-- BlockError                the block: missing, damaged, of another version, without a size or a split
     |-- ModelError                a trained model's folder: missing, damaged, of another family
     |-- CheckpointError           a checkpoint that cannot be read
@@ -46,6 +47,10 @@ class ConfigError(GenmodelError):
 
 
 class SourceError(GenmodelError):
+    pass
+
+
+class DataLimitError(GenmodelError):
     pass
 
 

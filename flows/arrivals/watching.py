@@ -23,7 +23,7 @@ from flows.versioning.origin import Origin, Step
 from flows.versioning.repo import DATA, LockConflictError
 from genmodel.data.block import Block
 from genmodel.data.making.account import overview
-from genmodel.errors import GenmodelError, SourceError
+from genmodel.errors import DataLimitError, GenmodelError, SourceError
 from genmodel.output.counting import counted
 
 EVENT = "genmodel.data.new"  # of the resource `resource`: the data of data.dvc are new, and to be trained on
@@ -90,6 +90,8 @@ def add(settings: Settings) -> None:
         try:
             if is_new(settings, step):
                 _add(settings, step)
+        except DataLimitError:
+            raise  # a person must look at these data before anything is trained
         except GenmodelError as error:
             logger.warning(f"{error}; the data stay as they are")
 
@@ -117,5 +119,7 @@ def _add(settings: Settings, step: Step) -> None:
     origin = replace(origin, updates=(*origin.updates, step))
     with tags(*orphans.marks(settings.root)):
         state = prepare.prepare(settings.root, origin, update=True, return_state=True)
+    if state.name == launch.DATA_LIMIT:
+        raise DataLimitError(state.message or step.source)
     if not state.is_completed():
         get_run_logger().warning(f"{step.source}: {state.message or state.name}")

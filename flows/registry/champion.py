@@ -8,18 +8,29 @@ After each line the digest of the ledger so far is noted in a tag of the registe
 ledger without the noted line has lost lines at its end. One that was removed as a whole is not missed.
 """
 
+import contextlib
+import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from heapq import merge
 from typing import Any
 
+from flows.registry.history.events import EVENT
 from flows.registry.promotions import Ledger
-from flows.registry.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry, Version
+from flows.registry.registry import CANDIDATE, CHAMPION, PENDING, PREVIOUS, Registry, Version
 from genmodel.errors import EvaluationError, ModelError, TrackingError
 from genmodel.evaluation.gate import Check, Decision
 from genmodel.files import durable
 
-ROLLED_BACK = "genmodel.rolled_back"  # a version's tag: why it must not become champion again
+ROLLED_BACK, REFUSED = "genmodel.rolled_back", "genmodel.refused"  # a version's tags: why it must not become champion
+_BARRED = {ROLLED_BACK: ("rolled back", "was champion and was rolled back"), REFUSED: ("refused", "was refused")}
+_HOW = (
+    "Version {number} waits for a person's word: python -m flows.registry approve {number} --reason TEXT,"
+    " or refuse {number}."
+)
+_OPEN = "genmodel.open"  # a tag of the registered model: the decision that is being carried out
+_OF_RUN = {"approval": "promoted", "refusal": "rejected"}  # what becomes of a version's run
 
 
 class Promotions:
@@ -31,8 +42,7 @@ class Promotions:
 
     def standing(self, request: Mapping[str, Any], weights: str) -> Decision | None:
         """The last decision, if it answers `request` about the model of these weights and still holds; else None."""
-        with self._registry.promotion():
-            self._finish()
+        with self.deciding():
             return self._answered(durable.digest_json(request), weights)
 
     def settle(
@@ -46,18 +56,16 @@ class Promotions:
         """
         digest, weights = durable.digest_json(request), candidate.tags["genmodel.weights"]
         while True:
-            with self._registry.promotion():
-                self._finish()
+            with self.deciding():
                 if (answered := self._answered(digest, weights)) is not None:
                     return answered
                 candidate, champion = self._fresh(candidate), self._registry.version(CHAMPION)
             decision = self._judged(candidate, champion, judge)
-            with self._registry.promotion():
-                self._finish()
+            with self.deciding():
                 if (answered := self._answered(digest, weights)) is not None:  # another process was asked the same
                     return answered
-                as_judged = (champion and _brief(champion), candidate.tags.get(ROLLED_BACK))
-                if (self._brief(CHAMPION), self._fresh(candidate).tags.get(ROLLED_BACK)) != as_judged:
+                as_judged = (champion and brief_of(champion), _bars(candidate))
+                if (self.brief(CHAMPION), _bars(self._fresh(candidate))) != as_judged:
                     continue
                 return self._decide(candidate, champion, digest, decision)
 
@@ -68,40 +76,49 @@ class Promotions:
         none. Returns the new champion and the version that gave way.
         """
         while True:
-            with self._registry.promotion():
-                self._finish()
+            with self.deciding():
                 champion, previous = self._registry.version(CHAMPION), self._registry.version(PREVIOUS)
             if previous is None:
                 raise TrackingError("there is no previous champion to put back: nothing was changed")
             self._registry.try_out(previous)
-            before, back = champion and _brief(champion), _brief(previous)
-            with self._registry.promotion():
-                self._finish()
-                if (self._brief(CHAMPION), self._brief(PREVIOUS)) != (before, back):
+            before, back = champion and brief_of(champion), brief_of(previous)
+            with self.deciding():
+                if (self.brief(CHAMPION), self.brief(PREVIOUS)) != (before, back):
                     continue
                 after = {"champion": back, "previous": before}
-                self._carry_out(kind="rollback", version=previous.number, before=before, after=after, reason=reason)
+                self.carry_out(kind="rollback", version=previous.number, before=before, after=after, reason=reason)
                 return previous, champion
 
     def retire(self, reason: str) -> Version:
         """Take the champion's alias away: the next sound candidate starts a new line. Returns the former champion."""
-        with self._registry.promotion():
-            self._finish()
+        with self.deciding():
             champion = self._registry.version(CHAMPION)
             if champion is None:
                 raise TrackingError("there is no champion to retire: nothing was changed")
-            before = _brief(champion)
+            before = brief_of(champion)
             after = {"champion": None, "previous": before}
-            self._carry_out(kind="retirement", version=champion.number, before=before, after=after, reason=reason)
+            self.carry_out(kind="retirement", version=champion.number, before=before, after=after, reason=reason)
             return champion
 
     def history(self) -> list[dict[str, Any]]:
-        """Every decision that was carried out, the oldest first; one that was left unfinished is carried out now."""
+        """Every decision that was carried out, the oldest first; one that was left unfinished is carried out now.
+
+        Those of other projects with the same registry are among them: each is kept with the version that it is about.
+        """
+        with self.deciding():
+            events = self._ledger.events()
+            told = self._registry.events()
+        done = {event["id"] for event in events if event["event"] == "done"}
+        ours = [event for event in events if event["event"] == "decided" and event["id"] in done]
+        known = {event["id"] for event in ours}
+        return list(merge(ours, (event for event in told if event["id"] not in known), key=lambda event: event["time"]))
+
+    @contextlib.contextmanager
+    def deciding(self) -> Iterator[None]:
+        """Hold the right to decide, with nothing left unfinished."""
         with self._registry.promotion():
             self._finish()
-            events = self._ledger.events()
-        done = {event["id"] for event in events if event["event"] == "done"}
-        return [event for event in events if event["event"] == "decided" and event["id"] in done]
+            yield
 
     def _fresh(self, version: Version) -> Version:
         """The version with its present tags."""
@@ -111,20 +128,23 @@ class Promotions:
         self, candidate: Version, champion: Version | None, judge: Callable[[Version | None], Decision]
     ) -> Decision:
         decision = judge(champion)
-        if reason := candidate.tags.get(ROLLED_BACK):
-            says = f"Version {candidate.number} was champion and was rolled back: {reason}"
-            decision = decision.held_to(Check(name="rolled back", passed=False, says=says))
+        for tag, (name, what) in _BARRED.items():
+            if reason := candidate.tags.get(tag):
+                says = f"Version {candidate.number} {what}: {reason}"
+                decision = decision.held_to(Check(name=name, passed=False, says=says))
         if decision.outcome == "promote":
             decision = decision.held_to(self._loads(candidate))
+        if decision.needs_approval:
+            decision = decision.turned("pending", _HOW.format(number=candidate.number))
         return decision
 
     def _decide(self, candidate: Version, champion: Version | None, request: str, decision: Decision) -> Decision:
-        before = champion and _brief(champion)
-        after = {"champion": before, "previous": self._brief(PREVIOUS)}
-        if decision.outcome == "promote" and before != _brief(candidate):
-            after = {"champion": _brief(candidate), "previous": before}
+        before = champion and brief_of(champion)
+        after = {"champion": before, "previous": self.brief(PREVIOUS)}
+        if decision.outcome == "promote" and before != brief_of(candidate):
+            after = {"champion": brief_of(candidate), "previous": before}
         self._registry.set_alias(CANDIDATE, candidate.number)
-        self._carry_out(
+        self.carry_out(
             kind="promotion",
             request=request,
             version=candidate.number,
@@ -146,7 +166,7 @@ class Promotions:
         One that an older version of this code wrote in another form does not count: the decision is made again.
         """
         last = next((event for event in reversed(self._ledger.events()) if event["event"] == "decided"), None)
-        if last is None or last.get("request") != request or last["after"]["champion"] != self._brief(CHAMPION):
+        if last is None or last.get("request") != request or last["after"]["champion"] != self.brief(CHAMPION):
             return None
         about = self._registry.numbered(last["version"])
         if about is None or about.tags.get("genmodel.weights") != weights:
@@ -157,14 +177,16 @@ class Promotions:
             decision = Decision.from_dict(last["decision"], "the ledger's last decision")
         except EvaluationError:
             return None
-        if self._brief(CANDIDATE) != _brief(about):
+        if self.brief(CANDIDATE) != brief_of(about):
             self._registry.set_alias(CANDIDATE, about.number)
         return decision
 
-    def _carry_out(self, **decided: Any) -> None:
+    def carry_out(self, **decided: Any) -> None:
         event = {"id": uuid.uuid4().hex, "event": "decided", "time": _now(), **decided}
         self._append(event)
+        self._registry.note(_OPEN, json.dumps(event))
         self._apply(event)
+        self._registry.note(_OPEN, None)
         self._append({"id": event["id"], "event": "done", "time": _now()})
 
     def _append(self, event: Mapping[str, Any]) -> None:
@@ -188,40 +210,68 @@ class Promotions:
         It is void if the registry is another one by now, or if someone moved the alias by hand.
         """
         self._check_end()
+        if open_ := self._registry.noted(_OPEN):  # of this project, or of another with the same registry
+            event = json.loads(open_)
+            if not self._obstacle(event):
+                self._apply(event)
+            self._registry.note(_OPEN, None)
         last = next(reversed(self._ledger.events()), None)
         if last is None or last["event"] != "decided":
             return
-        if why := self._obstacle(last):
-            self._append({"id": last["id"], "event": "void", "time": _now(), "reason": why})
-            return
-        self._apply(last)
+        if not self._is_done(last):
+            if why := self._obstacle(last):
+                self._append({"id": last["id"], "event": "void", "time": _now(), "reason": why})
+                return
+            self._apply(last)
         self._append({"id": last["id"], "event": "done", "time": _now()})
+
+    def _is_done(self, event: Mapping[str, Any]) -> bool:
+        """Whether another project has carried it out, which may have moved the champion since."""
+        about = self._registry.numbered(event["version"])
+        return about is not None and f"{EVENT}{event['id']}" in about.tags
 
     def _obstacle(self, event: Mapping[str, Any]) -> str:
         """Why a decision cannot be carried out any more; empty if it can."""
         for brief in filter(None, [event["after"]["champion"], event["after"]["previous"]]):
             found = self._registry.numbered(brief["version"])
-            if found is None or _brief(found) != brief:
+            if found is None or brief_of(found) != brief:
                 return f"version {brief['version']} is not in this registry"
-        if self._brief(CHAMPION) not in (event["before"], event["after"]["champion"]):
-            return "the alias was moved by hand"
+        if self.brief(CHAMPION) not in (event["before"], event["after"]["champion"]):
+            return "the alias was moved by hand, or by another project"
         return ""
 
     def _apply(self, event: Mapping[str, Any]) -> None:
         """Set tags and aliases as decided; doing so again changes nothing. The champion's alias moves last."""
         after, moves = event["after"], event["after"]["champion"] != event["before"]
-        if event["kind"] == "promotion":
-            told = event["decision"]
-            tags = {"genmodel.decision": told["outcome"], "genmodel.reasons": " ".join(told["reasons"])}
-            self._registry.tag(event["version"], {**tags, "genmodel.decided": event["time"]})
-        if event["kind"] == "rollback":
+        kind, number, decision = event["kind"], event["version"], event.get("decision")
+        if decision:
+            tags = {"genmodel.decision": decision["outcome"], "genmodel.reasons": " ".join(decision["reasons"])}
+            self._registry.tag(number, {**tags, "genmodel.decided": event["time"]})
+        why = f"{event['time'][:10]}, {event.get('reason')}"
+        if kind == "rollback":
             if after["previous"]:
-                why = f"{event['time'][:10]}, {event['reason']}"
                 self._registry.tag(after["previous"]["version"], {ROLLED_BACK: why})
             self._registry.tag(after["champion"]["version"], {ROLLED_BACK: None})
+        if kind in _OF_RUN:
+            self._registry.tag(number, {REFUSED: f"{why} ({event['by']})" if kind == "refusal" else None})
+            self._registry.set_outcome(number, _OF_RUN[kind])
         if moves:
+            self._registry.check_turn()
             self._point(PREVIOUS, after["previous"])
             self._point(CHAMPION, after["champion"])
+        self._registry.tag(number, {f"{EVENT}{event['id']}": json.dumps(event, sort_keys=True)})
+        self._wait_or_not(number, waits=decision is not None and decision["outcome"] == "pending", moves=moves)
+
+    def _wait_or_not(self, number: str, waits: bool, moves: bool) -> None:
+        """Keep one pending version at most: the last one, until it is decided or the champion is another."""
+        pending = self._registry.version(PENDING)
+        if pending and pending.number != number and (waits or moves):
+            self._registry.tag(pending.number, {"genmodel.decision": "superseded"})
+            self._registry.set_outcome(pending.number, "superseded")
+        if waits:
+            self._registry.set_alias(PENDING, number)
+        elif pending and (moves or pending.number == number):
+            self._registry.drop_alias(PENDING)
 
     def _point(self, alias: str, brief: Mapping[str, str] | None) -> None:
         if brief:
@@ -229,14 +279,18 @@ class Promotions:
         elif self._registry.version(alias):
             self._registry.drop_alias(alias)
 
-    def _brief(self, alias: str) -> dict[str, str] | None:
+    def brief(self, alias: str) -> dict[str, str] | None:
         version = self._registry.version(alias)
-        return None if version is None else _brief(version)
+        return None if version is None else brief_of(version)
 
 
-def _brief(version: Version) -> dict[str, str]:
+def brief_of(version: Version) -> dict[str, str]:
     return {"version": version.number, "weights": version.tags.get("genmodel.weights", "")}
 
 
+def _bars(version: Version) -> list[str | None]:
+    return [version.tags.get(tag) for tag in _BARRED]
+
+
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -11,6 +11,22 @@ from genmodel.evaluation.report import Report
 from genmodel.evaluation.telling.card import model_card
 from genmodel.files import durable
 
+DESCRIPTION = """Draws images. A version is one trained model; `champion` is the one in use.
+
+```python
+import mlflow
+
+model = mlflow.pyfunc.load_model("models:/{name}@champion")
+images = model.predict({{"n": 16, "seed": 3}})  # uint8, NHWC; image i of a seed is the same for any n
+images = model.predict({{"n": 16, "seed": 3, "class": "7"}})  # of a conditional model, by name or number
+model.model_config["classes"]  # that can be asked for; none where the model is not conditional
+```
+
+`mlflow models serve -m models:/{name}@champion --env-manager local` answers
+`{{"inputs": {{"n": 16, "seed": 3}}}}` at `/invocations`. Codes of your own, `{{"inputs": [[...], ...]}}`, are rows of
+what `model.model_config["space"]` says, and for a conditional model the number of the class as the last one.
+It needs no pickle: set `MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false`. The weights lie beside it as safetensors.
+"""
 _LONGEST = 5000  # characters of a description that MLflow's database can hold
 
 

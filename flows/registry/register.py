@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows import board
 from flows.registry.lineage import FILES, KEPT
-from flows.registry.registry import CHAMPION, Registry, Version
+from flows.registry.registry import CHAMPION, PENDING, Registry, Version
 from flows.running.imports import uncollected
 from flows.settings import Settings, experiment
 from flows.tracking import Tracker
@@ -50,6 +50,7 @@ def register(settings: Settings) -> None:
         print(f"{name} is a DVC experiment: its models are compared, and neither registered nor promoted")
         return
     from flows.registry.champion import Promotions
+    from flows.registry.history import over_time
     from flows.registry.promotions import Ledger
 
     gate = read_gate(PARAMS)
@@ -66,7 +67,8 @@ def register(settings: Settings) -> None:
     assert decision is not None
     _write(decision)
     champion = registry.version(CHAMPION)
-    text = _state(decision, champion, before, decided)
+    over_time.write(promotions.history(), settings.root)
+    text = _state(decision, champion, before, decided) + _waits(registry, best.weights)
     durable.write_json(STATE, {"text": text, "ranking": request["ranking"], "champion": board.told_of(champion)})
     board.refresh(settings.root)
     if decided:  # the page of before the decision is with the runs
@@ -224,6 +226,15 @@ def _state(decision: "Decision", champion: Version | None, before: Version | Non
     if decided or decision.outcome != "promote":
         return f"unchanged: {who}, is still champion ({said})"
     return f"unchanged: {who}, is still champion"
+
+
+def _waits(registry: Registry, weights: str) -> str:
+    """That another model than this run's still waits for a person's word."""
+    pending = registry.version(PENDING)
+    if pending is None or pending.tags.get("genmodel.weights") == weights:
+        return ""
+    number = pending.number
+    return f"; version {number} still waits: python -m flows.registry approve {number} --reason TEXT, or refuse"
 
 
 def _reports() -> list["Report"]:

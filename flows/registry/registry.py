@@ -1,6 +1,7 @@
 """The registry of models: equal weights are one version; aliases say which one is champion, candidate, previous.
 
-python -m flows.registry history | rollback | retire | lineage VERSION | files VERSION DIR | verify VERSION
+python -m flows.registry history | approve VERSION | refuse VERSION | rollback | retire
+python -m flows.registry lineage VERSION | files VERSION DIR | verify VERSION
 """
 
 import contextlib
@@ -10,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.registry.description import Card
+from flows.registry.description import DESCRIPTION, Card
+from flows.registry.history.events import events_of
 from flows.registry.packaging import CURE, PACKAGE, digest, exported, package, try_out, verify
 from flows.running.scratch import scratch
-from flows.tracking import Tracker, fetch, made, making_tags, remove_half_made
+from flows.tracking import Tracker, Turn, database_file, fetch, made, making_tags, remove_half_made
 from genmodel.errors import ModelError, TrackingError
 from genmodel.evaluation.report import Report
 from genmodel.files import durable
@@ -23,24 +25,8 @@ if TYPE_CHECKING:
     from genmodel.models.contract import Family
     from genmodel.sampling.draw import ExportedGraph
 
-CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
+CHAMPION, CANDIDATE, PREVIOUS, PENDING = "champion", "candidate", "previous", "pending"
 _ALL_RUNS = 3  # mlflow.entities.ViewType.ALL: deleted ones, too, until `mlflow gc`
-_DESCRIPTION = """Draws images. A version is one trained model; `champion` is the one in use.
-
-```python
-import mlflow
-
-model = mlflow.pyfunc.load_model("models:/{name}@champion")
-images = model.predict({{"n": 16, "seed": 3}})  # uint8, NHWC; image i of a seed is the same for any n
-images = model.predict({{"n": 16, "seed": 3, "class": "7"}})  # of a conditional model, by name or number
-model.model_config["classes"]  # that can be asked for; none where the model is not conditional
-```
-
-`mlflow models serve -m models:/{name}@champion --env-manager local` answers
-`{{"inputs": {{"n": 16, "seed": 3}}}}` at `/invocations`. Codes of your own, `{{"inputs": [[...], ...]}}`, are rows of
-what `model.model_config["space"]` says, and for a conditional model the number of the class as the last one.
-It needs no pickle: set `MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false`. The weights lie beside it as safetensors.
-"""
 
 
 @dataclass(frozen=True)
@@ -58,6 +44,7 @@ class Registry:
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
         self._name = tracker.settings.registered_name
+        self._turn: Turn | None = None
 
     def register(
         self,
@@ -94,7 +81,7 @@ class Registry:
                 client.log_artifacts(run.info.run_id, str(place / "card"), "card")
             client.finalize_logged_model(logged.model_id, "READY")
             if not client.search_registered_models(f"name = '{self._name}'"):
-                client.create_registered_model(self._name, description=_DESCRIPTION.format(name=self._name))
+                client.create_registered_model(self._name, description=DESCRIPTION.format(name=self._name))
             source, shown = f"models:/{logged.model_id}", card.described(run.info.run_id)
             version = client.create_model_version(
                 self._name, source, run.info.run_id, tags, description=shown, model_id=logged.model_id
@@ -206,6 +193,25 @@ class Registry:
             queries = [f"{told} and tags.`genmodel.fingerprint` = '{each}'" for each in fingerprints]
             return all(client.search_runs([experiment_id], query, max_results=1) for query in queries)
 
+    def set_outcome(self, number: str, outcome: str) -> None:
+        """Tag the run that a version comes from, if it is still there, with what became of its model."""
+        version = self.numbered(number)
+        with self.tracker.talking() as (client, experiment_id):
+            query = f"attributes.run_id = '{version.run_id if version else ''}'"
+            for run in client.search_runs([experiment_id], query):
+                client.set_tag(run.info.run_id, "genmodel.outcome", outcome)
+
+    def events(self) -> list[dict[str, Any]]:
+        """The decisions about all versions, the oldest first, whichever project made them."""
+        found: list[dict[str, Any]] = []
+        with self.tracker.talking() as (client, _):
+            token = None
+            while token != "":
+                page = client.search_model_versions(f"name = '{self._name}'", page_token=token)
+                found += [event for version in page for event in events_of(version.tags)]
+                token = page.token or ""
+        return sorted(found, key=lambda event: str(event["time"]))
+
     def set_alias(self, alias: str, number: str) -> None:
         with self.tracker.talking() as (client, _):
             client.set_registered_model_alias(self._name, alias, number)
@@ -229,17 +235,38 @@ class Registry:
             found = client.search_registered_models(f"name = '{self._name}'")
             return found[0].tags.get(key) if found else None
 
-    def note(self, key: str, value: str) -> None:
-        """Set a tag of the registered model, if there is one."""
+    def note(self, key: str, value: str | None) -> None:
+        """Set a tag of the registered model, if there is one; None takes it away."""
+        if not self._exists():
+            return
         with self.tracker.talking() as (client, _):
-            if client.search_registered_models(f"name = '{self._name}'"):
+            if value is None:
+                client.delete_registered_model_tag(self._name, key)
+            else:
                 client.set_registered_model_tag(self._name, key, value)
 
     @contextlib.contextmanager
     def promotion(self) -> Iterator[None]:
-        """Hold the right to decide who is champion (flows/registry/champion.py). MLflow has no such lock."""
+        """Hold the right to decide who is champion (flows/registry/champion.py). MLflow has no such lock.
+
+        A lock of this machine, and where other machines may use the same MLflow, a turn at the registered model.
+        """
         with self.tracker.locked("promotion"):
-            yield
+            if database_file(self.tracker.settings) is not None or not self._exists():
+                yield
+                return
+            with Turn(self.tracker, self._name).taken() as self._turn:
+                yield
+            self._turn = None
+
+    def check_turn(self) -> None:
+        """TrackingError if others took this process for dead, so that it may no longer decide."""
+        if self._turn is not None:
+            self._turn.check()
+
+    def _exists(self) -> bool:
+        with self.tracker.talking() as (client, _):
+            return bool(client.search_registered_models(f"name = '{self._name}'"))
 
 
 def _version(found: Any) -> Version:

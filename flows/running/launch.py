@@ -24,7 +24,7 @@ from flows.running import server as own_server
 from flows.running.guard import follow
 from flows.settings import Settings
 from flows.versioning.repo import LockConflictError
-from genmodel.errors import BudgetError, BusyError, GenmodelError
+from genmodel.errors import BudgetError, BusyError, DataLimitError, GenmodelError
 from genmodel.output.masking import masked
 
 P = ParamSpec("P")
@@ -33,6 +33,7 @@ R = TypeVar("R")
 SERVED_BY = "GENMODEL_SERVED_BY"  # the pid of the process that serves, for the runs that it starts
 LOCK_CONFLICT = "LockConflict"  # the name of a failed state: the only one worth a retry
 OVER_BUDGET, BUSY = "OverBudget", "Busy"  # of states with an exit code of their own
+DATA_LIMIT = "DataLimit"
 
 
 def one_line(step: Callable[P, R]) -> Callable[P, R]:
@@ -48,6 +49,8 @@ def one_line(step: Callable[P, R]) -> Callable[P, R]:
             return step(*args, **kwargs)
         except LockConflictError as error:
             return cast(R, Failed(name=LOCK_CONFLICT, message=masked(str(error))))
+        except DataLimitError as error:
+            return cast(R, Failed(name=DATA_LIMIT, message=masked(str(error))))
         except BudgetError as error:
             return cast(R, Failed(name=OVER_BUDGET, message=masked(str(error))))
         except BusyError as error:  # asked to leave, it has not failed

@@ -203,6 +203,8 @@ def _trouble(stage: Stage, status: int, output: list[str], deadline: float) -> G
 def publish(settings: Settings) -> None:
     """Show the leaderboard and the pictures in Prefect's UI."""
     create_table_artifact(outcome.leaderboard(settings.root), key="leaderboard", description="The models, best first.")
+    if days := outcome.champion_days(settings.root):
+        create_table_artifact(days, key="champion", description="The champion's figure by day, with its interval.")
     create_markdown_artifact(outcome.markdown(settings), key="samples", description="What the models draw.")
 
 

@@ -8,8 +8,9 @@ from flows.tracking.lease import Owner
 from flows.tracking.making import made, making_tags, remove_half_made
 from flows.tracking.packages import fetch, load, open_graph, save_package
 from flows.tracking.runs import Sent, Status, Tracker
-from flows.tracking.store import FIX, make_database
+from flows.tracking.store import FIX, database_file, make_database
 from flows.tracking.system import SystemReader
+from flows.tracking.turn import Turn
 
 __all__ = [
     "FIX",
@@ -18,6 +19,8 @@ __all__ = [
     "Status",
     "SystemReader",
     "Tracker",
+    "Turn",
+    "database_file",
     "fetch",
     "load",
     "made",

@@ -12,7 +12,7 @@ from genmodel.evaluation.report import Judged, Report
 from genmodel.output.printable import printable
 from genmodel.settings.config import GateConfig
 
-Outcome = Literal["promote", "reject", "inconclusive"]
+Outcome = Literal["promote", "reject", "inconclusive", "pending"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,10 @@ class Champion:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision(AsJson):
-    """promote: the candidate becomes champion; reject: it is worse or broken; inconclusive: nothing changes."""
+    """promote: the candidate becomes champion; reject: it is worse or broken; inconclusive: nothing changes.
+
+    pending: it would become champion, and waits for a person's word.
+    """
 
     outcome: Outcome
     reasons: list[str]  # what decided, whole sentences
@@ -62,6 +65,15 @@ class Decision(AsJson):
         if check.passed is not False:
             return checked
         return replace(checked, outcome="reject", reasons=[*self.reasons, check.says])
+
+    @property
+    def needs_approval(self) -> bool:
+        """Whether its rule leaves this promotion to a person."""
+        return self.outcome == "promote" and self.rule.get("approval") == "manual"
+
+    def turned(self, outcome: Outcome, says: str) -> "Decision":
+        """The decision with another outcome, and the sentence that says why."""
+        return replace(self, outcome=outcome, reasons=[*self.reasons, says])
 
 
 def decide(

@@ -140,6 +140,7 @@ class GateConfig:
     min_precision: Share = 0.01  # floors: a model below has collapsed, or its output is not images
     min_recall: Share = 0.01
     max_copied: Share = 0.05  # share of samples that are copies of training images
+    approval: Literal["automatic", "manual"] = "automatic"  # manual: a promotion waits for a person's word
 
 
 @dataclass(frozen=True, kw_only=True)

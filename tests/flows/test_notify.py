@@ -61,3 +61,14 @@ def test_what_cannot_be_sent_is_a_warning_without_tokens_and_is_sent_the_next_ti
     assert "token" not in told
     notify.ended(project(tmp_path, url, NEW))
     assert len(messages) == 1
+
+
+def test_a_promotion_that_waits_is_told_and_a_champion_of_old_is_not(tmp_path: Path, received) -> None:
+    url, messages = received
+    notify.ended(
+        project(tmp_path, url, OPEN.replace("inconclusive: The intervals", "inconclusive: Unchanged: the weights"))
+    )
+    assert messages == []
+    for state in (OPEN.replace("(inconclusive:", "(pending:"), "nobody; pending: There was no champion."):
+        notify.ended(project(tmp_path, url, state))
+    assert [message["title"] for message in messages] == [f"{tmp_path.name}: a promotion waits for a person's word"] * 2

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from flows.arrivals import sources, watching
 from flows.prepare import ensure
@@ -34,8 +35,6 @@ def make(root: Path, source: str) -> str:
 
 
 def add_photos(folder: Path, count: int, brightness: int = 9) -> None:
-    from PIL import Image
-
     for number in range(count):
         Image.new("RGB", (9, 9), (number, brightness, 77)).save(folder / f"new-{brightness}-{number}.png")
 
@@ -89,6 +88,20 @@ def test_photos_that_are_added_to_the_source_are_in_the_next_run(photos, raw: Pa
     assert retrain(return_state=True).is_failed()
     assert len(Block.open(photos.root / "data")) == 66
     assert "nothing new: no retraining is started" in run(watching.watch), "nor does one that failed"
+
+
+def test_new_data_beyond_a_limit_stop_the_run_with_the_reason(photos, raw: Path, prefect_server: None) -> None:
+    from flows.retrain import retrain
+
+    photos.write("dvc.yaml", ONE)
+    photos.write("params.yaml", "models: {a: {family: vae}}\ndata: {max_duplicates: 0.1}\n")
+    before = versioning.digest(photos.root)
+    for level in (0, 9):  # one image in two files that differ
+        Image.new("RGB", (9, 9), (9, 9, 77)).save(raw / "circle" / f"new-{level}.png", compress_level=level)
+    time.sleep(0.1)
+    state = retrain(return_state=True)
+    assert state.is_failed() and "the new data are beyond a limit: " in state.message, state
+    assert photos.ran() == [] and versioning.digest(photos.root) == before and versioning.matches(photos.root)
 
 
 def test_a_source_that_cannot_be_used_leaves_the_data_as_they_are(photos, raw: Path, run) -> None:

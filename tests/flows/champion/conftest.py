@@ -46,6 +46,7 @@ class Scene:
     def __init__(self, settings: Settings, distances: dict[str, float] | None = None) -> None:
         self.settings, self.root = settings, settings.root
         self.distances = distances or {}  # by version number
+        self.gate = GATE
 
     @cached_property
     def registry(self) -> Weightless:
@@ -66,7 +67,7 @@ class Scene:
         client.create_registered_model("genmodel")
         numbers = range(1, len(distances) + 1)
         for n, distance in zip(numbers, distances, strict=True):
-            client.create_model_version("genmodel", "file:///nowhere", tags={"genmodel.weights": f"{n:064}"})
+            client.create_model_version("genmodel", "s3://nowhere/model", tags={"genmodel.weights": f"{n:064}"})
             self.distances[str(n)] = distance
         return [Version(str(n), "", {"genmodel.weights": f"{n:064}"}) for n in numbers]
 
@@ -78,7 +79,7 @@ class Scene:
     def judge(self, candidate: Version, against: Version | None) -> Decision:
         best = None if against is None else self._report(against.number)
         champion = best and Champion(name=best.name, weights=best.weights, judged=best)
-        return decide(self._report(candidate.number), champion, GATE)
+        return decide(self._report(candidate.number), champion, self.gate)
 
     def _report(self, number: str) -> Report:
         weights, figures = f"{int(number):064}", {"fd_classifier": self.distances[number]}
@@ -91,6 +92,9 @@ class Scene:
 
     def tags(self, number: str) -> dict[str, str]:
         return dict(self._ask("select key, value from model_version_tags where version = ?", number))
+
+    def model_tags(self) -> dict[str, str]:
+        return dict(self._ask("select key, value from registered_model_tags"))
 
     def _ask(self, query: str, *values: str) -> list[Any]:
         with sqlite3.connect(self.root / "mlflow.db") as database:
@@ -161,6 +165,7 @@ def _die_at(point: int) -> None:
     for name in (
         "set_registered_model_alias",
         "set_registered_model_tag",
+        "delete_registered_model_tag",
         "delete_registered_model_alias",
         "set_model_version_tag",
         "delete_model_version_tag",

@@ -14,8 +14,9 @@ import pytest
 from flows.registry import register
 from flows.registry.registry import CHAMPION, PREVIOUS, Version
 
-# three a write: candidate, ledger, its digest, three tags, [previous, champion,] ledger, its digest
-ALWAYS, WHEN_PROMOTED = 24, 30
+# three a write: candidate, ledger, its digest, the tag of the open decision, three tags, [previous, champion,] the
+# event's tag, the open decision's taken away, ledger, its digest
+ALWAYS, WHEN_PROMOTED = 33, 39
 
 
 @pytest.mark.slow

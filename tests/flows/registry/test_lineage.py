@@ -50,7 +50,7 @@ stages:
 REAL = Path(__file__).parents[3] / "dvc.yaml"  # its stage `register`, which DVC must not answer for
 
 IGNORED = (
-    "/data /models /reference /reports /figures /runs /ml* /ranking.csv /leaderboard.* /decision.* /champion.json"
+    "/data /models /reference /reports /figures /runs /ml* /ranking.csv /leaderboard.* /decision.* /champion.*"
     " /promotions.jsonl"
 )
 OF_ANOTHER_LINE = ("PREFECT_", "MLFLOW_", "DVC_", "GENMODEL_")
