@@ -23,11 +23,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flows import outcome
 from flows.registry.packaging import verify
 from flows.registry.promotions import Ledger
 from flows.registry.registry import CHAMPION, Registry
 from flows.settings import Settings
+from flows.telling import outcome
 from flows.tracking import Tracker, fetch
 from flows.tracking.trainings import Mark, read_rows
 from flows.versioning.current import read_report

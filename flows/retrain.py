@@ -11,10 +11,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from flows import notify, outcome, plan
 from flows.costs import ledger
 from flows.running.imports import leave, uncollected
 from flows.settings import Settings
+from flows.telling import notify, outcome, plan
 from flows.versioning import closures, locks, retention
 from flows.versioning import dvc as versioning
 from flows.versioning.dvc import Stage

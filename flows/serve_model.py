@@ -18,11 +18,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from flows.registry.following import Following, Served
 from flows.registry.registry import CHAMPION, Registry
-from flows.running.listening import listening
 from flows.settings import Settings
 from flows.tracking import Tracker
+from flows.web.following import Following, Served
+from flows.web.listening import listening
 from genmodel.errors import ConfigError, user_errors
 from genmodel.sampling.requests import find_class
 

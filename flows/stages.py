@@ -135,7 +135,7 @@ def compare(settings: Settings) -> None:
     """All reports in one table, best first: ranking.csv, and with costs and pictures leaderboard.csv, .md and .html;
     and plots/, what `dvc plots` shows."""
     with uncollected():
-        from flows import board, outcome
+        from flows.telling import board, outcome
         from genmodel.evaluation.telling import leaderboard, plots
 
     names = model_names(PARAMS)

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flows import outcome
-from flows.running.listening import listening
 from flows.settings import Settings
+from flows.telling import outcome
 from flows.tracking import Tracker
 from flows.tracking.server import serve
+from flows.web.listening import listening
 from genmodel.errors import user_errors
 from genmodel.output.masking import masked
 

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flows import board, notify
 from flows.registry.approval import approve, refuse
 from flows.registry.champion import Promotions
 from flows.registry.history import over_time
@@ -14,6 +13,7 @@ from flows.registry.lineage import restore_files, trace
 from flows.registry.promotions import Ledger
 from flows.registry.registry import CHAMPION, Registry
 from flows.settings import Settings
+from flows.telling import board, notify
 from flows.tracking import Tracker
 from genmodel.output.printable import printable
 

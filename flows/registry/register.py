@@ -11,14 +11,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows import board
+from flows.registry import dataset
 from flows.registry.lineage import FILES, KEPT
 from flows.registry.registry import CHAMPION, PENDING, Registry, Version
 from flows.running.imports import uncollected
 from flows.settings import Settings, experiment
+from flows.telling import board
 from flows.tracking import Tracker
 from flows.tracking.trainings import DataVersion, git_trouble
-from flows.versioning import dataset
 from flows.versioning import dvc as versioning
 from flows.versioning.current import current_model, read_report
 from genmodel.errors import EvaluationError, IncomparableError, ModelError
@@ -180,8 +180,8 @@ def _card(
     kept: list[Path],
 ) -> "Card":
     """What the registry shows of the best model; `about` is its config.json."""
-    from flows import outcome
     from flows.registry.description import Card
+    from flows.telling import outcome
     from flows.versioning.origin import Origin
 
     name = about["name"]

@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture, wait
 from prefect.tasks import Task
 
-from flows import data_report, notify, outcome, prepare
+from flows import data_report, prepare
 from flows.arrivals import sources, watching
 from flows.costs import budget, ledger, table
 from flows.gc import collect
@@ -28,6 +28,7 @@ from flows.running.guard import DEADLINE, STOPPED, Guard
 from flows.running.launch import one_line
 from flows.running.slots import TAG, Slots
 from flows.settings import Settings
+from flows.telling import notify, outcome
 from flows.versioning import closures, locks, repro, retention
 from flows.versioning import dvc as versioning
 from flows.versioning.dvc import Stage

@@ -9,7 +9,6 @@ from flows.tracking.making import made, making_tags, remove_half_made
 from flows.tracking.packages import fetch, load, open_graph, save_package
 from flows.tracking.runs import Sent, Status, Tracker
 from flows.tracking.store import FIX, database_file, make_database
-from flows.tracking.system import SystemReader
 from flows.tracking.turn import Turn
 
 __all__ = [
@@ -17,7 +16,6 @@ __all__ = [
     "Owner",
     "Sent",
     "Status",
-    "SystemReader",
     "Tracker",
     "Turn",
     "database_file",

@@ -29,7 +29,7 @@ from typing import Any
 
 from flows.running.imports import leave
 from flows.settings import Settings
-from flows.tracking import FIX, Owner, Sent, Status, SystemReader, Tracker, drawings
+from flows.tracking import FIX, Owner, Sent, Status, Tracker, drawings
 from flows.tracking import trainings as record
 from flows.tracking.trainings import Mark, Row, Training
 from genmodel.errors import FollowedError, GenmodelError, TrainingDivergedError
@@ -97,6 +97,23 @@ class Follower:
         with suppress(BrokenPipeError):  # it has died: __exit__ says so
             self.process.stdin.write(json.dumps(what) + "\n")
             self.process.stdin.flush()
+
+
+class SystemReader:
+    """Reads what MLflow's system metrics show: use of CPU, memory, disk, network and, where there is one, GPU."""
+
+    def __init__(self, settings: Settings) -> None:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        # never started: it would stop at the first failed call. Without a URI it opens a database in this folder.
+        self._monitor = SystemMetricsMonitor(run_id="", tracking_uri=settings.tracking_uri)
+
+    def read(self) -> dict[str, float]:
+        self._monitor.collect_metrics()
+        figures = self._monitor.aggregate_metrics()
+        for part in self._monitor.monitors:
+            part.clear_metrics()
+        return {f"system/{name}": float(value) for name, value in figures.items()}
 
 
 def _verdict(error: BaseException | None) -> tuple[Status, str]:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from flows import outcome
 from flows.registry import __main__ as registry_command
 from flows.registry.registry import CHAMPION, PREVIOUS, Registry
 from flows.settings import Settings
+from flows.telling import outcome
 from flows.tracking import Tracker
 from genmodel.data.block import Block
 from genmodel.data.making.make import prepare

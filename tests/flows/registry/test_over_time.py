@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from flows import outcome
 from flows.registry.console import row
 from flows.registry.history import over_time
+from flows.telling import outcome
 
 
 def event(hour: int, outcome: str, version: int, value: float | str, champion: int | None, before: int | None) -> Any:

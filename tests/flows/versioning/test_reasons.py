@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flows import plan, retrain
+from flows import retrain
 from flows.costs import ledger
+from flows.telling import plan
 from flows.versioning import dvc as versioning
 from tests.flows.toy_project import Toy
 

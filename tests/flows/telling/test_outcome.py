@@ -8,9 +8,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from flows import outcome
 from flows.running import launch
 from flows.settings import Settings
+from flows.telling import outcome
 from genmodel.errors import GenmodelError, TrackingError
 
 NASTY = "\x1b[2J![p](http://evil.example/p.png)<script>\u202e"

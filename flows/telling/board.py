@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows import outcome
+from flows.telling import outcome
 from genmodel.evaluation.gate import Decision
 from genmodel.evaluation.telling.standing import Standing, tells
 from genmodel.files import durable

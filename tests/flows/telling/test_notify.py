@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import notify
 from flows.settings import Settings
+from flows.telling import notify
 
 NEW = "version 2, vae, fd_toy 4.125, is the new champion (promote: It is better.)"
 OPEN = "unchanged: version 2, vae, fd_toy 4.125, is still champion (inconclusive: The intervals overlap.)"

@@ -10,8 +10,8 @@ import re
 import sys
 from pathlib import Path
 
-from flows import outcome
 from flows.settings import Settings
+from flows.telling import outcome
 from genmodel.files import durable
 from genmodel.output.masking import masked
 from genmodel.output.printable import printable
