@@ -18,7 +18,8 @@ from mlflow.entities import Run
 from PIL import Image
 
 from flows.settings import Settings
-from flows.tracking import FIX, SystemReader, Tracker
+from flows.tracking import FIX, Tracker
+from flows.tracking.follower import SystemReader
 from flows.tracking.trainings import Row, Training
 from genmodel.errors import TrackingError
 from genmodel.evaluation.report import Timing
