@@ -119,11 +119,10 @@ def show(settings: Settings) -> None:
     shown = narrow(rows[0] if rows else {})
     for name in shown:
         text = rows and isinstance(rows[0].get(name, 0), str)
-        words = name.split("_")
-        table.add_column(" ".join(words), justify="left" if text else "right", min_width=max(map(len, words)))
+        table.add_column(name.replace("_", " "), justify="left" if text else "right")
     for row in rows:
         table.add_row(*(cell(name, row[name]) for name in shown))
-    console = Console(width=None if sys.stdout.isatty() else 120, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else 130, markup=False)
     console.print()
     console.print(table)
     for path in pictures(settings.root):
