@@ -33,7 +33,7 @@ class Params:
     models: dict[str, RunConfig]
     evaluation: EvaluationConfig
     gate: GateConfig
-    data: DataConfig | None
+    data: DataConfig | None = None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

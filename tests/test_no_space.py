@@ -36,7 +36,7 @@ def test_prepare(block: Block, disk: Grow, capsys: pytest.CaptureFixture[str]) -
     disk("8m")
     assert main(words) == 0
     assert Block.open(Path("data")).sizes == [(64, 64)]
-    assert [path.name for path in Path().iterdir()] == ["data"]
+    assert sorted(path.name for path in Path().iterdir()) == ["data", "data.contact.png"]
 
 
 @pytest.mark.parametrize("room", ["200k", "440k", "560k"])

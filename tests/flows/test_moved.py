@@ -107,8 +107,8 @@ def test_a_deleted_experiment_says_how_to_restore_it(settings: Settings) -> None
 
 
 def test_a_missing_driver_is_named_by_its_package_and_no_password_is_said(tmp_path: Path) -> None:
-    text = said(Settings.read({"MLFLOW_TRACKING_URI": "postgresql://me:pa55word@127.0.0.1:9/db"}, tmp_path))
-    assert "pip install psycopg2-binary" in text and "pa55word" not in text
+    text = said(Settings.read({"MLFLOW_TRACKING_URI": "mysql://me:pa55word@127.0.0.1:9/db"}, tmp_path))
+    assert "pip install mysqlclient" in text and "pa55word" not in text
 
 
 def test_a_wrong_host_is_told_within_15_seconds(tmp_path: Path) -> None:
