@@ -186,7 +186,8 @@ def test_a_change_of_one_model_in_the_real_graph(empty_project) -> None:
     """dvc.yaml and params.yaml as they are, commands and code replaced."""
     toy = empty_project
     text = (ROOT / "dvc.yaml").read_text()
-    toy.write("genmodel/evaluation/telling/page.html.j2", "")
+    for ending in ("html.j2", "css", "js"):
+        toy.write(f"genmodel/evaluation/telling/page.{ending}", "")
     toy.write("dvc.yaml", text.replace("python -m flows.stages", "python stages.py"))
     shutil.copy(ROOT / "params.yaml", toy.root)
     toy.write("data/block.json", "{}")
@@ -226,7 +227,7 @@ outs = {
     "reference": ["reference/r", "reference/bounds.json"],
     "train": [f"models/{name}/w"],
     "evaluate": [f"reports/{name}.json", f"reports/{name}-neighbours.png", f"figures/{name}.json"],
-    "compare": ["ranking.csv"],
+    "compare": ["ranking.csv", "plots/ranking.svg"],
     "register": [],
 }
 for out in outs[stage]:
