@@ -49,7 +49,9 @@ def line(empty_project: Toy) -> Toy:
     params["models"]["vae"]["network"] = {"beta": 8.0, "latent_dim": 10}
     toy.write("params.yaml", yaml.safe_dump(params, sort_keys=False))
     shutil.copy(ROOT / ".dvcignore", toy.root)
-    toy.write(".gitignore", "/data\n/closures\n/reference\n/models\n/reports\n/figures\n/plots\n/ranking.csv\n/ran.txt\n")
+    toy.write(
+        ".gitignore", "/data\n/closures\n/reference\n/models\n/reports\n/figures\n/plots\n/ranking.csv\n/ran.txt\n"
+    )
     toy.write("data/block.json", "{}")
     toy.write("stages.py", STAGES)
     versioning.add(toy.root, ORIGIN)
