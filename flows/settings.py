@@ -83,10 +83,10 @@ class Settings:
             incoming=tuple(filter(None, environ.get("GENMODEL_INCOMING", "").split(os.pathsep))),
             quiet=_seconds("GENMODEL_QUIET", environ, cls.quiet),
             notify=tuple(environ.get("GENMODEL_NOTIFY", "").split()),
-            prefect_port=_port("GENMODEL_PREFECT_PORT", environ),
+            prefect_port=_whole("GENMODEL_PREFECT_PORT", environ, 65_535, "a port"),
             waits=_one_of("GENMODEL_IF_RUNNING", environ, "wait", "leave") == "wait",
-            keep_runs=_count("GENMODEL_KEEP_RUNS", environ),
-            gpu_slots=_count("GENMODEL_GPU_SLOTS", environ),
+            keep_runs=_whole("GENMODEL_KEEP_RUNS", environ, 10_000),
+            gpu_slots=_whole("GENMODEL_GPU_SLOTS", environ, 10_000),
             stage_deadline=_seconds("GENMODEL_STAGE_DEADLINE", environ, cls.stage_deadline),
             environment={name: environ.get(name) or value for name, value in defaults.items()}
             | _direct(environ)
@@ -188,12 +188,13 @@ def _one_of(name: str, environ: Mapping[str, str], *words: str) -> str:
     return text
 
 
-def _count(name: str, environ: Mapping[str, str]) -> int | None:
+def _whole(name: str, environ: Mapping[str, str], most: int, what: str = "a whole number") -> int | None:
+    """A number from 1 to `most`; None where it is not set."""
     text = environ.get(name)
     if not text:
         return None
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 10_000):
-        raise ConfigError(f"{name}={text} must be a whole number, 1 to 10000")
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= most):
+        raise ConfigError(f"{name}={text} must be {what}, 1 to {most}")
     return int(text)
 
 
@@ -202,15 +203,6 @@ def _switch(name: str, environ: Mapping[str, str], default: bool) -> bool:
     if text not in (None, "", "0", "1"):
         raise ConfigError(f"{name}={text} must be 1 or 0")
     return default if not text else text == "1"
-
-
-def _port(name: str, environ: Mapping[str, str]) -> int | None:
-    text = environ.get(name)
-    if not text:
-        return None
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 65_535):
-        raise ConfigError(f"{name}={text} must be a port, 1 to 65535")
-    return int(text)
 
 
 def _direct(environ: Mapping[str, str]) -> dict[str, str]:

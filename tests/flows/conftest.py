@@ -91,6 +91,18 @@ def empty_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def flow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """flow(root) -> the state in which the flow `retrain` ends there; it needs `prefect_server`."""
+    from flows.retrain import retrain
+
+    def run(root: Path, **parameters: Any) -> Any:
+        monkeypatch.chdir(root)
+        return retrain(**parameters, return_state=True)
+
+    return run
+
+
+@pytest.fixture
 def run_command() -> Callable[..., "subprocess.CompletedProcess[str]"]:
     """Runs a command in a folder with the toy's environment."""
 

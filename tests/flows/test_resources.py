@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,17 +27,6 @@ time.sleep({seconds})
 with open("times.txt", "a") as times:
     print(json.dumps([*sys.argv[1:], began, time.time(), os.environ.get("CUDA_VISIBLE_DEVICES", "")]), file=times)
 """
-
-
-@pytest.fixture
-def flow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    from flows.retrain import retrain
-
-    def run(root: Path, **parameters: Any) -> Any:
-        monkeypatch.chdir(root)
-        return retrain(**parameters, return_state=True)
-
-    return run
 
 
 def limit() -> Any:

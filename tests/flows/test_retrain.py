@@ -4,7 +4,6 @@ import asyncio
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,6 @@ ROOT = Path(__file__).parents[2]
 ALL = ["train@dcgan", "train@vae", "evaluate@dcgan", "evaluate@vae", "compare", "register"]
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.slow]
-
-
-@pytest.fixture
-def flow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    from flows.retrain import retrain
-
-    def run(root: Path, **parameters: Any) -> Any:
-        monkeypatch.chdir(root)
-        return retrain(**parameters, return_state=True)
-
-    return run
 
 
 def task_runs(state: Any) -> dict[str, Any]:

@@ -171,7 +171,7 @@ def zip_entries(content: Bytes, where: str) -> Iterator[zipfile.ZipInfo]:
         with zipfile.ZipFile(reader) as archive:
             entries = archive.infolist()
             parts = any(entry.volume for entry in entries)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError, OSError) as error:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError) as error:
         raise SourceError(f"{where} is not a valid zip ({error}): fetch it again") from error
     if parts:
         raise refusal("split zip", where)
