@@ -5,7 +5,6 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from flows.running.imports import leave, uncollected
 from flows.settings import Settings
@@ -30,15 +29,6 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         launch.run(watching.watch, settings, start=bool(os.environ.get("PREFECT_API_URL")))  # its own starts nothing
     return 0
-
-
-def __getattr__(name: str) -> Any:
-    """The flow `watch`, at the entrypoint that prefect.yaml names."""
-    if name != "watch":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from flows.arrivals.watching import watch
-
-    return watch
 
 
 def _parser() -> argparse.ArgumentParser:
