@@ -93,11 +93,11 @@ def _changes(marks: Sequence[Mark], across: Across) -> list[str]:
 
 def _dates(first: datetime, last: datetime, across: Across) -> list[tuple[float, str]]:
     """Days to name below the axis: round ones, not too near to each other."""
-    count = (last.date() - first.date()).days
+    begin = first.replace(hour=0, minute=0, second=0, microsecond=0)
+    begin += timedelta(days=begin < first)  # the day before began left of the plot
+    count = (last - begin).days
     step = max(1, -(-count // 6))
-    named = [
-        first.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=n) for n in range(0, count + 1, step)
-    ]
+    named = [begin + timedelta(days=n) for n in range(0, count + 1, step)]
     form = "%b %d" if first.year == last.year else "%Y-%m-%d"
     shown: list[tuple[float, str]] = []
     for day in named:

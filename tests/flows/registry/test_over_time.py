@@ -1,6 +1,7 @@
 """The champion's figure by day: what the page and the rows tell of a ledger."""
 
-from datetime import datetime, timedelta
+import re
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from flows.registry.console import row
-from flows.registry.history import over_time
+from flows.registry.history import over_time, timeline
 from flows.telling import outcome
 
 
@@ -95,3 +96,13 @@ def test_a_history_without_a_champion_or_with_another_figure_is_drawn_too(tmp_pa
 @pytest.mark.parametrize(("place", "what"), [(0, "promote"), (5, "rollback")])
 def test_history_and_page_call_a_decision_the_same(place: int, what: str) -> None:
     assert over_time.what(HISTORY[place]) == row(HISTORY[place])[1] == what
+
+
+def test_a_date_stands_where_its_day_begins() -> None:
+    day = datetime(2026, 3, 5, 6, tzinfo=UTC)
+    svg = timeline.draw([timeline.Point(day, "1", 1.0, 0.5, 1.5)], [], "fd_toy")
+    dates = re.findall(r'class="tick" x="([\d.]+)" y="322"[^>]*>([^<]+)<', svg)
+    (point,) = re.findall(r'<circle cx="([\d.]+)"', svg)
+    quarter = (720 - 64 - 20 - 20) / 4  # the plot is 24 hours wide, with the point in its middle
+    assert [name for _, name in dates] == ["Mar 05"]
+    assert float(dates[0][0]) == pytest.approx(float(point) - quarter, abs=0.1)
