@@ -138,6 +138,16 @@ def training() -> Training:
 
 
 @pytest.fixture
+def sources(tmp_path: Path, raw: Path) -> list[str]:
+    """Three folders beside the project, as it names them: 30 circles, 20 squares, and all 60 images."""
+    shutil.copytree(raw / "circle", tmp_path / "first" / "circle")
+    for path in sorted((raw / "square").iterdir())[:20]:
+        (tmp_path / "more" / "square").mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "more" / "square")
+    return ["../first", "../more", "../raw"]
+
+
+@pytest.fixture
 def project(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Path:
     """A project with versioned data and two tiny models to train, and an MLflow of its own."""
     _lay_out(tmp_path, block)

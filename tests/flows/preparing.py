@@ -3,6 +3,9 @@
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
+
+from flows.versioning.origin import Origin
 
 
 def forget_data(root: Path) -> None:
@@ -19,3 +22,13 @@ def clone_of(root: Path) -> Path:
     subprocess.run(["git", "clone", "--quiet", str(root), str(clone)], check=True)
     assert not (clone / "data").exists()
     return clone
+
+
+def prepare(root: Path, origin: Origin, **options: Any) -> Any:
+    from flows.prepare import prepare
+
+    return prepare(root, origin, workers=1, return_state=True, **options)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

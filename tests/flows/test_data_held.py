@@ -14,11 +14,8 @@ from flows.versioning import dvc as versioning
 from flows.versioning.origin import Origin, Step
 from genmodel.data.sources.meaning.layout import Layout
 from genmodel.sizes import Size
+from tests.flows.preparing import prepare, tree
 from tests.flows.toy_project import environment
-
-from .test_prepare import prepare, sources, tree
-
-__all__ = ["sources"]
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.slow]
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -13,7 +12,7 @@ from flows.versioning.origin import Origin, Step
 from genmodel.data.sources.meaning.layout import Layout
 from genmodel.errors import VersioningError
 from genmodel.sizes import Size
-from tests.flows.preparing import clone_of, forget_data
+from tests.flows.preparing import clone_of, forget_data, prepare
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.slow]
 
@@ -27,12 +26,6 @@ RICH = Origin(
     devkit="kit.tar.gz",
     updates=(Step(source="more", allow_rejects=0.5), Step(source="/abs/val.tar", devkit="../kit")),
 )
-
-
-def prepare(root: Path, origin: Origin, **options: Any) -> Any:
-    from flows.prepare import prepare
-
-    return prepare(root, origin, workers=1, return_state=True, **options)
 
 
 def test_a_fresh_clone_makes_the_same_data_again(empty_project) -> None:

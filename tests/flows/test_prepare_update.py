@@ -18,24 +18,10 @@ from genmodel.data.block import Block
 from genmodel.data.sources.meaning.layout import Layout
 from genmodel.errors import VersioningError
 from genmodel.sizes import Size
-from tests.flows.preparing import clone_of, forget_data
+from tests.flows.preparing import clone_of, forget_data, tree
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.slow]
 NEW, ALLOWED = "--allow-new-classes", Layout(allow_new_classes=True)
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-@pytest.fixture
-def sources(tmp_path: Path, raw: Path) -> list[str]:
-    """Three folders beside the project, as it names them: 30 circles, 20 squares, and all 60 images."""
-    shutil.copytree(raw / "circle", tmp_path / "first" / "circle")
-    for path in sorted((raw / "square").iterdir())[:20]:
-        (tmp_path / "more" / "square").mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, tmp_path / "more" / "square")
-    return ["../first", "../more", "../raw"]
 
 
 @pytest.fixture

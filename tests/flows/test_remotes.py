@@ -16,6 +16,7 @@ import pytest
 from flows.prepare import ensure
 from flows.versioning import dvc as versioning
 from genmodel.errors import VersioningError
+from tests.flows.preparing import tree
 
 ORIGIN = {"source": "digits", "sizes": [16]}
 CONFIG = Path(__file__).parents[2] / ".dvc" / "config"
@@ -101,10 +102,6 @@ def forget(root: Path) -> None:
     """As a fresh clone: neither data nor cache."""
     for place in (root / "data", root / ".dvc" / "cache", root / ".dvc" / "tmp"):
         shutil.rmtree(place, ignore_errors=True)
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_the_cache_links_instead_of_copying(project: Path) -> None:
