@@ -29,9 +29,7 @@ class TrainingImages:
         """BlockError where the block has no images like those that the model draws."""
         if block.channels != channels:
             has, needs = CHANNELS[block.channels], CHANNELS[channels]
-            raise BlockError(
-                f"{block.path} has {has} images, and the model draws {needs} ones: name its own by --data"
-            )
+            raise BlockError(f"{block.path} has {has} images, and the model draws {needs} ones: name its own by --data")
         block.shards(size)
         rows = block.rows("train")
         kept = max(1, min(len(rows), most // (size.height * size.width * channels)))

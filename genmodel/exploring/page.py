@@ -125,10 +125,11 @@ def _codes(gradio: Any, views: Views) -> None:
     with gradio.Row():
         with gradio.Column(scale=2, min_width=280):
             seed, label = _seed(gradio, "Seed", 0), _classes(gradio, views.subject)
-            following = gradio.Button("Next seed")
+            with gradio.Row():
+                following = gradio.Button("Next seed", min_width=100)
+                back = gradio.Button("Undo changes", min_width=100, visible=bool(places))
             sliders = [_slider(gradio, *each) for each in zip(views.subject.sliders, places, strict=True)]
-            back = gradio.Button("Back to the seed's codes", visible=bool(sliders))
-        with gradio.Column(scale=3, min_width=280):
+        with gradio.Column(scale=3, min_width=280, elem_classes="picture"):
             picture = gradio.HTML(first)
     fresh = {"fn": _filled(gradio, views.fresh, 1), "inputs": [seed, label], "outputs": [picture, *sliders]}
     following.click(lambda now: min(int(now or 0) + 1, _SEEDS), seed, seed, **_QUICK).then(**fresh, **_QUICK)
@@ -143,7 +144,7 @@ def _walk(gradio: Any, views: Views) -> None:
             ends = [_seed(gradio, "From seed", 0), _seed(gradio, "To seed", 1)]
             label = _classes(gradio, views.subject)
             place = gradio.Slider(0, _PLACES, _PLACES // 2, step=1, label="Percent of the way", buttons=[])
-        with gradio.Column(scale=3, min_width=280):
+        with gradio.Column(scale=3, min_width=280, elem_classes="picture"):
             picture = gradio.HTML(views.between(0, 1, 0, _PLACES // 2))
     events = [each.input for each in (*ends, place)] + _chosen(label)
     gradio.on(events, _filled(gradio, views.between, 2), [*ends, label, place], picture, **_QUICK)
