@@ -36,7 +36,7 @@ def open_page(subject: "Subject", data: Path | None, port: int) -> None:
     except BlockError as error:
         if data is not None:
             raise
-        training, note = None, f"There are none to show: {error}."
+        training, note = None, f"No training images are shown: {error}."
     serve(Views(subject, training, note), port)
 
 
@@ -50,7 +50,7 @@ def training_images(subject: "Subject", data: Path) -> "tuple[TrainingImages, st
     compared = counted(images.total, "training image")
     if len(images) < images.total:
         compared = f"{len(images):,} of {compared}, evenly spread"
-    note = f"By pixels, among {compared}. A number is the distance: root mean square, in levels of 0 to 255."
+    note = f"Nearest by pixels, of {compared}. A number is the distance: root mean square, in levels of 0 to 255."
     if block.digest != subject.block:
         note += " The model was trained on another version of these data."
     return images, note

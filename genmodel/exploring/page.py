@@ -127,7 +127,7 @@ def _codes(gradio: Any, views: Views) -> None:
             seed, label = _seed(gradio, "Seed", 0), _classes(gradio, views.subject)
             with gradio.Row():
                 following = gradio.Button("Next seed", min_width=100)
-                back = gradio.Button("Undo changes", min_width=100, visible=bool(places))
+                back = gradio.Button("Undo", min_width=100, visible=bool(places))
             sliders = [_slider(gradio, *each) for each in zip(views.subject.sliders, places, strict=True)]
         with gradio.Column(scale=3, min_width=280, elem_classes="picture"):
             picture = gradio.HTML(first)

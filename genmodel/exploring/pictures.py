@@ -18,13 +18,16 @@ def shown(
 
     Below are the frames of the way that it lies on, number `here` marked.
     """
-    made = f"<section class=made><h3>The model draws</h3>{_figure(image, caption)}</section>"
     tiles = "".join(_figure(each.image, f"{each.name} · {each.apart:.0f}".removeprefix(" · ")) for each in near)
-    head = "<h3>Nearest training images</h3>"
-    beside = f"<section class=near>{head}<div class=tiles>{tiles}</div><p class=note>{html.escape(note)}</p></section>"
     marks = [" class=here" if number == here else "" for number in range(len(way))]
     frames = "".join(_image(frame, f"frame {number}", marks[number]) for number, frame in enumerate(way))
-    return f"<div class=shown>{made}{beside}{f'<div class=way>{frames}</div>' if frames else ''}</div>"
+    parts = [
+        f"<section class=made><h3>The model draws</h3>{_figure(image, caption)}</section>",
+        f"<section class=near><h3>Nearest training images</h3><div class=tiles>{tiles}</div></section>" if near else "",
+        f"<div class=way>{frames}</div>" if way else "",
+        f"<p class=note>{html.escape(note)}</p>",
+    ]
+    return f"<div class=shown>{''.join(parts)}</div>"
 
 
 def _figure(image: Tensor, caption: str) -> str:

@@ -23,7 +23,7 @@ from genmodel.exploring.page import Views
 from genmodel.exploring.pictures import shown
 
 pytestmark = pytest.mark.usefixtures("toys")
-SHORT = ("image_size=8", "images=64", "batch_size=32", "log_every=32", "base_channels=4")
+SHORT = ("image_size=8", "images=64", "batch_size=32", "log_every=32")
 PICTURE = re.compile(r'src="(data:image/png;base64,[^"]+)"')
 
 
@@ -58,7 +58,10 @@ def test_the_page_shows_the_image_and_the_training_images_nearest_to_it(
     training, note = training_images(subject, block.path)
     first, *places = views.fresh(5)
     assert first == shown(image, "Seed 5", training.nearest(image, 6), note) == views.moved(5, None, *places)
-    assert len(PICTURE.findall(first)) == 7 and "By pixels, among 54 training images." in first
+    assert (
+        len(PICTURE.findall(first)) == 7
+        and f"Nearest by pixels, of {len(block.rows('train'))} training images." in first
+    )
     assert "circle · " in first or "square · " in first
 
     places[0] = -places[0]
@@ -83,7 +86,10 @@ def test_without_a_block_the_page_says_so(
 ) -> None:
     folder = trained("dcgan")
     explore(folder)
-    assert opened[0].training is None and "There are none to show: there is no block at data" in opened[0].fresh(0)[0]
+    assert (
+        opened[0].training is None
+        and "No training images are shown: there is no block at data" in opened[0].fresh(0)[0]
+    )
     assert mistake("explore", folder, "--data", "nowhere").startswith("there is no block at nowhere: make it with")
     assert "is missing" in mistake("explore", place / "nothing")
     shutil.copytree(block.path, place / "data")
@@ -160,4 +166,4 @@ def test_the_page_opens_in_a_browser_with_its_pictures(port: int, tmp_path: Path
     command = [chromium, *options, "--virtual-time-budget=15000", f"http://127.0.0.1:{port}/"]
     drawn = subprocess.run(command, capture_output=True, text=True, timeout=200).stdout
     assert "Nearest training images" in drawn and len(PICTURE.findall(drawn)) >= 7
-    assert drawn.count('type="range"') >= 10 and "By pixels, among 54 training images." in drawn
+    assert drawn.count('type="range"') >= 10 and "Nearest by pixels, of 58 training images." in drawn

@@ -33,7 +33,9 @@ def test_the_champion_is_what_is_explored(
     with pytest.raises(SystemExit) as caught:
         explore.main([])
     assert caught.value.code == 2
-    assert capsys.readouterr().err == "error: genmodel has no version champion: give a number, or an alias as champion\n"
+    assert (
+        capsys.readouterr().err == "error: genmodel has no version champion: give a number, or an alias as champion\n"
+    )
 
     tracker, model = Tracker(settings), built("vae", 8, latent_dim=4)
     tracker.begin(training, 1000)
