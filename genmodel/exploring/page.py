@@ -104,7 +104,9 @@ def _gradio() -> Any:
     try:
         import gradio
     except ImportError as error:
-        raise ConfigError(f'the page needs {error.name}: pip install "genmodel[explore]"') from error
+        raise ConfigError(
+            f'the page needs {error.name}: pip install -e ".[explore]" where genmodel was cloned'
+        ) from error
     return gradio
 
 

@@ -117,7 +117,7 @@ def test_without_gradio_a_line_says_what_to_install(
 ) -> None:
     folder = trained("dcgan")
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert mistake("explore", folder) == 'the page needs gradio: pip install "genmodel[explore]"'
+    assert mistake("explore", folder) == 'the page needs gradio: pip install -e ".[explore]" where genmodel was cloned'
 
 
 @pytest.fixture
