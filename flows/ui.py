@@ -12,19 +12,28 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.settings import Settings
 from flows.telling import outcome
 from flows.tracking import Tracker
+from flows.tracking.runs import JUDGED
 from flows.tracking.server import serve
 from flows.web.listening import listening
 from genmodel.errors import user_errors
+from genmodel.evaluation import table
 from genmodel.output.masking import masked
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 _VIEW = "genmodel"  # its name in the menu, and its key in the link
 _NEWEST = 100  # runs that the view is fitted to: each takes 4 ms to read
-_OPEN, _CLOSED = ("eval", "loss", "score", "throughput"), ("eval_cost", "Model metrics", "System metrics")
+_CURVES, _FOLDED = ("loss", "score", "throughput"), ("more figures", "eval_cost", "Model metrics", "System metrics")
+_EVAL = "eval/"  # before the name of a figure, in the name of a metric
+_RUNS = 20  # in the charts; MLflow's own limit is 10
+_SHOWN = "genmodel.view"  # tag: "first" of the runs that the view begins with
+_ARROWS = {"lower": " ↓ lower is better", "higher": " ↑ higher is better", "nearer 1": " → nearer 1 is better"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,8 +54,14 @@ def save_view(tracker: Tracker) -> str:
     """Save a view that fits the present runs; returns its place in the UI, the part after #/."""
     with tracker.talking() as (client, experiment):
         runs = client.search_runs([experiment], max_results=_NEWEST)
-        metrics = {name for run in runs for name in run.data.metrics}
-        state = json.dumps(view(sorted(name for name in metrics if name.startswith("eval/"))))
+        newest = _newest_conditions(runs)
+        for run in runs:
+            judged = _conditions(run)
+            shown = "first" if not judged or judged == newest else "earlier"
+            if run.data.tags.get(_SHOWN) != shown:
+                client.set_tag(run.info.run_id, _SHOWN, shown)
+        metrics = {name for run in runs if _conditions(run) == newest for name in run.data.metrics}
+        state = json.dumps(view(sorted(name.removeprefix(_EVAL) for name in metrics if name.startswith(_EVAL))))
         saved = {"name": _VIEW, "createdAt": 0, "updatedAt": 0, "state": state}  # milliseconds, to sort the menu by
         client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{_VIEW}", json.dumps(saved))
     return (
@@ -54,23 +69,59 @@ def save_view(tracker: Tracker) -> str:
     )
 
 
-def view(figures: Sequence[str]) -> dict[str, Any]:
-    """The state of MLflow 3.17's runs page: columns, sections, and the last sample grid of each run.
+def _conditions(run: "Run") -> dict[str, str]:
+    """What the figures of a run depend on besides its model; empty before it is judged."""
+    return {key: value for key, value in run.data.tags.items() if key.startswith("eval.")}
 
-    The UI adds a chart for each other metric, in the section named like the metric's part before the slash.
+
+def _newest_conditions(runs: Sequence["Run"]) -> dict[str, str]:
+    """The conditions of the run that was judged last; empty where none was."""
+    judged = [run for run in runs if _conditions(run)]
+    return _conditions(max(judged, key=_judged_at)) if judged else {}
+
+
+def _judged_at(run: "Run") -> tuple[str, int]:
+    return run.data.tags.get(JUDGED, ""), run.info.start_time
+
+
+def view(figures: Sequence[str]) -> dict[str, Any]:
+    """The state of MLflow 3.17's runs page: what is searched for, columns, sections, charts.
+
+    `figures` are the names of those that the runs have. The UI adds a chart for each other metric, in the section named
+    like the metric's part before the slash.
     """
-    sections = [_section("samples", True, 400, columns=1)]
-    sections += [_section(name, name in _OPEN, 260, columns=3) for name in _OPEN + _CLOSED]
-    grid = {"type": "IMAGE", "uuid": "samples-grid", "metricSectionId": "samples", "imageKeys": ["latest"],
-            "step": 0, "showRunParams": False, "deleted": False, "isGenerated": False}  # fmt: skip
-    shown = set(outcome.narrow(name.removeprefix("eval/") for name in figures))  # else headings do not fit the screen
-    columns = [f"metrics.`{name}`" for name in figures if name.removeprefix("eval/") in shown]
+    shown = outcome.narrow(figures)  # else headings do not fit the screen
+    ranking = next((name for name in figures if table.FRECHET.is_called(name)), None)
+    shown = [*([ranking] if ranking else []), *(name for name in shown if name != ranking)]
+    main = [f"metrics.`{_EVAL}{name}`" for name in shown]
+    columns = ["tags.`genmodel.outcome`", *main, "tags.`genmodel.data`"]
+    sections = [_section("samples", True, 400, columns=1), _section("figures", True, 260, columns=3)]
+    sections += [_section(name, True, 260, columns=3) for name in _CURVES]
+    sections += [_section(name, False, 260, columns=3) for name in _FOLDED]
+    grid = {**_chart("IMAGE", "samples-grid", "samples"), "imageKeys": ["latest"], "step": 0, "showRunParams": False}
+    bars = [_bar(name, "figures") for name in shown]
+    bars += [_bar(name, "more figures") for name in figures if name not in shown]
     return {
-        "selectedColumns": [*columns, "tags.`genmodel.outcome`", "tags.`genmodel.data`"],
+        "searchFilter": f"tags.`{_SHOWN}` = 'first' and attributes.status != 'FAILED'",
+        **({"orderByKey": main[0], "orderByAsc": True} if ranking else {}),
+        "selectedColumns": columns,
+        "columnOrder": ["attributes.`Run Name`", *columns[:2], "runDateAndNestInfo", *columns[2:]],
+        "runsHiddenMode": "FIRST_20_RUNS",
         "compareRunSections": sections,
-        "compareRunCharts": [grid],
+        "compareRunCharts": [grid, *bars],
         "isAccordionReordered": True,  # else the sections are sorted by name
     }
+
+
+def _bar(name: str, section: str) -> dict[str, Any]:
+    figure = table.of_column(name)
+    title = name + (_ARROWS.get(figure.better, "") if figure else "")
+    return {**_chart("BAR", f"bars-{name}", section), "metricKey": f"{_EVAL}{name}", "displayName": title}
+
+
+def _chart(kind: str, name: str, section: str) -> dict[str, Any]:
+    told = {"type": kind, "uuid": name, "metricSectionId": section, "runsCountToCompare": _RUNS}
+    return {**told, "deleted": False, "isGenerated": False}
 
 
 def _section(name: str, is_open: bool, height: int, columns: int) -> dict[str, Any]:
