@@ -22,6 +22,7 @@ from flows.tracking.server import serve
 from flows.web.listening import listening
 from genmodel.errors import user_errors
 from genmodel.evaluation import table
+from genmodel.evaluation.telling.direction import direction
 from genmodel.output.masking import masked
 
 if TYPE_CHECKING:
@@ -31,9 +32,8 @@ _VIEW = "genmodel"  # its name in the menu, and its key in the link
 _NEWEST = 100  # runs that the view is fitted to: each takes 4 ms to read
 _CURVES, _FOLDED = ("loss", "score", "throughput"), ("more figures", "eval_cost", "Model metrics", "System metrics")
 _EVAL = "eval/"  # before the name of a figure, in the name of a metric
-_RUNS = 20  # in the charts; MLflow's own limit is 10
+_SAMPLES = 760  # pixels: three rows of samples, of ten runs
 _SHOWN = "genmodel.view"  # tag: "first" of the runs that the view begins with
-_ARROWS = {"lower": " ↓ lower is better", "higher": " ↑ higher is better", "nearer 1": " → nearer 1 is better"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -90,38 +90,43 @@ def view(figures: Sequence[str]) -> dict[str, Any]:
     `figures` are the names of those that the runs have. The UI adds a chart for each other metric, in the section named
     like the metric's part before the slash.
     """
+    figures = sorted(figures, key=_place)  # the one that ranks is the first
     shown = outcome.narrow(figures)  # else headings do not fit the screen
-    ranking = next((name for name in figures if table.FRECHET.is_called(name)), None)
-    shown = [*([ranking] if ranking else []), *(name for name in shown if name != ranking)]
     main = [f"metrics.`{_EVAL}{name}`" for name in shown]
     columns = ["tags.`genmodel.outcome`", *main, "tags.`genmodel.data`"]
-    sections = [_section("samples", True, 400, columns=1), _section("figures", True, 260, columns=3)]
+    sections = [_section("samples", True, _SAMPLES, columns=1), _section("figures", True, 260, columns=3)]
     sections += [_section(name, True, 260, columns=3) for name in _CURVES]
     sections += [_section(name, False, 260, columns=3) for name in _FOLDED]
     grid = {**_chart("IMAGE", "samples-grid", "samples"), "imageKeys": ["latest"], "step": 0, "showRunParams": False}
-    bars = [_bar(name, "figures") for name in shown]
-    bars += [_bar(name, "more figures") for name in figures if name not in shown]
+    bars = [bar for name in figures for bar in _bars(name, "figures" if name in shown else "more figures")]
     return {
         "searchFilter": f"tags.`{_SHOWN}` = 'first' and attributes.status != 'FAILED'",
-        **({"orderByKey": main[0], "orderByAsc": True} if ranking else {}),
+        **({"orderByKey": main[0], "orderByAsc": True} if main else {}),
         "selectedColumns": columns,
         "columnOrder": ["attributes.`Run Name`", *columns[:2], "runDateAndNestInfo", *columns[2:]],
-        "runsHiddenMode": "FIRST_20_RUNS",
+        "runsHiddenMode": "FIRST_10_RUNS",  # MLflow shows the samples of ten, the last ones where there are more
         "compareRunSections": sections,
         "compareRunCharts": [grid, *bars],
         "isAccordionReordered": True,  # else the sections are sorted by name
     }
 
 
-def _bar(name: str, section: str) -> dict[str, Any]:
+def _place(name: str) -> int:
+    """Of a figure, in the table of all."""
     figure = table.of_column(name)
-    title = name + (_ARROWS.get(figure.better, "") if figure else "")
-    return {**_chart("BAR", f"bars-{name}", section), "metricKey": f"{_EVAL}{name}", "displayName": title}
+    return table.FIGURES.index(figure) if figure else len(table.FIGURES)
+
+
+def _bars(name: str, section: str) -> list[dict[str, Any]]:
+    """A chart whose title has the direction, and a deleted one in place of MLflow's own, which it would add."""
+    figure, metric = table.of_column(name), f"{_EVAL}{name}"
+    title = f"{name} {direction(figure)}" if figure else name
+    own = {**_chart("BAR", f"own-{name}", section), "metricKey": metric, "deleted": True}
+    return [{**_chart("BAR", f"bars-{name}", section), "metricKey": title, "dataAccessKey": metric}, own]
 
 
 def _chart(kind: str, name: str, section: str) -> dict[str, Any]:
-    told = {"type": kind, "uuid": name, "metricSectionId": section, "runsCountToCompare": _RUNS}
-    return {**told, "deleted": False, "isGenerated": False}
+    return {"type": kind, "uuid": name, "metricSectionId": section, "deleted": False, "isGenerated": False}
 
 
 def _section(name: str, is_open: bool, height: int, columns: int) -> dict[str, Any]:
