@@ -32,7 +32,7 @@ _VIEW = "genmodel"  # its name in the menu, and its key in the link
 _NEWEST = 100  # runs that the view is fitted to: each takes 4 ms to read
 _CURVES, _FOLDED = ("loss", "score", "throughput"), ("more figures", "eval_cost", "Model metrics", "System metrics")
 _EVAL = "eval/"  # before the name of a figure, in the name of a metric
-_SAMPLES = 760  # pixels: three rows of samples, of ten runs
+_SAMPLES = 1240  # pixels: the samples of ten runs, three side by side; MLflow puts the best of them last
 _SHOWN = "genmodel.view"  # tag: "first" of the runs that the view begins with
 
 
@@ -94,7 +94,7 @@ def view(figures: Sequence[str]) -> dict[str, Any]:
     shown = outcome.narrow(figures)  # else headings do not fit the screen
     main = [f"metrics.`{_EVAL}{name}`" for name in shown]
     columns = ["tags.`genmodel.outcome`", *main, "tags.`genmodel.data`"]
-    sections = [_section("samples", True, _SAMPLES, columns=1), _section("figures", True, 260, columns=3)]
+    sections = [_section("figures", True, 220, columns=3), _section("samples", True, _SAMPLES, columns=1)]
     sections += [_section(name, True, 260, columns=3) for name in _CURVES]
     sections += [_section(name, False, 260, columns=3) for name in _FOLDED]
     grid = {**_chart("IMAGE", "samples-grid", "samples"), "imageKeys": ["latest"], "step": 0, "showRunParams": False}
@@ -104,6 +104,7 @@ def view(figures: Sequence[str]) -> dict[str, Any]:
         **({"orderByKey": main[0], "orderByAsc": True} if main else {}),
         "selectedColumns": columns,
         "columnOrder": ["attributes.`Run Name`", *columns[:2], "runDateAndNestInfo", *columns[2:]],
+        "columnWidths": {column: 8 * len(column.split("`")[1]) + 40 for column in columns},  # pixels: of its heading
         "runsHiddenMode": "FIRST_10_RUNS",  # MLflow shows the samples of ten, the last ones where there are more
         "compareRunSections": sections,
         "compareRunCharts": [grid, *bars],
@@ -120,7 +121,8 @@ def _place(name: str) -> int:
 def _bars(name: str, section: str) -> list[dict[str, Any]]:
     """A chart whose title has the direction, and a deleted one in place of MLflow's own, which it would add."""
     figure, metric = table.of_column(name), f"{_EVAL}{name}"
-    title = f"{name} {direction(figure)}" if figure else name
+    arrow, _, words = direction(figure).partition(" ") if figure else ("", "", "")
+    title = f"{arrow} {name}: {words}" if figure else name  # of a long one the end is cut
     own = {**_chart("BAR", f"own-{name}", section), "metricKey": metric, "deleted": True}
     return [{**_chart("BAR", f"bars-{name}", section), "metricKey": title, "dataAccessKey": metric}, own]
 

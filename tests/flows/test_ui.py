@@ -43,12 +43,13 @@ def test_the_link_opens_a_view_with_the_figures_and_the_last_samples(settings: S
     columns = ["tags.`genmodel.outcome`", "metrics.`eval/fd_classifier`"]
     assert state["selectedColumns"] == [*columns, "tags.`genmodel.data`"]
     assert state["columnOrder"][:4] == ["attributes.`Run Name`", *columns, "runDateAndNestInfo"], "these come first"
+    assert state["columnWidths"][columns[0]] >= 8 * len("genmodel.outcome"), "its heading is not cut"
     assert (state["orderByKey"], state["orderByAsc"]) == (columns[1], True), "the best is the first"
     grid, *bars = state["compareRunCharts"]
     shown = [(bar["metricKey"], bar["dataAccessKey"], bar["metricSectionId"]) for bar in bars if not bar["deleted"]]
     assert shown == [
-        ("fd_classifier ↓ lower is better", "eval/fd_classifier", "figures"),
-        ("density →1 nearer 1 is better", "eval/density", "more figures"),
+        ("↓ fd_classifier: lower is better", "eval/fd_classifier", "figures"),
+        ("→1 density: nearer 1 is better", "eval/density", "more figures"),
     ]
     own = [bar["metricKey"] for bar in bars if bar["deleted"]]
     assert own == ["eval/fd_classifier", "eval/density"], "which MLflow would add, without a direction"

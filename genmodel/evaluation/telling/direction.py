@@ -7,7 +7,7 @@ _WORDS = {
     "lower": LESS,
     "higher": "↑ higher is better",
     "nearer 1": "→1 nearer 1 is better",
-    "neither": "neither is better",
+    "neither": "– neither is better",
 }
 
 
