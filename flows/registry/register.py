@@ -175,6 +175,7 @@ def _tell_outcomes(registry: Registry, reports: list["Report"], decision: "Decis
         run = tracker.run(report.fingerprint)
         told = of_run.in_ranking(reports, place, latest_samples(run.info.run_id))
         tracker.tag(run.info.run_id, told | of_run.with_outcome(run.data.tags | told, outcome, why))
+    registry.describe()  # also of a champion that somebody made by hand
 
 
 def _card(

@@ -202,13 +202,17 @@ class Registry:
                 self.tracker.tag(run.info.run_id, of_run.with_outcome(run.data.tags, outcome))
 
     def crowned(self, former: Mapping[str, str] | None, outcome: str) -> None:
-        """Tell who is champion in the registered model's description and in that run; in that of the `former` champion
-        what became of it."""
-        champion = self.version(CHAMPION)
+        """Tell who is champion, as `describe` does and in the champion's run; and in that of the `former` one, what
+        became of it."""
         if former:
             self.set_outcome(former["version"], outcome)
-        if champion:
+        if champion := self.version(CHAMPION):
             self.set_outcome(champion.number, "promoted")
+        self.describe()
+
+    def describe(self) -> None:
+        """Let the registered model's description begin with the champion."""
+        champion = self.version(CHAMPION)
         with self.tracker.talking() as (client, _):
             told = client.get_registered_model(self._name).description or ""
             numbered = (champion.number, champion.tags) if champion else None
