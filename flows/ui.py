@@ -94,7 +94,7 @@ def view(figures: Sequence[str]) -> dict[str, Any]:
     shown = outcome.narrow(figures)  # else headings do not fit the screen
     main = [f"metrics.`{_EVAL}{name}`" for name in shown]
     columns = ["tags.`genmodel.outcome`", *main, "tags.`genmodel.data`"]
-    sections = [_section("figures", True, 220, columns=3), _section("samples", True, _SAMPLES, columns=1)]
+    sections = [_section("figures", True, 280, columns=3), _section("samples", True, _SAMPLES, columns=1)]
     sections += [_section(name, True, 260, columns=3) for name in _CURVES]
     sections += [_section(name, False, 260, columns=3) for name in _FOLDED]
     grid = {**_chart("IMAGE", "samples-grid", "samples"), "imageKeys": ["latest"], "step": 0, "showRunParams": False}
