@@ -142,7 +142,7 @@ def push_data(root: Path, remote: str | None) -> None:
     get_run_logger().info(f"pushed to {pushed}" if pushed else "no remote is set: the data stays here")
 
 
-@flow(name="prepare")
+@flow(name="prepare", flow_run_name="prepare: {origin.title}")
 @one_line
 def prepare(root: Path, origin: Origin, workers: int = 0, update: bool = False, dask: bool = False) -> None:
     """Raw images become data/, a version of it, and a copy of that on the remote.

@@ -34,7 +34,7 @@ def resource(settings: Settings) -> str:
     return f"genmodel.data.{orphans.project(settings.root)}"
 
 
-@flow(name="watch")
+@flow(name="watch", flow_run_name="watch")
 @one_line
 def watch(start: bool = True) -> None:
     """Look for new data, and start a retraining where there are some.
@@ -55,8 +55,10 @@ def watch(start: bool = True) -> None:
         logger.info(f"{error}; the next look is by the schedule")
         return
     if sources.is_announced(settings.root):
+        launch.name_run("watch: nothing new")
         logger.info("nothing new: no retraining is started")
         return
+    launch.name_run("watch: new data")
     digest = versioning.digest(settings.root)
     deployments = schedules.started_by(EVENT, resource(settings)) if start else {}
     if not deployments:

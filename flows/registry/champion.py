@@ -31,6 +31,7 @@ _HOW = (
 )
 _OPEN = "genmodel.open"  # a tag of the registered model: the decision that is being carried out
 _OF_RUN = {"approval": "promoted", "refusal": "rejected"}  # what becomes of a version's run
+_OF_FORMER = {"rollback": "rolled back", "retirement": "retired"}  # of the champion's until now; else it was replaced
 
 
 class Promotions:
@@ -259,6 +260,7 @@ class Promotions:
             self._registry.check_turn()
             self._point(PREVIOUS, after["previous"])
             self._point(CHAMPION, after["champion"])
+            self._registry.crowned(event["before"], _OF_FORMER.get(kind, "replaced"))
         self._registry.tag(number, {f"{EVENT}{event['id']}": json.dumps(event, sort_keys=True)})
         self._wait_or_not(number, waits=decision is not None and decision["outcome"] == "pending", moves=moves)
 

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from genmodel.evaluation.report import Report
+from genmodel.evaluation.table import FRECHET
 from genmodel.evaluation.telling.card import model_card
 from genmodel.files import durable
+from genmodel.output.printable import markdown_text
 
 DESCRIPTION = """Draws images. A version is one trained model; `champion` is the one in use.
 
@@ -27,6 +30,7 @@ model.model_config["classes"]  # that can be asked for; none where the model is 
 what `model.model_config["space"]` says, and for a conditional model the number of the class as the last one.
 It needs no pickle: set `MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false`. The weights lie beside it as safetensors.
 """
+_CHAMPION = "**Champion:"
 _LONGEST = 5000  # characters of a description that MLflow's database can hold
 
 
@@ -62,3 +66,35 @@ class Card:
         return model_card(
             self.about, self.report, data=self.data, cost=self.cost, licence=self.licence, picture=picture
         )
+
+
+def version_tags(described: Mapping[str, Any], report: Report, run: Mapping[str, str]) -> dict[str, str]:
+    """The tags of a version: what it is, where it comes from (so that this needs no run), and its figures."""
+    origin = {
+        "genmodel.commit": run.get("mlflow.source.git.commit"),
+        "genmodel.git_changed": run.get("genmodel.git_changed"),
+        "genmodel.git": run.get("genmodel.git"),
+    }
+    figures = {f"eval.{name}": f"{value:.6g}" for name, value in report.figures.items() if value is not None}
+    return {
+        "genmodel.name": described["name"],
+        "genmodel.fingerprint": described["fingerprint"],
+        "genmodel.weights": described["weights"],
+        "genmodel.family": described["config"]["family"],
+        "genmodel.data": run["genmodel.data"],
+        **{key: value for key, value in origin.items() if value is not None},
+        **figures,
+    }
+
+
+def with_champion(told: str, model: str, champion: tuple[str, Mapping[str, str]] | None) -> str:
+    """The description `told` of the registered `model`, beginning with the champion: its number and tags, or nobody."""
+    rest = told.partition("\n\n")[2] if told.startswith(_CHAMPION) else told
+    if champion is None:
+        return f"{_CHAMPION} nobody.**\n\n{rest}"
+    number, tags = champion
+    figures = {key.removeprefix("eval."): value for key, value in tags.items() if key.startswith("eval.")}
+    figure = next((f", {name} {value}" for name, value in figures.items() if FRECHET.is_called(name)), "")
+    link = f"[version {number}](#/models/{quote(model, safe='')}/versions/{number})"
+    name = markdown_text(tags.get("genmodel.name", "?"))
+    return f"{_CHAMPION} {link}, {name}{markdown_text(figure)}.**\n\n{rest}"

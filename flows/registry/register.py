@@ -18,6 +18,7 @@ from flows.running.imports import uncollected
 from flows.settings import Settings, experiment
 from flows.telling import board
 from flows.tracking import Tracker
+from flows.tracking.drawings import latest_samples
 from flows.tracking.trainings import DataVersion, git_trouble
 from flows.versioning import dvc as versioning
 from flows.versioning.current import current_model, read_report
@@ -112,8 +113,7 @@ def _decide(
         return decide(best, champion, params.gate, obstacle, rivals=reports[1:])
 
     decision = promotions.settle(version, request, judge)
-    verdict = "rejected" if decision.outcome == "reject" else decision.outcome
-    _tell_outcomes(registry, reports, verdict)
+    _tell_outcomes(registry, reports, decision)
     return decision
 
 
@@ -162,13 +162,20 @@ def _obstacle(champion: Version, why: str) -> str:
     return f"The champion, version {champion.number}, cannot be judged and stays: {why} {_NEW_LINE}"
 
 
-def _tell_outcomes(registry: Registry, reports: list["Report"], verdict: str) -> None:
-    """Tag each run of the leaderboard, best first, with what became of its model; the champion was promoted."""
-    champion = registry.version(CHAMPION)
+def _tell_outcomes(registry: Registry, reports: list["Report"], decision: "Decision") -> None:
+    """Tell in each run of the leaderboard, best first, what became of its model; the champion was promoted."""
+    from flows.telling import of_run
+
+    champion, tracker = registry.version(CHAMPION), registry.tracker
+    verdict = "rejected" if decision.outcome == "reject" else decision.outcome
     for place, report in enumerate(reports):
         is_champion = champion is not None and champion.tags.get("genmodel.weights") == report.weights
         outcome = "promoted" if is_champion else verdict if place == 0 else "outranked"
-        registry.tracker.set_outcome(report.fingerprint, outcome)
+        why = " ".join(decision.reasons) if place == 0 else ""
+        run = tracker.run(report.fingerprint)
+        told = of_run.in_ranking(reports, place, latest_samples(run.info.run_id))
+        tracker.tag(run.info.run_id, told | of_run.with_outcome(run.data.tags | told, outcome, why))
+    registry.describe()  # also of a champion that somebody made by hand
 
 
 def _card(

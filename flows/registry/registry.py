@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.registry.description import DESCRIPTION, Card
+from flows.registry.description import DESCRIPTION, Card, version_tags, with_champion
 from flows.registry.history.events import events_of
 from flows.registry.packaging import CURE, PACKAGE, digest, exported, package, try_out, verify
 from flows.running.scratch import scratch
+from flows.telling import of_run
 from flows.tracking import Tracker, Turn, database_file, fetch, made, making_tags, remove_half_made
 from genmodel.errors import ModelError, TrackingError
-from genmodel.evaluation.report import Report
 from genmodel.files import durable
 from genmodel.files.model_folder import read_config
 
@@ -74,7 +74,7 @@ class Registry:
                 named = zip(described["classes"], described["class_counts"], strict=True) if model.classes else ()
                 beside = [weights, folder / "config.json", told, *files, *kept]
                 package(packed, model, described["name"], dict(named), self.tracker.settings, beside)
-                tags = {**_tags(described, card.report, run.data.tags), **card.tags, PACKAGE: digest(packed)}
+                tags = {**version_tags(described, card.report, run.data.tags), **card.tags, PACKAGE: digest(packed)}
                 marked = {**tags, **making_tags()}
                 logged = client.create_logged_model(experiment_id, described["name"], run.info.run_id, marked)
                 client.log_model_artifacts(logged.model_id, str(packed))
@@ -199,7 +199,24 @@ class Registry:
         with self.tracker.talking() as (client, experiment_id):
             query = f"attributes.run_id = '{version.run_id if version else ''}'"
             for run in client.search_runs([experiment_id], query):
-                client.set_tag(run.info.run_id, "genmodel.outcome", outcome)
+                self.tracker.tag(run.info.run_id, of_run.with_outcome(run.data.tags, outcome))
+
+    def crowned(self, former: Mapping[str, str] | None, outcome: str) -> None:
+        """Tell who is champion, as `describe` does and in the champion's run; and in that of the `former` one, what
+        became of it."""
+        if former:
+            self.set_outcome(former["version"], outcome)
+        if champion := self.version(CHAMPION):
+            self.set_outcome(champion.number, "promoted")
+        self.describe()
+
+    def describe(self) -> None:
+        """Let the registered model's description begin with the champion."""
+        champion = self.version(CHAMPION)
+        with self.tracker.talking() as (client, _):
+            told = client.get_registered_model(self._name).description or ""
+            numbered = (champion.number, champion.tags) if champion else None
+            client.update_registered_model(self._name, with_champion(told, self._name, numbered))
 
     def events(self) -> list[dict[str, Any]]:
         """The decisions about all versions, the oldest first, whichever project made them."""
@@ -272,22 +289,3 @@ class Registry:
 def _version(found: Any) -> Version:
     """Of MLflow's ModelVersion."""
     return Version(str(found.version), found.run_id, dict(found.tags))
-
-
-def _tags(described: Mapping[str, Any], report: Report, run: Mapping[str, str]) -> dict[str, str]:
-    """The tags of a version: what it is, where it comes from (so that this needs no run), and its figures."""
-    origin = {
-        "genmodel.commit": run.get("mlflow.source.git.commit"),
-        "genmodel.git_changed": run.get("genmodel.git_changed"),
-        "genmodel.git": run.get("genmodel.git"),
-    }
-    figures = {f"eval.{name}": f"{value:.6g}" for name, value in report.figures.items() if value is not None}
-    return {
-        "genmodel.name": described["name"],
-        "genmodel.fingerprint": described["fingerprint"],
-        "genmodel.weights": described["weights"],
-        "genmodel.family": described["config"]["family"],
-        "genmodel.data": run["genmodel.data"],
-        **{key: value for key, value in origin.items() if value is not None},
-        **figures,
-    }

@@ -11,12 +11,15 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
+from uuid import UUID
 
 import httpx
 from prefect import Flow, get_run_logger, tags
+from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext, refresh_global_settings_context
 from prefect.exceptions import FailedRun
 from prefect.logging.handlers import APILogHandler
+from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
 
 from flows.running import orphans, schedules
@@ -86,6 +89,12 @@ def begin(settings: Settings) -> None:
         orphans.claim(context.flow_run.id, settings.root)
         if told := schedules.stand_in(context.flow_run):
             get_run_logger().warning(told)
+
+
+def name_run(title: str) -> None:
+    """Name the flow run that this is part of, in Prefect's pages."""
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(str(flow_run.id)), name=title)
 
 
 def _lost(error: Exception) -> str:

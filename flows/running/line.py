@@ -28,7 +28,7 @@ from flows.running.guard import DEADLINE, STOPPED, Guard
 from flows.running.launch import one_line
 from flows.running.slots import TAG, Slots
 from flows.settings import Settings
-from flows.telling import notify, outcome
+from flows.telling import notify, outcome, plan
 from flows.versioning import closures, locks, repro, retention
 from flows.versioning import dvc as versioning
 from flows.versioning.dvc import Stage
@@ -58,7 +58,7 @@ def _alone(run: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-@flow(name="retrain", on_failure=[_tell_failure], on_crashed=[_tell_failure])
+@flow(name="retrain", flow_run_name="retrain", on_failure=[_tell_failure], on_crashed=[_tell_failure])
 @one_line
 @_alone
 def retrain(force: bool = False, renew_extractor: bool = False, look: bool = True) -> None:
@@ -114,6 +114,7 @@ def find_work(root: Path, force: bool, renew_extractor: bool = False) -> list[St
     if renew_extractor:  # and all that depends on it
         names = set(names) | {"reference"}
         names |= {stage.name for stage in stages if _follows(stage, names, stages)}
+    launch.name_run(f"retrain: {'all stages, changed or not' if force else plan.in_short(names)}")
     idle = [stage.name for stage in stages if stage.name not in names and not stage.always]
     if not names:
         get_run_logger().info("nothing changed since the last run")
@@ -203,7 +204,8 @@ def _trouble(stage: Stage, status: int, output: list[str], deadline: float) -> G
 
 def publish(settings: Settings) -> None:
     """Show the leaderboard and the pictures in Prefect's UI."""
-    create_table_artifact(outcome.leaderboard(settings.root), key="leaderboard", description="The models, best first.")
+    rows = outcome.figures_first(outcome.leaderboard(settings.root))
+    create_table_artifact(rows, key="leaderboard", description="The models, best first.")
     if days := outcome.champion_days(settings.root):
         create_table_artifact(days, key="champion", description="The champion's figure by day, with its interval.")
     create_markdown_artifact(outcome.markdown(settings), key="samples", description="What the models draw.")

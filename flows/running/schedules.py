@@ -1,5 +1,6 @@
 """The schedules that a Prefect server holds for this project, and the runs of them that were missed."""
 
+import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -8,8 +9,9 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import DeploymentSchedule, FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.schemas.automations import EventTrigger
@@ -17,6 +19,7 @@ from prefect.events.schemas.events import Resource, ResourceSpecification
 from prefect.states import Cancelled
 
 _MOST = 1000  # missed runs that are counted
+_TIMETABLE = "\n\nSchedule: "  # what comes before it in a description is another's
 
 
 def of_project(project: str) -> dict[str, str]:
@@ -54,9 +57,35 @@ def to_resume(name: str, deployment: DeploymentResponse) -> str:
     return f"`prefect deployment schedule resume '{name}' {off.id}`, or in the UI" if off else ""
 
 
+def describe(deployment: DeploymentResponse, now: datetime) -> str:
+    """Let a deployment's description end with its schedule, time zone and next run after `now`; returns that end.
+
+    Empty, and nothing is written, for a deployment without a cron schedule. The server makes the runs ahead anew.
+    """
+    end = "; ".join(filter(None, (_timetable(each, deployment.paused, now) for each in deployment.schedules)))
+    if end:
+        about = (deployment.description or "").partition(_TIMETABLE)[0]
+        update = DeploymentUpdate(description=f"{about}{_TIMETABLE}{end}.")
+        with get_client(sync_client=True) as client:
+            client.update_deployment(deployment.id, update)
+    return end
+
+
+def _timetable(each: DeploymentSchedule, is_paused: bool, now: datetime) -> str:
+    cron, zone = getattr(each.schedule, "cron", None), getattr(each.schedule, "timezone", None) or "UTC"
+    if not cron:
+        return ""
+    told = f"{cron}, time zone {zone}"
+    with contextlib.suppress(CronSimError, ValueError):  # of a schedule of Prefect's own, such as @daily
+        first = next(CronSim(cron, now.astimezone(ZoneInfo(zone))))
+        return told if is_paused or not each.active else f"{told}, next run {first:%Y-%m-%d %H:%M}"
+    return told
+
+
 def stand_in(run: FlowRun) -> str:
     """Cancel the other runs of this run's deployment that a schedule made and whose time has come: this one does for
-    them all. Returns a line about the runs that were missed since the last one; empty without any.
+    them all, and its description tells the next one. Returns a line about the runs that were missed since the last one;
+    empty without any.
 
     A machine that slept leaves them waiting, a pause leaves none: so they are counted by the schedule.
     """
@@ -64,9 +93,11 @@ def stand_in(run: FlowRun) -> str:
     now = max(datetime.now(UTC), run.expected_start_time or datetime.now(UTC))  # it may be started a moment too early
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment(run.deployment_id)
+        describe(deployment, now)
         due = _due(client, run, now)
+        said = f"missed: the run of {now:%Y-%m-%d %H:%M %Z} does for it"
         for other in due:
-            client.set_flow_run_state(other.id, Cancelled(message=f"missed: {run.name} does for it"), force=True)
+            client.set_flow_run_state(other.id, Cancelled(message=said), force=True)
         missed = list(islice(_times(deployment, _last(client, run), now), _MOST))
     if run.auto_scheduled:  # the last of these times is its own
         missed = missed[:-1]

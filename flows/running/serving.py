@@ -4,12 +4,10 @@ import asyncio
 import contextlib
 import os
 import warnings
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from cronsim import CronSim
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.responses import DeploymentResponse
@@ -71,13 +69,11 @@ def _add(
         triggers=triggers,
         tags=[name],
     )
-    print(f"{whole} is being served: {cron} {settings.timezone} ({setting}, GENMODEL_TIMEZONE)", flush=True)
-    now = _found(whole)
-    if now and (fix := schedules.to_resume(whole, now)):
-        print(f"  paused until somebody ends that: {fix}", flush=True)
-    else:
-        first = next(CronSim(cron, datetime.now(ZoneInfo(settings.timezone))))
-        print(f"  next run {first:%Y-%m-%d %H:%M} {settings.timezone}", flush=True)
+    if now := _found(whole):
+        timetable = schedules.describe(now, datetime.now(UTC))
+        print(f"{whole} is being served: {timetable} ({setting}, GENMODEL_TIMEZONE)", flush=True)
+        if fix := schedules.to_resume(whole, now):
+            print(f"  paused until somebody ends that: {fix}", flush=True)
 
 
 def _found(name: str) -> DeploymentResponse | None:

@@ -153,9 +153,22 @@ def narrow(columns: Iterable[str]) -> list[str]:
     return [name for name in columns if name not in {*_CONDITIONS, *_ELSEWHERE} and not _is_detail(name)]
 
 
+def figures_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same rows with the columns for a terminal first, then the others, and the ends of the intervals last."""
+    names = list(rows[0]) if rows else []
+    main = narrow(names)
+    ends = [name for name in names if _is_end(name)]
+    order = [*main, *(name for name in names if name not in {*main, *ends}), *ends]
+    return [{name: row[name] for name in order if name in row} for row in rows]
+
+
 def _is_detail(column: str) -> bool:
     figure = table.of_column(column)
-    return column.endswith(("_low", "_high")) or (figure is not None and figure.detail)
+    return _is_end(column) or (figure is not None and figure.detail)
+
+
+def _is_end(column: str) -> bool:
+    return column.endswith(("_low", "_high"))
 
 
 _ELSEWHERE = ("gpu_hours", "kwh", "parameters", "bytes", "device", "data", "code")

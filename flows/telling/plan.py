@@ -4,6 +4,7 @@ python -m flows.retrain --plan
 python -m flows.retrain --why train@vae
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 from flows.costs import budget, ledger
@@ -13,6 +14,7 @@ from flows.versioning import dvc as versioning
 from flows.versioning.dvc import Stage
 from flows.versioning.reasons import reasons
 from genmodel.errors import ConfigError
+from genmodel.output.counting import counted
 
 
 def plan(root: Path) -> list[tuple[Stage, list[str]]]:
@@ -27,6 +29,16 @@ def plan(root: Path) -> list[tuple[Stage, list[str]]]:
         after = [f"it follows {need}" for need in stage.needs if told[need] and not _only_asked(told[need])]
         told[stage.name] = [*found.get(stage.name, []), *after]
     return [(stage, told[stage.name]) for stage in stages]
+
+
+def in_short(names: Collection[str]) -> str:
+    """What a run of the stages of these names does, in a few words: "2 models changed"."""
+    trained, judged = (sum(name.startswith(f"{stage}@") for name in names) for stage in ("train", "evaluate"))
+    if trained:
+        return f"{counted(trained, 'model')} changed"
+    if judged:
+        return f"{counted(judged, 'model')} judged again"
+    return f"{', '.join(sorted(names))} changed" if names else "nothing changed"
 
 
 def _only_asked(reasons: list[str]) -> bool:

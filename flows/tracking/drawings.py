@@ -4,7 +4,9 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
+IMAGES = "images"  # where MLflow's image grid looks among a run's artifacts
 _PICTURES = ("timeline.png", "curves.png", "replay.gif")
 
 
@@ -26,10 +28,19 @@ def write_logged_images(grids: Mapping[int, Path], run_id: str, folder: Path) ->
     that a file that is sent again replaces the first. log_image takes a new name each time, and an upload that was cut
     off would stay.
     """
-    named = [("samples", images_seen, path) for images_seen, path in grids.items()]
-    for key, step, path in [*named, ("latest", 0, grids[max(grids)])]:
-        same = uuid.uuid5(uuid.NAMESPACE_OID, f"{run_id} {step}" if key == "samples" else f"{run_id} {key}")
-        _write_logged_image(path, folder / f"{key}+step+{step}+timestamp+{step}+{same}")  # a file's time would differ
+    for step, path in grids.items():
+        same = uuid.uuid5(uuid.NAMESPACE_OID, f"{run_id} {step}")
+        _write_logged_image(path, folder / f"samples+step+{step}+timestamp+{step}+{same}")  # a file's time would differ
+    _write_logged_image(grids[max(grids)], folder / _latest(run_id))
+
+
+def latest_samples(run_id: str) -> str:
+    """The address, relative to MLflow's pages, of a run's last sample grid."""
+    return f"get-artifact?path={quote(f'{IMAGES}/{_latest(run_id)}.png', safe='')}&run_uuid={run_id}"
+
+
+def _latest(run_id: str) -> str:
+    return f"latest+step+0+timestamp+0+{uuid.uuid5(uuid.NAMESPACE_OID, f'{run_id} latest')}"
 
 
 def _write_logged_image(source: Path, stem: Path) -> None:

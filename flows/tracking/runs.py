@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 _MAX_METRICS = 1000  # in one call; MLflow would cut a longer one within a row, and a row must arrive whole
 _SETTLED = 1.0  # seconds after which another machine that also found a run free has written its own name
+JUDGED = "genmodel.judged"  # tag: when the figures were made, UTC
 _GRIDS = "genmodel.samples"  # tag: images seen of the last sample grid that has arrived whole
 
 
@@ -132,7 +134,7 @@ class Tracker:
         if grids:
             with self.talking() as (client, _), tempfile.TemporaryDirectory() as drawn:
                 drawings.write_logged_images(grids, sent.run_id, Path(drawn))
-                client.log_artifacts(sent.run_id, drawn, "images")
+                client.log_artifacts(sent.run_id, drawn, drawings.IMAGES)
                 tags = [RunTag("mlflow.loggedImages", "True"), RunTag(_GRIDS, str(max(grids)))]
                 client.log_batch(sent.run_id, tags=tags, synchronous=True)
         last = max([sent.images_seen, *(row.images_seen for row in rows)])
@@ -155,10 +157,12 @@ class Tracker:
             client.set_terminated(run_id, status)
             self._release(client.get_run(run_id))
 
-    def set_outcome(self, fingerprint: str, outcome: str) -> None:
-        """Tag a training's run with what became of its model, say: promoted, rejected, inconclusive, outranked."""
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
+        from mlflow.entities import RunTag
+
         with self.talking() as (client, _):
-            client.set_tag(self.run(fingerprint).info.run_id, "genmodel.outcome", outcome)
+            client.log_batch(run_id, tags=[RunTag(*each) for each in tags.items()], synchronous=True)
 
     def log_evaluation(self, report: Report, timing: Timing, files: Sequence[Path] = ()) -> None:
         """Add a report to the run of its training: figures (metrics eval/*), conditions (tags eval.*), report.json.
@@ -174,6 +178,7 @@ class Tracker:
             new = {name: value for name, value in figures.items() if run.data.metrics.get(name) != value}
             metrics = [Metric(name, value, time.time_ns() // 1_000_000, step=0) for name, value in new.items()]
             tags = [RunTag(f"eval.{k}", v) for k, v in record.flatten(report.conditions.as_dict()).items()]
+            tags.append(RunTag(JUDGED, datetime.now(UTC).isoformat(timespec="seconds")))
             client.log_batch(run.info.run_id, metrics=metrics, tags=tags, synchronous=True)
             client.log_dict(run.info.run_id, report.as_dict(), "report.json")
         self.attach(run.info.run_id, files)

@@ -14,6 +14,15 @@ from flows.settings import Settings
 _READING = {"GET", "HEAD", "OPTIONS"}
 _CLOSED = re.compile(r"/(mlflow-artifacts|upload-artifact|assistant|gateway|jobs?|promptlab)|presigned|multipart", re.I)
 _FRONT = b"open the whole link that `make ui` printed: it works once; for another one start `make ui` again\n"
+# Into the pages with what a browser would be asked there: they are for training, and the Assistant, which opens by
+# itself over a third of the first screen and for which there is no server here, stays closed.
+_ENTER = b"""<!doctype html><title>MLflow</title><script>
+localStorage.setItem("mlflow.workflowType_v1", '"machine_learning"');
+localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
+localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
+location.replace(location.pathname + location.hash);
+</script>
+"""
 
 
 class Gate:
@@ -65,14 +74,14 @@ class Gate:
             return await _answer(send, 401, _FRONT)
         self.token = None
         cookie = f"{self._cookie}={self._secret}; HttpOnly; SameSite=Strict; Path={self.root}/"
-        place = f"{self.root}/".encode()  # a browser keeps what follows the #
-        await _answer(send, 303, b"", (b"location", place), (b"set-cookie", cookie.encode()))
+        await _answer(send, 200, _ENTER, "html", cookie)
         return None
 
 
-async def _answer(send, status: int, text: bytes, *headers: tuple[bytes, bytes]) -> None:  # type: ignore[no-untyped-def]
-    kind = (b"content-type", b"text/plain"), (b"cache-control", b"no-store"), (b"referrer-policy", b"no-referrer")
-    await send({"type": "http.response.start", "status": status, "headers": [*kind, *headers]})
+async def _answer(send, status: int, text: bytes, kind: str = "plain", cookie: str = "") -> None:  # type: ignore[no-untyped-def]
+    headers = [(b"content-type", f"text/{kind}".encode()), (b"cache-control", b"no-store")]
+    headers += [(b"referrer-policy", b"no-referrer"), *([(b"set-cookie", cookie.encode())] if cookie else [])]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text})
 
 

@@ -34,6 +34,14 @@ def task_runs(state: Any) -> dict[str, Any]:
     return {run.name: run for run in asyncio.run(read())}
 
 
+def name_of(state: Any) -> str:
+    """What the run of a flow is called in Prefect's pages."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        return str(client.read_flow_run(state.state_details.flow_run_id).name)
+
+
 def artifact(key: str) -> Any:
     """The latest artifact of a key."""
     from prefect.artifacts import Artifact
@@ -44,6 +52,7 @@ def artifact(key: str) -> Any:
 def test_the_flow_leaves_what_dvc_repro_leaves(ready, flow, caplog: pytest.LogCaptureFixture) -> None:
     state = flow(ready.root)
     assert state.is_completed(), state
+    assert name_of(state) == "retrain: 2 models changed"
     runs = task_runs(state)
     stages = {name: run for name, run in runs.items() if name in ALL}
     assert set(stages) == set(ALL)
@@ -72,11 +81,13 @@ def test_the_flow_leaves_what_dvc_repro_leaves(ready, flow, caplog: pytest.LogCa
     again = flow(ready.root)
     assert again.is_completed()
     assert "nothing changed since the last run" in caplog.text
+    assert name_of(again) == "retrain: nothing changed"
     assert [name for name in task_runs(again) if name in ALL] == []
     assert ready.ran() == []
 
     ready.replace("params.yaml", "vae: {images: 2}", "vae: {images: 3}")
     changed = flow(ready.root)
+    assert name_of(changed) == "retrain: 1 model changed"
     assert sorted(name for name in task_runs(changed) if name in ALL) == sorted(ALL[1:2] + ALL[3:])
     assert ready.ran() == ["train@vae", "evaluate@vae", "compare", "register"]
 
@@ -169,4 +180,5 @@ def test_data_that_is_not_what_data_dvc_says(ready, flow, damage: str) -> None:
     state = flow(ready.root)
     assert state.is_failed()
     assert state.message.startswith(expected), state.message
+    assert name_of(state) == "retrain", "it did not come to a plan"
     assert ready.ran() == []

@@ -12,6 +12,7 @@ from genmodel.evaluation.bounds import of_conditions
 from genmodel.evaluation.report import Judged, Report
 from genmodel.evaluation.telling import chart, curves
 from genmodel.evaluation.telling.costs import COSTS, NOT_APPLICABLE
+from genmodel.evaluation.telling.direction import LESS, direction
 from genmodel.evaluation.telling.leaderboard import (
     Reports,
     bound_row,
@@ -28,18 +29,16 @@ from genmodel.files.model_folder import read_config
 _SHOWN = 12  # models with pictures: 500 would take half a gigabyte
 _ACROSS = 5  # models on a printed sheet
 _CLASSES = 16  # rows of a conditional model's grid, at most (genmodel/showing/samples.py)
-_LESS = "↓ lower is better"
 _COST_UNITS = {
-    "seconds": ["s", _LESS],
-    "gpu_hours": ["h", _LESS],
-    "kwh": ["kWh", _LESS],
-    "parameters": ["count", _LESS],
-    "bytes": ["of the weights", _LESS],
+    "seconds": ["s", LESS],
+    "gpu_hours": ["h", LESS],
+    "kwh": ["kWh", LESS],
+    "parameters": ["count", LESS],
+    "bytes": ["of the weights", LESS],
     "device": ["of the training"],
     "data": ["digest"],
     "code": ["digest"],
 }
-_ARROWS = {"lower": _LESS, "higher": "↑ higher is better", "nearer 1": "→1 nearer 1 is better"}
 
 
 def write_page(
@@ -127,7 +126,7 @@ def _bound(name: str, judged: Judged, like: Mapping[str, Any]) -> dict[str, Any]
 
 def _unit(figure: table.Figure) -> list[str]:
     """Its unit and direction, for a heading."""
-    return list(filter(None, [figure.unit, _ARROWS.get(figure.better, "")]))
+    return list(filter(None, [figure.unit, direction(figure)]))
 
 
 def _explained(figure: table.Figure) -> str:

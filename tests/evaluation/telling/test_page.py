@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,11 +82,15 @@ def test_a_page_says_in_its_head_which_standing_it_tells(tmp_path: Path) -> None
 
 
 def test_headings_have_units_and_directions_and_paper_has_every_figure(tmp_path: Path) -> None:
-    text = page(tmp_path, Standing(), *(report(f"m{place}", 1.0 + place) for place in range(7)))
+    reports = [report(f"m{place}", 1.0 + place) for place in range(7)]
+    reports = [replace(each, figures={**each.figures, "pair_ms_ssim": 0.3}) for each in reports]
+    text = page(tmp_path, Standing(), *reports)
     screen, paper = text[: text.index('<table class="sheet">')], text[text.index('<table class="sheet">') :]
     heads = re.findall(r'<th class="(\w+)" scope.*?</th>', screen, re.S)
-    assert heads == ["rank", "model", "fd_classifier", "precision", "rank", "model", "kd_classifier"]
+    assert heads == ["rank", "model", "fd_classifier", "precision", "rank", "model", "kd_classifier", "pair_ms_ssim"]
     assert 'distance</span><span class="unit">↓ lower is better' in screen and "↑ higher is better" in screen
+    for head in re.findall(r'<th class="(?:fd|kd|precision|pair)\w*" scope.*?</th>', screen, re.S):
+        assert head.count('class="unit"') == 2 and " is better</span>" in head, head
     assert paper.count('<table class="sheet">') == 2, "five models a sheet"
     for name in ("family", "fd_classifier", "kd_classifier", "precision", "seconds", "kwh", "bytes", "data", "code"):
         assert paper.count(f"<tr><th>{name}<") == 2, name

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from flows.registry.champion import ROLLED_BACK
 from flows.registry.console import row
@@ -31,6 +32,9 @@ def test_rollback_puts_the_previous_one_back_and_keeps_the_other_out(scene: Any)
     assert (now.number, gone.number) == ("1", "2")
     assert scene.aliases() == {CANDIDATE: "2", CHAMPION: "1", PREVIOUS: "2"}
     assert scene.tags("2")[ROLLED_BACK].endswith("it paints noise")
+    client = MlflowClient(scene.settings.tracking_uri, scene.settings.tracking_uri)
+    described = client.get_registered_model("genmodel").description
+    assert described == "**Champion: [version 1](#/models/genmodel/versions/1), ?.**\n\n", "on its page, first"
 
     decision = scene.settle(versions[1])
     assert decision.outcome == "reject" and "was rolled back" in decision.reasons[-1]

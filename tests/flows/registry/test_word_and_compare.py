@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from flows.registry import __main__ as command
 from flows.registry.champion import Promotions
@@ -65,6 +66,15 @@ def test_a_version_is_approved_and_compared_with_the_one_before(
     assert command.main(["approve", "pending", "--reason", "round and red", "--by", "ada"]) == 0
     assert "version 2 is champion; version 1 is previous" in capsys.readouterr().out
     assert registry.find(CHAMPION).number == "2" and registry.run_tags(second)["genmodel.outcome"] == "promoted"
+    client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
+    described = client.get_registered_model("genmodel").description
+    assert described.startswith(
+        "**Champion: [version 2](#/models/genmodel/versions/2), small-vae, fd_classifier 14.3457.**"
+    )
+    assert "Draws images." in described, "what was there follows"
+    runs = [client.get_run(version.run_id) for version in (first, second)]
+    assert [run.data.tags["genmodel.outcome"] for run in runs] == ["replaced", "promoted"]
+    assert [run.info.run_name.startswith("★ ") for run in runs] == [False, True]
     (message,) = messages
     assert message["title"].endswith(": a new champion") and "approved by ada: round and red" in message["message"]
     assert "Approved by ada: round and red" in (settings.root / "champion.html").read_text()

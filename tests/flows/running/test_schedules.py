@@ -1,5 +1,6 @@
 """Runs that were missed, and pauses, as a Prefect server keeps them."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -66,13 +67,35 @@ def test_one_run_does_for_all_that_were_missed(client: Any, hourly: Any) -> None
     )
     states = {run.id: run.state for run in runs_of(client, hourly)}
     assert all(states[run.id].is_cancelled() for run in late[1:])
-    assert f"missed: {late[0].name} does for it" == states[late[1].id].message
-    assert all(states[run.id].is_scheduled() for run in [asked, *ahead]) and states[late[0].id].is_running()
-
+    message = states[late[1].id].message
+    assert message and re.fullmatch(r"missed: the run of 20\d\d-\d\d-\d\d \d\d:\d\d UTC does for it", message)
+    assert states[asked.id].is_scheduled() and states[late[0].id].is_running()
+    runs = scheduled(client, hourly, now, now + timedelta(hours=2))  # made anew, as the deployment was changed
+    ahead = [run for run in runs if run.expected_start_time > now and run.state.is_scheduled() and run.auto_scheduled]
+    assert len(ahead) == 2
     client.set_flow_run_state(late[0].id, Completed(), force=True)
     client.set_flow_run_state(ahead[0].id, Running(), force=True)
     assert schedules.stand_in(client.read_flow_run(ahead[0].id)) == "", "they are told of once"
     assert schedules.stand_in(client.read_flow_run(asked.id)) == ""
+
+
+def test_a_deployment_says_when_it_runs_next(client: Any, hourly: Any) -> None:
+    """Also after each of its runs, and whatever else its description and the deployment have stays."""
+    from prefect.client.schemas.actions import DeploymentUpdate
+
+    client.update_deployment(hourly, DeploymentUpdate(description="Somebody's own.", tags=["kept"]))
+    for now, said in (("08:30", "09:00"), ("09:30", "10:00")):
+        time = datetime.fromisoformat(f"2026-03-20T{now}:00+00:00")
+        told = schedules.describe(client.read_deployment(hourly), time)
+        made = client.read_deployment(hourly)
+        assert told == f"0 * * * *, time zone UTC, next run 2026-03-20 {said}"
+        assert made.description == f"Somebody's own.\n\nSchedule: {told}."
+        assert made.tags == ["kept"] and [each.active for each in made.schedules] == [True] and not made.paused
+    run = client.create_flow_run_from_deployment(hourly)
+    schedules.stand_in(run)
+    (found,) = re.findall(r"next run (\S+ \S+)\.", client.read_deployment(hourly).description)
+    due = datetime.fromisoformat(found).replace(tzinfo=UTC) - datetime.now(UTC)
+    assert timedelta(0) < due <= timedelta(hours=1)
 
 
 def test_what_a_pause_left_out_is_counted_by_the_schedule(client: Any, hourly: Any) -> None:
@@ -113,12 +136,17 @@ def test_nobody_s_restart_ends_a_pause(
 
     made = start()
     told = capsys.readouterr().out
-    assert f"retrain/{made.name} is being served: 30 4 * * 1 Europe/Berlin (GENMODEL_CRON, GENMODEL_TIMEZONE)" in told
-    assert "next run 2" in told and " 04:30 Europe/Berlin" in told and "paused" not in told
+    timetable = re.search(r"30 4 \* \* 1, time zone Europe/Berlin, next run 2\d{3}-\d\d-\d\d 04:30", told)
+    assert timetable and "paused" not in told
+    assert f"retrain/{made.name} is being served: {timetable[0]} (GENMODEL_CRON, GENMODEL_TIMEZONE)" in told
+    assert made.description.startswith("Bring the project") and made.description.endswith(
+        f"\n\nSchedule: {timetable[0]}."
+    )
     assert not made.paused and all(each.active for each in made.schedules)
 
     client.pause_deployment(made.id)
-    assert start().paused
+    resting = start()
+    assert resting.paused and resting.description.endswith("\n\nSchedule: 30 4 * * 1, time zone Europe/Berlin.")
     assert (
         f"paused until somebody ends that: `prefect deployment resume 'retrain/{made.name}'`" in capsys.readouterr().out
     )

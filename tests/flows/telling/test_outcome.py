@@ -84,3 +84,15 @@ def test_a_figure_that_is_not_what_a_stage_wrote_is_not_shown(tmp_path: Path, na
     with pytest.raises(GenmodelError) as error:
         outcome.leaderboard(tmp_path)
     assert str(error.value) == f"{damaged} is damaged, it is not what dvc.lock says: delete it and run again"
+
+
+def test_figures_stand_before_their_intervals() -> None:
+    """In Prefect's table, which is as wide as all its columns."""
+    row = {"rank": 1, "model": "vae", "fd_classifier": 1.0, "fd_classifier_low": 0.5, "fd_classifier_high": 1.5,
+           "density": 0.5, "density_low": 0.1, "precision": 0.9, "precision_low": 0.8, "data": "ab"}  # fmt: skip
+    (told,) = outcome.figures_first([row])
+    assert told == row
+    main, details = ["rank", "model", "fd_classifier", "precision"], ["density", "data"]
+    ends = ["fd_classifier_low", "fd_classifier_high", "density_low", "precision_low"]
+    assert list(told) == [*main, *details, *ends]
+    assert outcome.figures_first([]) == []
