@@ -43,6 +43,7 @@ def flip(project: Path) -> Path:
     return path
 
 
+@pytest.mark.fault("damaged object in DVC's cache")
 def test_nothing_is_learned_from_what_the_cache_has_spoilt(versioned: Path, fails: Stage) -> None:
     flip(versioned)
     shutil.rmtree(versioned / "data")
@@ -50,9 +51,10 @@ def test_nothing_is_learned_from_what_the_cache_has_spoilt(versioned: Path, fail
     assert Block.open(versioned / "data").verify(), "DVC has noticed it: there is nothing to prove"
     for stage in (["reference"], ["train", "small"]):
         assert fails(*stage).startswith(f"data/{SHARD}")
-    assert not (versioned / "models").exists() and not (versioned / "reference").exists()
+    assert not (versioned / "models/small").exists() and not (versioned / "reference").exists()
 
 
+@pytest.mark.fault("damaged object in DVC's cache")
 @pytest.mark.parametrize("pushed", [True, False])
 def test_it_is_removed_before_data_come_out_of_the_cache(
     versioned: Path, pushed: bool, capfd: pytest.CaptureFixture[str]
@@ -73,6 +75,7 @@ def test_it_is_removed_before_data_come_out_of_the_cache(
     assert f"warning: DVC's cache had damaged data, data/{SHARD}: {path} is removed from it\n" in capfd.readouterr().err
 
 
+@pytest.mark.fault("damaged object in DVC's cache")
 def test_a_list_of_files_that_the_cache_has_spoilt(versioned: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = tree(versioned / "data")
     versioning.push(versioned)
