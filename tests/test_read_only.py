@@ -20,7 +20,7 @@ def test_nothing_can_be_written(
     Path("models/vae/config.json").write_text("a good model")
     words = {
         "prepare": ["prepare", str(block.path.parent / "raw"), "--sizes", "8", "--workers", "1"],
-        "train": ["train", "vae", "--data", str(block.path), "--set", "image_size=8", "--set", "images=64"],
+        "train": ["train", "vae", "--data", str(block.path), "--set", "image_size=8", "--set", "batch_size=8"],
     }[command]
     subprocess.run(["mount", "-o", "remount,ro", str(Path.cwd())], check=True)
     capsys.readouterr()
