@@ -22,8 +22,8 @@ from flows.registry.registry import CHAMPION, Registry
 from flows.settings import Settings
 from flows.tracking import Tracker
 from flows.web.following import Following, Served
-from flows.web.listening import listening
 from genmodel.errors import ConfigError, user_errors
+from genmodel.listening import listening
 from genmodel.sampling.requests import find_class
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from flows.settings import Settings
 from flows.telling import outcome
 from flows.tracking import Tracker
 from flows.tracking.server import serve
-from flows.web.listening import listening
 from genmodel.errors import user_errors
+from genmodel.listening import listening
 from genmodel.output.masking import masked
 
 _VIEW = "genmodel"  # its name in the menu, and its key in the link

@@ -204,6 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     from genmodel.compression.commands import add_compression
     from genmodel.data.making.options import add_prepare
     from genmodel.data_report.commands import add_report
+    from genmodel.exploring.commands import add_explore
     from genmodel.showing.options import add_device, add_interpolate, add_traverse
 
     parser = argparse.ArgumentParser(prog="genmodel", description="Retraining image generators, one step at a time.")
@@ -268,6 +269,8 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     add_traverse(command(traverse, "Sweep numbers of the noise, one at a time.", "traverse models/vae --code 2"))
+
+    add_explore(command)
 
     add_applications(command)
     add_compression(command)

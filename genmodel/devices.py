@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import platform
 import re
 import sys
 from collections.abc import Callable
@@ -55,6 +56,17 @@ def fits_into_memory(work: Callable[[], None]) -> bool:
     gc.collect()
     torch.cuda.empty_cache()
     return False
+
+
+def lacks_bf16(device: str) -> bool:
+    """Whether bf16 is slower than fp32 here, by a factor of ten and more: an x86 CPU without AVX-512."""
+    import torch
+
+    return device == "cpu" and torch.backends.cpu.get_cpu_capability() in ("AVX2", "DEFAULT") and _on_x86()
+
+
+def _on_x86() -> bool:
+    return platform.machine() in ("x86_64", "AMD64")
 
 
 def choose_device(asked: str = "auto") -> str:

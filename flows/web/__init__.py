@@ -1,1 +1,1 @@
-"""What the servers for people share: a port, and the champion that is followed."""
+"""What the server of the champion follows."""
