@@ -18,7 +18,7 @@ from genmodel.training.checkpoint import Checkpoint, Checkpoints
 from genmodel.training.identity import Identity, claim
 from genmodel.training.memory import Memory
 from genmodel.training.preemption import EXIT, Preemption
-from genmodel.training.publish import publish
+from genmodel.training.publish import costs_of, publish
 from genmodel.training.record import Record
 from genmodel.training.step.distributed import World, joined
 from genmodel.training.step.engine import Engine, set_precision
@@ -290,14 +290,6 @@ class Training:
         facts = self.identity.as_dict() | {"images_seen": self.images_seen} | seen | self.memory.facts()
         with self.engine.ema.applied_to(self.model.averaged):
             publish(self.model, facts, self.record, out, self.watcher)
-        durable.write_sealed(self.folder / "cost.json", self.cost())
-
-    def cost(self) -> dict[str, object]:
-        energy = self.watcher.facts().get("energy_kwh")
-        return ({"energy_kwh": energy} if energy else {}) | {
-            "seconds": self.seconds,
-            "images_per_second": self.images_seen / self.seconds,
-            "parameters": sum(value.numel() for value in self.model.parameters()),
-            "processes": self.world.size,
-            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
-        }
+        told = {"seconds": self.seconds, "images_per_second": self.images_seen / self.seconds}
+        cost = told | costs_of(self.model, self.watcher) | {"processes": self.world.size}
+        durable.write_sealed(self.folder / "cost.json", cost)
