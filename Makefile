@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 export PATH := $(abspath $(BIN)):$(PATH)
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 .DEFAULT_GOAL := help
-.PHONY: help setup demo gallery test test-fast lint bench ui serve clean
+.PHONY: help setup demo gallery test test-fast faults lint bench ui serve clean
 
 help:    ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+: .*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: $(READY)    ## run the tests, or those of TESTS="tests/flows -x"
 
 test-fast: $(READY)    ## the tests that are quick, on all cores (5 minutes on two)
 	@$(BIN)/python -m pytest -n logical --dist loadfile -m "not slow" --ignore tests/flows --timeout 60
+
+faults: $(READY)    ## kill, fill, damage, stall: the tests of every fault, with a table (docs/reliability.md)
+	@$(BIN)/python -m pytest -m fault --quiet $(TESTS)
 
 lint: $(READY)    ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -1,9 +1,11 @@
 """Where this process runs: the device asked for, the CPU's threads, memory that is kept for the next step."""
 
 import ctypes
+import gc
 import platform
 import re
 import sys
+from collections.abc import Callable
 
 from genmodel.errors import ConfigError
 from genmodel.output.counting import counted
@@ -27,6 +29,33 @@ def use_cpu(threads: int) -> None:
         if hasattr(library, "mallopt"):  # not in musl
             library.mallopt(_M_MMAP_MAX, 0)
             library.mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it followed, is about memory: a capture hides the error that ended it."""
+    import torch
+
+    if error is None:
+        return False
+    told = isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and re.search("can't allocate memory|not enough memory", str(error))
+    )
+    return bool(told) or lacks_memory(error.__context__)
+
+
+def fits_into_memory(work: Callable[[], None]) -> bool:
+    """Do `work`; False if it ended for lack of memory: then what it held is free again."""
+    import torch
+
+    try:
+        work()
+        return True
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+    gc.collect()
+    torch.cuda.empty_cache()
+    return False
 
 
 def lacks_bf16(device: str) -> bool:

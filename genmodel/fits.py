@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 from genmodel.data.block import SPLITS, Block
+from genmodel.devices import lacks_memory
 from genmodel.errors import ConfigError
 from genmodel.output.counting import counted
 from genmodel.params import Params
@@ -82,13 +83,10 @@ def repeats(config: TrainingConfig, block: Block) -> str:
 @contextlib.contextmanager
 def memory_errors(name: str, config: TrainingConfig) -> Iterator[None]:
     """ConfigError in place of torch's error for a training that needs more memory than the device has."""
-    import torch
-
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        if not lacking:
+        if not lacks_memory(error):
             raise
         raise ConfigError(
             f"{name} does not fit into memory: lower training.batch_size ({config.batch_size:,}), raise"

@@ -26,6 +26,7 @@ from genmodel.models.contract import Family, build_model
 from genmodel.models.families import FAMILIES, load_family
 from genmodel.params import run_config
 from genmodel.showing import display
+from tests.faults import pytest_collection_modifyitems, pytest_terminal_summary  # noqa: F401  # hooks
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 

@@ -26,6 +26,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.fault("full disk")
 def test_prepare(block: Block, disk: Grow, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(block.path, "data")
     before = tree(Path("data"))
@@ -39,6 +40,7 @@ def test_prepare(block: Block, disk: Grow, capsys: pytest.CaptureFixture[str]) -
     assert sorted(path.name for path in Path().iterdir()) == ["data", "data.contact.png"]
 
 
+@pytest.mark.fault("full disk")
 @pytest.mark.parametrize("room", ["200k", "440k", "560k"])
 def test_train(room: str, block: Block, disk: Grow, capsys: pytest.CaptureFixture[str]) -> None:
     """Full at the first checkpoint, at a later one, at the end."""

@@ -107,6 +107,9 @@ def is_new(settings: Settings, step: Step) -> bool:
         logger.info(f"{looked}: unchanged since it was read")
         return False
     age = time.time() - state.changed
+    if age < 0:  # the clock was set back since: a second look tells
+        time.sleep(settings.quiet)
+        age = settings.quiet if sources.read_state(step.location(root)) == state else 0.0
     if age < settings.quiet:
         logger.info(f"{looked}: a file changed {max(age, 0):.0f} s ago, left until all are {settings.quiet:g} s old")
         return False

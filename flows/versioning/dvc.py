@@ -9,12 +9,13 @@ in one of its own, `dvc repro` (repro.py reads its output). Every error of DVC i
 import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from flows.versioning.health import check_list, damaged_there, drop_damaged
 from flows.versioning.repo import DATA, DATA_FILE, one_line, opened
 from genmodel.errors import VersioningError
 from genmodel.params import read_yaml
@@ -221,12 +222,14 @@ def matches(root: Path) -> bool:
 def restore(root: Path, remote: str | None = None) -> bool:
     """Bring data/ back from DVC's cache or, where one is set, from a remote; False where neither has all of it.
 
-    VersioningError if the remote's copy is damaged; nothing damaged stays here.
+    What is damaged in the cache is removed from it. VersioningError if the remote's copy is damaged; nothing damaged
+    stays here.
     """
     from dvc.exceptions import CheckoutError
 
     target = str(root / DATA_FILE)
     with opened(root) as repo:
+        drop_damaged(repo, target, digest(root))
         with contextlib.suppress(CheckoutError):  # not all in the cache
             repo.checkout([target])
             return True
@@ -242,29 +245,8 @@ def restore(root: Path, remote: str | None = None) -> bool:
         if refused:
             first, more = min(refused, key=lambda each: each.obj_name), len(refused) - 1
             what = first.obj_name + (f" and {more:,} more" if more else "")
-            raise _damaged(repo, name, what, [first.value, digest(root)])
+            raise damaged_there(repo, name, what, [first.value, digest(root)])
     return False
-
-
-def check_list(repo: "Repo", oid: str, remote: str) -> None:
-    """VersioningError if the remote's list of the files is damaged: DVC verifies the files in it, but not the list."""
-    from dvc_data.hashfile.hash import hash_file
-
-    objects = repo.cloud.get_remote_odb(remote)
-    with contextlib.suppress(FileNotFoundError):
-        _, found = hash_file(objects.oid_to_path(oid), objects.fs, "md5")
-        if found.value != oid.removesuffix(".dir"):
-            raise _damaged(repo, remote, "the list of files", [oid])
-
-
-def _damaged(repo: "Repo", remote: str, what: str, oids: Sequence[str]) -> VersioningError:
-    """`oids`: what must go there before a push sends it again; DVC believes what the list names to be there."""
-    objects = repo.cloud.get_remote_odb(remote)
-    paths = " and ".join(objects.fs.unstrip_protocol(objects.oid_to_path(oid)) for oid in oids)
-    return VersioningError(
-        f"the remote {remote} has damaged data, {what}: nothing of it is left here; delete {paths} there, and run "
-        "`dvc push` where the data are whole"
-    )
 
 
 def push(root: Path, remote: str | None = None) -> str | None:

@@ -7,7 +7,8 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.versioning.dvc import check_list, digest, matches, remote_of
+from flows.versioning.dvc import digest, matches, remote_of
+from flows.versioning.health import check_list, drop_damaged
 from flows.versioning.repo import DATA, DATA_FILE, data_held, opened
 from genmodel.errors import VersioningError
 
@@ -52,6 +53,7 @@ def _is_here(repo: "Repo", remote: str | None) -> bool:
 
     root = Path(repo.root_dir)
     name = remote_of(repo, remote)
+    drop_damaged(repo, str(root / DATA_FILE), digest(root))
     if not _is_cached(repo, digest(root)) and name is not None:
         check_list(repo, digest(root), name)
         with contextlib.suppress(DvcException):  # not all in the remote

@@ -38,20 +38,38 @@ class Batch:
 
 @dataclass(frozen=True)
 class Noise:
-    """The random numbers of a step: every process draws them for the whole batch and takes the rows of its share, so
-    that an image gets the same ones for any number of processes."""
+    """The random numbers of a step: they are always drawn for the whole batch, and the rows of these images are taken,
+    so that an image gets the same ones for any number of processes, and of parts that a batch is processed in.
+
+    These images are `own` of the `whole` batch, after the `first` ones; only the ratios count.
+    """
 
     rng: torch.Generator
-    rank: int = 0
-    world_size: int = 1
+    first: int = 0
+    whole: int = 1
+    own: int = 1
 
     def rows(self, count: int, draw: Callable[[int, torch.Generator], Tensor]) -> Tensor:
-        """`count` rows for this process's images, of draw(rows, rng) -> [rows, ...]."""
-        return draw(count * self.world_size, self.rng)[self.rank * count : (self.rank + 1) * count]
+        """`count` rows for these images, of draw(rows, rng) -> [rows, ...]."""
+        start = count * self.first // self.own
+        return draw(count * self.whole // self.own, self.rng)[start : start + count]
 
     def of(self, space: Space, count: int) -> Tensor:
-        """Sampling noise for this process's images, float32 [count, space.width]."""
+        """Sampling noise for these images, float32 [count, space.width]."""
         return self.rows(count, lambda n, rng: torch.cat([_drawn(part, n, rng) for part in space.parts], dim=1))
+
+    def repeated(self, make: Callable[[], T]) -> Callable[[], T]:
+        """`make`, to be called later with the random numbers that it would draw now; they are not used up."""
+        then = self.rng.get_state()
+
+        def again() -> T:
+            now = self.rng.get_state()
+            self.rng.set_state(then)
+            made = make()
+            self.rng.set_state(now)
+            return made
+
+        return again
 
 
 def _drawn(part: Any, n: int, rng: torch.Generator) -> Tensor:
@@ -67,20 +85,24 @@ def _drawn(part: Any, n: int, rng: torch.Generator) -> Tensor:
 class Step:
     """The input of a loss: everything that it may depend on besides the networks."""
 
-    batch: Batch  # this process's share
+    batch: Batch  # this process's share, or a part of it
     noise: Noise
     knobs: Mapping[str, Tensor] = field(default_factory=dict)  # Family.knobs at this moment, scalars on the device
-    kept: MutableMapping[str, Any] = field(default_factory=dict)
+    kept: MutableMapping[str, Callable[[], Any]] = field(default_factory=dict)
+    holds: bool = True  # False: what is kept is made again when it is taken, which saves memory
     gather: Callable[[Tensor], Tensor] = lambda values: values  # rows of all processes, [world_size * N, ...], in order
 
-    def keep(self, name: str, value: T) -> T:
-        """Keep something (fakes) for the next update of this step that sees the same images; returns it."""
-        self.kept[name] = value
-        return value
+    def keep(self, name: str, make: Callable[[], T]) -> T:
+        """Make something (fakes), and keep it for the next update of this step that sees the same images."""
+        again = None if self.holds else self.noise.repeated(make)
+        made = make()
+        self.kept[name] = again or (lambda: made)
+        return made
 
     def take(self, name: str, make: Callable[[], T]) -> T:
-        """What an earlier update kept, once; made now if nothing is kept: only the last part of a batch keeps it."""
-        return self.kept.pop(name) if name in self.kept else make()
+        """What an earlier update kept, once; made now if nothing is kept."""
+        taken: T = self.kept.pop(name, make)()
+        return taken
 
 
 Loss = Callable[[Step], tuple[Tensor, dict[str, Tensor]]]

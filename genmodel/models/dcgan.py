@@ -156,7 +156,7 @@ class DCGAN(Family, Inverts):
 
     def _discriminator_loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         images = step.batch.images
-        fake_images = step.keep("fake_images", self._fakes(step))
+        fake_images = step.keep("fake_images", lambda: self._fakes(step))
         images.requires_grad_(self.config.r1 > 0)
         real_logits = self._judge(images, step)
         fake_logits = self._judge(fake_images.detach(), step)

@@ -143,7 +143,7 @@ class ImprovedGAN(Family, Inverts):
         return with_history
 
     def _discriminator_loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        fakes = step.keep("fakes", self._fakes(step))
+        fakes = step.keep("fakes", lambda: self._fakes(step))
         real = self._odds(step.batch.images, step, real=True)
         fake = self._odds(fakes.detach(), step)
         loss = smoothed_discriminator_loss(real, fake, self.config.real_target)

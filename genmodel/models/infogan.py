@@ -140,9 +140,9 @@ class InfoGAN(Family, Clusters, Inverts):
         return {"augmentation": self.config.augment.probability}
 
     def _discriminator_loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        if len(step.batch.images) * step.noise.world_size < 2:
+        if len(step.batch.images) == 1 and len(step.gather(step.batch.labels)) == 1:
             raise ConfigError("infogan normalises over the batch: each part of it needs at least 2 images")
-        noise, fake_images = step.keep("drawn", self._drawn(step))
+        noise, fake_images = step.keep("drawn", lambda: self._drawn(step))
         real_logits, _ = self._judge(step.batch.images, step)
         fake_logits, found = self._judge(fake_images.detach(), step)
         loss = discriminator_loss(real_logits, fake_logits)

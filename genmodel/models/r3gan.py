@@ -187,7 +187,7 @@ class R3GAN(Family, Inverts):
         ]
 
     def _discriminator_loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        labels, fake_images = step.batch.labels, step.keep("fake_images", self._fakes(step))
+        labels, fake_images = step.batch.labels, step.keep("fake_images", lambda: self._fakes(step))
         images = torch.cat([step.batch.images, fake_images.detach()]).requires_grad_()
         seen = torch.cat([self._seen(part, step) for part in images.chunk(2)])
         logits = self.discriminator(seen, labels.repeat(2))

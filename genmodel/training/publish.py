@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from genmodel.files import durable, tensors
 from genmodel.files.model_folder import write_config
 from genmodel.models.contract import Family
@@ -23,3 +25,12 @@ def publish(model: Family, facts: Mapping[str, Any], record: Record, out: Path, 
     watcher.publish(new, model)
     write_config(new, {**facts, "weights": weights})
     durable.replace_folder(new, out)
+
+
+def costs_of(model: Family, watcher: Watcher) -> dict[str, Any]:
+    """What a training took besides its time: energy, if that is known, parameters, and the device."""
+    energy, device = watcher.facts().get("energy_kwh"), next(model.parameters()).device
+    return ({"energy_kwh": energy} if energy else {}) | {
+        "parameters": sum(value.numel() for value in model.parameters()),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+    }

@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from genmodel import pixels
 from genmodel.data.block import Block
@@ -17,8 +16,9 @@ from genmodel.models.contract import Batch, build_model
 from genmodel.output import progress
 from genmodel.training.checkpoint import Checkpoint, Checkpoints
 from genmodel.training.identity import Identity, claim
+from genmodel.training.memory import Memory
 from genmodel.training.preemption import EXIT, Preemption
-from genmodel.training.publish import publish
+from genmodel.training.publish import costs_of, publish
 from genmodel.training.record import Record
 from genmodel.training.step.distributed import World, joined
 from genmodel.training.step.engine import Engine, set_precision
@@ -106,6 +106,7 @@ class Training:
         per_step = config.batch_size * model.batches_per_step
         self.budget = math.ceil(config.images / per_step) * per_step
         self.engine = Engine(self.model, config, self.budget, world)
+        self.memory = Memory(identity.name, self.engine, world)
         self.images_seen = 0
         self.seconds = 0.0  # of training, over all resumes
         with world.main_first():
@@ -144,23 +145,22 @@ class Training:
         return self.images_seen // self.engine.images_per_step
 
     def step(self) -> None:
-        """One step of the engine on the next batch."""
-        with self.watcher.phase("data"):
-            images, labels = self._batch()
-        with self.watcher.phase("step"):
-            self.engine.step(images, labels, self.images_seen)
-        self.images_seen += self.engine.images_per_step
-        self.bar.update(self.engine.images_per_step)
-
-    def _batch(self) -> tuple[Tensor, Tensor]:
-        """Images and labels of the next step; with several processes each takes its share of every part that the
-        networks see at once."""
-        seen, count = self.images_seen, self.engine.images_per_step
+        """One step of the engine on the next batch; if memory is short, on the one after the last checkpoint."""
+        count = self.engine.images_per_step
         parts = self.model.batches_per_step * self.config.accumulate if self.world.size > 1 else 1
-        shares = [self.loader.batch(seen + part * count // parts, count // parts) for part in range(parts)]
-        if parts == 1:
-            return shares[0]
-        return torch.cat([images for images, _ in shares]), torch.cat([labels for _, labels in shares])
+        with self.watcher.phase("data"):
+            images, labels = self.loader.in_parts(self.images_seen, count, parts)
+        with self.watcher.phase("step"):
+            fits = self.memory.step(images, labels, self.images_seen)
+        if not fits:
+            why = self.memory.halve(self.images_seen)
+            checkpoint, _ = self.checkpoints.latest()
+            assert checkpoint is not None, "one is written before the first step"
+            self._go_back(checkpoint, why, "half as many, whose gradients are added up")
+            self.step()
+            return
+        self.images_seen += count
+        self.bar.update(count)
 
     def record_and_save(self) -> None:
         """A row, samples, a checkpoint, each if due; at the end all three. Goes back if steps are bad."""
@@ -194,10 +194,13 @@ class Training:
             raise TrainingDivergedError(
                 f"{where}, even with lower learning rates: set still lower ones; the record is in {self.folder}{shown}"
             )
+        self._go_back(checkpoint, where, f"{_LOWER:g} times the learning rates")
+        self.engine.lowered = _LOWER
+
+    def _go_back(self, checkpoint: Checkpoint, why: str, changed: str) -> None:
         gone = self.images_seen
         self._restore(checkpoint)
-        self.engine.lowered = _LOWER
-        self.world.say(f"{where}: going back to image {self.images_seen:,}, with {_LOWER:g} times the learning rates")
+        self.world.say(f"{why}: going back to image {self.images_seen:,}, with {changed}")
         self.bar.update(self.images_seen - gone)
         self._row_clock, self._row_images = time.perf_counter(), self.images_seen
 
@@ -232,6 +235,7 @@ class Training:
             "summed": self.engine.summed,
             "lowered": self.engine.lowered,
             "seconds": self.seconds,
+            **self.memory.facts(),
             **self.watcher.facts(),
         }
         self.record.sync()
@@ -271,6 +275,7 @@ class Training:
         self.engine.load(checkpoint.tensors)
         self.engine.summed, self.engine.lowered = facts["summed"], facts["lowered"]
         self.images_seen, self.seconds = facts["images_seen"], facts["seconds"]
+        self.memory.restore(facts)
         self.watcher.restore(facts)
 
     def finish(self, out: Path) -> None:
@@ -282,17 +287,9 @@ class Training:
             return
         block = self.loader.block
         seen = {"channels": block.channels, "classes": block.classes, "class_counts": self.loader.class_counts()}
-        facts = self.identity.as_dict() | {"images_seen": self.images_seen} | seen
+        facts = self.identity.as_dict() | {"images_seen": self.images_seen} | seen | self.memory.facts()
         with self.engine.ema.applied_to(self.model.averaged):
             publish(self.model, facts, self.record, out, self.watcher)
-        durable.write_sealed(self.folder / "cost.json", self.cost())
-
-    def cost(self) -> dict[str, object]:
-        energy = self.watcher.facts().get("energy_kwh")
-        return ({"energy_kwh": energy} if energy else {}) | {
-            "seconds": self.seconds,
-            "images_per_second": self.images_seen / self.seconds,
-            "parameters": sum(value.numel() for value in self.model.parameters()),
-            "processes": self.world.size,
-            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
-        }
+        told = {"seconds": self.seconds, "images_per_second": self.images_seen / self.seconds}
+        cost = told | costs_of(self.model, self.watcher) | {"processes": self.world.size}
+        durable.write_sealed(self.folder / "cost.json", cost)

@@ -95,6 +95,7 @@ def killed(make: Make, tree: Tree, tmp_path: Path, count_writes: Any, resumed: A
     return kill_all
 
 
+@pytest.mark.fault("kill -9 of a preparation")
 @pytest.mark.slow
 def test_killed_at_any_write_and_resumed_gives_the_same_bytes(
     files: Files, packed: Pack, long_slices: None, killed: Any
@@ -102,6 +103,7 @@ def test_killed_at_any_write_and_resumed_gives_the_same_bytes(
     killed(packed("tar", files), 60)
 
 
+@pytest.mark.fault("kill -9 of a preparation")
 @pytest.mark.slow
 def test_killed_at_any_write_of_rows_in_the_order_of_the_source(
     make: Make, files: Files, parquet_of: Callable[..., str], tree: Tree, tmp_path: Path, long_slices: None, killed: Any
@@ -140,6 +142,7 @@ def of_arrays(path: Path, tar: bytes) -> str:
     return str(path)
 
 
+@pytest.mark.fault("kill -9 of a preparation")
 @pytest.mark.slow
 @pytest.mark.parametrize(("pack", "name"), [(of_a_packed_tar, "a.tar.xz"), (of_zips, "a.zip"), (of_arrays, "a.npz")])
 def test_killed_while_it_reads_a_container_and_resumed(
@@ -156,6 +159,7 @@ def test_killed_while_it_reads_a_container_and_resumed(
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file() and path.name != "log") == [name]
 
 
+@pytest.mark.fault("kill -9 of a preparation")
 @pytest.mark.slow
 def test_killed_at_any_time_and_resumed_gives_the_same_bytes(
     make: Make,
@@ -247,6 +251,7 @@ def test_only_rows_of_the_same_boot_are_built_upon(
     assert resumed(source, out, expected) == repeated
 
 
+@pytest.mark.fault("kill -9 of a preparation")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("holder", "name", "calls"),
@@ -278,6 +283,7 @@ def test_killed_while_a_shard_is_finished(
     assert in_child(killed_by(partial(make, source, tmp_path / "last", workers=1), holder, name, calls + 1)) == 0
 
 
+@pytest.mark.fault("kill -9 of a preparation")
 def test_a_kill_leaves_the_old_block_and_a_resume_keeps_finished_shards(
     make: Make,
     files: dict[str, bytes],

@@ -190,6 +190,7 @@ HARMS = {
 }
 
 
+@pytest.mark.fault("damaged model in the registry")
 def test_a_champion_whose_package_is_damaged_stays_and_the_decision_says_what_to_do(
     registry: Registry, package: Path, decided: Path, tmp_path: Path
 ) -> None:

@@ -153,6 +153,7 @@ def test_one_that_ends_beside_the_owner_says_no_more_than_that(
     assert first.sent() == [0] and first.state() == ("RUNNING", "training")
 
 
+@pytest.mark.fault("runs left open by a kill")
 def test_the_next_takes_over_from_one_that_was_killed(
     make: Callable[..., Project], started: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
@@ -170,6 +171,7 @@ def test_the_next_takes_over_from_one_that_was_killed(
     assert second.state() == ("FINISHED", "trained")
 
 
+@pytest.mark.fault("runs left open by a kill")
 @pytest.mark.parametrize("by", ["follower", "restore"])
 def test_what_was_killed_is_closed_at_the_next_start_and_what_lives_is_not(
     make: Callable[..., Project], started: Callable[..., "subprocess.Popen[str]"], by: str, settings: Settings,
@@ -225,6 +227,7 @@ def test_restore_leaves_a_run_to_the_process_that_follows_it(
     assert project.sent() == [0, 1] and project.state() == ("FINISHED", "trained")
 
 
+@pytest.mark.fault("clock moved")
 @pytest.mark.parametrize("hours", [-3, 0, 3], ids=lambda hours: f"clock {hours:+d} h")
 def test_a_lease_elsewhere_holds_while_it_is_seen_to_change(hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "_HELD", 1.0)

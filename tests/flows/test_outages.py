@@ -60,6 +60,7 @@ def scene(
     assert content(scene.model) == alone, "the follower has changed the model"
 
 
+@pytest.mark.fault("MLflow server killed, frozen, late")
 def test_a_server_that_comes_late(scene: Scene) -> None:
     scene.server.kill()
     end = scene.train({
@@ -71,6 +72,7 @@ def test_a_server_that_comes_late(scene: Scene) -> None:
     assert scene.hear().count("warning") == 1, "once, and nothing about the end"
 
 
+@pytest.mark.fault("MLflow server killed, frozen, late")
 def test_a_server_that_is_killed_on_the_way(scene: Scene) -> None:
     def kill() -> None:
         scene.wait_for_rows(1)  # it is busy with the next ones
@@ -86,6 +88,7 @@ def test_a_server_that_is_killed_on_the_way(scene: Scene) -> None:
     assert scene.hear().count("warning") == 1
 
 
+@pytest.mark.fault("MLflow server killed, frozen, late")
 def test_a_server_that_is_frozen_on_the_way(scene: Scene) -> None:
     def freeze() -> None:
         scene.wait_for_rows(1)
@@ -101,6 +104,7 @@ def test_a_server_that_is_frozen_on_the_way(scene: Scene) -> None:
     assert scene.hear().count("warning") == 1
 
 
+@pytest.mark.fault("MLflow server killed, frozen, late")
 @pytest.mark.parametrize("by", ["evaluation", "the same command"])
 def test_a_server_that_is_away_at_the_end(scene: Scene, by: str) -> None:
     def kill() -> None:
@@ -127,6 +131,7 @@ def test_a_server_that_is_away_at_the_end(scene: Scene, by: str) -> None:
         scene.train({})
 
 
+@pytest.mark.fault("MLflow server killed, frozen, late")
 def test_a_server_that_is_frozen_over_the_end(scene: Scene) -> None:
     def freeze() -> None:
         scene.wait_for_rows(1)
@@ -140,6 +145,7 @@ def test_a_server_that_is_frozen_over_the_end(scene: Scene) -> None:
     scene.restore()
 
 
+@pytest.mark.fault("MLflow server killed, frozen, late")
 def test_an_interrupted_training_goes_on_in_its_run(scene: Scene) -> None:
     def stop() -> None:
         scene.wait_for_rows(1)

@@ -143,6 +143,7 @@ def flip(remote: Remote, which: Callable[[tuple[str, bytes]], object]) -> str:
     return name
 
 
+@pytest.mark.fault("damaged object in a DVC remote")
 @pytest.mark.parametrize("verify", [{}, {"verify": "false"}], ids=["unset", "false"])
 def test_a_flipped_bit_there_is_refused_however_the_remote_is_set(
     project: Path, remote: Remote, verify: dict[str, str]
@@ -177,6 +178,7 @@ def test_a_flipped_bit_there_is_refused_however_the_remote_is_set(
     assert versioning.restore(project) and tree(project / "data") == before
 
 
+@pytest.mark.fault("damaged object in a DVC remote")
 @pytest.mark.parametrize("change", [(b"block.json", b"clock.json"), (b"[{", b"?{"), (b'"md5": "', b'"md5": "0')])
 def test_a_damaged_list_of_the_files_is_refused(project: Path, remote: Remote, change: tuple[bytes, bytes]) -> None:
     """Which DVC takes as it comes, `verify` or not, as long as it is JSON."""
@@ -191,6 +193,7 @@ def test_a_damaged_list_of_the_files_is_refused(project: Path, remote: Remote, c
     assert not (project / "data").exists() and not (project / ".dvc" / "cache" / name).exists()
 
 
+@pytest.mark.fault("DVC remote without the data")
 def test_what_is_not_there_is_no_damage(project: Path, remote: Remote) -> None:
     configure(project, **remote.options)
     versioning.add(project, ORIGIN)

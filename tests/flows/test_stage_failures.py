@@ -36,6 +36,7 @@ def test_what_a_stage_needs_and_has_not(evaluated: Path, fails: Stage) -> None:
     assert fails("evaluate", "small").startswith("reference/reference.json is missing: restore it (dvc checkout")
 
 
+@pytest.mark.fault("damaged file that a stage reads")
 @pytest.mark.parametrize("stage", [["reference"], ["train", "small"]])
 def test_damaged_data_is_named_before_anything_is_learnt_from_it(stage: list[str], project: Path, fails: Stage) -> None:
     shard = project / "data/8/shard-00000.npy"
@@ -51,6 +52,7 @@ def test_data_that_is_not_versioned(project: Path, fails: Stage) -> None:
     assert "data.dvc is missing: version some data first" in fails("train", "small")
 
 
+@pytest.mark.fault("MLflow server away")
 def test_without_a_tracking_server_the_training_is_kept_and_sent_later(
     project: Path, fails: Stage, monkeypatch: pytest.MonkeyPatch, settings: Settings, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,6 +73,7 @@ def test_without_a_tracking_server_the_training_is_kept_and_sent_later(
     assert {"loss/negative_elbo", "throughput/images_per_second", "eval/fd_pixels"} <= sent.data.metrics.keys()
 
 
+@pytest.mark.fault("MLflow server away")
 def test_without_a_tracking_server_the_other_stages_fail_in_a_line(
     evaluated: Path, fails: Stage, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
@@ -113,6 +116,7 @@ DECIDES = [
 ]
 
 
+@pytest.mark.fault("damaged file that a stage reads")
 def test_what_decides_is_checked_by_every_stage_that_reads_it(evaluated: Path, fails: Stage) -> None:
     """A bit flipped with the time stamp kept, a cut and an empty file: one line each, which names file and cure."""
     project = evaluated

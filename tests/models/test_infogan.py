@@ -33,7 +33,8 @@ def drawn(model: InfoGAN, n: int, seed: int = 0) -> torch.Tensor:
 
 def step(model: InfoGAN, n: int = 8, **kept: Any) -> Step:
     images = torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(5)) * 2 - 1
-    return Step(Batch(images, torch.full((n,), -1)), Noise(torch.Generator().manual_seed(0)), kept=kept)
+    held = {name: lambda value=value: value for name, value in kept.items()}
+    return Step(Batch(images, torch.full((n,), -1)), Noise(torch.Generator().manual_seed(0)), kept=held)
 
 
 def test_the_bound_is_that_of_the_distributions_library() -> None:

@@ -30,7 +30,7 @@ class Toy(ToyFamily, Inverts):
         return [Update("discriminator", self._critic), Update("generator", self._maker, new_batch=False)]
 
     def _critic(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        _, fakes = step.keep("drawn", self._drawn(step))
+        _, fakes = step.keep("drawn", lambda: self._drawn(step))
         loss = discriminator_loss(self.discriminator(step.batch.images), self.discriminator(fakes.detach()))
         return loss, {"loss/discriminator": loss.detach()}
 

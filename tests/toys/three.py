@@ -29,7 +29,7 @@ class Toy(ToyFamily, Reconstructs, Inverts):
         return [Update("critic", self._critic), maker, Update("encoder", self._finder)]
 
     def _critic(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        fakes = step.keep("fakes", self._fakes(step))
+        fakes = step.keep("fakes", lambda: self._fakes(step))
         loss = discriminator_loss(self.critic(step.batch.images), self.critic(fakes.detach()))
         return loss, {"loss/critic": loss.detach()}
 

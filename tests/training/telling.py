@@ -60,7 +60,7 @@ class Toy(Family):
     def _loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         self._tell(step)
         made = self._made(step)
-        step.keep("made", made.detach())
+        step.keep("made", made.detach)
         every = step.gather(step.batch.images.mean((2, 3)))
         loss = step.knobs["weight"] * (made - every.mean(0)).square().mean()
         loss = loss + (made - step.batch.images.mean((2, 3))).square().mean()
@@ -69,8 +69,8 @@ class Toy(Family):
 
     def _again(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         self._tell(step)
-        made = step.kept.get("made")
-        loss = (self.scale(self._made(step).detach() if made is None else made) - self.first[0]).square().mean()
+        made = step.kept["made"]() if "made" in step.kept else self._made(step).detach()
+        loss = (self.scale(made) - self.first[0]).square().mean()
         return loss, {"loss/scale": loss.detach()}
 
     def _made(self, step: Step) -> Tensor:

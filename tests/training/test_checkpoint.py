@@ -109,6 +109,7 @@ def without(fault: str, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(durable, "write_with", in_place)
 
 
+@pytest.mark.fault("damaged checkpoint")
 @pytest.mark.parametrize("dropped", ["nothing", "fsync of the file", "fsync of the folder", "rename"])
 def test_a_power_cut_leaves_a_whole_checkpoint(dropped: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At any moment none that counts is damaged, and what `wait` has waited for is there."""
@@ -183,6 +184,7 @@ def two(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.fault("damaged checkpoint")
 def test_every_flipped_bit_is_noticed_and_the_older_checkpoint_used(tmp_path: Path) -> None:
     assert unnoticed_flips(two(tmp_path), 300) == 0
 
@@ -193,6 +195,7 @@ def test_without_the_digest_check_flipped_bits_go_unnoticed(tmp_path: Path, monk
     assert unnoticed_flips(two(tmp_path), 300) > 150
 
 
+@pytest.mark.fault("damaged checkpoint")
 def test_no_whole_checkpoint_is_one_line_with_the_fix(tmp_path: Path) -> None:
     rng = random.Random(1)
     for path in sorted(two(tmp_path).glob("*.safetensors")):

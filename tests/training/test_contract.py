@@ -10,7 +10,7 @@ import torch
 from genmodel.data.block import Block
 from genmodel.data.reading.loader import Loader
 from genmodel.data.reading.order import labelled_places
-from genmodel.models.contract import build_model
+from genmodel.models.contract import Batch, Noise, Step, build_model
 from genmodel.pixels import to_model
 from genmodel.settings.schedule import Schedule
 from genmodel.showing.display import Display, train
@@ -49,10 +49,25 @@ def test_what_an_update_leaves_is_there_for_the_next_and_gone_with_a_new_batch()
     assert [told["kept"] for told in model.seen] == [set(), {"made"}, {"made"}, set()] * 2
 
 
-def test_of_a_batch_in_parts_only_what_the_last_one_left_is_kept() -> None:
+def test_of_a_batch_in_parts_each_has_what_it_left_and_only_that_of_the_last_is_held() -> None:
     model, _ = stepped(1, accumulate=4)
-    parts = [set(), set(), set(), {"made"}]
-    assert [told["kept"] for told in model.seen] == [*[set()] * 4, *parts, *parts, *[set()] * 4]
+    assert [told["kept"] for told in model.seen] == [*[set()] * 4, *[{"made"}] * 8, *[set()] * 4]
+    made = []
+
+    def make() -> torch.Tensor:
+        made.append(noise.of(model.space, 2))
+        return made[-1]
+
+    for holds in (True, False):
+        noise = Noise(torch.Generator().manual_seed(3))
+        step = Step(Batch(torch.zeros(2, 3, 8, 8), torch.zeros(2)), noise, holds=holds)
+        before, between = step.keep("made", make), noise.of(model.space, 2)
+        assert torch.equal(step.take("made", make), before) and len(made) == (1 if holds else 3)
+        after = noise.of(model.space, 2)
+        assert not torch.equal(between, before) and not torch.equal(after, between), "taking draws nothing"
+        if holds:
+            expected = after
+    assert torch.equal(after, expected)
 
 
 def test_knobs_follow_their_schedules() -> None:

@@ -29,6 +29,7 @@ def ended(words: list[str]) -> int | str | None:
         return left.code
 
 
+@pytest.mark.fault("full disk")
 @pytest.mark.slow
 def test_any_of_50_quotas(
     block: Block, disk: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -32,6 +32,7 @@ def undamaged(folder: Path) -> bool:
     return Checkpoints(folder / "checkpoints").latest()[1] == []
 
 
+@pytest.mark.fault("kill -9 of a training")
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "kills"), [("dcgan", 35 * KILLS), ("vae", 15 * KILLS)])
 def test_killed_at_any_time_and_resumed_ends_the_same(
@@ -68,6 +69,7 @@ def test_killed_at_any_time_and_resumed_ends_the_same(
     print(f"{killed} kills in {ended} trainings of {whole:.1f} s")
 
 
+@pytest.mark.fault("kill -9 of a training")
 @pytest.mark.slow
 def test_killed_at_any_write_and_resumed_ends_the_same(
     block: Block,

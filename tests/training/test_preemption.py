@@ -45,6 +45,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], list[
     return lambda: [int(line) for line in log.read_text().split()]
 
 
+@pytest.mark.fault("SIGTERM to a training")
 def test_sigterm_loses_no_step(
     block: Block,
     toy_identity: Callable[..., Identity],
@@ -70,6 +71,7 @@ def test_sigterm_loses_no_step(
     assert remains(run_folder(identity, tmp_path / "runs"), tmp_path / "out") == expected
 
 
+@pytest.mark.fault("SIGTERM to a training")
 def test_more_sigterms_during_the_save_do_no_harm(
     block: Block,
     toy_identity: Callable[..., Identity],
@@ -105,6 +107,7 @@ def test_more_sigterms_during_the_save_do_no_harm(
     assert remains(run_folder(identity, tmp_path / "runs"), tmp_path / "out") == expected
 
 
+@pytest.mark.fault("full disk")
 def test_a_full_disk_at_the_end_of_a_preempted_training_is_told(
     block: Block, toy_identity: Callable[..., Identity], steps: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +127,7 @@ def test_a_full_disk_at_the_end_of_a_preempted_training_is_told(
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+@pytest.mark.fault("SIGTERM to a training")
 @pytest.mark.slow
 def test_the_command_ends_with_143_and_one_line_and_goes_on(block: Block, tmp_path: Path) -> None:
     settings = ["image_size=8", "images=24000", "batch_size=8", "base_channels=4", "latent_dim=6", "threads=1"]

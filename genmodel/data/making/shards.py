@@ -35,6 +35,7 @@ from genmodel.data.imaging.decode import decode, known
 from genmodel.data.imaging.resize import resize_all
 from genmodel.data.making.recipe import Recipe
 from genmodel.data.sources.members import Member, Reject, Source
+from genmodel.data.sources.stalls import reading
 from genmodel.files import durable
 from genmodel.sizes import Size
 
@@ -136,7 +137,8 @@ def _convert(job: Job, member: Member) -> tuple[Outcome, dict[Size, np.ndarray]]
     try:
         if member.refused:
             raise Reject(member.refused)
-        content = job.source.read(member)
+        with reading(f"{member.name} of {job.source.name}"):
+            content = job.source.read(member)
         digest = durable.digest_bytes(content)
         if not job.sizes:
             raise Reject("only read")

@@ -13,6 +13,7 @@ from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
+from genmodel.data.sources import stalls
 from genmodel.errors import StorageError
 
 _PROCESS = get_context("fork").Process if sys.platform == "linux" else get_context("spawn").Process
@@ -70,6 +71,7 @@ def _serve(pipe: Connection, about: object, parent: int) -> None:
     """Run as a worker, which ends when its parent does, and leaves ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    stalls.tell_by(lambda error: pipe.send((True, error)))  # this thread waits for the read, and does not use it
     gc.freeze()  # collecting what is inherited would copy it, page by page
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
         while True:

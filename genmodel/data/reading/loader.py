@@ -90,6 +90,14 @@ class Loader:
             self._mirror(images, np.flatnonzero(flips(np.arange(first, first + share), self.seed)))
         return images, self._labels_at(places)
 
+    def in_parts(self, images_seen: int, batch_size: int, parts: int) -> tuple[Tensor, Tensor]:
+        """`batch`, of which each process takes its share of every one of `parts` parts."""
+        starts = [images_seen + part * batch_size // parts for part in range(parts)]
+        shares = [self.batch(start, batch_size // parts) for start in starts]
+        if parts == 1:
+            return shares[0]
+        return torch.cat([images for images, _ in shares]), torch.cat([labels for _, labels in shares])
+
     def first(self, count: int) -> tuple[Tensor, Tensor]:
         """The first `count` images of the order and their labels, not mirrored, whole in every process."""
         places = order(np.arange(count), len(self), self.seed)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from genmodel.data.sources.stalls import reading
 from genmodel.errors import SourceError
 
 _CHUNK = 1 << 20
@@ -87,6 +88,10 @@ def checking(paths: Sequence[Path]) -> Iterator[Callable[[], None]]:
 def _md5(path: Path, stop: threading.Event) -> str:
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as handle:
-        while not stop.is_set() and (chunk := handle.read(_CHUNK)):
+        while not stop.is_set():
+            with reading(path):
+                chunk = handle.read(_CHUNK)
+            if not chunk:
+                break
             digest.update(chunk)
     return digest.hexdigest()

@@ -7,6 +7,7 @@ from pathlib import Path
 from genmodel.data.sources.archives.kinds import ARCHIVES, HEAD, kind_of
 from genmodel.data.sources.archives.packed import BESIDE, ENDING, special_mode
 from genmodel.data.sources.members import Collector, Found, Locator, Member, Reject, Source, is_hidden
+from genmodel.data.sources.stalls import each_read, reading
 from genmodel.errors import SourceError
 
 _FOLDER_LINKS = 10_000  # the most that are followed
@@ -36,8 +37,8 @@ class Folder(Source):
         while folders:
             folder, chain = folders.pop()
             try:
-                with os.scandir(self._raw(folder)) as entries:
-                    for entry in entries:
+                with reading(self._path / folder), os.scandir(self._raw(folder)) as entries:
+                    for entry in each_read(self._path / folder, entries):
                         path = folder + entry.name.decode("utf-8", "surrogateescape")
                         special, target = self._link(entry, path, chain) if entry.is_symlink() else ("", b"")
                         if not special and entry.is_dir():
@@ -86,14 +87,15 @@ class Folder(Source):
 
     def _head(self, path: str, size: int) -> bytes:
         try:
-            with open(self._raw(path), "rb", buffering=0) as handle:  # noqa: PTH123
+            with reading(self._path / path), open(self._raw(path), "rb", buffering=0) as handle:  # noqa: PTH123
                 return handle.read(size)
         except OSError:
             return b""
 
     def read(self, member: Member) -> bytes:
         try:
-            with open(self._raw(str(member.locator[0])), "rb", buffering=0) as handle:  # noqa: PTH123
+            place = str(member.locator[0])
+            with reading(self._path / place), open(self._raw(place), "rb", buffering=0) as handle:  # noqa: PTH123
                 return handle.read()
         except FileNotFoundError as error:
             raise SourceError(f"{self._path} changed while it was read: {member.name} is gone") from error

@@ -47,6 +47,7 @@ from genmodel.data.sources.datasets.npz import Npz, zip_begins_with
 from genmodel.data.sources.datasets.webdataset import WebDataset, is_webdataset
 from genmodel.data.sources.folder import Folder
 from genmodel.data.sources.members import DEVKIT, VALIDATION_NAME, Source, is_hidden, is_image
+from genmodel.data.sources.stalls import each_read, reading
 from genmodel.errors import SourceError
 from genmodel.output.counting import counted
 
@@ -66,15 +67,16 @@ def open_source(location: str, devkit: Path | None = None, room: Path | None = N
     """
     path = Path(location)
     try:
-        if path.is_dir():
-            return _labelled(open_folder(path, room), path, devkit)
-        if location == "digits":
-            return Digits()
-        if path.is_file():
-            return _labelled(open_file(path, devkit, room), path, devkit)
-        paths = [] if path.exists() else expand(location)
-        if paths:
-            return _labelled(_open_shards(paths, path.name, room), paths[0], devkit)
+        with reading(location):
+            if path.is_dir():
+                return _labelled(open_folder(path, room), path, devkit)
+            if location == "digits":
+                return Digits()
+            if path.is_file():
+                return _labelled(open_file(path, devkit, room), path, devkit)
+            paths = [] if path.exists() else expand(location)
+            if paths:
+                return _labelled(_open_shards(paths, path.name, room), paths[0], devkit)
     except PermissionError as error:
         raise SourceError(f"not allowed to read {location}: {error.strerror}") from error
     except OSError as error:  # a name that is too long, a disk that does not answer
@@ -180,7 +182,7 @@ def _open_archives(folder: Path, name: str, room: Path | None) -> Source | None:
     archives: list[tuple[list[Path], str]] = []
     loose: list[tuple[Path, str]] = []
     taken: set[Path] = set()
-    for above, folders, files in os.walk(folder):
+    for above, folders, files in each_read(folder, os.walk(folder)):
         folders[:] = sorted(each for each in folders if not is_hidden(each))
         for each in sorted(files):
             path = Path(above, each)
@@ -210,7 +212,7 @@ def _without_part(inside: str, parts: list[Path]) -> str:
 
 
 def _head(path: Path) -> bytes:
-    with path.open("rb") as handle:
+    with reading(path), path.open("rb") as handle:
         return handle.read(HEAD)
 
 

@@ -42,8 +42,8 @@ def free_bits(rates: Tensor, least: float, gather: Callable[[Tensor], Tensor]) -
     """KL terms in nats, [N, groups] -> a scalar: the sum over groups of the batch's mean, each at least `least`, so
     that there is nothing to gain below it (Kingma et al. 2016, eq. 15). `gather` is Step's: the batch is that of all
     processes. A sampled term can be negative; without a floor, 0, it counts as it is."""
-    means = gather(rates.mean(0, keepdim=True)).mean(0)
-    return means.clamp(min=least).sum() if least else means.sum()
+    means = rates.mean(0)
+    return gather(means[None]).mean(0).clamp(min=least).sum() if least else means.sum()
 
 
 def discretised_logistic_nll(images: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:

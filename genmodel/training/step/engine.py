@@ -9,7 +9,7 @@ An update whose loss or gradient is not finite changes no weight; `bad_steps` co
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from genmodel.training.step.ema import EMA
 from genmodel.training.step.optimizers import GuardedOptimizer
 from genmodel.training.step.streams import begin_stream
 
+Kept = dict[str, Callable[[], object]]  # what the updates of a part keep for each other
 _GOOD = "good_steps"  # their number, in the sums beside their metrics
 
 
@@ -36,7 +37,8 @@ class Engine:
         self.device = next(model.parameters()).device
         self.ema = EMA(model.averaged, config.ema_half_life)
         self.rng = torch.Generator(self.device)
-        self.noise = Noise(self.rng, self.world.rank, self.world.size)
+        self.parts = config.accumulate  # that a batch goes through the networks in
+        self.mixes = False  # whether losses were seen to depend on which images go through together
         players = {player.name: player for player in model.players()}
         self.updates = model.updates()
         assert self.updates[0].new_batch, "there is no batch before the first"
@@ -53,6 +55,7 @@ class Engine:
         self.bad_steps = torch.zeros((), dtype=torch.int64, device=self.device)
         can_capture = all(optimizer.can_be_captured for optimizer in self.optimizers.values())
         alone_on_gpu = self.device.type == "cuda" and self.world.size == 1
+        can_capture = can_capture and self.parts == 1  # parts draw the same noise again, which a graph cannot
         self._captured = self._capture() if alone_on_gpu and can_capture else None
 
     def _capture(self) -> CapturedStep:
@@ -71,6 +74,15 @@ class Engine:
         self._prepare(images_seen)
         (self._captured or self.update)(images, labels)
         self.summed += 1
+
+    def halve(self) -> None:
+        """Let half as many images go through the networks at once from now on; the step's result is the same, except
+        for rounding, unless it `mixes` them."""
+        self.parts, self._captured = 2 * self.parts, None
+
+    @property
+    def halved(self) -> bool:
+        return self.parts > self.config.accumulate
 
     def _prepare(self, images_seen: int) -> None:
         """Set what the step depends on besides its images: the noise's seed, and all that follows a schedule."""
@@ -93,13 +105,15 @@ class Engine:
         metrics: dict[str, Tensor] = {}
         sound = torch.ones((), dtype=torch.bool, device=self.device)
         batches = zip(images.chunk(self.model.batches_per_step), labels.chunk(self.model.batches_per_step), strict=True)
-        kept: dict[str, object] = {}
+        kept: list[Kept] = []
+        buffers = self._buffer_versions()
         for update in self.updates:
             if update.new_batch:
-                batch, kept = next(batches), {}
+                batch, kept = next(batches), [{} for _ in range(self.parts)]
             measured = self._run(update, *batch, kept)
             sound = sound & torch.stack([value.isfinite() for value in measured.values()]).all()
             metrics |= measured
+        self.mixes |= self._buffer_versions() != buffers  # running statistics are
         self.ema.update(self.model.averaged, self.values[-1])
         self.bad_steps.copy_(torch.where(sound, 0, self.bad_steps + 1))
         for name, value in {**metrics, _GOOD: sound.float()}.items():
@@ -109,14 +123,13 @@ class Engine:
             else:
                 self.sums[name] = counted
 
-    def _run(self, update: Update, images: Tensor, labels: Tensor, kept: dict[str, object]) -> dict[str, Tensor]:
+    def _run(self, update: Update, images: Tensor, labels: Tensor, kept: list[Kept]) -> dict[str, Tensor]:
         """One player's update; its metrics, means over the parts of the batch, and the norm of its gradient."""
         optimizer = self.optimizers[update.player]
         for weight in optimizer.parameters:
             weight.grad = None
         totals: dict[str, Tensor] = {}
-        for part, share, last in self._parts(images, labels):
-            step = Step(part, self.noise, self.knobs, kept if last else {}, self.world.gather)
+        for share, step in self._parts(images, labels, kept):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
                 loss, metrics = update.loss(step)
             # for this player only, whatever else requires grad, as images do for a penalty
@@ -129,12 +142,28 @@ class Engine:
         optimizer.step(norm.isfinite() & torch.stack([value.isfinite() for value in totals.values()]).all())
         return totals | {f"gradient/{update.player}": norm}
 
-    def _parts(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Batch, float, bool]]:
-        """The parts of the batch that go through the networks one after the other; their shares of it; whether it is
-        the last, the only one for which an update keeps something: for all of them it would undo the memory saved."""
-        parts = list(zip(images.chunk(self.config.accumulate), labels.chunk(self.config.accumulate), strict=True))
+    def _parts(self, images: Tensor, labels: Tensor, kept: list[Kept]) -> Iterator[tuple[float, Step]]:
+        """The parts of the batch that go through the networks one after the other, with their shares of it. Each gets
+        the noise that its images have in the whole batch. Only the last one holds what an update keeps: for all of them
+        it would undo the memory saved."""
+        parts, done = list(zip(images.chunk(self.parts), labels.chunk(self.parts), strict=True)), 0
+        begun = self.rng.get_state() if len(parts) > 1 else None
         for number, (some, their) in enumerate(parts, 1):
-            yield Batch(pixels.to_model(some), their), len(some) / len(images), number == len(parts)
+            if begun is not None:
+                self.rng.set_state(begun)
+            rank, size, own = self.world.rank, self.world.size, len(some)
+            noise = Noise(self.rng, size * done + rank * own, size * len(images), own)
+            batch, held = Batch(pixels.to_model(some), their), kept[number - 1]
+            yield own / len(images), Step(batch, noise, self.knobs, held, number == len(parts), self._gather)
+            done += own
+
+    def _gather(self, values: Tensor) -> Tensor:
+        self.mixes = True
+        return self.world.gather(values)
+
+    def _buffer_versions(self) -> int:
+        """A number that grows with each change of a buffer; only losses change them, once for each part."""
+        return sum(value._version for value in self.model.buffers())
 
     def _clip(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         """The norm of all gradients as one vector; they are scaled down if it is above clip_norm."""

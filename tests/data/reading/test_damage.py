@@ -34,6 +34,7 @@ def flip_last_bit(content: bytes) -> bytes:
     return content[:-1] + bytes([content[-1] ^ 1])
 
 
+@pytest.mark.fault("damaged block")
 @pytest.mark.parametrize("place", ["device", "host"])
 def test_what_is_brought_into_memory_is_checked_before_the_first_batch(
     block: Block, tmp_path: Path, place: Place
@@ -43,6 +44,7 @@ def test_what_is_brought_into_memory_is_checked_before_the_first_batch(
         loader.batch(0, 4)
 
 
+@pytest.mark.fault("damaged block")
 def test_what_is_mapped_is_checked_while_it_is_read(block: Block, tmp_path: Path) -> None:
     loader = Loader(damaged(block, tmp_path / "data", flip_last_bit), 16, "train", 0, place="map")
     with pytest.raises(BlockError, match=DAMAGED):
@@ -66,6 +68,7 @@ def test_a_header_or_a_length_of_its_own_is_told_before_any_batch(block: Block, 
             Loader(damaged(block, tmp_path / name, change), 16, "train", 0)
 
 
+@pytest.mark.fault("damaged block")
 def test_a_training_stops_at_a_damaged_shard(block: Block, tmp_path: Path) -> None:
     config = run_config({"family": "dcgan", "image_size": 16}, "test", ["images=64", "batch_size=8", "base_channels=4"])
     broken = damaged(block, tmp_path / "data", flip_last_bit)

@@ -7,6 +7,7 @@ import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -112,6 +113,24 @@ def test_a_source_that_cannot_be_used_leaves_the_data_as_they_are(photos, raw: P
     told = run(watching.watch)
     assert f"there is no source at {photos.root}/../raw; the data stay as they are" in told
     assert versioning.digest(photos.root) == before and versioning.matches(photos.root)
+
+
+@pytest.mark.fault("clock moved")
+@pytest.mark.parametrize("grows", [False, True])
+def test_a_clock_that_was_set_back_by_a_day_holds_no_images_up(
+    photos, raw: Path, run, monkeypatch, grows: bool
+) -> None:
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if grows:
+            add_photos(raw / "circle", 1, brightness=200)
+
+    waited: list[float] = []
+    add_photos(raw / "circle", 5)
+    monkeypatch.setattr(watching, "time", SimpleNamespace(time=lambda: time.time() - 86_400, sleep=sleep))
+    told = run(watching.watch)
+    assert waited == [0.05]
+    assert ("left until all are 0.05 s old" if grows else "5 new images, 0 rejected, 60 already") in told, told
 
 
 def test_an_archive_is_taken_when_it_is_quiet_and_whole(photos, raw: Path, run, monkeypatch) -> None:

@@ -120,6 +120,7 @@ def test_a_word_from_another_clone(manual: Any) -> None:
     assert "Unchanged" in manual.settle(second).reasons[0]
 
 
+@pytest.mark.fault("kill -9 of a promotion")
 def test_an_approval_that_is_killed_is_finished_by_the_next_command(
     unconnected: Any, in_children: Callable[..., list[int]], die_at: Callable[[int], None]
 ) -> None:

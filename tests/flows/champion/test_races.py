@@ -19,6 +19,7 @@ from flows.registry.registry import CHAMPION, PREVIOUS, Version
 ALWAYS, WHEN_PROMOTED = 33, 39
 
 
+@pytest.mark.fault("kill -9 of a promotion")
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_of_sixty_races_with_kills_the_better_model_comes_out_as_champion(

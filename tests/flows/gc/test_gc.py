@@ -182,6 +182,7 @@ def test_old_costs_are_forgotten(nights: Nights) -> None:
     assert [line.cost.seconds for line in ledger.read(nights.root)] == [3.0]
 
 
+@pytest.mark.fault("kill -9 of gc")
 def test_a_kill_on_the_way_leaves_nothing_broken(nights: Nights) -> None:
     """In a process of its own, whose children are killed: this one may have threads, which do not survive a fork."""
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -161,6 +161,7 @@ def start_flow(tmp_path: Path) -> "subprocess.Popen[bytes]":
     return flow
 
 
+@pytest.mark.fault("signals to the guard of a stage")
 @needs_proc
 def test_killing_the_flow_leaves_no_grandchild(tmp_path: Path) -> None:
     flow = start_flow(tmp_path)
@@ -169,6 +170,7 @@ def test_killing_the_flow_leaves_no_grandchild(tmp_path: Path) -> None:
     assert wait_for(lambda: not any(map(alive, pids(tmp_path))), seconds=5)
 
 
+@pytest.mark.fault("signals to the guard of a stage")
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_guard_ends_the_tree(tmp_path: Path, number: signal.Signals) -> None:

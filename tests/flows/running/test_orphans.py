@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def line(toy: Any, empty_history: Path) -> Iterator[Line]:
-    made = Line(toy)
-    (made.root / ".prefect").mkdir(mode=0o700)
-    shutil.copy(empty_history, made.root / ".prefect")
-    yield made
-    made.end()
-
-
+@pytest.mark.fault("kill -9 of flow, guard, dvc, schedule")
 @pytest.mark.parametrize("time_of", range(KILLS))
 @pytest.mark.parametrize(
     "killed", [("flow",), ("guard",), ("dvc",), ("flow", "guard"), ("guard", "dvc"), ("flow", "server")], ids="+".join
@@ -49,6 +40,7 @@ def test_nothing_outlives_a_kill(line: Line, killed: tuple[str, ...], time_of: i
         assert "Traceback" not in line.told()
 
 
+@pytest.mark.fault("kill -9 of flow, guard, dvc, schedule")
 @pytest.mark.parametrize("time_of", range(KILLS))
 @pytest.mark.parametrize("killed", [("serve",), ("serve", "guard"), ("serve", "run")], ids="+".join)
 def test_nothing_outlives_a_killed_schedule(line: Line, killed: tuple[str, ...], time_of: int) -> None:
@@ -57,6 +49,7 @@ def test_nothing_outlives_a_killed_schedule(line: Line, killed: tuple[str, ...],
     assert not line.survivors(flow_may_live=False)
 
 
+@pytest.mark.fault("kill -9 of the Prefect server")
 @pytest.mark.parametrize("time_of", range(KILLS))
 @pytest.mark.parametrize("served", [False, True])
 def test_a_flow_whose_server_is_killed_ends_with_its_stages(line: Line, served: bool, time_of: int) -> None:
@@ -73,6 +66,7 @@ def test_a_flow_whose_server_is_killed_ends_with_its_stages(line: Line, served: 
     assert "Traceback" not in line.told()
 
 
+@pytest.mark.fault("runs left open by a kill")
 def test_a_killed_run_is_closed_by_the_next_start(line: Line) -> None:
     line.start()
     line.wait_for_training()
@@ -143,6 +137,7 @@ def test_two_served_projects_leave_each_other_s_schedule_alone(line: Line, tmp_p
                 each.process.wait(60)
 
 
+@pytest.mark.fault("runs left open by a kill")
 @pytest.mark.usefixtures("prefect_server")
 def test_the_closing_of_dead_runs_leaves_all_others_as_they_are(tmp_path: Path) -> None:
     from prefect.client.orchestration import get_client

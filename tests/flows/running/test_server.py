@@ -146,6 +146,7 @@ def test_a_port_that_is_taken_is_refused(project: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.fault("Prefect server or database away")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("driver", "told"),
@@ -179,6 +180,7 @@ def test_a_wrong_host_is_told_within_15_seconds(monkeypatch: pytest.MonkeyPatch)
     asked.set()
 
 
+@pytest.mark.fault("damaged Prefect database")
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "empty", "flipped"])
 def test_a_damaged_database_is_put_aside(project: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,6 +208,7 @@ def test_a_damaged_database_is_put_aside(project: Path, damage: str, capsys: pyt
     assert ("only the history of runs is lost" in capsys.readouterr().err) == (damage != "empty")
 
 
+@pytest.mark.fault("Prefect server or database away")
 @pytest.mark.slow
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "http://no.such.host.invalid:4200/api", "nonsense"])
 @pytest.mark.parametrize("arguments", [[], ["--serve"]])

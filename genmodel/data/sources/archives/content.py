@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from genmodel.data.sources.stalls import reading
 from genmodel.errors import SourceError
 
 ENDLESS = 1 << 62
@@ -39,13 +40,15 @@ class PlainFile:
 
     @property
     def length(self) -> int:
-        return self.path.stat().st_size
+        with reading(self.path):
+            return self.path.stat().st_size
 
     def read_at(self, offset: int, size: int) -> bytes:
         try:
-            if self._handle < 0:
-                self._handle = os.open(self.path, os.O_RDONLY)
-            return os.pread(self._handle, size, offset)
+            with reading(self.path):
+                if self._handle < 0:
+                    self._handle = os.open(self.path, os.O_RDONLY)
+                return os.pread(self._handle, size, offset)
         except OSError as error:  # told here: above, it would pass for a damaged archive
             raise unreadable(self.path, error) from error
 
