@@ -83,8 +83,13 @@ def blocks() -> Iterator[Block]:
 def shown() -> Iterator[Shown]:
     """All commands: the lines of blocks, and what stands between ` in sentences."""
     for page in PAGES:
-        found = [each for block in blocks() if block.page == page.name and block.is_shell for each in _lines(block)]
-        prose = "\n".join("" if line.startswith("    ") else line for line in page.read_text().splitlines())
+        here = [block for block in blocks() if block.page == page.name]
+        found = [each for block in here if block.is_shell for each in _lines(block)]
+        lines = page.read_text().splitlines()
+        for block in here:
+            count = block.text.count("\n") + 1
+            lines[block.line - 1 : block.line - 1 + count] = [""] * count
+        prose = "\n".join(lines)
         for quoted in re.finditer(r"`([^`]+)`", prose):
             text = " ".join(quoted[1].split())
             if re.match(_PROGRAM, text):

@@ -119,9 +119,7 @@ def test_nobody_s_restart_ends_a_pause(
 
     client.pause_deployment(made.id)
     assert start().paused
-    assert (
-        f"paused until somebody ends that: the switch of retrain/{made.name}, in the UI" in capsys.readouterr().out
-    )
+    assert f"paused until somebody ends that: the switch of retrain/{made.name}, in the UI" in capsys.readouterr().out
     client.resume_deployment(made.id)
     assert not start().paused
 
