@@ -151,7 +151,7 @@ def test_genmodel_in_an_empty_folder(place: Path) -> None:
 def test_the_line_in_a_fresh_clone(tmp_path: Path) -> None:
     """As README's second way: the data first, then `dvc repro`. The leaderboard is laid out as README shows it."""
     clone = Clone(tmp_path / "clone")
-    copy_project(clone.root)
+    copy_project(clone.root, {"vae"})
     main(["prepare", "digits", "--out", str(clone.root / "data"), "--sizes", "16"])  # what data.dvc names
     said = {}
     for each in to_run(science=False):
