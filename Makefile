@@ -17,10 +17,9 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "genmodel needs Python 3.11 or newer; this is %s: make PYTHON=python3.12" % sys.version.split()[0])'
 	@echo "Making $(VENV): $$(grep -c == requirements.lock) packages, about 3 minutes the first time"
 	@$(PYTHON) -m venv $(VENV)
+	@# not compiled: Python does that to each file at its first import, and the demo needs a third of them
 	@# the lock names everything: without --no-deps pip resolves it anew and stumbles over pins of packages with extras
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements.lock
-	@# on all cores; pip uses one. Some packages hold templates that are not Python
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -1,6 +1,7 @@
 """Where this process runs: the device asked for, the CPU's threads, memory that is kept for the next step."""
 
 import ctypes
+import platform
 import re
 import sys
 
@@ -26,6 +27,17 @@ def use_cpu(threads: int) -> None:
         if hasattr(library, "mallopt"):  # not in musl
             library.mallopt(_M_MMAP_MAX, 0)
             library.mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+def lacks_bf16(device: str) -> bool:
+    """Whether bf16 is slower than fp32 here, by a factor of ten and more: an x86 CPU without AVX-512."""
+    import torch
+
+    return device == "cpu" and torch.backends.cpu.get_cpu_capability() in ("AVX2", "DEFAULT") and _on_x86()
+
+
+def _on_x86() -> bool:
+    return platform.machine() in ("x86_64", "AMD64")
 
 
 def choose_device(asked: str = "auto") -> str:

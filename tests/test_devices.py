@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from genmodel.devices import lacks_bf16
 
 PROGRAM = """
 import resource, sys, torch
@@ -49,3 +52,20 @@ def test_threads_are_those_that_are_asked_for(asked: int, used: int) -> None:
     program += "; print(torch.get_num_threads())"
     done = subprocess.run([sys.executable, "-c", program, str(asked)], capture_output=True, text=True, check=True)
     assert int(done.stdout) == used
+
+
+@pytest.mark.parametrize(
+    ("capability", "machine", "device", "lacks"),
+    [
+        ("AVX2", "x86_64", "cpu", True),
+        ("AVX512", "x86_64", "cpu", False),
+        ("DEFAULT", "aarch64", "cpu", False),
+        ("AVX2", "x86_64", "cuda", False),
+    ],
+)
+def test_which_machine_lacks_bf16(
+    capability: str, machine: str, device: str, lacks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert lacks_bf16(device) is lacks

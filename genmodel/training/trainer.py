@@ -10,7 +10,7 @@ from torch import Tensor
 from genmodel import pixels
 from genmodel.data.block import Block
 from genmodel.data.reading.loader import Loader
-from genmodel.devices import use_cpu
+from genmodel.devices import lacks_bf16, use_cpu
 from genmodel.errors import ConfigError, ModelError, TrainingDivergedError
 from genmodel.files import durable
 from genmodel.models.contract import Batch, build_model
@@ -116,6 +116,11 @@ class Training:
             claim(folder, identity, write=world.is_main)
         self.watcher.begin(folder, self.device, config, per_step, model.clock)
         resumed = self._resume()
+        if config.precision == "bf16" and lacks_bf16(self.device.type):
+            self.world.say(
+                f"warning: {identity.name}: this CPU has no instructions for bf16, which makes steps many times slower:"
+                " precision: fp32 is fast here, and another training"
+            )
         self.bar = progress.bar(self.budget, self.images_seen, f"train {identity.name}", shown=world.is_main)
         self._clock = self._row_clock = time.perf_counter()
         self._row_images = self.images_seen

@@ -280,3 +280,12 @@ def test_two_trainings_in_one_folder_are_refused_and_the_first_goes_on(
     )
     assert (tmp_path / "out/config.json").exists()
     assert in_child(again) == 0, "the lock ended with the training"
+
+
+@pytest.mark.parametrize("asked", ["fp32", "bf16"])
+def test_bf16_on_a_cpu_without_it_is_told_before_the_first_step(
+    asked: str, block: Block, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "lacks_bf16", lambda device: device == "cpu")
+    train(identify("toy", toy(precision=asked, images=8), block), block, tmp_path / "out", tmp_path / "runs")
+    assert ("this CPU has no instructions for bf16" in capsys.readouterr().err) is (asked == "bf16")

@@ -1,0 +1,44 @@
+"""benchmarks/footprint.py: rates and memory of models that are measured one process each."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks.footprint import main, peak
+
+SETTINGS = """
+models:
+  small: {family: vae, image_size: 8, network: {latent_dim: 2, base_channels: 4}, training: {batch_size: 4}}
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    path = tmp_path / "settings.yaml"
+    path.write_text(SETTINGS)
+    return path
+
+
+def test_the_peak_counts_memory_that_was_given_back() -> None:
+    before = peak()
+    taken = bytearray(b"x") * (200 << 20)
+    assert peak() >= before + 150
+    held = peak()
+    del taken
+    assert peak() >= held
+
+
+def test_a_row_a_model(settings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(settings), "--steps", "1", "--images", "4"]) == 0
+    row = capsys.readouterr().out.splitlines()[-1]
+    found = re.fullmatch(r"\| small \| ([\d.,]+) \| (\d+) MB \(\+(\d+)\) \| ([\d.,]+) \| (\d+) MB \(\+(\d+)\) \|", row)
+    assert found, row
+    assert int(found[2]) > int(found[3]), "torch is more than what came after it"
+
+
+def test_a_model_that_is_not_there(settings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([str(settings), "--model", "large"])
+    assert left.value.code == 2
+    assert f"{settings} has no model large: one of small" in capsys.readouterr().err
