@@ -29,7 +29,8 @@ def run(notebook: Path) -> list[list[Output]]:
 def _run(source: str, names: dict[str, Any]) -> list[Output]:
     lines = [f"shell({line[1:]!r})" if line.startswith("!") else line for line in source.splitlines()]
     body = ast.parse("\n".join(lines)).body
-    shown = ast.Expression(body.pop().value) if isinstance(body[-1], ast.Expr) else None
+    quiet = source.rstrip().endswith(";")  # as in IPython: the value is not shown
+    shown = ast.Expression(body.pop().value) if isinstance(body[-1], ast.Expr) and not quiet else None
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(ast.Module(body, []), "cell", "exec"), names)
