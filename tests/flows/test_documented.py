@@ -173,7 +173,8 @@ def test_the_line_in_a_fresh_clone(tmp_path: Path) -> None:
 
 
 def labels(text: str) -> list[str]:
-    """The headings of the table that a run ends with, and the first words of the lines below it."""
+    """The first headings of the table that a run ends with, and what the lines below it begin with."""
     lines = text[text.index("Leaderboard") :].splitlines()
-    headings = next(line.split()[:6] for line in lines if line.split()[:1] == ["rank"])
-    return headings + [found[1] for line in lines if (found := re.match(r"([a-z][a-z ]*?)  +\S", line))]
+    headings = next(line.split()[:3] for line in lines if line.split()[:1] == ["rank"])
+    below = re.compile("samples |page |over time |champion |compare ")
+    return headings + [found[0].strip() for line in lines if (found := below.match(line))]
