@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 export PATH := $(abspath $(BIN)):$(PATH)
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 .DEFAULT_GOAL := help
-.PHONY: help setup demo gallery test test-fast faults lint bench ui serve clean
+.PHONY: help setup demo gallery test test-fast faults lint docs bench ui serve clean
 
 help:    ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+: .*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ faults: $(READY)    ## kill, fill, damage, stall: the tests of every fault, with
 
 lint: $(READY)    ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+docs: $(READY)    ## build the pages of docs/ as a site, in site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict && echo "site/index.html"
 
 bench: $(READY)    ## measure this machine beside the plain way; appends to benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.run

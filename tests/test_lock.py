@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NOT_LOCKED = {"docs", "explore"} & set(PROJECT["optional-dependencies"])  # only who wants them installs them
+NOT_LOCKED = {"explore"}  # Gradio asks for an older Pillow
 
 
 def pins() -> dict[str, str]:

@@ -52,7 +52,7 @@ def started_by(event: str, resource: str) -> dict[str, str]:
 def to_resume(name: str, deployment: DeploymentResponse) -> str:
     """What ends the pause that somebody asked for, of a deployment or of its schedule; empty without one."""
     if deployment.paused:
-        return f"`prefect deployment resume '{name}'`, or in the UI"
+        return f"the switch of {name}, in the UI under Deployments"  # no command of Prefect 3.8.8 does
     off = next((schedule for schedule in deployment.schedules if not schedule.active), None)
     return f"`prefect deployment schedule resume '{name}' {off.id}`, or in the UI" if off else ""
 

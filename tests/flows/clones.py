@@ -44,7 +44,7 @@ class Clone:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=400,
+            timeout=1200,
         )
         assert done.returncode == 0, done.stdout
         return done.stdout

@@ -118,5 +118,5 @@ def test_a_paused_schedule(healthy: Settings, monkeypatch: pytest.MonkeyPatch) -
         made = client.create_deployment(flow_id=flow, name=project, tags=[project])
         assert wrong(healthy) == {}
         client.pause_deployment(made)
-        assert f"prefect deployment resume 'retrain/{project}'" in wrong(healthy)["Prefect"]
+        assert f"the switch of retrain/{project}, in the UI" in wrong(healthy)["Prefect"]
         client.delete_deployment(made)

@@ -178,7 +178,7 @@ def test_an_archive_is_taken_when_it_is_quiet_and_whole(photos, raw: Path, run, 
         assert f"{new}: run `python -m flows.retrain`" in run(watching.watch, start=False)
         told = run(watching.watch)
         assert "looked at incoming/more.tar (1 file): unchanged since it was read" in told
-        assert f"{new}, and retrain/by-event is paused until somebody ends that: `prefect deployment resume" in told
+        assert f"{new}, and retrain/by-event is paused until somebody ends that: the switch of retrain/" in told
         client.resume_deployment(identity)
         assert f"{new}: a retraining is started" in run(watching.watch)
         assert "nothing new: no retraining is started" in run(watching.watch)

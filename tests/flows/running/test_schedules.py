@@ -147,9 +147,7 @@ def test_nobody_s_restart_ends_a_pause(
     client.pause_deployment(made.id)
     resting = start()
     assert resting.paused and resting.description.endswith("\n\nSchedule: 30 4 * * 1, time zone Europe/Berlin.")
-    assert (
-        f"paused until somebody ends that: `prefect deployment resume 'retrain/{made.name}'`" in capsys.readouterr().out
-    )
+    assert f"paused until somebody ends that: the switch of retrain/{made.name}, in the UI" in capsys.readouterr().out
     client.resume_deployment(made.id)
     assert not start().paused
 
