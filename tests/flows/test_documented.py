@@ -26,6 +26,7 @@ ELSEWHERE = {
     "make gallery": "hours of training, by the flow that tests/flows/running/test_line.py runs",
     "make help": "tests/docs/test_commands.py",
     ".*make serve": "tests/flows/running/test_schedules.py",
+    "genmodel explore|python -m flows.explore|pip install -e": "tests/exploring/test_page.py",
     "torchrun": "tests/training/step/test_distributed.py",
     "python -m benchmarks.recognised": "it judges the demo's models",
     "python -m flows.prepare|.*--dask": "tests/flows/test_prepare.py",
