@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flows.settings import Settings
 from flows.telling import outcome
@@ -24,9 +24,6 @@ from genmodel.evaluation import table
 from genmodel.evaluation.telling.direction import direction
 from genmodel.listening import listening
 from genmodel.output.masking import masked
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 _VIEW = "genmodel"  # its name in the menu, and its key in the link
 _NEWEST = 100  # runs that the view is fitted to: each takes 4 ms to read
@@ -69,18 +66,18 @@ def save_view(tracker: Tracker) -> str:
     )
 
 
-def _conditions(run: "Run") -> dict[str, str]:
-    """What the figures of a run depend on besides its model; empty before it is judged."""
+def _conditions(run: Any) -> dict[str, str]:
+    """What the figures of a run of MLflow depend on besides its model; empty before it is judged."""
     return {key: value for key, value in run.data.tags.items() if key.startswith("eval.")}
 
 
-def _newest_conditions(runs: Sequence["Run"]) -> dict[str, str]:
+def _newest_conditions(runs: Sequence[Any]) -> dict[str, str]:
     """The conditions of the run that was judged last; empty where none was."""
     judged = [run for run in runs if _conditions(run)]
     return _conditions(max(judged, key=_judged_at)) if judged else {}
 
 
-def _judged_at(run: "Run") -> tuple[str, int]:
+def _judged_at(run: Any) -> tuple[str, int]:
     return run.data.tags.get(JUDGED, ""), run.info.start_time
 
 
