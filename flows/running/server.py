@@ -25,7 +25,7 @@ from genmodel.output.masking import masked
 from genmodel.output.progress import say
 
 OWN_SERVER = "GENMODEL_OWN_SERVER"  # set where PREFECT_API_URL is a server that this file has started
-_START_UP = 90.0  # seconds that a server may take for it
+_START_UP = 300.0  # seconds that a server may take for it: 8 on a machine that is idle, 130 on one that is busy
 
 
 def private_folder(home: Path) -> None:
@@ -153,9 +153,11 @@ class _Start:
         ends = time.monotonic() + _START_UP
         while self.thread.is_alive() and time.monotonic() < ends:
             with contextlib.suppress(OSError):
-                if self.port and direct.open(f"http://127.0.0.1:{self.port}/api/health", timeout=2).status == 200:
+                if self.port and direct.open(f"http://127.0.0.1:{self.port}/api/health", timeout=10).status == 200:
                     return True
             time.sleep(0.1)
+        if self.thread.is_alive():
+            self._hear(f"error: no answer in {_START_UP:g} s: is the machine too busy? Run the same command again")
         self.port = 0
         return False
 

@@ -146,6 +146,15 @@ def test_a_port_that_is_taken_is_refused(project: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_server_that_takes_too_long_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_START_UP", 0.0)
+    with (
+        pytest.raises(GenmodelError, match="does not start: no answer in 0 s: is the machine too busy"),
+        server.running(settings(project), True),
+    ):
+        pass
+
+
 @pytest.mark.fault("Prefect server or database away")
 @pytest.mark.slow
 @pytest.mark.parametrize(
