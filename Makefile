@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 export PATH := $(abspath $(BIN)):$(PATH)
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 .DEFAULT_GOAL := help
-.PHONY: help setup demo gallery test test-fast faults lint docs bench ui serve clean
+.PHONY: help setup demo gallery test test-fast faults coverage lint docs bench ui serve clean
 
 help:    ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+: .*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test-fast: $(READY)    ## the tests that are quick, on all cores (5 minutes on t
 
 faults: $(READY)    ## kill, fill, damage, stall: the tests of every fault, with a table (docs/reliability.md)
 	@$(BIN)/python -m pytest -m fault --quiet $(TESTS)
+
+coverage: $(READY)    ## which branches of genmodel/ its tests reach; below pyproject's floor it fails (half an hour)
+	@$(BIN)/python -m pytest --ignore tests/flows --cov --cov-report term
 
 lint: $(READY)    ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
