@@ -43,7 +43,7 @@ test-fast: $(READY)    ## the tests that are quick, on all cores (5 minutes on t
 faults: $(READY)    ## kill, fill, damage, stall: the tests of every fault, with a table (docs/reliability.md)
 	@$(BIN)/python -m pytest -m fault --quiet $(TESTS)
 
-coverage: $(READY)    ## which branches of genmodel/ its tests reach; below pyproject's floor it fails (half an hour)
+coverage: $(READY)    ## which branches of genmodel/ its tests reach (half an hour)
 	@$(BIN)/python -m pytest --ignore tests/flows --cov --cov-report term
 
 lint: $(READY)    ## style and types
