@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from genmodel.data.block import Block
-from genmodel.showing.display import Display, train
+from genmodel.showing.display import train
 from genmodel.training.identity import Identity
-from genmodel.training.trainer import Training, run_folder
+from tests.training.cutting import cut_short
 
 _DAY = 86_400
 
@@ -25,11 +25,7 @@ def test_a_training_over_a_day_that_comes_twice_or_not_at_all(
     """It is interrupted, too: the checkpoint of before is the newest, whatever its time says."""
     identity = toy_identity("vae")
     expected = remains(train(identity, block, tmp_path / "whole", tmp_path / "whole-runs"), tmp_path / "whole")
-    cut = Training(identity, block, run_folder(identity, tmp_path / "runs"), "cpu", fresh=False, watcher=Display())
-    while cut.images_seen < 200:
-        cut.step()
-        cut.record_and_save()
-    cut.checkpoints.wait()
+    cut_short(identity, block, tmp_path / "runs", 200)
     second, nanosecond = time.time, time.time_ns
     monkeypatch.setattr(time, "time", lambda: second() + moved)
     monkeypatch.setattr(time, "time_ns", lambda: nanosecond() + moved * 1_000_000_000)

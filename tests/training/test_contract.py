@@ -13,9 +13,10 @@ from genmodel.data.reading.order import labelled_places
 from genmodel.models.contract import Batch, Noise, Step, build_model
 from genmodel.pixels import to_model
 from genmodel.settings.schedule import Schedule
-from genmodel.showing.display import Display, train
+from genmodel.showing.display import train
 from genmodel.training.step.engine import Engine
-from genmodel.training.trainer import Training, run_folder
+from genmodel.training.trainer import Training
+from tests.training.cutting import cut_short
 from tests.training.step.test_distributed import assert_alike, processes, rows
 from tests.training.telling import SETTINGS, Toy, config, identity
 
@@ -107,11 +108,7 @@ def test_a_training_that_is_cut_short_ends_the_same(block: Block, remains: Remai
     """With labels withheld, both optimisers, schedules of all kinds, and what was learned of the first images."""
     who = identity(block, **SETTINGS)
     whole = remains(train(who, block, tmp_path / "whole", tmp_path / "runs1"), tmp_path / "whole")
-    cut = Training(who, block, run_folder(who, tmp_path / "runs"), "cpu", fresh=False, watcher=Display())
-    while cut.images_seen < 112:
-        cut.step()
-        cut.record_and_save()
-    cut.checkpoints.wait()
+    cut_short(who, block, tmp_path / "runs", 112)
     folder = train(who, block, tmp_path / "out", tmp_path / "runs")
     assert remains(folder, tmp_path / "out") == whole
     assert 0 < rows(tmp_path)[-1]["metrics"]["score/withheld"] < 1

@@ -21,7 +21,8 @@ from genmodel.models.vae import VAE
 from genmodel.showing.display import train
 from genmodel.training.identity import Identity
 from genmodel.training.step.engine import Engine
-from genmodel.training.trainer import Training, run_folder
+from genmodel.training.trainer import run_folder
+from tests.training.cutting import cut_short
 from tests.training.step.test_engine import ALL, images, toy, weights
 
 # relative, of all weights as one vector, after five steps in float32: sums in another order. Measured: 4e-7
@@ -142,11 +143,7 @@ def test_memory_that_is_short_for_halves_too_is_one_line_also_for_a_resume(
     identity = toy_identity("vae", images=160)
     with monkeypatch.context() as patch:
         Limit(patch, VAE, "_loss", images=4)
-        cut = Training(identity, block, run_folder(identity, tmp_path / "runs"), "cpu", fresh=False)
-        while cut.images_seen < 80:
-            cut.step()
-            cut.record_and_save()
-        cut.checkpoints.wait()
+        cut_short(identity, block, tmp_path / "runs", 80)
     limit = Limit(monkeypatch, VAE, "_loss", images=2)
     with pytest.raises(ConfigError) as caught:
         train(identity, block, tmp_path / "model", tmp_path / "runs")

@@ -11,11 +11,11 @@ from genmodel.data.block import Block
 from genmodel.models.contract import Step
 from genmodel.models.vae import VAE
 from genmodel.showing import display
-from genmodel.showing.display import Display, train
+from genmodel.showing.display import train
 from genmodel.training.checkpoint import Checkpoint, Checkpoints
 from genmodel.training.identity import Identity
 from genmodel.training.step.engine import Engine
-from genmodel.training.trainer import Training, run_folder
+from tests.training.cutting import cut_short
 
 Remains = Callable[[Path, Path], dict[str, object]]
 FIRST = {
@@ -98,11 +98,7 @@ def test_no_saved_field_is_more_than_a_resume_needs(
     identity = toy_identity("vae")
     with pytest.MonkeyPatch.context() as patch:
         set_trouble(patch)
-        cut = Training(identity, block, run_folder(identity, tmp_path), "cpu", fresh=False, watcher=Display())
-        while cut.images_seen < 160:
-            cut.step()
-            cut.record_and_save()
-        cut.checkpoints.wait()
+        cut = cut_short(identity, block, tmp_path, 160)
         assert cut.engine.lowered < 1 and cut.engine.summed > 0
         resumed_without(dropped, patch)
         found = remains(train(identity, block, tmp_path / "out", tmp_path), tmp_path / "out")

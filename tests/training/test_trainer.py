@@ -20,13 +20,14 @@ from genmodel.models.families import FAMILIES
 from genmodel.models.parts import convolution
 from genmodel.params import run_config
 from genmodel.settings.config import RunConfig
-from genmodel.showing.display import Display, train
+from genmodel.showing.display import train
 from genmodel.training import trainer
 from genmodel.training.checkpoint import Checkpoints
 from genmodel.training.identify import identify
 from genmodel.training.identity import Identity
 from genmodel.training.trainer import Training
 from tests.small import network_of
+from tests.training.cutting import cut_short
 
 TRAINING = {"images": 320, "batch_size": 8, "log_every": 40, "checkpoint_every": 80, "threads": 1, "flip": False}
 
@@ -91,11 +92,7 @@ def test_a_resumed_training_ends_the_same(
     """Stopped anywhere, whether at a checkpoint, after one, or before the first."""
     identity = identify("toy", toy(family, precision=precision), block)
     runs = tmp_path / "runs"
-    cut = Training(identity, block, trainer.run_folder(identity, runs), "cpu", fresh=False, watcher=Display())
-    while cut.images_seen < stop_at:
-        cut.step()
-        cut.record_and_save()
-    cut.checkpoints.wait()  # as the end of its process would
+    cut_short(identity, block, runs, stop_at)
     train(identity, block, tmp_path / "resumed", runs)
     assert folder_bytes(tmp_path / "resumed") == whole(identity)
 
@@ -139,11 +136,7 @@ def test_kill_dash_nine_and_the_same_command_again(block: Block, tmp_path: Path)
 
 def test_the_record_has_no_gap_and_no_duplicate_after_a_resume(block: Block, tmp_path: Path) -> None:
     identity = identify("toy", toy(), block)
-    cut = Training(identity, block, trainer.run_folder(identity, tmp_path), "cpu", fresh=False, watcher=Display())
-    while cut.images_seen < 136:  # past rows that the last checkpoint, at 80, does not know
-        cut.step()
-        cut.record_and_save()
-    cut.checkpoints.wait()  # as the end of its process would
+    cut = cut_short(identity, block, tmp_path, 136)  # past rows that the last checkpoint, at 80, does not know
     folder = train(identity, block, tmp_path / "out", tmp_path)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["images_seen"] for row in rows] == list(range(40, 321, 40))
@@ -189,11 +182,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 ) -> None:
     identity = identify("toy", toy(), block)
     train(identity, block, tmp_path / "whole", tmp_path / "whole-runs")
-    cut = Training(identity, block, trainer.run_folder(identity, tmp_path), "cpu", fresh=False, watcher=Display())
-    while cut.images_seen < 200:
-        cut.step()
-        cut.record_and_save()
-    cut.checkpoints.wait()  # as the end of its process would
+    cut = cut_short(identity, block, tmp_path, 200)
     newest = sorted(cut.checkpoints.folder.glob("*.safetensors"))[-1]
     content = bytearray(newest.read_bytes())
     content[-5] ^= 4
