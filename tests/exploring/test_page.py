@@ -123,7 +123,6 @@ def test_without_gradio_a_line_says_what_to_install(
 @pytest.fixture
 def port(trained: Callable[[str], Path], block: Block) -> Iterator[int]:
     """A real server of a conditional model: of a process of its own, ended as a person ends it."""
-    pytest.importorskip("gradio", reason="needs gradio, which is not in requirements.lock")
     folder = trained("vae")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
