@@ -11,6 +11,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# Gradio's page is tested with these newer ones (docs/decisions.md)
+NEWER = {("gradio", "pillow"), ("gradio", "tomlkit")}
 
 
 def pins() -> dict[str, str]:
@@ -44,8 +46,10 @@ def test_what_the_locked_packages_ask_for_is_locked_too() -> None:
             requirement = Requirement(line)
             if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
                 continue
-            pin = locked.get(canonicalize_name(requirement.name))
-            if pin is None or not requirement.specifier.contains(pin, prereleases=True):
+            wanted = canonicalize_name(requirement.name)
+            pin = locked.get(wanted)
+            fits = pin is not None and requirement.specifier.contains(pin, prereleases=True)
+            if not fits and (name, wanted) not in NEWER:
                 missing.append(f"{name} asks for {requirement}: the lock has {pin}")
     assert not missing, "\n".join(missing)
 

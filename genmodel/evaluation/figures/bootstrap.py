@@ -49,8 +49,14 @@ def intervals(estimates: Mapping[str, Estimate], seed: int) -> dict[str, tuple[f
                 found[name] = (math.nan, math.nan)
                 continue
             low, high = torch.quantile(shift, torch.tensor([_TAIL, 1 - _TAIL], dtype=shift.dtype)).tolist()
-            found[name] = (max(least, value + low), min(most, value + high))
+            found[name] = (max(least, _sum(value, low)), min(most, _sum(value, high)))
     return {name: found[name] for name in estimates}
+
+
+def _sum(value: float, shift: float) -> float:
+    """value + shift; 0 where only the rounding of the two is left."""
+    total = value + shift
+    return 0.0 if abs(total) <= 1e-12 * abs(value) else total
 
 
 def _resample(influences: Tensor, seed: int) -> Tensor:

@@ -30,6 +30,11 @@ def test_a_share_s_interval_holds_no_value_that_a_share_cannot_have() -> None:
         assert 0 <= low <= high <= 1
 
 
+def test_an_end_at_zero_is_zero() -> None:
+    rare = (torch.arange(200) < 3).double()  # rounding left 6.939e-18
+    assert intervals({"m": mean(rare)}, seed=0)["m"][0] == 0
+
+
 ROOT = torch.eye(4, dtype=torch.float64)
 REAL = torch.randn(300, 4, generator=torch.Generator().manual_seed(9))
 

@@ -1,0 +1,70 @@
+"""Signals in every stage: SIGTERM and SIGHUP end all, and the next run goes on; what SIGSTOP holds up loses nothing."""
+
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.flows.running.processes import SLOW, Line, below, read, wait_for
+
+STAGES = ["train-dcgan", "evaluate-vae", "compare", "register"]
+STOPPED = "import time; pathlib.Path('training.pid').write_text(str(os.getpid())); os.kill(os.getpid(), 19)"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.fault("SIGTERM, SIGHUP, SIGSTOP in each stage"),
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for survivors in /proc"),
+]
+
+
+def ran(line: Line) -> Counter[str]:
+    return Counter("-".join(words.split()) for words in (line.root / "ran.txt").read_text().splitlines())
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_flow_that_is_told_to_end_ends_with_its_stage_and_the_next_goes_on(line: Line, number: int) -> None:
+    (line.root / "trick-train-dcgan.py").unlink()
+    for stage in STAGES:
+        (line.root / f"trick-{stage}.py").write_text(SLOW.format(250))
+        line.start()
+        line.wait_for_training()
+        line.process.send_signal(number)
+        line.killed = time.monotonic()
+        assert not line.survivors(flow_may_live=False), stage
+        assert line.process.wait(10) != 0
+        (line.root / f"trick-{stage}.py").unlink()
+        (line.root / "training.pid").unlink()
+    assert line.start().wait(120) == 0, line.told()
+    assert "Traceback" not in line.told()
+    assert {stage: ran(line)[stage] for stage in STAGES} == dict.fromkeys(STAGES, 2), "each once more than it was ended"
+    assert (line.root / "decision.json").exists()
+
+
+@pytest.mark.timeout(600)
+def test_what_is_stopped_and_continued_goes_on(line: Line) -> None:
+    """Each stage stops itself; then so do its guard, its dvc, the flow and the server, for longer than guards wait."""
+    pid = line.root / "training.pid"
+    for stage in STAGES:
+        (line.root / f"trick-{stage}.py").write_text(STOPPED)
+    line.start()
+    for stage in STAGES:
+        line.wait_for_training()
+        own = int(pid.read_text())
+        wait_for(lambda own=own: read(own, "stat").rpartition(")")[2].split()[:1] == ["T"], 10)
+        every = [line.process.pid, *below(line.process.pid)]
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for each in every:
+                with contextlib.suppress(ProcessLookupError):
+                    if number == signal.SIGSTOP or each != own:
+                        os.kill(each, number)
+            time.sleep(2)
+        assert line.process.poll() is None, stage
+        pid.unlink()
+        os.kill(own, signal.SIGCONT)
+    assert line.process.wait(120) == 0, line.told()
+    assert ran(line) == dict.fromkeys([*STAGES, "train-vae", "evaluate-dcgan"], 1)
