@@ -48,4 +48,4 @@ def test_it_is_counted_as_the_training_goes_on(
     assert stacked_mnist.main([*words, "--families", "dcgan"]) == 0
     told = [line for line in capsys.readouterr().out.splitlines() if "of 1,000 modes" in line]
     assert re.match(r"dcgan, the end: 256 images, \d+ of 1,000 modes, \d+ of them surely, KL \d\.\d{3}$", told[-1])
-    assert 3 <= len(told) <= 9
+    assert len(told) >= 3
