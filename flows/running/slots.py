@@ -9,6 +9,7 @@ import contextlib
 import os
 import queue
 import socket
+import threading
 from collections.abc import Iterator
 
 import httpx
@@ -29,14 +30,15 @@ _LEASE = 120.0  # seconds without a renewal after which a slot is free again: it
 
 
 class Slots:
-    """The slots of this machine, for the stages of one flow. Without a GPU, and unless GENMODEL_GPU_SLOTS is set,
-    there is no limit: the trainings share the cores."""
+    """The slots of this machine, for the stages of one flow. Without a GPU, and unless GENMODEL_GPU_SLOTS is set, as
+    many stages of this flow run at a time as there are cores, and at least two."""
 
     def __init__(self, settings: Settings) -> None:
         found = devices()
         self._count = settings.gpu_slots or len(found)
         self._name = f"{TAG}@{socket.gethostname()}"
         self._free: queue.Queue[str] = queue.Queue()
+        self._cores = threading.Semaphore(max(2, os.cpu_count() or 1))  # more at once slow each other down
         for number in range(self._count if found else 0):
             self._free.put(found[number % len(found)])
         if self._count:
@@ -45,8 +47,12 @@ class Slots:
     @contextlib.contextmanager
     def one(self, tags: tuple[str, ...]) -> Iterator[dict[str, str]]:
         """Hold a slot, if a stage with these `tags` needs one; yields the variables that give its process its GPU."""
-        if TAG not in tags or not self._count:
+        if TAG not in tags:
             yield {}
+            return
+        if not self._count:
+            with self._cores:
+                yield {}
             return
         with self._held():
             device = None if self._free.empty() else self._free.get()

@@ -1,0 +1,37 @@
+"""Without a GPU the stages that train take turns on the cores; with one, tests/flows/test_resources.py."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from flows.running import slots
+from flows.settings import Settings
+
+
+@pytest.mark.parametrize(("cores", "at_once"), [(1, 2), (3, 3)])
+def test_without_a_gpu_as_many_run_as_there_are_cores(
+    cores: int, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "devices", list)
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.delenv("GENMODEL_GPU_SLOTS", raising=False)
+    shared, entered, end = slots.Slots(Settings.read(tmp_path)), threading.Semaphore(0), threading.Event()
+
+    def stage() -> None:
+        with shared.one((slots.TAG,)) as environment:
+            assert environment == {}
+            entered.release()
+            end.wait(30)
+
+    threads = [threading.Thread(target=stage) for _ in range(at_once + 1)]
+    for thread in threads:
+        thread.start()
+    assert all(entered.acquire(timeout=30) for _ in range(at_once))
+    assert not entered.acquire(timeout=0.3), "one too many"
+    with shared.one(()):
+        pass  # what does not train runs beside
+    end.set()
+    assert entered.acquire(timeout=30), "the last one"
+    for thread in threads:
+        thread.join(30)
