@@ -16,7 +16,7 @@ def test_without_a_gpu_as_many_run_as_there_are_cores(
     monkeypatch.setattr(slots, "devices", list)
     monkeypatch.setattr("os.cpu_count", lambda: cores)
     monkeypatch.delenv("GENMODEL_GPU_SLOTS", raising=False)
-    shared, entered, end = slots.Slots(Settings.read(tmp_path)), threading.Semaphore(0), threading.Event()
+    shared, entered, end = slots.Slots(Settings.read({}, tmp_path)), threading.Semaphore(0), threading.Event()
 
     def stage() -> None:
         with shared.one((slots.TAG,)) as environment:
