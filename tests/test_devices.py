@@ -32,6 +32,7 @@ print(faults() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this memory is kept with glibc alone")
 def test_a_step_takes_no_new_pages_once_it_has_run() -> None:
     # twenty steps of several blocks, 4,096 pages each; the heap may still grow by a few of them

@@ -38,6 +38,7 @@ def restoring(built: Build) -> Family:
     return made.eval().requires_grad_(False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["autoregressive", "conditional", "vae"])
 def test_known_pixels_stay_and_a_completion_is_the_same_for_any_number(family: str, built: Build) -> None:
     model, few = built(family, image_size=8, base_channels=4, latent_dim=4), torch.zeros(8, 8, dtype=torch.bool)
@@ -50,6 +51,7 @@ def test_known_pixels_stay_and_a_completion_is_the_same_for_any_number(family: s
     assert len({each.numpy().tobytes() for each in (*two, *other)}) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_does_what_its_abilities_promise(family: str, built: Build) -> None:
     model = built(family, image_size=8, base_channels=8, max_channels=16, latent_dim=4, hidden=16, blocks=1)
@@ -74,6 +76,7 @@ def test_ten_completions_are_ten_in_batches_of_eight(built: Build) -> None:
     assert torch.equal(ten[:9], completed(model, image, HALF, 9, 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["three", "categories"])
 def test_where_nothing_is_known_completions_are_samples(family: str, built: Build) -> None:
     model = built(family)
@@ -82,6 +85,7 @@ def test_where_nothing_is_known_completions_are_samples(family: str, built: Buil
     assert (made.int() - sample(model, 3, 5).int()).abs().max() <= 1  # drawn in batches of another size
 
 
+@pytest.mark.slow
 def test_a_class_is_kept_to_or_found(built: Build) -> None:
     model = built("conditional", classes=4)
     for truth in (1, 3):

@@ -22,6 +22,7 @@ def train(family: str, block: Block) -> str:
     return f"models/{family}"
 
 
+@pytest.mark.slow
 def test_models_stand_beside_plain_ways(block: Block, place: Path, capsys: Say) -> None:
     models = [train("three", block), train("autoregressive", block)]
     capsys.readouterr()

@@ -33,12 +33,14 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_the_peak_counts_memory_that_was_given_back() -> None:
     # in a process of its own: the tests before may have held more
     grown = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True, cwd=ROOT)
     assert 200 <= int(grown.stdout) < 300
 
 
+@pytest.mark.slow
 def test_a_row_a_model(settings: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(settings), "--steps", "1", "--images", "4"]) == 0
     row = capsys.readouterr().out.splitlines()[-1]

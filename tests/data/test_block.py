@@ -121,6 +121,7 @@ def damaged_files(path: Path) -> set[str]:
         return {found.removeprefix(f"{path}/") for found in str(error).split() if found.startswith(f"{path}/")}
 
 
+@pytest.mark.slow
 def test_verify_names_every_damaged_file(
     block: Block, encode: Callable[..., bytes], picture: Callable[..., Image.Image], tmp_path: Path
 ) -> None:

@@ -119,6 +119,7 @@ def test_a_dictionary_of_one_large_value_is_not_multiplied(groups: int, tmp_path
     assert outcome(images) == [4000, [MIB]]
 
 
+@pytest.mark.slow
 def test_long_paths_in_many_row_groups_are_not_kept(tmp_path: Path) -> None:
     paths = pa.array([f"{number}/" + "y/" * (MIB // 2) for number in range(20)])
     image = pa.StructArray.from_arrays([pa.array([b"x"] * 20, pa.binary()), paths], ["bytes", "path"])

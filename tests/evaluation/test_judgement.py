@@ -35,6 +35,7 @@ def some(archive: Path, pattern: str, out: Path) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_sets_of_known_order_are_ranked_in_it(name: str, shared_data: Callable[[str], Path], tmp_path: Path) -> None:
     archive, side, pattern = SETS[name]

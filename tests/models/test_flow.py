@@ -238,6 +238,7 @@ def test_the_noisier_an_image_is_the_less_of_it_is_kept() -> None:
     assert kept[:2] == pytest.approx([1, 1], abs=0.05) and abs(kept[2]) < 0.2
 
 
+@pytest.mark.slow
 def test_as_onnx_all_its_steps_draw_the_same_images(tmp_path: Path) -> None:
     """With both networks of the guidance in each."""
     model = awake(model_of(3, guidance=2.0, steps=2), 0.2)
@@ -252,6 +253,7 @@ def test_as_onnx_all_its_steps_draw_the_same_images(tmp_path: Path) -> None:
         assert np.abs(images.astype(int) - expected.astype(int)).max() <= 1
 
 
+@pytest.mark.slow
 def test_the_graph_of_the_most_steps_is_of_a_sane_size_and_draws_the_same_images(tmp_path: Path) -> None:
     """As it is shipped: a whole batch at once, the weights in it once."""
     model = awake(model_of(3, guidance=2.0, steps=32, solver="euler"), 0.2)

@@ -46,6 +46,7 @@ def test_the_estimated_density_is_that_of_the_whole_trace() -> None:
     assert float(found.mean()) == pytest.approx(float(exact), abs=4 * error)
 
 
+@pytest.mark.slow
 def test_the_density_comes_nearer_to_that_of_the_steps_themselves() -> None:
     """The determinant of the Jacobian of all steps together is exact for the map that they make; the integral of the
     trace differs from it by the solver's error, which falls with the square of the step."""
@@ -71,6 +72,7 @@ def test_the_bound_is_above_the_probability_of_the_levels_and_close_to_it() -> N
     assert found.shape == (400,)
 
 
+@pytest.mark.slow
 def test_the_bound_is_told_as_a_bound_with_its_scatter() -> None:
     model = awake(model_of(3, likelihood_steps=3, guidance=2.0))
     assert not isinstance(model, Likelihood | Weighted)

@@ -44,6 +44,7 @@ def session(content: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
 
+@pytest.mark.slow
 def test_onnx_draws_the_same_images_in_batches_of_any_size(model: Family, tmp_path: Path) -> None:
     export_onnx(model, tmp_path / "model.onnx")
     exported = session((tmp_path / "model.onnx").read_bytes())
@@ -59,6 +60,7 @@ def test_onnx_draws_the_same_images_in_batches_of_any_size(model: Family, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {"model.onnx"}, "one file, weights inside"
 
 
+@pytest.mark.slow
 def test_onnx_agrees_to_1e_4_before_values_are_rounded(model: Family) -> None:
     rows = asked(model, 5)
     (images,) = session(onnx_program(Floats(model).eval(), rows[:2])).run(["images"], {"codes": rows.numpy()})

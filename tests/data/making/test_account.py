@@ -229,6 +229,7 @@ def bytes_read(call: str) -> int:
     return int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.slow
 def test_any_locale_gives_the_same_block_and_shows_any_name(packed: Pack, tmp_path: Path) -> None:
     """Latin-1 where the machine has that locale; a terminal of Latin-1 in any case."""
     source = packed("folder", pngs("\xe7/1.png", "\u65e5/2.png"))

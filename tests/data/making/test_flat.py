@@ -36,6 +36,7 @@ def prepared(count: int, folder: Path) -> dict[str, float]:
     return dict(json.loads(done.stdout))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the memory's peak from /proc")
 def test_cost_and_memory_are_flat(tmp_path: Path) -> None:
     few, many = prepared(10_000, tmp_path / "few"), prepared(50_000, tmp_path / "many")

@@ -92,6 +92,7 @@ def test_links_into_a_store_of_contents_are_followed(place: str, packed: Pack, t
     assert not reasons(listing)
 
 
+@pytest.mark.slow
 def test_a_million_ways_through_links_are_an_error(packed: Pack) -> None:
     folder = Path(packed("folder", {f"{i}/x.jpg": b"1" for i in range(9)}))
     for i in range(9):

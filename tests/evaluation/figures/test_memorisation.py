@@ -43,6 +43,7 @@ def test_near_copies_are_seen_too() -> None:
     assert judge(generate(2000, 0.05, 0, noise=0.05)).seen
 
 
+@pytest.mark.slow
 def test_the_smallest_share_is_seen_and_none_is_invented() -> None:
     """99 times in 100 each; some more of 80 are let pass, for counts this small are not Gaussian."""
     limit = judge(generate(1000, 0.0, 0)).visible

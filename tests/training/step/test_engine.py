@@ -126,6 +126,7 @@ for family, *words in [["dcgan", "r1=10"], *([family] for family in FAMILIES)]:
 """
 
 
+@pytest.mark.slow
 def test_no_step_of_any_family_goes_through_the_compiler() -> None:
     """It has not even been imported; a gradient of a gradient through compiled code can be wrong."""
     done = subprocess.run(

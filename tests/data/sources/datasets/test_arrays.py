@@ -68,6 +68,7 @@ def test_bad_files_are_told(tmp_path: Path) -> None:
         open_source(str(tmp_path / "t-images-idx3-ubyte"))
 
 
+@pytest.mark.slow
 def test_a_gzip_of_more_images_than_its_size_accounts_for_is_told(tmp_path: Path) -> None:
     """A hundred million images of a pixel each are 100 KB packed, and would be 40 GB of members."""
     count = 1 << 19
