@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 export PATH := $(abspath $(BIN)):$(PATH)
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 .DEFAULT_GOAL := help
@@ -19,8 +20,11 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@# not compiled: Python does that to each file at its first import, and the demo needs a third of them
 	@# the lock names everything: without --no-deps pip resolves it anew and stumbles over pins of packages with extras
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@# by three pips at once, which take other packages each: one alone keeps a single core busy
+	@awk '/^[a-z]/ {part = /^(cuda|nvidia|torch|triton)/ ? 1 : /^[a-l]/ ? 2 : 3} {print > "$(VENV)/part" part ".lock"}' requirements.lock
+	@for part in 1 2 3; do $(INSTALL) --no-compile --require-hashes -r $(VENV)/part$$part.lock & pips="$$pips $$!"; done; \
+	  for pip in $$pips; do wait $$pip || failed=1; done; test -z "$$failed"
+	@$(INSTALL) --no-build-isolation -e .
 	@touch $@
 
 demo: $(READY)    ## retrain on the embedded digits: data, five models, figures, champion

@@ -133,7 +133,7 @@ def run_stages(stages: list[Stage], settings: Settings, force: bool, renew_extra
     futures: dict[str, PrefectFuture[Any]] = {}
     slots = Slots(settings)
     with Guard() as guard:  # left early (SIGTERM), it ends the stages, whose threads would not notice
-        for stage in stages:
+        for rank, stage in enumerate(stages):
             needed = [futures[name] for name in stage.needs if name in futures]
             tagged = run_stage.with_options(tags=stage.tags)
             renews = renew_extractor and stage.name == "reference"
@@ -142,6 +142,7 @@ def run_stages(stages: list[Stage], settings: Settings, force: bool, renew_extra
                 settings=settings,
                 guard=guard,
                 slots=slots,
+                rank=rank,
                 force=force,
                 renews=renews,
                 wait_for=needed,
@@ -157,7 +158,9 @@ def run_stages(stages: list[Stage], settings: Settings, force: bool, renew_extra
 
 @task(task_run_name="{stage.name}", cache_policy=NO_CACHE, **_PATIENT)
 @one_line
-def run_stage(stage: Stage, settings: Settings, guard: Guard, slots: Slots, force: bool, renews: bool = False) -> None:
+def run_stage(
+    stage: Stage, settings: Settings, guard: Guard, slots: Slots, rank: int, force: bool, renews: bool = False
+) -> None:
     """`dvc repro` of one stage, its output line by line in this task's log."""
     logger = get_run_logger()
     output: list[str] = []
@@ -170,7 +173,7 @@ def run_stage(stage: Stage, settings: Settings, guard: Guard, slots: Slots, forc
     command = versioning.repro_command(stage.name, force or renews)
     environment = _environment(settings) | ({"GENMODEL_RENEW_EXTRACTOR": "1"} if renews else {})
     deadline = stage.deadline or settings.stage_deadline
-    with slots.one(stage.tags) as device:
+    with slots.one(stage.tags, rank) as device:
         if TAG in stage.tags:  # the others may have used more by now than was foreseen
             budget.check(settings, [stage.name], _run_id())
         status = guard.run(command, hear, deadline=deadline, cwd=settings.root, env=environment | device)

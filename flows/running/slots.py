@@ -38,20 +38,23 @@ class Slots:
         self._count = settings.gpu_slots or len(found)
         self._name = f"{TAG}@{socket.gethostname()}"
         self._free: queue.Queue[str] = queue.Queue()
-        self._cores = threading.Semaphore(max(2, os.cpu_count() or 1))  # more at once slow each other down
+        self._cores = _Cores(max(2, os.cpu_count() or 1))  # more at once slow each other down
         for number in range(self._count if found else 0):
             self._free.put(found[number % len(found)])
         if self._count:
             _make(self._name, self._count)
 
     @contextlib.contextmanager
-    def one(self, tags: tuple[str, ...]) -> Iterator[dict[str, str]]:
-        """Hold a slot, if a stage with these `tags` needs one; yields the variables that give its process its GPU."""
+    def one(self, tags: tuple[str, ...], rank: int = 0) -> Iterator[dict[str, str]]:
+        """Hold a slot, if a stage with these `tags` needs one; yields the variables that give its process its GPU.
+
+        Of the stages that wait for cores, the one with the lowest `rank` goes first.
+        """
         if TAG not in tags:
             yield {}
             return
         if not self._count:
-            with self._cores:
+            with self._cores.one(rank):
                 yield {}
             return
         with self._held():
@@ -79,6 +82,30 @@ class Slots:
                 lease.close()
             except httpx.HTTPError as error:  # the stage has done its work; the slot is free when the lease ends
                 get_run_logger().warning(f"the slot {self._name} is given back later: {error}")
+
+
+class _Cores:
+    """So many stages at a time; who waits is let in by rank, not by when it came."""
+
+    def __init__(self, count: int) -> None:
+        self._free, self._waiting, self._changed = count, list[int](), threading.Condition()
+
+    @contextlib.contextmanager
+    def one(self, rank: int) -> Iterator[None]:
+        with self._changed:
+            self._waiting.append(rank)
+            self._changed.wait_for(lambda: self._free and rank == min(self._waiting))
+            self._waiting.remove(rank)
+            self._add(-1)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._add(1)
+
+    def _add(self, count: int) -> None:
+        self._free += count
+        self._changed.notify_all()
 
 
 def _make(name: str, count: int) -> None:

@@ -1,6 +1,8 @@
 """Without a GPU the stages that train take turns on the cores; with one, tests/flows/test_resources.py."""
 
+import contextlib
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,26 @@ def test_without_a_gpu_as_many_run_as_there_are_cores(
     assert entered.acquire(timeout=30), "the last one"
     for thread in threads:
         thread.join(30)
+
+
+def test_who_waits_is_let_in_by_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "devices", list)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.delenv("GENMODEL_GPU_SLOTS", raising=False)
+    shared, order = slots.Slots(Settings.read({}, tmp_path)), list[int]()
+
+    def stage(rank: int) -> None:
+        with shared.one((slots.TAG,), rank):
+            order.append(rank)
+
+    threads = [threading.Thread(target=stage, args=(rank,)) for rank in (3, 1, 4, 2)]
+    with shared.one((slots.TAG,)), contextlib.ExitStack() as second:
+        second.enter_context(shared.one((slots.TAG,)))
+        for thread in threads:
+            thread.start()
+        while len(shared._cores._waiting) < len(threads):
+            time.sleep(0.01)
+        second.close()  # one slot, so that they go one after the other
+        for thread in threads:
+            thread.join(30)
+    assert order == [1, 2, 3, 4]
