@@ -12,11 +12,11 @@ export PREFECT_HOME ?= $(CURDIR)/.prefect
 help:    ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+: .*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY)    ## make .venv with the locked dependencies (about 3 minutes, 7 GB)
+setup: $(READY)    ## make .venv with the locked dependencies (about 2 minutes, 7 GB)
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "genmodel needs Python 3.11 or newer; this is %s: make PYTHON=python3.12" % sys.version.split()[0])'
-	@echo "Making $(VENV): $$(grep -c == requirements.lock) packages, about 3 minutes the first time"
+	@echo "Making $(VENV): $$(grep -c == requirements.lock) packages, about 2 minutes the first time"
 	@$(PYTHON) -m venv $(VENV)
 	@# not compiled: Python does that to each file at its first import, and the demo needs a third of them
 	@# the lock names everything: without --no-deps pip resolves it anew and stumbles over pins of packages with extras

@@ -38,7 +38,7 @@ class Slots:
         self._count = settings.gpu_slots or len(found)
         self._name = f"{TAG}@{socket.gethostname()}"
         self._free: queue.Queue[str] = queue.Queue()
-        self._cores = _Cores(max(2, os.cpu_count() or 1))  # more at once slow each other down
+        self._cores = _Cores(max(2, os.cpu_count() or 1))  # more at once only slow each other down
         for number in range(self._count if found else 0):
             self._free.put(found[number % len(found)])
         if self._count:
