@@ -173,7 +173,7 @@ def run_stage(
     command = versioning.repro_command(stage.name, force or renews)
     environment = _environment(settings) | ({"GENMODEL_RENEW_EXTRACTOR": "1"} if renews else {})
     deadline = stage.deadline or settings.stage_deadline
-    with slots.one(stage.tags, rank) as device:
+    with slots.one(stage.tags, rank, logger.info) as device:
         if TAG in stage.tags:  # the others may have used more by now than was foreseen
             budget.check(settings, [stage.name], _run_id())
         status = guard.run(command, hear, deadline=deadline, cwd=settings.root, env=environment | device)

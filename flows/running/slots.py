@@ -10,7 +10,7 @@ import os
 import queue
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 from prefect import get_run_logger
@@ -45,16 +45,18 @@ class Slots:
             _make(self._name, self._count)
 
     @contextlib.contextmanager
-    def one(self, tags: tuple[str, ...], rank: int = 0) -> Iterator[dict[str, str]]:
+    def one(
+        self, tags: tuple[str, ...], rank: int = 0, tell: Callable[[str], object] = lambda _: None
+    ) -> Iterator[dict[str, str]]:
         """Hold a slot, if a stage with these `tags` needs one; yields the variables that give its process its GPU.
 
-        Of the stages that wait for cores, the one with the lowest `rank` goes first.
+        Of the stages that wait for cores, the one with the lowest `rank` goes first; `tell` is told of the waiting.
         """
         if TAG not in tags:
             yield {}
             return
         if not self._count:
-            with self._cores.one(rank):
+            with self._cores.one(rank, tell):
                 yield {}
             return
         with self._held():
@@ -88,12 +90,15 @@ class _Cores:
     """So many stages at a time; who waits is let in by rank, not by when it came."""
 
     def __init__(self, count: int) -> None:
-        self._free, self._waiting, self._changed = count, list[int](), threading.Condition()
+        self._count = self._free = count
+        self._waiting, self._changed = list[int](), threading.Condition()
 
     @contextlib.contextmanager
-    def one(self, rank: int) -> Iterator[None]:
+    def one(self, rank: int, tell: Callable[[str], object]) -> Iterator[None]:
         with self._changed:
             self._waiting.append(rank)
+            if not self._free:
+                tell(f"waits for a core: {self._count} stages run at a time")
             self._changed.wait_for(lambda: self._free and rank == min(self._waiting))
             self._waiting.remove(rank)
             self._add(-1)

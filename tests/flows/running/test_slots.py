@@ -43,10 +43,10 @@ def test_who_waits_is_let_in_by_rank(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(slots, "devices", list)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     monkeypatch.delenv("GENMODEL_GPU_SLOTS", raising=False)
-    shared, order = slots.Slots(Settings.read({}, tmp_path)), list[int]()
+    shared, order, told = slots.Slots(Settings.read({}, tmp_path)), list[int](), list[str]()
 
     def stage(rank: int) -> None:
-        with shared.one((slots.TAG,), rank):
+        with shared.one((slots.TAG,), rank, told.append):
             order.append(rank)
 
     threads = [threading.Thread(target=stage, args=(rank,)) for rank in (3, 1, 4, 2)]
@@ -60,3 +60,4 @@ def test_who_waits_is_let_in_by_rank(tmp_path: Path, monkeypatch: pytest.MonkeyP
         for thread in threads:
             thread.join(30)
     assert order == [1, 2, 3, 4]
+    assert told == ["waits for a core: 2 stages run at a time"] * 4
