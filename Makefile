@@ -20,8 +20,9 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@# not compiled: Python does that to each file at its first import, and the demo needs a third of them
 	@# the lock names everything: without --no-deps pip resolves it anew and stumbles over pins of packages with extras
-	@# by three pips at once, which take other packages each: one alone keeps a single core busy
-	@awk '/^[a-z]/ {part = /^(cuda|nvidia|torch|triton)/ ? 1 : /^[a-l]/ ? 2 : 3} {print > "$(VENV)/part" part ".lock"}' requirements.lock
+	@# by three pips at once, which take other packages each: one alone keeps a single core busy. antlr4 is built by the
+	@# setuptools of the environment, so the pip that replaces it takes both, in their order
+	@awk '/^[a-z]/ {part = /^(cuda|nvidia|torch|triton)/ ? 1 : /^(antlr4|[m-z])/ ? 3 : 2} {print > "$(VENV)/part" part ".lock"}' requirements.lock
 	@for part in 1 2 3; do $(INSTALL) --no-compile --require-hashes -r $(VENV)/part$$part.lock & pips="$$pips $$!"; done; \
 	  for pip in $$pips; do wait $$pip || failed=1; done; test -z "$$failed"
 	@$(INSTALL) --no-build-isolation -e .
