@@ -77,11 +77,13 @@ class Line:
     def told(self) -> str:
         return (self.root / "flow.log").read_text()
 
-    def wait_for_training(self) -> None:
-        pid = self.root / "training.pid"
+    def wait_for_training(self, name: str = "training.pid") -> int:
+        """The process that wrote its number into this file."""
+        pid = self.root / name
         wait_for(lambda: (pid.exists() and pid.read_text()) or self.process.poll() is not None, 120)
         assert self.process.poll() is None, self.told()
         self.processes = {**below(self.process.pid), self.process.pid: "flow"}
+        return int(pid.read_text())
 
     def serve(self) -> tuple[str, str]:
         """`--serve`; returns the deployment's name, and the server's address."""

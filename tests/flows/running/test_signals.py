@@ -14,7 +14,12 @@ from tests.kills import KILLS
 
 SIGNALS = signal.SIGTERM, signal.SIGHUP
 STAGES = ["train-dcgan", "evaluate-vae", "compare", "register"]
-STOPPED = "import time; pathlib.Path('training.pid').write_text(str(os.getpid())); os.kill(os.getpid(), 19)"
+# whatever continues it before it may go on, it stops again
+STOPPED = """
+pathlib.Path('{0}.pid').write_text(str(os.getpid()))
+while not pathlib.Path('{0}.go').exists():
+    os.kill(os.getpid(), 19)
+"""
 
 pytestmark = [
     pytest.mark.slow,
@@ -53,23 +58,22 @@ def test_a_flow_that_is_told_to_end_ends_with_its_stage_and_the_next_goes_on(lin
 @pytest.mark.timeout(600)
 def test_what_is_stopped_and_continued_goes_on(line: Line) -> None:
     """Each stage stops itself; then so do its guard, its dvc, the flow and the server, for longer than guards wait."""
-    pid = line.root / "training.pid"
     for stage in STAGES:
-        (line.root / f"trick-{stage}.py").write_text(STOPPED)
+        (line.root / f"trick-{stage}.py").write_text(STOPPED.format(stage))
     line.start()
     for stage in STAGES:
-        line.wait_for_training()
-        own = int(pid.read_text())
-        wait_for(lambda own=own: read(own, "stat").rpartition(")")[2].split()[:1] == ["T"], 10)
+        own = line.wait_for_training(f"{stage}.pid")
+        stopped = lambda own=own: read(own, "stat").rpartition(")")[2].split()[:1] == ["T"]  # noqa: E731
+        wait_for(stopped, 10)
         every = [line.process.pid, *below(line.process.pid)]
         for number in (signal.SIGSTOP, signal.SIGCONT):
             for each in every:
                 with contextlib.suppress(ProcessLookupError):
-                    if number == signal.SIGSTOP or each != own:
-                        os.kill(each, number)
+                    os.kill(each, number)
             time.sleep(2)
         assert line.process.poll() is None, stage
-        pid.unlink()
+        wait_for(stopped, 10)
+        (line.root / f"{stage}.go").touch()
         os.kill(own, signal.SIGCONT)
     assert line.process.wait(120) == 0, line.told()
     assert ran(line) == dict.fromkeys([*STAGES, "train-vae", "evaluate-dcgan"], 1)
