@@ -1,11 +1,11 @@
-"""Two pytest processes share the test files: one takes them from the first on, the other from the last back.
+"""Pytest processes share the test files: one takes them from the first on, others from the last back.
 
     export PYTHONPATH=$PWD/.ci
     mkdir taken
     python -m pytest -p sharing --taken taken & python -m pytest -p sharing --taken taken --backwards
 
-Both collect the same tests; whoever comes to a file first, takes it. So they end together, however long the files take.
-The second may begin later, when it has done something else.
+All collect the same tests; whoever comes to a file first, takes it. So they end together, however long the files take.
+Each may begin later, when it has done something else.
 """
 
 from collections.abc import Iterator

@@ -29,6 +29,7 @@ from genmodel.training.trainer import Training
 from tests.small import network_of
 from tests.training.cutting import cut_short
 
+SHORT = {"images": 160, "checkpoint_every": 40}
 TRAINING = {"images": 320, "batch_size": 8, "log_every": 40, "checkpoint_every": 80, "threads": 1, "flip": False}
 
 
@@ -68,19 +69,23 @@ def whole(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Callable[[I
 def test_equal_inputs_give_equal_folders(
     family: str, precision: str, block: Block, tmp_path: Path, whole: Callable[[Identity], dict[str, bytes]]
 ) -> None:
-    identity = identify("toy", toy(family, precision=precision), block)
+    identity = identify("toy", toy(family, precision=precision, **SHORT), block)
     first = whole(identity)
     train(identity, block, tmp_path / "two", tmp_path / "runs")
     assert first == folder_bytes(tmp_path / "two")
     assert {"weights.safetensors", "config.json", "history.csv", "timeline.png", "replay.gif"} < first.keys()
-    other = identify("toy", toy(family, precision=precision, seed=1), block)
+    other = identify("toy", toy(family, precision=precision, seed=1, **SHORT), block)
     train(other, block, tmp_path / "three", tmp_path / "runs")
     assert folder_bytes(tmp_path / "three")["weights.safetensors"] != first["weights.safetensors"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("stop_at", [8, 80, 120, 312])
+@pytest.mark.parametrize(
+    ("precision", "stop_at"),
+    [("fp32", 8), ("fp32", 40), ("fp32", 64), ("bf16", 64), ("fp32", 152)],
+    indirect=["precision"],
+)
 def test_a_resumed_training_ends_the_same(
     family: str,
     precision: str,
@@ -90,7 +95,7 @@ def test_a_resumed_training_ends_the_same(
     whole: Callable[[Identity], dict[str, bytes]],
 ) -> None:
     """Stopped anywhere, whether at a checkpoint, after one, or before the first."""
-    identity = identify("toy", toy(family, precision=precision), block)
+    identity = identify("toy", toy(family, precision=precision, **SHORT), block)
     runs = tmp_path / "runs"
     cut_short(identity, block, runs, stop_at)
     train(identity, block, tmp_path / "resumed", runs)
