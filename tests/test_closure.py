@@ -199,6 +199,7 @@ def imported(tree: ast.Module) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("root", [LOOP, "genmodel.evaluation.judge", "genmodel.evaluation.samples"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_done_with_a_family_knows_no_other_nor_what_shows(family: str, root: str) -> None:
@@ -216,6 +217,7 @@ def test_a_family_brings_the_parts_that_it_uses() -> None:
     assert "genmodel.data.parquet" in vae, "it gives the labels and the order"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "roots",
     [[LOOP, module_of("dcgan")], ["genmodel.evaluation.judge", module_of("vae")], ["genmodel.evaluation.reference"]],

@@ -47,6 +47,7 @@ def new_pages(how: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("asked", "used"), [(3, 3), (0, 2)])
 def test_threads_are_those_that_are_asked_for(asked: int, used: int) -> None:
     program = "import sys, torch, genmodel.devices as c; torch.set_num_threads(2); c.use_cpu(int(sys.argv[1]))"

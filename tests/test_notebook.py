@@ -52,6 +52,7 @@ def test_a_class_is_asked_for_by_name_or_number(built: Callable[..., object]) ->
         model.sample(3, label="squore")
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_before_it_is_used() -> None:
     code = (
         "import sys, genmodel; dir(genmodel); print({'torch', 'numpy', 'pandas'} & {*sys.modules}); genmodel.load_model"

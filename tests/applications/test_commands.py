@@ -54,6 +54,7 @@ def files(place: Path) -> dict[str, Path]:
     return made | {"wide": save(place / "wide.png", np.zeros((8, 16)))}
 
 
+@pytest.mark.slow
 def test_inpaint_writes_each_completion_and_a_strip_of_all(
     trained: Callable[..., Path], files: dict[str, Path], place: Path, capsys: Say
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_model_that_draws_pixel_after_pixel_completes_and_one_is_written_alone
     assert (pixels(place / "inpainted-1.png")[:4] == pixels(files["image8"])[:4]).all()
 
 
+@pytest.mark.slow
 def test_denoise_and_upscale_write_the_image_and_a_strip_beside_it(
     trained: Callable[..., Path], files: dict[str, Path], place: Path, capsys: Say
 ) -> None:
@@ -107,6 +109,7 @@ def test_denoise_and_upscale_write_the_image_and_a_strip_beside_it(
         assert (pixels(place / "upscaled.png") == expected.numpy()).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 4])
 def test_grey_and_transparent_images_keep_their_channels(
     channels: int, trained: Callable[..., Path], files: dict[str, Path], place: Path

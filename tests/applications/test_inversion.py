@@ -60,6 +60,7 @@ def test_what_is_not_seen_stays_as_it_was_drawn(built: Build) -> None:
     assert torch.equal(found, starts[:1])
 
 
+@pytest.mark.slow
 def test_normal_noise_is_held_by_the_prior(built: Build) -> None:
     """The less an observation tells, the nearer the noise stays to its centre."""
     model = built("three")

@@ -15,6 +15,7 @@ def run(out: Path) -> None:
     assert quality.main([*words, "--classifier-images", "64", "--width", "4"]) == 0
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

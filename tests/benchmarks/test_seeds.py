@@ -9,6 +9,7 @@ from benchmarks import seeds
 from tests.blocks import write_block
 
 
+@pytest.mark.slow
 def test_each_seed_is_trained_once_and_the_median_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

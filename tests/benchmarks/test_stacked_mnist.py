@@ -34,6 +34,7 @@ def test_modes_are_told_apart_and_noise_is_not_surely_one() -> None:
     assert sure.tolist() == [True, False, True]
 
 
+@pytest.mark.slow
 def test_it_is_counted_as_the_training_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

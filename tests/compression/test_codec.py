@@ -36,6 +36,7 @@ def images(n: int, channels: int, height: int = 8, width: int = 8) -> torch.Tens
     return torch.randint(0, 256, (n, height, width, channels), generator=rng, dtype=torch.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("channels", "classes", "label", "n"), [(1, 0, None, 1), (3, 3, 2, 3), (4, 3, None, 2)])
 def test_images_come_back_and_take_the_bits_that_the_model_says(
     channels: int, classes: int, label: int | None, n: int
@@ -103,6 +104,7 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
+@pytest.mark.slow
 def test_one_image_and_several_through_files(trained: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     some = images(3, 3)
     paths = [png(place / f"{number}.png", image) for number, image in enumerate(some)]

@@ -204,6 +204,7 @@ def test_headers_are_numpys(rows: int, size: int, tmp_path: Path) -> None:
     assert array.shape == (rows, size, size, 3) and array.dtype == np.uint8 and array.flags.c_contiguous
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_a_ledger_is_noticed_when_the_block_is_opened(block: Block) -> None:
     """A val image would be trained on, under an equal fingerprint."""
     path = block.path / "ledger-000.parquet"

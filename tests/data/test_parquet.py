@@ -73,6 +73,7 @@ def test_strings_on_disk_give_the_same_bytes(table: dict[str, np.ndarray | list[
         assert [each.name for each in Path(folder).iterdir()] == ["t.parquet"]
 
 
+@pytest.mark.slow
 def test_strings_on_disk_take_no_memory(tmp_path: Path) -> None:
     texts = Texts(tmp_path)
     tracemalloc.start()
@@ -113,6 +114,7 @@ def test_only_the_asked_columns_are_read(tmp_path: Path) -> None:
         parquet.read(tmp_path / "t", ["none"])
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_and_cut_reads_as_something_or_is_a_block_error(tmp_path: Path) -> None:
     path = tmp_path / "t"
     parquet.write(path, small())

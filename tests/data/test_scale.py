@@ -70,6 +70,7 @@ def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the memory's peak from /proc")
 def test_imagenet_opens_in_two_seconds_and_500_mib(imagenet: Path) -> None:
     runs = []

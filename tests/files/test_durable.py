@@ -130,6 +130,7 @@ def test_a_lock_that_its_holder_removed_meanwhile_is_taken_anew(
         assert len(opened) == 2 and path.exists()
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_a_sealed_file_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "told.json"
     told = {"name": "vae", "figures": {"fd": 1.5e-05, "none": None}, "ends": [1, 2.25], "ok": True, "text": "\u00e9"}

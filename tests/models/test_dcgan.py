@@ -92,6 +92,7 @@ def test_a_withheld_label_teaches_the_discriminator_no_class() -> None:
     assert slopes is None or not slopes.any()
 
 
+@pytest.mark.slow
 def test_it_learns_which_class_is_which() -> None:
     """Images of one shade a class, of two thirds of which the class is withheld: dark, medium and bright."""
     settings = config(generator_learning_rate=2e-3, discriminator_learning_rate=2e-3)
@@ -109,6 +110,7 @@ def test_it_learns_which_class_is_which() -> None:
     assert means == pytest.approx([30 / 127.5 - 1, 120 / 127.5 - 1, 210 / 127.5 - 1], abs=0.25)
 
 
+@pytest.mark.slow
 def test_onnx_draws_the_same_images_of_each_class(built: Callable[..., Family], tmp_path: Path) -> None:
     model = built("dcgan", base_channels=8, conditional=True)
     export_onnx(model, tmp_path / "model.onnx")

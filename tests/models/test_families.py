@@ -20,7 +20,7 @@ from tests.small import network_of
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("image_size", [8, 16, 64])
+@pytest.mark.parametrize("image_size", [8, 16, pytest.param(64, marks=pytest.mark.slow)])
 def test_generates_images_of_its_size_in_range(family: str, image_size: int) -> None:
     model = toy(family, image_size).eval()
     generated = model.sample(noise(model, 3))
@@ -49,7 +49,14 @@ def test_refuses_a_size_it_cannot_do_and_names_the_nearest(family: str, image_si
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("image_size", "channels"), [("28", 1), ("96", 3), ("64x32", 3), ("32x64", 4), ("40x10", 1)])
+@pytest.mark.parametrize(
+    ("image_size", "channels"),
+    [
+        ("28", 1),
+        ("40x10", 1),
+        *(pytest.param(*large, marks=pytest.mark.slow) for large in [("96", 3), ("64x32", 3), ("32x64", 4)]),
+    ],
+)
 def test_does_images_of_other_shapes_and_channels(family: str, image_size: str, channels: int) -> None:
     """64x32 is 64 wide and 32 high."""
     size = Size.of(image_size)

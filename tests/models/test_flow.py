@@ -275,6 +275,7 @@ TRAINING |= {"ema_half_life": 100, "schedule": "cosine", "warmup": 40}
 CHANGING = {"conditional": True, "guidance": 2.0, "learning_rate": {"start": 2e-3, "end": 1e-3, "over": 200}}
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_the_same(
     block: Block, in_child: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

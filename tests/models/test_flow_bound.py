@@ -33,6 +33,7 @@ def exact_density(model: Flow, maps: Tensor) -> tuple[Tensor, Tensor]:
     return normal - ended[-1], normal - steps.slogdet().logabsdet  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_the_estimated_density_is_that_of_the_whole_trace() -> None:
     """Without bias: its mean over many probes lies within its standard error, and the scatter is not nothing."""
     model = awake(model_of(likelihood_steps=3)).double()
@@ -58,6 +59,7 @@ def test_the_density_comes_nearer_to_that_of_the_steps_themselves() -> None:
     assert apart[0] / apart[1] > 2.5 and apart[1] / apart[2] > 2.5 and apart[2] < 0.01 * 64
 
 
+@pytest.mark.slow
 def test_the_bound_is_above_the_probability_of_the_levels_and_close_to_it() -> None:
     """Of independent values N(0, s^2): a level's probability is known, and the divergence needs no estimate. This holds
     the constant of dequantised levels."""

@@ -277,6 +277,7 @@ def test_conditional_without_classes_is_one_line() -> None:
         model_of({"conditional": True}, classes=0)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_the_same(
     block: Block, in_child: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -241,6 +241,7 @@ def test_two_processes_train_what_one_trains(block: Block, tmp_path: Path) -> No
         assert (labels >= 0).all() and len(labels) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "chosen"),
     [("fully_connected", {}), ("convolutional", {"virtual_batch_norm": True, "semi_supervised": True})],

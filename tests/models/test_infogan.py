@@ -146,6 +146,7 @@ def test_a_batch_of_one_is_one_clear_line() -> None:
         model.updates()[0].loss(step(model, 1))
 
 
+@pytest.mark.slow
 def test_in_training_the_image_comes_to_tell_the_category() -> None:
     """Of noisy images with one of four quarters bright; Q finds the category of what the generator makes of it."""
     rng = torch.Generator().manual_seed(0)

@@ -113,6 +113,7 @@ def test_dropout_is_the_same_for_any_number_of_processes() -> None:
     torch.testing.assert_close(halves.mean(), loss(some, 0, 1))
 
 
+@pytest.mark.slow
 def test_it_learns_which_images_there_are() -> None:
     """Two images, seen often, cost less and less."""
     model = toy(channels=1, dropout=0.0).requires_grad_()

@@ -255,6 +255,7 @@ def test_conditional_without_classes_is_one_line() -> None:
         model_of({"conditional": True}, classes=0)
 
 
+@pytest.mark.slow
 def test_a_conditional_model_as_onnx_draws_the_same_images(tmp_path: Path) -> None:
     model = awake(model_of({"conditional": True})).eval().requires_grad_(False)
     export_onnx(model, tmp_path / "model.onnx")
@@ -277,6 +278,7 @@ CHANGING = {
 }
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_the_same(
     block: Block, in_child: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_image_is_the_same_bits_whatever_is_drawn_beside_it(family: str, built: Build) -> None:

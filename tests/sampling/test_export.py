@@ -68,6 +68,7 @@ def test_onnx_agrees_to_1e_4_before_values_are_rounded(model: Family) -> None:
     assert np.abs(images - sampled(model, rows).numpy()).max() < (1e-4 if model.space.meaningful else 1 / 255)
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_exported_is_one_line(
     built: Callable[..., Family], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

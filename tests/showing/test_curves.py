@@ -68,6 +68,7 @@ def test_a_single_row_no_row_and_nothing_finite(tmp_path: Path) -> None:
     assert len(where(picture, BROKEN)) and not len(where(picture, COLOURS[0]))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(values=st.lists(st.floats(width=32), min_size=1, max_size=12))
 def test_any_float32_can_be_drawn(tmp_path_factory: pytest.TempPathFactory, values: list[float]) -> None:

@@ -128,6 +128,7 @@ def test_a_power_cut_leaves_a_whole_checkpoint(dropped: str, tmp_path: Path, mon
     assert sound == (dropped == "nothing"), (kept, cuts.warnings)
 
 
+@pytest.mark.slow
 def test_rows_are_on_disk_before_a_checkpoint_that_relies_on_them(
     block: Block, toy_identity: Callable[..., Identity], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

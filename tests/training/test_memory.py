@@ -90,6 +90,7 @@ def read(folder: Path) -> dict[str, Tensor]:
     return tensors.load(folder / "weights.safetensors")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.fault("out of memory")
 @pytest.mark.usefixtures("few_pictures")
 @pytest.mark.parametrize(("family", "loss"), [("vae", (VAE, "_loss")), ("r3gan", (R3GAN, "_generator_loss"))])
@@ -135,6 +136,7 @@ def test_a_family_that_normalises_over_the_batch_says_that_the_result_is_another
     assert len(said) == 2 and said[1].startswith("warning: toy: with half as many images at once it does not become")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("out of memory")
 @pytest.mark.usefixtures("few_pictures")
 def test_memory_that_is_short_for_halves_too_is_one_line_also_for_a_resume(

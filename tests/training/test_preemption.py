@@ -45,6 +45,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], list[
     return lambda: [int(line) for line in log.read_text().split()]
 
 
+@pytest.mark.slow
 @pytest.mark.fault("SIGTERM to a training")
 def test_sigterm_loses_no_step(
     block: Block,

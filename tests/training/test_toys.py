@@ -64,6 +64,7 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line)["metrics"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_of_each_class_as_many_labels_as_asked_for_reach_the_loss(block: Block, tmp_path: Path) -> None:
     seen = metrics(train(identity("labels", block), block, tmp_path / "out", tmp_path / "runs"))
     labelled = sum(row["score/labelled"] for row in seen) / len(seen)

@@ -154,6 +154,7 @@ def test_the_record_has_no_gap_and_no_duplicate_after_a_resume(block: Block, tmp
     assert len(lines) == 8
 
 
+@pytest.mark.slow
 def test_samples_at_powers_of_two_and_at_equal_distances(block: Block, tmp_path: Path) -> None:
     identity = identify("toy", toy(images=1024), block)
     train(identity, block, tmp_path / "out", tmp_path)
@@ -161,6 +162,7 @@ def test_samples_at_powers_of_two_and_at_equal_distances(block: Block, tmp_path:
     assert drawn == [0, 8, 16, *range(32, 1025, 32)]
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_only_published_again(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +174,7 @@ def test_a_finished_training_is_only_published_again(
     assert (folder_bytes(tmp_path / "out"), (folder / "metrics.jsonl").read_bytes()) == before
 
 
+@pytest.mark.slow
 def test_fresh_forgets_and_trains_anew(block: Block, tmp_path: Path) -> None:
     identity = identify("toy", toy(), block)
     folder = train(identity, block, tmp_path / "out", tmp_path)
@@ -182,6 +185,7 @@ def test_fresh_forgets_and_trains_anew(block: Block, tmp_path: Path) -> None:
     assert again["metrics"]["loss/generator"] == first["metrics"]["loss/generator"]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     block: Block, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -244,6 +248,7 @@ def test_a_loss_that_is_no_number_stops_the_training(block: Block, tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_published_weights_are_the_averaged_ones(block: Block, tmp_path: Path) -> None:
     identity: Identity = identify("toy", toy(), block)
     folder = train(identity, block, tmp_path / "out", tmp_path)

@@ -25,6 +25,7 @@ def stop_halfway(identity: Identity, block: Block, runs: Path) -> Training:
     return training
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_under_another_log_interval(
     block: Block, toy_identity: Callable[..., Identity], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -43,6 +44,7 @@ def test_a_training_goes_on_under_another_log_interval(
     assert expected.name == folder.name
 
 
+@pytest.mark.slow
 def test_a_new_training_names_the_unfinished_one_before_it_and_how_to_finish_that(
     block: Block, toy_identity: Callable[..., Identity], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -95,6 +95,7 @@ def test_more_pixels_than_pillow_allows_are_left_to_it(
         decode(content, Recipe(max_pixels=1199))
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(deadline=None, max_examples=300)
 def test_damage_never_gives_other_pixels(data: Any) -> None:

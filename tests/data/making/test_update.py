@@ -82,6 +82,7 @@ def test_a_second_update_changes_nothing(block: Block, files: Files, packed: Pac
     assert second.lines()[-1] == "nothing to push"
 
 
+@pytest.mark.slow
 def test_any_way_gives_the_same_bytes(
     make: Make,
     files: Files,

@@ -199,6 +199,7 @@ def test_imagenet_from_its_tar_of_tars(shared: Callable[[str], str]) -> None:
     assert all(source.read(member)[:2] == b"\xff\xd8" for member in members[::50])
 
 
+@pytest.mark.slow
 def test_cifar_from_its_tar_gz(shared: Callable[[str], str]) -> None:
     source = open_source(shared("cifar10-train.tar.gz"))
     members = listing_of(source).members

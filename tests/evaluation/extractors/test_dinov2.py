@@ -81,6 +81,7 @@ def test_the_network_is_torchvisions_transformer_where_no_branch_is_scaled() -> 
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_branchs_scale_counts() -> None:
     network = VisionTransformer(384, depth=1).eval()
     network.load_state_dict({name: random_state()[name] for name in network.state_dict()})

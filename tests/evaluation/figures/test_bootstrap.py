@@ -49,6 +49,7 @@ def kernel(samples: Tensor) -> Estimate:
     return kernel_distance(float(real.kernel.mean()), across.kernel, own.kernel)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("figure", [frechet, kernel, inception_score])
 def test_intervals_hold_the_truth_nineteen_times_in_twenty(figure: Callable[[Tensor], Estimate]) -> None:
     """The truth is the mean of the figure over many draws of N samples."""

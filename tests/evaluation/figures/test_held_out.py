@@ -102,6 +102,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FAMILIES, "painter", f"{__name__}:Painter")
 
 
+@pytest.mark.slow
 def test_an_independent_classifier_sees_the_class_that_was_asked_for(
     block: Block, reference: Reference, tmp_path: Path
 ) -> None:

@@ -109,6 +109,7 @@ def samples(folder: Path, moments: int, side: int, seed: int) -> None:
     save_grid(folder / "walk.png", images[:16], 8)
 
 
+@pytest.mark.slow
 def test_twelve_models_whose_samples_are_noise_make_at_most_4_mb(tmp_path: Path) -> None:
     models = tmp_path / "models"
     samples(models / "m00", 12, 64, 0)

@@ -197,6 +197,7 @@ print(sorted({"torch._dynamo", "torchvision", "pandas", "sklearn", "sympy"} & se
 """
 
 
+@pytest.mark.slow
 def test_no_training_imports_the_compiler() -> None:
     done = subprocess.run([sys.executable, "-c", TRAINS], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

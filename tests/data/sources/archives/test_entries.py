@@ -139,6 +139,7 @@ def global_headers(count: int) -> bytes:
     return b"".join(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [sparse_map, endless_map, global_headers])
 def test_headers_that_grow_without_end_are_told(make: Callable[[int], bytes]) -> None:
     """In a tgz a thousandth of it: what all headers of a member ask for is bounded, not only each read of them."""

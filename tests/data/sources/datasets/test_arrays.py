@@ -81,6 +81,7 @@ def test_a_gzip_of_more_images_than_its_size_accounts_for_is_told(tmp_path: Path
     assert len(members) == len(many), "where each has its bytes"
 
 
+@pytest.mark.slow
 def test_mnist(shared: Callable[[str], str], make: Callable[..., Block], tmp_path: Path) -> None:
     for kind in ("images-idx3", "labels-idx1"):
         path = shared(f"mnist-10k-{kind}-ubyte.gz")
