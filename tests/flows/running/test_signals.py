@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,10 @@ pytestmark = [
 
 def ran(line: Line) -> Counter[str]:
     return Counter("-".join(words.split()) for words in (line.root / "ran.txt").read_text().splitlines())
+
+
+def is_stopped(pid: int) -> bool:
+    return read(pid, "stat").rpartition(")")[2].split()[:1] == ["T"]
 
 
 @pytest.mark.timeout(900)
@@ -63,8 +68,7 @@ def test_what_is_stopped_and_continued_goes_on(line: Line) -> None:
     line.start()
     for stage in STAGES:
         own = line.wait_for_training(f"{stage}.pid")
-        stopped = lambda own=own: read(own, "stat").rpartition(")")[2].split()[:1] == ["T"]  # noqa: E731
-        wait_for(stopped, 10)
+        wait_for(partial(is_stopped, own), 10)
         every = [line.process.pid, *below(line.process.pid)]
         for number in (signal.SIGSTOP, signal.SIGCONT):
             for each in every:
@@ -72,7 +76,7 @@ def test_what_is_stopped_and_continued_goes_on(line: Line) -> None:
                     os.kill(each, number)
             time.sleep(2)
         assert line.process.poll() is None, stage
-        wait_for(stopped, 10)
+        wait_for(partial(is_stopped, own), 10)
         (line.root / f"{stage}.go").touch()
         os.kill(own, signal.SIGCONT)
     assert line.process.wait(120) == 0, line.told()
