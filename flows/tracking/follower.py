@@ -56,11 +56,11 @@ class Follower:
 
     def __init__(
         self, settings: Settings, training: Training, folder: Path, model: Path,
-        patience: float = _PATIENCE, interval: float = 5.0, system_interval: float = 10.0,
+        patience: float = _PATIENCE, hurry: float = _HURRY, interval: float = 5.0, system_interval: float = 10.0,
     ) -> None:  # fmt: skip
-        """`folder` is the record, `model` where the finished model will lie; readings of CPU, memory and GPU are taken
-        every `system_interval` seconds."""
-        self._settings, self._training, self._patience = settings, training, patience
+        """`folder` is the record, `model` where the finished model will lie; `hurry` is the patience with a training
+        that is stopped from outside. Readings of CPU, memory and GPU are taken every `system_interval` seconds."""
+        self._settings, self._training, self._patience, self._hurry = settings, training, patience, hurry
         self._folder, self._model = folder.absolute(), model.absolute()
         self._pace = {"interval": interval, "system_interval": system_interval}
 
@@ -81,7 +81,7 @@ class Follower:
         self._tell({"status": status, "outcome": outcome, "pictures": [str(path) for path in pictures]})
         arrived = False
         try:
-            arrived = self.process.wait(_HURRY if status == "KILLED" else self._patience) == 0
+            arrived = self.process.wait(self._hurry if status == "KILLED" else self._patience) == 0
         except subprocess.TimeoutExpired:
             say(f"warning: MLflow at {masked(self._settings.tracking_uri)} takes too long")
         finally:

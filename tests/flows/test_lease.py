@@ -30,7 +30,7 @@ root, boot = Path(sys.argv[1]), sys.argv[2]
 if boot:
     lease._boot = lambda: boot
 settings, training = pickle.loads((root / "told").read_bytes())
-with Follower(settings, training, root / "record", root / "record", interval=0.1):
+with Follower(settings, training, root / "record", root / "record", patience=120, interval=0.1):
     print("trains", flush=True)
     input()
 """
@@ -103,7 +103,7 @@ def started() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
         yield start
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(what: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "waited in vain"
@@ -111,7 +111,7 @@ def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def finish(process: "subprocess.Popen[str]") -> None:
-    process.communicate("\n", timeout=60)
+    process.communicate("\n", timeout=150)
     assert process.returncode == 0
 
 
@@ -166,7 +166,7 @@ def test_the_next_takes_over_from_one_that_was_killed(
     wait_for(lambda: "its record is not sent twice" in second.said())
     one.kill()
     one.wait()
-    wait_for(lambda: second.sent() == [0, 1, 2], seconds=20)
+    wait_for(lambda: second.sent() == [0, 1, 2])
     finish(two)
     assert second.state() == ("FINISHED", "trained")
 

@@ -26,6 +26,10 @@ from flows.tracking.trainings import Training
 from genmodel.errors import TrainingDivergedError
 
 
+# the follower gives way to all others: on a busy machine its first contact alone may take half a minute
+PATIENT = {"patience": 120.0, "hurry": 120.0}
+
+
 class Record:
     """Writes what a trainer writes."""
 
@@ -51,7 +55,8 @@ def written(tmp_path: Path) -> Record:
 @pytest.fixture
 def follower(settings: Settings, training: Training, written: Record, tmp_path: Path) -> Callable[..., Follower]:
     def make(**pace: Any) -> Follower:
-        return Follower(settings, training, written.folder, tmp_path / "model", interval=0.05, **pace)
+        model, pace = tmp_path / "model", {"interval": 0.05, **PATIENT, **pace}
+        return Follower(settings, training, written.folder, model, **pace)
 
     return make
 
@@ -86,7 +91,7 @@ def metrics_now(settings: Settings) -> dict[str, float]:
     return metrics
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(what: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "waited in vain"
