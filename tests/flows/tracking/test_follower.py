@@ -25,7 +25,6 @@ from flows.tracking.follower import Follower, Sender
 from flows.tracking.trainings import Training
 from genmodel.errors import TrainingDivergedError
 
-
 # the follower gives way to all others: on a busy machine its first contact alone may take half a minute
 PATIENT = {"patience": 120.0, "hurry": 120.0}
 
