@@ -14,6 +14,7 @@ from genmodel.files import durable
 from genmodel.sizes import CHANNELS, Size, shape_text
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from genmodel.models.contract import Family
@@ -31,13 +32,14 @@ _IMPORT = re.compile(r"^from (genmodel\.[\w.]+) import .+$", re.MULTILINE)
 
 def package(
     target: Path, model: "Family", name: str, classes: Mapping[str, int], settings: Settings, beside: Sequence[Path]
-) -> None:
+) -> "np.ndarray":
     """Write an MLflow model to the folder `target`: the exported graph (pt2, nothing pickled) with files `beside`.
 
     `model` is on the CPU and in eval mode; `classes` are those of a conditional model, with how often each comes where
-    none is asked for. ModelError, which calls the model `name`, where it cannot be exported, or where the graph draws
-    other images than the model.
+    none is asked for. Returns images that it draws once it is loaded as clients load it. ModelError, which calls the
+    model `name`, where it cannot be exported, or where the graph draws other images than the model.
     """
+    import numpy as np
     import torch
 
     from genmodel.sampling.draw import Sampler
@@ -64,14 +66,14 @@ def package(
         raise
     except Exception as error:  # whatever torch raises for a model that it cannot export
         raise ModelError(f"{name} cannot be registered: torch cannot export its graph ({_in_a_line(error)})") from error
-    graph = exported(target, "", f"{name} cannot be registered: its graph", settings)
-    drawn, _ = graph.draw(example)
-    wrong = float(((drawn.short() - images.short()).abs() > 1).float().mean())
+    drawn = generate(target, f"{name} cannot be registered: its graph", settings, example.numpy())
+    wrong = float((np.abs(drawn.astype(np.int16) - images.numpy()) > 1).mean())
     if wrong > TOLERATED:  # a branch or a loop that was traced for one input draws images, but others
         raise ModelError(
             f"{name} cannot be registered: its exported graph draws other images than the model ({wrong:.0%} of their "
             "values differ); what its sample() decides in Python must not depend on the noise, nor on earlier calls"
         )
+    return drawn
 
 
 def standalone(path: Path, passed: set[str] | None = None) -> str:
@@ -116,15 +118,26 @@ def try_out(folder: Path, name: str, settings: Settings, n: int = 4) -> str:
 
     ModelError, which calls it `name`, if it does not load, or draws anything but images.
     """
+    return in_words(generate(folder, name, settings, n), name)
+
+
+def generate(folder: Path, name: str, settings: Settings, request: "int | np.ndarray") -> "np.ndarray":
+    """Images uint8 [N, H, W, C] of the package in `folder`, N of them or of codes [N, width]; errors as `try_out`."""
     import numpy as np
 
     try:
         model = tracking.load(folder, settings)
-        images = np.asarray(model.predict(_request(model, n)))
+        images = np.asarray(model.predict(_request(model, request) if isinstance(request, int) else request))
     except Exception as error:  # torch, zip, MLflow and the shipped code raise errors of their own
         raise ModelError(f"{name} does not load and generate: {_in_a_line(error)}") from error
+    n = request if isinstance(request, int) else len(request)
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) != n or images.shape[3] not in CHANNELS:
         raise ModelError(f"{name} does not generate images, but {images.dtype} {list(images.shape)}")
+    return images
+
+
+def in_words(images: "np.ndarray", name: str) -> str:
+    """What a package did that drew these images; ModelError, which calls it `name`, for blank ones."""
     if images.min() == images.max():
         raise ModelError(f"{name} generates blank images: all their values are {images.min()}")
     _, height, width, channels = images.shape

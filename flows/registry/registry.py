@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.registry.description import DESCRIPTION, Card, version_tags, with_champion
 from flows.registry.history.events import events_of
-from flows.registry.packaging import CURE, PACKAGE, digest, exported, package, try_out, verify
+from flows.registry.packaging import CURE, PACKAGE, digest, exported, in_words, package, try_out, verify
 from flows.running.scratch import scratch
 from flows.telling import of_run
 from flows.tracking import Tracker, Turn, database_file, fetch, made, making_tags, remove_half_made
@@ -22,6 +22,8 @@ from genmodel.files import durable
 from genmodel.files.model_folder import read_config
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from genmodel.models.contract import Family
     from genmodel.sampling.draw import ExportedGraph
 
@@ -45,6 +47,7 @@ class Registry:
         self.tracker = tracker
         self._name = tracker.settings.registered_name
         self._turn: Turn | None = None
+        self._drawn: dict[str, np.ndarray] = {}  # images of packages that loaded in this process, by their digests
 
     def register(
         self,
@@ -73,8 +76,9 @@ class Registry:
                 files = card.write(place / "card")
                 named = zip(described["classes"], described["class_counts"], strict=True) if model.classes else ()
                 beside = [weights, folder / "config.json", told, *files, *kept]
-                package(packed, model, described["name"], dict(named), self.tracker.settings, beside)
+                drawn = package(packed, model, described["name"], dict(named), self.tracker.settings, beside)
                 tags = {**version_tags(described, card.report, run.data.tags), **card.tags, PACKAGE: digest(packed)}
+                self._drawn[tags[PACKAGE]] = drawn
                 marked = {**tags, **making_tags()}
                 logged = client.create_logged_model(experiment_id, described["name"], run.info.run_id, marked)
                 client.log_model_artifacts(logged.model_id, str(packed))
@@ -166,10 +170,13 @@ class Registry:
     def try_out(self, version: Version) -> str:
         """Fetch a version, load it as anyone would and draw images with it; returns what it did in words.
 
-        ModelError if that fails, or if its package is gone or not what was registered; TrackingError if MLflow fails
-        to deliver it, which says nothing about the model.
+        The same bytes are loaded once in a process. ModelError if that fails, or if its package is gone or not what was
+        registered; TrackingError if MLflow fails to deliver it, which says nothing about the model.
         """
         with self.package(version) as folder:
+            drawn = self._drawn.get(version.tags.get(PACKAGE, ""))
+            if drawn is not None:
+                return in_words(drawn, self._called(version))
             return try_out(folder, self._called(version), self.tracker.settings)
 
     @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,4 +109,7 @@ def load(folder: Path, settings: Settings) -> "PyFuncModel":
 
     settings.apply()
     loaded: PyFuncModel = mlflow.pyfunc.load_model(str(folder))
+    shutil.rmtree(
+        folder / "__pycache__", ignore_errors=True
+    )  # else a package that is yet to be registered would hold it
     return loaded

@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.pyfunc import PyFuncModel
 
+from flows import tracking
 from flows.registry.packaging import package, try_out
 from flows.registry.registry import Registry, Version
 from flows.settings import Settings
@@ -52,6 +54,23 @@ def test_a_model_that_paints_one_value_does_not_generate(settings: Settings, tmp
     package(tmp_path / "blank", Blank().eval(), "it", {}, settings, [])
     with pytest.raises(ModelError, match="it generates blank images: all their values are 7"):
         try_out(tmp_path / "blank", "it", settings)
+
+
+def test_what_was_just_tried_out_is_not_loaded_again_until_its_bytes_change(
+    registered: Registered, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, version, program = registered
+    assert not [path for path in program.parents[1].rglob("*") if path.name == "__pycache__"], "left by its first load"
+    loads: list[Path] = []
+
+    def load(folder: Path, settings: Settings) -> PyFuncModel:
+        loads.append(folder)
+        return tracking_load(folder, settings)
+
+    tracking_load = tracking.load
+    monkeypatch.setattr(tracking, "load", load)
+    assert registry.try_out(version) == Registry(Tracker(settings)).try_out(version)
+    assert len(loads) == 1, "the second registry has not tried it out"
 
 
 def test_a_graph_that_draws_other_images_than_the_model_is_refused(settings: Settings, tmp_path: Path) -> None:
