@@ -17,6 +17,7 @@ from benchmarks.compare import Row, alternate, rate, settled
 from genmodel.data import parquet
 from genmodel.data.block import Block, ledger_name, shard_header, shard_name, write_index
 from genmodel.data.imaging.decode import decode
+from genmodel.data.imaging.kernels import compiled
 from genmodel.data.imaging.resize import resize
 from genmodel.data.making.make import prepare
 from genmodel.data.reading.loader import Loader
@@ -56,7 +57,8 @@ def _prepare_rows(images: Path, repeats: int) -> list[Row]:
     def row(what: str, sizes: Sequence[int], beside: str, other: Callable[[], float]) -> Row:
         return alternate(f"prepare {what}, {CORES} cores", lambda: ours(*sizes), beside, other, repeats)
 
-    with get_context("fork").Pool(CORES) as pool:  # whose workers have the files: no pipe counts
+    compiled()
+    with get_context("fork").Pool(CORES) as pool:  # whose workers have files and loops: no pipe counts
 
         def floor(convert: Callable[[int], object]) -> float:
             return rate(count, lambda: pool.map(convert, range(count), 16))

@@ -29,6 +29,11 @@ class Kernels(NamedTuple):
     pairs: Callable[[_Pixels, _Ints, _Ints, _Ints], _Pixels]
 
 
+def loaded() -> Kernels | None:
+    """The functions, where `compiled` was called, in this process or in the one that it was forked from; else None."""
+    return compiled() if compiled.cache_info().currsize else None
+
+
 @cache
 def compiled() -> Kernels | None:
     """The functions; None if numba is missing or has no folder for its cache (NUMBA_CACHE_DIR names one).

@@ -3,14 +3,14 @@
 For RGB and RGBa images: a horizontal pass, then a vertical one, each rounded to 8 bits. Pillow's weights are
 fixed-point numbers of 22 bits, so its sums are integers that can be added in any order: here by compiled loops, on
 Pillow's own memory as its Arrow interface exposes it to pyarrow, and only for the pixels that are kept. Without numba
-or pyarrow, or for an image that Pillow cannot expose, Pillow does it.
+or pyarrow, for an image that Pillow cannot expose, and where nobody has asked for the loops, Pillow does it.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from genmodel.data.imaging.kernels import compiled
+from genmodel.data.imaging.kernels import loaded
 from genmodel.sizes import Size
 
 _BOX, _BICUBIC = Image.Resampling.BOX, Image.Resampling.BICUBIC
@@ -19,7 +19,7 @@ _BOX, _BICUBIC = Image.Resampling.BOX, Image.Resampling.BICUBIC
 def halve(image: Image.Image) -> Image.Image:
     """The same as image.resize((width // 2, height // 2), BOX), horizontally first."""
     width, height = image.width // 2, image.height // 2
-    kernels = compiled()
+    kernels = loaded()
     pixels = _pixels(image) if kernels else None
     if kernels is None or pixels is None:
         return image.resize((width, image.height), _BOX).resize((width, height), _BOX)
@@ -42,7 +42,7 @@ def bicubic(
     left, top = (width - columns) // 2, (height - rows) // 2
     if size == image.size == extent:  # each weight is 1: the same bits
         return np.asarray(image)[top : top + rows, left : left + columns]
-    kernels = compiled()
+    kernels = loaded()
     pixels = _pixels(image) if kernels else None
     if kernels is None or pixels is None:
         band = image.resize((width, image.height), _BICUBIC, box=(0, 0, extent[0], image.height))

@@ -15,6 +15,14 @@ from genmodel.data.imaging import kernels, resample
 from genmodel.data.imaging.resample import bicubic, halve
 from genmodel.sizes import Size
 
+
+@pytest.fixture(autouse=True, scope="module")
+def loops() -> kernels.Kernels:
+    found = kernels.compiled()
+    assert found is not None
+    return found
+
+
 BOX, BICUBIC = Image.Resampling.BOX, Image.Resampling.BICUBIC
 
 
@@ -45,7 +53,7 @@ def assert_bicubic_is_pillows(image: Image.Image, size: tuple[int, int], side: i
 
 
 def test_it_is_the_compiled_loops_that_are_tested() -> None:
-    assert resample.compiled() is not None
+    assert resample.loaded() is not None
     assert resample._pixels(noise(5, 4)) is not None
 
 
@@ -96,9 +104,15 @@ def test_what_is_resized_next_is_the_same_too() -> None:
 
 
 def test_without_numba_it_is_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resample, "compiled", lambda: None)
+    monkeypatch.setattr(resample, "loaded", lambda: None)
     assert_half_is_pillows(noise(51, 37))
     assert_bicubic_is_pillows(noise(51, 37), (44, 32), 32)
+
+
+def test_who_does_not_ask_for_the_loops_gets_pillow() -> None:
+    code = "from genmodel.data.imaging import kernels as k; print(k.loaded()); k.compiled(); print(k.loaded() is None)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["None", "False"]
 
 
 def test_without_pyarrow_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +125,7 @@ import numpy as np
 from PIL import Image
 from genmodel.data.imaging import kernels, resample
 pixels = np.arange(90, dtype=np.uint8).reshape(5, 6, 3)
-print(resample.compiled(), np.asarray(resample.halve(Image.fromarray(pixels))).sum())
+print(kernels.compiled(), np.asarray(resample.halve(Image.fromarray(pixels))).sum())
 from numba import njit
 try:
     njit(cache=True)(resample.halve)
@@ -154,14 +168,14 @@ def test_four_bands_are_pillows() -> None:
 
 @pytest.mark.parametrize("size", [(64, 64), (64, 91), (131, 64), (8, 8), (256, 300)])
 def test_an_image_of_its_size_is_not_resampled_and_has_the_same_bits(
-    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    size: tuple[int, int], loops: kernels.Kernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image, side = noise(*size), min(size)
     (width, height), (left, top) = size, ((length - side) // 2 for length in size)
-    loops, pixels = resample.compiled(), resample._pixels(image)
-    assert loops is not None and pixels is not None
+    pixels = resample._pixels(image)
+    assert pixels is not None
     band = loops.horizontal(pixels, *loops.taps(width, width, width, left, side, True))
     expected = loops.vertical(band, *loops.taps(height, height, height, top, side, True), 3)
     np.testing.assert_array_equal(expected, np.asarray(image)[top : top + side, left : left + side])
-    monkeypatch.setattr(resample, "compiled", lambda: pytest.fail("was resampled"))
+    monkeypatch.setattr(resample, "loaded", lambda: pytest.fail("was resampled"))
     np.testing.assert_array_equal(bicubic(image, size, Size(side, side)), expected)

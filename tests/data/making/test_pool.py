@@ -88,12 +88,15 @@ def test_a_tar_gz_is_unpacked_once_by_all_workers_together(
     assert sum(sizes.values()) < 1.3 * whole, sizes  # where stretches meet, some bytes are taken twice
 
 
-def test_images_of_their_size_do_without_the_compiler(
+def test_few_images_and_those_of_their_size_do_without_the_compiler(
     make: Make, encode: Any, picture: Any, packed: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its import takes half a second and 120 MB."""
+    """Its import takes half a second and 120 MB, and compiling some seconds, once."""
     loaded: list[bool] = []
     monkeypatch.setattr(pool, "compiled", lambda: loaded.append(True))
+    few = {f"a/{i}.png": encode(picture(i, 17, 16)) for i in range(19)}
+    monkeypatch.setattr(pool, "_REPAYS", 20)
+    make(packed("tar", few), tmp_path / "few", sizes=[8])
     same = {f"a/{i}.png": encode(picture(i, 16, 16)) for i in range(20)}
     make(packed("tar", same), tmp_path / "same", sizes=[16])
     assert not loaded
