@@ -152,7 +152,7 @@ def check(url: str) -> None:
 
     def ask() -> None:
         try:
-            answers.append(httpx.get(f"{url.rstrip('/')}/admin/version", auth=_auth(), timeout=5).status_code)
+            answers.append(httpx.get(f"{url.rstrip('/')}/admin/version", auth=_auth(), timeout=11).status_code)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             answers.append(error)
 

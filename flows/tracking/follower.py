@@ -36,9 +36,6 @@ from genmodel.errors import FollowedError, GenmodelError, TrainingDivergedError
 from genmodel.output.masking import masked
 from genmodel.output.progress import say
 
-_PATIENCE = 20.0  # seconds that the end of a training may wait for its record to arrive
-_HURRY = 5.0  # the same when the training is stopped from outside: whoever stops it soon kills it
-_NICE = 10  # a tenth of a busy core: with less, the end of a training beside another one would not arrive in time
 _SLOWEST = 30.0  # seconds between two attempts while the tracker is away
 
 
@@ -47,22 +44,25 @@ class Follower:
 
     with Follower(settings, training, folder, model): train(...)
 
-    What is new is sent every `interval` seconds, and at the end what is left, for `patience` seconds at most. A
-    tracker that is away costs a warning and no more: Tracker.restore, or the same training again, sends what is
-    missing. An error inside the block marks the run as failed and passes on. One process sends
-    the record of a training to an MLflow; another one, on any machine, trains on without, and takes over when that one
-    is gone.
+    What is new is sent every `interval` seconds, and at the end what is left. A tracker that is away costs a warning
+    and no more: Tracker.restore, or the same training again, sends what is missing. An error inside the block marks the
+    run as failed and passes on. One process sends the record of a training to an MLflow; another one, on any machine,
+    trains on without, and takes over when that one is gone.
     """
+
+    patience = 20.0  # seconds that the end of a training may wait for its record to arrive
+    hurry = 5.0  # the same when the training is stopped from outside: whoever stops it soon kills it
+    nice = 10  # a tenth of a busy core: with less, the end of a training beside another one would not arrive in time
 
     def __init__(
         self, settings: Settings, training: Training, folder: Path, model: Path,
-        patience: float = _PATIENCE, hurry: float = _HURRY, interval: float = 5.0, system_interval: float = 10.0,
+        interval: float = 5.0, system_interval: float = 10.0,
     ) -> None:  # fmt: skip
-        """`folder` is the record, `model` where the finished model will lie; `hurry` is the patience with a training
-        that is stopped from outside. Readings of CPU, memory and GPU are taken every `system_interval` seconds."""
-        self._settings, self._training, self._patience, self._hurry = settings, training, patience, hurry
+        """`folder` is the record, `model` where the finished model will lie; readings of CPU, memory and GPU are taken
+        every `system_interval` seconds."""
+        self._settings, self._training = settings, training
         self._folder, self._model = folder.absolute(), model.absolute()
-        self._pace = {"interval": interval, "system_interval": system_interval}
+        self._pace = {"interval": interval, "system_interval": system_interval, "nice": self.nice}
 
     def __enter__(self) -> "Follower":
         environment = {**os.environ, **self._settings.environment}
@@ -81,7 +81,7 @@ class Follower:
         self._tell({"status": status, "outcome": outcome, "pictures": [str(path) for path in pictures]})
         arrived = False
         try:
-            arrived = self.process.wait(self._hurry if status == "KILLED" else self._patience) == 0
+            arrived = self.process.wait(self.hurry if status == "KILLED" else self.patience) == 0
         except subprocess.TimeoutExpired:
             say(f"warning: MLflow at {masked(self._settings.tracking_uri)} takes too long")
         finally:
@@ -201,12 +201,12 @@ def _listen(told: "queue.Queue[dict[str, Any]]") -> None:
 
 
 def main() -> int:
-    os.nice(_NICE)
     for number in (signal.SIGINT, signal.SIGTERM):  # the whole group gets them; the training tells its end
         signal.signal(number, signal.SIG_IGN)
     told: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(told,), daemon=True).start()
     order = told.get()
+    os.nice(order["nice"])
     tracker = Tracker(Settings.read(os.environ, Path(order["root"])), Owner(**order["owner"]))
     sender = Sender(tracker, Training.from_dict(order["training"]), Path(order["folder"]), order["system_interval"])
     return 0 if sender.follow(told, order["interval"]) else 1

@@ -151,7 +151,7 @@ def ask(port: int, path: str, **headers: str) -> tuple[int, str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # a server with Gradio and a browser start, on a machine that may be busy
+@pytest.mark.timeout(1500)  # a server with Gradio and a browser start, on a machine that may be busy
 def test_the_page_opens_in_a_browser_with_its_pictures(port: int, tmp_path: Path, mistake: Callable[..., str]) -> None:
     status, body, headers = ask(port, "/")
     assert status == 200 and headers["Content-Security-Policy"].startswith("default-src 'self' data: blob:")

@@ -58,7 +58,7 @@ class Server:
             self.process = subprocess.Popen(
                 self.command, cwd=self.folder, env=os.environ | NO_JOBS, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline:
             try:
                 urllib.request.urlopen(self.uri + "/health", timeout=1)
@@ -135,7 +135,8 @@ class Scene:
 
         with self.patch.context() as patch:
             patch.setattr(trainer.Training, "record_and_save", record_and_save)
-            with Follower(self.settings, training, folder, self.model, patience, interval=0.05):
+            patch.setattr(Follower, "patience", patience)
+            with Follower(self.settings, training, folder, self.model, interval=0.05):
                 display.train(self.identity, self.block, self.model, self.runs)
                 trained = time.monotonic()
         return time.monotonic() - trained
@@ -183,7 +184,7 @@ class Scene:
 
 
 def wait_for(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not what():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)

@@ -30,7 +30,8 @@ root, boot = Path(sys.argv[1]), sys.argv[2]
 if boot:
     lease._boot = lambda: boot
 settings, training = pickle.loads((root / "told").read_bytes())
-with Follower(settings, training, root / "record", root / "record", patience=120, interval=0.1):
+Follower.patience, Follower.nice = 120, 0
+with Follower(settings, training, root / "record", root / "record", interval=0.1):
     print("trains", flush=True)
     input()
 """

@@ -18,7 +18,7 @@ from tests.flows.servers import ADMIN, AUTH, AWS, PASSWORDS, TEAM, Servers
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1500),
     pytest.mark.skipif(shutil.which("initdb") is None, reason="needs PostgreSQL: apt-get install postgresql"),
 ]
 RUNS = "/api/2.0/mlflow/experiments/search"

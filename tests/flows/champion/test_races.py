@@ -27,7 +27,7 @@ STEP = max(1, 4 // KILLS)
 
 @pytest.mark.fault("kill -9 of a promotion")
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_of_races_with_kills_the_better_model_comes_out_as_champion(
     unconnected: Any, in_children: Callable[..., list[int]], die_at: Callable[[int], None]
 ) -> None:

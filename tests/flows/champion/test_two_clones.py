@@ -49,7 +49,7 @@ def clones(server: Server, unconnected: Any) -> list[Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_races_of_two_clones_one_of_them_killed_leave_the_better_model_and_an_unbroken_line(
     clones: list[Any], in_children: Callable[..., list[int]], die_at: Callable[[int], None]
 ) -> None:

@@ -112,7 +112,7 @@ class Line:
         return found
 
     def parts(self, name: str) -> list[int]:
-        guards = [pid for pid in self.find("guard.py") if "repro" in self.processes[pid]]
+        guards = [pid for pid in self.find("guard.py") if "repro" in self.processes[pid] and lives(pid)]
         return {
             "flow": lambda: [self.process.pid],
             "serve": lambda: [self.process.pid],

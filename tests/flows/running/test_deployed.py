@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 PASSWORD = "me:a-password"
 ONE_STAGE = "stages:\n  train:\n    cmd: echo trained >> ran.txt && echo model,fd_toy > ranking.csv\n    deps: [data]\n"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 class Team:

@@ -15,7 +15,7 @@ import yaml
 from genmodel.files import durable
 from tests.flows.clones import MODELS, ROOT, Clone, copy_project, git
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 LOAD = """
 import mlflow, numpy as np

@@ -37,7 +37,7 @@ def is_stopped(pid: int) -> bool:
     return read(pid, "stat").rpartition(")")[2].split()[:1] == ["T"]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_a_flow_that_is_told_to_end_ends_with_its_stage_and_the_next_goes_on(line: Line) -> None:
     """By one of the two signals in each stage, in turn; with GENMODEL_KILLS=2 by both."""
     (line.root / "trick-train-dcgan.py").unlink()
@@ -60,7 +60,7 @@ def test_a_flow_that_is_told_to_end_ends_with_its_stage_and_the_next_goes_on(lin
     assert (line.root / "decision.json").exists()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_what_is_stopped_and_continued_goes_on(line: Line) -> None:
     """Each stage stops itself; then so do its guard, its dvc, the flow and the server, for longer than guards wait."""
     for stage in STAGES:
