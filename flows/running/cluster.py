@@ -21,6 +21,8 @@ from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
 from flows.running.launch import one_line
 from genmodel.data.imaging.decode import versions
+from genmodel.data.imaging.kernels import compiled
+from genmodel.data.making.pool import repays
 from genmodel.data.making.shards import Job, Outcome, Part, Slice, install, make_shard
 from genmodel.data.sources.members import Member
 from genmodel.errors import ConfigError, SourceError, StorageError
@@ -64,8 +66,9 @@ def runner(address: str, workers: int) -> TaskRunner[Any]:
 class _Order:
     """A worker's task. Not a dataclass: Prefect and Dask would visit its members one by one."""
 
-    def __init__(self, job: Job, rows: int, shard: int, members: Sequence[Member]) -> None:
+    def __init__(self, job: Job, rows: int, shard: int, members: Sequence[Member], loops: bool) -> None:
         self.job, self.rows, self.shard, self.members, self.decoders = job, rows, shard, members, versions()
+        self.loops = loops  # whether the images are many enough for compiled ones
 
 
 @task(name="shard", task_run_name="shard {order.shard}", cache_policy=NO_CACHE)
@@ -83,6 +86,8 @@ def _make_one(order: _Order) -> Part:
             f"the worker on {host} would make different pixels: it has {_text(versions())}, the flow "
             f"{_text(order.decoders)}; install requirements.lock on both"
         )
+    if order.loops:
+        compiled()
     try:
         return make_shard(job, order.rows, order.shard, order.members)
     except SourceError as error:
@@ -103,6 +108,7 @@ def make_shards(
     context = FlowRunContext.get()
     assert context is not None and isinstance(context.task_runner, DaskTaskRunner)
     client, submit = context.task_runner.client, cast(Any, _make_one).submit
+    loops = repays(job, len(members), members)
     waiting = iter(shards)
     pending: dict[Any, tuple[PrefectDaskFuture[Part], int, Sequence[Member]]] = {}
     try:
@@ -110,7 +116,7 @@ def make_shards(
             threads = sum(client.nthreads().values())
             for shard in islice(waiting, max(0, _AHEAD * max(1, threads) - len(pending))):
                 some = members[shard * rows : (shard + 1) * rows]
-                future = submit(_Order(job, rows, shard, some))
+                future = submit(_Order(job, rows, shard, some, loops))
                 pending[future.wrapped_future] = future, shard, some
             if not pending:
                 return

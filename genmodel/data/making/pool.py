@@ -28,7 +28,12 @@ from genmodel.data.sources.members import Member
 _BUSY = 0.25  # seconds that a piece is to take
 _FEWEST, _MOST = 8, 2048  # members of a piece; the first pieces have the fewest
 _LOOKED_AT = 8  # images, to see whether any are resampled
-_REPAYS = 2000  # members for which resampling by compiled loops saves more time than it takes to compile them
+_REPAYS = 2000  # images for which compiling takes less time than it saves
+
+
+def repays(job: Job, count: int, members: Sequence[Member]) -> bool:
+    """Whether loops that are compiled to resample `count` images, these first, save more time than that takes."""
+    return count >= _REPAYS and is_resampled(job, members[:_LOOKED_AT])
 
 
 def make_shards(
@@ -51,7 +56,7 @@ def make_shards(
         todo.extend(shard * rows + row for row in range(size) if row not in made)
     whole = [shard for shard in shards if not missing[shard]]
     deal = _Deal(job, members, todo, workers)
-    if len(todo) >= _REPAYS and is_resampled(job, deal.first(_LOOKED_AT)):
+    if repays(job, len(todo), deal.first(_LOOKED_AT)):
         compiled()  # before workers are forked, which share it: half a second, and 120 MB
     about = job, rows, max(1, min(SLICE, rows // workers))
     count = min(workers, max(len(whole), -(-len(todo) // _FEWEST)))

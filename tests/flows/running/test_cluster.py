@@ -14,6 +14,7 @@ import pytest
 
 from flows.prepare import Origin
 from genmodel.data.making import make as preparation
+from genmodel.data.making import pool
 from genmodel.data.making.shards import Job
 from genmodel.errors import ConfigError
 from genmodel.sizes import Size
@@ -77,11 +78,31 @@ def prepare_on(address: str, root: Path, origin: Origin = DIGITS) -> Any:
     return on_cluster(root, origin, workers=2, dask=True, return_state=True)
 
 
-def test_two_processes_give_the_bytes_of_one(empty_project: Any, expected: Tree, installed: list[str]) -> None:
+@pytest.fixture
+def orders(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What workers are told."""
+    from flows.running import cluster
+
+    made: list[Any] = []
+    real = cluster._Order.__init__
+
+    def init(self: Any, *words: Any) -> None:
+        real(self, *words)
+        made.append(self)
+
+    monkeypatch.setattr(cluster._Order, "__init__", init)
+    return made
+
+
+def test_two_processes_give_the_bytes_of_one(
+    empty_project: Any, expected: Tree, installed: list[str], orders: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_REPAYS", 1797)
     state = prepare_on("local", empty_project.root)
     assert state.is_completed(), state
     assert tree(empty_project.root / "data") == expected
     assert len(installed) == SHARDS
+    assert [order.loops for order in orders] == [True] * SHARDS, "so many images are resampled by compiled loops"
     pids = {int(folder.split("-")[-2]) for folder in installed}
     assert len(pids) == 2 and os.getpid() not in pids
     assert not (empty_project.root / "data.partial").exists()
