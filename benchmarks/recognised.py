@@ -4,6 +4,7 @@ with the line's own judges, is asked for the digit on each.
     python -m benchmarks.recognised [MODEL ...]     in a project with data/ and models/; all models by default
 """
 
+import argparse
 import sys
 import warnings
 from pathlib import Path
@@ -13,6 +14,7 @@ from sklearn.svm import SVC
 
 import genmodel
 from genmodel.data.block import Block
+from genmodel.errors import ModelError, user_errors
 
 SURE = 0.9  # of the most likely class
 SAMPLES = 1000
@@ -37,11 +39,20 @@ def _flat(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
-def main(names: list[str]) -> None:
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.recognised", description=__doc__)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="a folder in models/ (default: all of them)")
+    names = parser.parse_args(argv).models
+    with user_errors():
+        compare(names or sorted(path.name for path in Path("models").glob("*")))
+
+
+def compare(names: list[str]) -> None:
+    """Print what it sees in real images and in those of the models of these names."""
     block = genmodel.open_block("data")
-    models = [
-        genmodel.load_model(Path("models") / name) for name in names or sorted(p.name for p in Path("models").iterdir())
-    ]
+    models = [genmodel.load_model(Path("models") / name) for name in names]
+    if not models:
+        raise ModelError("models/ holds no model: train one first")
     size = models[0].network.image_size
     svm = judge(block, size)
     held_out = block.rows("val")
