@@ -15,12 +15,13 @@ from sklearn.svm import SVC
 import genmodel
 from genmodel.data.block import Block
 from genmodel.errors import ModelError, user_errors
+from genmodel.sizes import Size
 
 SURE = 0.9  # of the most likely class
 SAMPLES = 1000
 
 
-def judge(block: Block, size: object) -> SVC:
+def judge(block: Block, size: Size) -> SVC:
     """A support vector machine that has learnt the block's train images."""
     rows = block.rows("train")
     with warnings.catch_warnings():
