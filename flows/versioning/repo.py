@@ -7,6 +7,8 @@ whose PID another process has by now, nor does it read a file that a kill or a c
 import contextlib
 import json
 import logging
+import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 DATA, DATA_FILE = "data", "data.dvc"
+_DVC = re.compile(r"\bdvc\b|\bflows\.(prepare|retrain|watch|gc|stages)\b|multiprocessing")  # command lines that use it
 
 
 class LockConflictError(VersioningError):
@@ -74,7 +77,7 @@ def one_line(error: Exception) -> str:
 
 
 def _clear(repo: "Repo") -> None:
-    """Remove what is certainly dead from DVC's rwlock; VersioningError with the fix if it cannot be read."""
+    """Remove what is certainly dead from DVC's rwlock; VersioningError if it cannot be read and others are at work."""
     from dvc.lock import make_lock
 
     if repo.tmp_dir is None:
@@ -85,13 +88,28 @@ def _clear(repo: "Repo") -> None:
     hardlink = repo.config["core"].get("hardlink_lock", False)
     with make_lock(str(path) + ".lock", tmp_dir=repo.tmp_dir, hardlink_lock=hardlink):  # as DVC does before it writes
         content, alive = _content(path), _alive(path)
-        if alive is None:
+        if alive is None and (others := _at_work(Path(repo.root_dir), path.stat().st_mtime)):
             raise VersioningError(
-                f"{path} is damaged (a process killed while writing it leaves that): end what else runs DVC in this "
-                "project, delete the file, and run again"
+                f"{path} is damaged (a process killed while writing it leaves that), and what it said of process "
+                f"{', '.join(map(str, others))} is lost: wait for its end, or end it, and run again"
             )
+        alive = alive or {}  # of no other process could it say anything
         if alive != content:
             path.write_text(json.dumps(alive))
+
+
+def _at_work(root: Path, written: float) -> list[int]:
+    """The processes that may have used DVC in the project before that time; a waiting parent of this one has not."""
+    import psutil
+
+    own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline", "cwd", "create_time"]):
+        told = process.info
+        inside = told["cwd"] and Path(told["cwd"]).is_relative_to(root)
+        if inside and told["create_time"] <= written + 1 and _DVC.search(" ".join(told["cmdline"] or [])):
+            found.append(told["pid"])
+    return sorted(set(found) - own)
 
 
 def _content(path: Path) -> Any:
