@@ -109,7 +109,5 @@ def load(folder: Path, settings: Settings) -> "PyFuncModel":
 
     settings.apply()
     loaded: PyFuncModel = mlflow.pyfunc.load_model(str(folder))
-    shutil.rmtree(
-        folder / "__pycache__", ignore_errors=True
-    )  # else a package that is yet to be registered would hold it
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)  # of its code: no part of what is registered
     return loaded
