@@ -50,7 +50,7 @@ class Follower:
     trains on without, and takes over when that one is gone.
     """
 
-    patience = 20.0  # seconds that the end of a training may wait for its record to arrive
+    patience = 60.0  # seconds that the end of a training may wait for its record to arrive
     hurry = 5.0  # the same when the training is stopped from outside: whoever stops it soon kills it
     nice = 10  # a tenth of a busy core: with less, the end of a training beside another one would not arrive in time
 

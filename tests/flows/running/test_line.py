@@ -129,7 +129,8 @@ def test_each_training_is_one_run_with_all_that_belongs_to_it(by_flow: Clone) ->
         losses = [key for key in run.data.metrics if key.startswith("loss/")]
         assert losses and all(len(client.get_metric_history(run.info.run_id, key)) == 5 for key in losses)
         assert run.data.metrics["throughput/images_per_second"] > 0
-        assert any(key.startswith("system/") for key in run.data.metrics), "system metrics"
+        late = f"the end of the training of {name} is not in MLflow" in by_flow.told[0]
+        assert late or any(key.startswith("system/") for key in run.data.metrics), "readings of the machine"
         assert {"eval/fd_classifier", "eval/kd_classifier", "eval_cost/seconds"} <= run.data.metrics.keys()
         assert ("eval/bits_per_dim" in run.data.metrics) == (name == "vae")
         images = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
