@@ -22,13 +22,13 @@ $(READY): requirements.lock pyproject.toml
 	@# the lock names everything: without --no-deps pip resolves it anew and stumbles over pins of packages with extras
 	@# by three pips at once, which take other packages each: one alone keeps a single core busy. antlr4 is built by the
 	@# setuptools of the environment, so the pip that replaces it takes both, in their order
-	@awk '/^[a-z]/ {part = /^(cuda|nvidia|torch|triton)/ ? 1 : /^(antlr4|[m-z])/ ? 3 : 2} {print > "$(VENV)/part" part ".lock"}' requirements.lock
+	@awk '/^[a-z]/ {part = /^(cuda|nvidia|torch|triton)/ ? 1 : /^(antlr4|ml|[n-z])/ ? 3 : 2} {print > "$(VENV)/part" part ".lock"}' requirements.lock
 	@for part in 1 2 3; do $(INSTALL) --no-compile --require-hashes -r $(VENV)/part$$part.lock & pips="$$pips $$!"; done; \
 	  for pip in $$pips; do wait $$pip || failed=1; done; test -z "$$failed"
 	@$(INSTALL) --no-build-isolation -e .
 	@touch $@
 
-demo: $(READY)    ## retrain on the embedded digits: data, five models, figures, champion
+demo: $(READY)    ## retrain on the embedded digits: data, four models, figures, champion
 	@$(BIN)/python -m flows.retrain
 
 # In a clone: nothing of the demo's is touched. What is finished there stays finished, and dvc.lock is left behind.
