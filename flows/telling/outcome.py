@@ -6,9 +6,10 @@ import hashlib
 import io
 import json
 import sys
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.settings import Settings
 from flows.tracking.trainings import git_commit
@@ -20,6 +21,10 @@ from genmodel.files import durable
 from genmodel.files.model_folder import read_config
 from genmodel.output.masking import masked
 from genmodel.output.printable import markdown_code, markdown_text, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 
 def leaderboard(root: Path) -> list[dict[str, Any]]:
@@ -108,23 +113,12 @@ def costs(root: Path) -> dict[str, dict[str, Any]]:
 
 def show(settings: Settings) -> None:
     """Print all of it, and the command that opens the MLflow UI."""
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
 
     rows = leaderboard(settings.root)
-    table = Table(title="Leaderboard, best first", title_justify="left", box=SIMPLE_HEAD, show_edge=False)
-    table.pad_edge, table.padding = False, (0, 1, 0, 0)
-    table.caption, table.caption_justify = _conditions(rows), "left"
-    shown = narrow(rows[0] if rows else {})
-    for name in shown:
-        text = rows and isinstance(rows[0].get(name, 0), str)
-        table.add_column(name.replace("_", " "), justify="left" if text else "right")
-    for row in rows:
-        table.add_row(*(cell(name, row[name]) for name in shown))
     console = Console(width=None if sys.stdout.isatty() else 130, markup=False)
     console.print()
-    console.print(table)
+    console.print(_fitting(rows, console))
     for path in pictures(settings.root):
         console.print(f"samples   {printable(str(path))}", highlight=False, soft_wrap=True)
     if (page := settings.root / "leaderboard.html").exists():
@@ -133,6 +127,35 @@ def show(settings: Settings) -> None:
         console.print(f"over time {page.name}    (the champion's figure by day, every decision)", highlight=False)
     console.print(f"champion  {masked(champion(settings.root) or 'undecided')}", highlight=False, soft_wrap=True)
     console.print("compare   make ui    (the runs side by side, in MLflow)", highlight=False)
+
+
+def _fitting(rows: list[dict[str, Any]], console: "Console") -> "Table":
+    """The table with as many figures as the terminal has room for; rich would cut words and numbers instead."""
+    names = narrow(rows[0] if rows else {})
+    for count in range(max(1, len(names)), 0, -1):
+        table = _table(rows, names[:count])
+        if console.measure(table, options=console.options.update(width=1000)).minimum <= console.width:
+            break
+    return table
+
+
+def _table(rows: list[dict[str, Any]], names: list[str]) -> "Table":
+    """No column is wider than its cells, or the longest word of its heading."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title="Leaderboard, best first", title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    table.pad_edge, table.padding = False, (0, 1, 0, 0)
+    table.caption, table.caption_justify = _conditions(rows), "left"
+    columns = {name: [cell(name, row[name]) for row in rows] for name in names}
+    for name, cells in columns.items():
+        width = max(len(word) for word in (*name.split("_"), *cells))
+        text = all(isinstance(row[name], str) for row in rows)
+        heading = textwrap.fill(name.replace("_", " "), width)
+        table.add_column(heading, justify="left" if text else "right", no_wrap=True)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
+    return table
 
 
 def cell(name: str, value: Any) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image
+from rich.console import Console
 
 from flows.running import launch
 from flows.settings import Settings
@@ -96,3 +97,18 @@ def test_figures_stand_before_their_intervals() -> None:
     ends = ["fd_classifier_low", "fd_classifier_high", "density_low", "precision_low"]
     assert list(told) == [*main, *details, *ends]
     assert outcome.figures_first([]) == []
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_no_word_and_no_number_is_cut_on_a_narrow_terminal(width: int) -> None:
+    figures = {f"bits_per_dim_number_{n}": 0.123456 + n for n in range(12)}
+    rows = [{"rank": 1, "model": "a-model-of-somebody", "family": "vae", **figures}]
+    console = Console(width=width, markup=False)
+    with console.capture() as capture:
+        console.print(outcome._fitting(rows, console))
+    lines = capture.get().splitlines()
+    assert "…" not in capture.get() and max(len(line.rstrip()) for line in lines) <= width
+    shown = [f"{value:.4g}" for value in figures.values()]
+    (row,) = [line for line in lines if "a-model-of-somebody" in line]
+    assert [cell for cell in row.split() if cell in shown] == shown[: sum(cell in row for cell in shown)]
+    assert 1 <= sum(cell in row for cell in shown) <= 12 and (shown[-1] in row) == (width == 160)
