@@ -7,16 +7,7 @@ modules named in strings (the families, see models/families.py). Of a package th
 the code that runs on import counts. Modules in TELLING, which store and report, are left out. Code that only displays
 is left out because no code that decides imports it: whoever starts a training passes genmodel/showing to it.
 
-Each file is known by its syntax tree, so a comment, a docstring, a line break or the text of an error changes nothing.
-The tree is dumped by our own rules: those of ast.dump differ between Python versions, which add fields. Not dumped:
-positions, docstrings, what is absent or empty, what follows from the rest (ctx), and how something is written (kind).
-
-Of an entry in the table of figures (genmodel/evaluation/table.py: a call of Figure), only the arguments that something
-in the closure reads count: a figure's meaning is text for people.
-
-Of the settings, a dataclass named ...Config, only what is read counts: the fields that the closure names, and the class
-itself only if a file in the closure names it, or if a setting that is read has that type. So a new setting with a
-default changes nothing until code in the closure reads it; changing the default of a setting that is read does.
+Each file is known by what counts of its syntax tree (genmodel/syntax.py).
 
 Files are read anew each time; what follows from their contents is kept, as a process asks many times.
 """
@@ -25,10 +16,11 @@ import ast
 import functools
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
+from genmodel import syntax
 from genmodel.errors import ConfigError
 from genmodel.files import durable
 
@@ -36,8 +28,6 @@ TELLING = frozenset(
     f"genmodel.{name}"
     for name in ("errors", "files.durable", "output.counting", "output.masking", "output.printable", "output.progress")
 )
-_LEFT_OUT = {"ctx", "kind", "type_comment", "type_ignores"}
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -56,13 +46,13 @@ def digests(*roots: str) -> dict[str, str]:
 
 @functools.lru_cache(64)
 def _digested(trees: tuple[tuple[str, ast.Module], ...]) -> dict[str, str]:
-    names = _names_read(tree for _, tree in trees)
-    return {module: durable.digest_json(_described(tree, names)) for module, tree in trees}
+    names = syntax.names_read(tree for _, tree in trees)
+    return {module: syntax.digest(tree, names) for module, tree in trees}
 
 
 def digest_source(path: Path) -> str:
     """sha256 of the syntax tree of one file, all settings included."""
-    return durable.digest_json(_described(_parse(path), None))
+    return syntax.digest(_parse(path), None)
 
 
 def closure(*roots: str) -> dict[str, ast.Module]:
@@ -176,96 +166,3 @@ def _parse(path: Path) -> ast.Module:
 @functools.lru_cache(1024)
 def _parsed(source: bytes) -> ast.Module:
     return ast.parse(source)
-
-
-def _names_read(trees: Iterable[ast.AST]) -> set[str]:
-    """The names by which files refer to each other's classes and settings.
-
-    Names in a setting's default, and a ...Config in its type, count once the setting itself is read.
-    """
-    names: set[str] = set()
-    settings: list[tuple[str, str, set[str]]] = []  # class, setting, what it names
-    for tree in trees:
-        for holder in ast.walk(tree):
-            if not isinstance(holder, ast.ClassDef) or not _is_settings(holder):
-                continue
-            for field in holder.body:
-                if isinstance(field, ast.AnnAssign):
-                    own = {name for name in _names(ast.Expr(field.annotation)) if name.endswith("Config")}
-                    own.update(_names(ast.Expr(field.value)) if field.value else [])
-                    settings.append((holder.name, ast.unparse(field.target), own))
-        names.update(_names(tree))
-    while True:
-        read = {name for holder, field, own in settings if {holder, field} <= names for name in own}
-        if read <= names:
-            return names
-        names |= read
-
-
-def _names(tree: ast.AST) -> Iterator[str]:
-    """All attributes, plain names and strings of a file, except those of its settings."""
-    for child in ast.iter_child_nodes(tree):
-        if isinstance(child, ast.Attribute):
-            yield child.attr
-        elif isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load):
-            yield child.id
-        elif isinstance(child, ast.Constant) and isinstance(child.value, str):
-            yield child.value
-        if not _is_field(child, tree):
-            yield from _names(child)
-
-
-def _described(node: Any, names: Set[str] | None) -> Any:
-    """A node as lists and dictionaries; only the settings in `names`, or all if that is None."""
-    if isinstance(node, list):
-        return [_described(each, names) for each in node]
-    if isinstance(node, ast.Constant):
-        return ["Constant", type(node.value).__name__, repr(node.value)]
-    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):  # its message does not count
-        return ["Raise", _described(node.exc.func, names)]
-    if isinstance(node, ast.Assert):
-        return ["Assert", _described(node.test, names)]
-    if not isinstance(node, ast.AST):
-        return node if node is None or isinstance(node, int) else str(node)
-    fields = {name: value for name, value in ast.iter_fields(node) if name not in _LEFT_OUT and value not in (None, [])}
-    if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-        fields["body"] = node.body[1:]
-    if (
-        names is not None
-        and isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "Figure"
-    ):
-        fields["keywords"] = [each for each in node.keywords if each.arg in names]
-    if names is not None and isinstance(node, ast.Module | ast.ClassDef):
-        body = fields.get("body", [])
-        fields["body"] = [_as_read(each, node) for each in body if _is_read(each, node, names)]
-    return [type(node).__name__, {name: _described(value, names) for name, value in fields.items()}]
-
-
-def _is_settings(node: ast.AST) -> bool:
-    """Whether a node is a dataclass of settings."""
-    if not isinstance(node, ast.ClassDef) or not node.name.endswith("Config"):
-        return False
-    return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
-
-
-def _is_field(node: ast.AST, holder: ast.AST) -> bool:
-    return _is_settings(holder) and isinstance(node, ast.AnnAssign)
-
-
-def _is_read(node: ast.stmt, holder: ast.AST, names: Set[str]) -> bool:
-    """Whether a statement of a module or class counts: settings and their named ranges only if they are named."""
-    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript):
-        is_range = ast.unparse(node.value.value) == "Annotated"
-        return not is_range or any(ast.unparse(target) in names for target in node.targets)
-    if isinstance(node, ast.AnnAssign) and _is_field(node, holder):
-        return ast.unparse(node.target) in names
-    return not _is_settings(node) or (isinstance(node, ast.ClassDef) and node.name in names)
-
-
-def _as_read(node: ast.stmt, holder: ast.AST) -> ast.AST:
-    """A setting's name and default only: its range decides whether a value is refused, not what the value does."""
-    if isinstance(node, ast.AnnAssign) and _is_field(node, holder):
-        return ast.Assign([node.target], node.value) if node.value else node.target
-    return node

@@ -71,6 +71,7 @@ def test_training_and_evaluation_never_meet(path: Path) -> None:
         assert "genmodel.training" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SCIENCE, ids=relative)
 def test_nothing_is_compiled(path: Path) -> None:
     """A second backward pass through compiled code was silently wrong in some versions of torch and raises in others:
@@ -116,6 +117,7 @@ def test_what_needs_the_line_is_tested_in_one_folder(path: Path) -> None:
     assert not imports(path).keys() & {"flows", "prefect", "mlflow", "dvc", "distributed"}
 
 
+@pytest.mark.slow
 def test_no_file_imports_itself_by_way_of_others() -> None:
     """At import; what a function imports when it runs counts, too."""
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in [*SCIENCE, *OPERATIONS]}
@@ -164,6 +166,7 @@ assert torch.initial_seed() == torch.initial_seed() and not torch.cuda.is_initia
 """
 
 
+@pytest.mark.slow
 def test_everything_imports_without_the_operations_and_does_nothing(tmp_path: Path) -> None:
     refused = {
         "prefect",

@@ -45,6 +45,7 @@ def trained(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "vae"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_train_then_sample(family: str, block: Block, place: Path, capsys: Say) -> None:
     assert genmodel("train", family, "--data", block.path, *SHORT) == 0
@@ -227,6 +228,7 @@ def test_ctrl_c_is_one_line(block: Block, place: Path, capsys: Say, monkeypatch:
     assert capsys.readouterr().err == "stopped; run the same command again to continue\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("umask", "open_to_others"), [(0o000, 0o055), (0o077, 0o000)])
 def test_others_may_write_nothing_that_a_command_made(umask: int, open_to_others: int, tmp_path: Path) -> None:
     command = [

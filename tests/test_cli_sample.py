@@ -68,6 +68,7 @@ def test_a_class_that_cannot_be_had_is_one_line(trained: Path, place: Path, mist
     assert not (place / "grid.png").exists()
 
 
+@pytest.mark.slow
 def test_a_conditional_model_as_onnx_takes_the_class_as_the_last_code(trained: Path, place: Path) -> None:
     genmodel("export", trained, "--onnx", "model.onnx")
     session = onnxruntime.InferenceSession(place / "model.onnx", providers=["CPUExecutionProvider"])

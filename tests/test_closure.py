@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from genmodel import code
+from genmodel import code, syntax
 from genmodel.errors import ConfigError
+from genmodel.files import durable
 from genmodel.models.families import FAMILIES, module_of
 from genmodel.training.identify import LOOP
 
@@ -100,6 +101,7 @@ def test_the_closure_holds_what_is_imported_however_it_is_written(house: House) 
     assert "house" not in sys.modules, "read, not run"
 
 
+@pytest.mark.slow
 def test_what_follows_from_a_content_is_worked_out_once(house: House) -> None:
     """A stage asks for each model, some of them several times; what is edited meanwhile is seen all the same."""
 
@@ -114,6 +116,15 @@ def test_what_follows_from_a_content_is_worked_out_once(house: House) -> None:
     before = house()
     assert house() == before != house("sink", "heat\n", "2 * heat\n")
     assert house("sink", "2 * heat\n", "heat\n") == before
+
+
+def test_a_digest_that_is_kept_for_all_closures_is_that_of_each() -> None:
+    trees = code.closure(LOOP, module_of("vae"))
+    names = syntax.names_read(trees.values())
+    whole = {module for module, tree in trees.items() if syntax._whole(tree)}
+    assert {"genmodel.models.vae", "genmodel.settings.config"} & whole == set() != whole
+    for module, tree in trees.items():
+        assert syntax.digest(tree, names) == durable.digest_json(syntax._described(tree, names)), module
 
 
 @pytest.mark.parametrize(
@@ -272,5 +283,5 @@ def test_of_a_table_of_figures_counts_what_is_read(tmp_path: Path, monkeypatch: 
 
 
 def test_a_sentence_in_the_table_of_figures_decides_no_report() -> None:
-    names = {name for tree in code.closure("genmodel.evaluation.judge").values() for name in code._names(tree)}
+    names = {name for tree in code.closure("genmodel.evaluation.judge").values() for name in syntax._names(tree)}
     assert not names & {"meaning", "detail"} and {"made_by", "needs"} <= names

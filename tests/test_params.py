@@ -137,6 +137,7 @@ def test_settings_are_frozen() -> None:
         config.samples = 3  # type: ignore[misc]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -68,6 +68,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "of tests"
 
 
+@pytest.mark.slow
 def test_each_test_runs_once_and_a_failure_is_told(folder: Path) -> None:
     for name in "abcdef":
         (folder / f"test_{name}.py").write_text(TESTS.format(name))
@@ -94,6 +95,7 @@ def test_each_test_runs_once_and_a_failure_is_told(folder: Path) -> None:
             assert (begin[0], leave) == ("begin", ["leave", begin[1]]) and one < two, "a file as a whole"
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read_fails_the_run(folder: Path) -> None:
     (folder / "test_a.py").write_text("import no_such_package\n")
     (folder / "test_b.py").write_text("def test_b(): pass\n")

@@ -125,6 +125,7 @@ def test_grey_and_transparent_images_keep_their_channels(
     assert pixels(place / "denoised.png").reshape(8, 8, channels).any()
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line(
     trained: Callable[..., Path], files: dict[str, Path], place: Path, mistake: Callable[..., str]
 ) -> None:

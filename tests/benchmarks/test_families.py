@@ -10,6 +10,7 @@ from genmodel.params import model_names
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
 
+@pytest.mark.slow
 def test_a_row_for_every_model_of_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
     assert families.main([str(PARAMS), "--precision", "fp32", "--steps", "1", "--repeats", "2", "--threads", "1"]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if ", fp32, " in line]

@@ -122,6 +122,7 @@ def test_one_image_and_several_through_files(trained: Path, place: Path, capsys:
         assert np.array_equal(pixels(place / f"back-{number + 1}.png"), some[number])
 
 
+@pytest.mark.slow
 def test_a_file_that_is_damaged_cut_or_foreign_is_one_line(
     trained: Path, place: Path, mistake: Callable[..., str]
 ) -> None:

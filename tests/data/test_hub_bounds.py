@@ -80,6 +80,7 @@ def test_crafted_files_are_parquet(tmp_path: Path) -> None:
     assert outcome(path) == [3, [MIB]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", [20_000 * len(VALUE), 1000])
 def test_pages_of_20_gb_are_told_before_any_is_unpacked(told: int, tmp_path: Path) -> None:
     content = page(1, ZSTD.compress(VALUE, asbytes=True), len(VALUE)) * 20_000
@@ -133,6 +134,7 @@ def test_long_paths_in_many_row_groups_are_not_kept(tmp_path: Path) -> None:
     assert outcome(tmp_path / "b.parquet") == [2000, ["a name of more than 4,096 characters"]]
 
 
+@pytest.mark.slow
 def test_values_that_repeat_their_prefix_are_told(tmp_path: Path) -> None:
     batch = pa.record_batch({"image": pa.array([bytes(MIB)] * 20)})
     how: dict[str, Any] = {"use_dictionary": False, "column_encoding": {"image": "DELTA_BYTE_ARRAY"}}

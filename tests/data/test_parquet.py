@@ -36,6 +36,7 @@ def tables(draw: st.DrawFn) -> dict[str, np.ndarray | list[str]]:
     return table
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(tables())
 def test_pyarrow_and_we_read_what_we_write(table: dict[str, np.ndarray | list[str]]) -> None:
@@ -55,6 +56,7 @@ def test_pyarrow_and_we_read_what_we_write(table: dict[str, np.ndarray | list[st
             assert ours[name].dtype == column.dtype and ours[name].tolist() == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(tables())
 def test_strings_on_disk_give_the_same_bytes(table: dict[str, np.ndarray | list[str]]) -> None:

@@ -212,6 +212,7 @@ def killed_by(task: Callable[[], object], holder: Any, name: str, call: int) -> 
     return child
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after", "repeated"), [("one", "one", 0), ("one", "two", 5), ("", "", 5)])
 def test_only_rows_of_the_same_boot_are_built_upon(
     before: str,

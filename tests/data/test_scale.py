@@ -84,6 +84,7 @@ def test_imagenet_opens_in_two_seconds_and_500_mib(imagenet: Path) -> None:
     assert max(run["mib"] for run in runs) < 500, runs
 
 
+@pytest.mark.slow
 def test_its_loader_is_made_without_reading_its_pixels(imagenet: Path) -> None:
     start = time.process_time()
     loader = Loader(Block.open(imagenet), SIZE, "train", 0)

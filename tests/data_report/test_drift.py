@@ -43,6 +43,7 @@ def test_colours_that_moved_are_told_by_how_much_and_others_are_not(channels: in
     assert colour_drift(old, new) == rows, "equal images give an equal report"
 
 
+@pytest.mark.slow
 def test_an_interval_is_as_wide_as_the_means_of_such_sets_vary() -> None:
     """Over 100 pairs of sets that differ by nothing; 95% of the intervals should hold 0."""
     held = [

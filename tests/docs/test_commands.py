@@ -28,6 +28,7 @@ OTHERS = (
 COMMANDS = {each.text: each for each in shown()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=str)
 def test_the_program_takes_the_words(command: Shown) -> None:
     subprocess.run(["bash", "-n", "-c", command.text], check=True)

@@ -20,6 +20,7 @@ from genmodel.sizes import Size
 CONFIG = EvaluationConfig(samples=60, image_size=Size(16, 16), classifier_images=1280)
 
 
+@pytest.mark.slow
 def test_rows_of_reference_stand_beside_the_models_without_a_rank(
     block: Block, gan_folder: Path, tmp_path: Path
 ) -> None:

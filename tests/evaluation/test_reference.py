@@ -117,6 +117,7 @@ def test_what_is_missing_or_damaged_is_named(block: Block, tmp_path: Path) -> No
         Reference.open(tmp_path / "reference")
 
 
+@pytest.mark.slow
 def test_the_extractor_stays_when_the_data_change_and_is_renewed_by_settings_or_on_request(
     block: Block, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

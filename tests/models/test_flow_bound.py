@@ -103,6 +103,7 @@ def test_guidance_changes_samples_and_no_bound() -> None:
     assert not torch.equal(plain.sample(noise, labels), guided.sample(noise, labels))
 
 
+@pytest.mark.slow
 def test_the_way_back_and_forth_comes_nearer_with_more_steps() -> None:
     errors = []
     for steps in (4, 8, 16):

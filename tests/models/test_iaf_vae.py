@@ -161,6 +161,7 @@ def test_weighted_bounds_fall_with_the_samples_and_start_at_the_one_sample_bound
     assert bits[0] > bits[1] > bits[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [0, 1, 2])
 def test_the_weighted_bound_reaches_the_likelihood_itself(steps: int) -> None:
     """The mean of p(x|z) over the prior needs no posterior: with flat pixels few draws do."""

@@ -194,6 +194,7 @@ def test_the_network_is_set_by_its_short_name_too(setting: str) -> None:
     assert (network.network, network.width) == ("fully_connected", 8)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_pictures")
 @pytest.mark.parametrize("network", NETWORKS)
 def test_with_all_on_a_training_that_is_cut_short_ends_the_same(network: str, block: Block, tmp_path: Path) -> None:

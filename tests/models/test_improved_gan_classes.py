@@ -67,6 +67,7 @@ def test_classes_cannot_be_learned_of_a_block_without(classes: int) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_pictures")
 def test_samples_and_classes_are_those_of_the_averaged_weights(block: Block, tmp_path: Path) -> None:
     """As a finished model is loaded; what it remembers of the training is not averaged."""

@@ -150,6 +150,7 @@ def _uncorrelated(drawn: np.ndarray) -> None:
     assert max(np.abs(across - np.diag(np.diag(across))).max(), np.abs(along).max()) < 5 / math.sqrt(N)
 
 
+@pytest.mark.slow
 @given(SEEDS, st.lists(st.integers(0, 50), min_size=1, max_size=12).filter(any))
 def test_a_class_comes_as_often_as_its_share(seed: int, shares: list[int]) -> None:
     seeds = image_seeds(seed, 2_000)

@@ -44,6 +44,7 @@ def plainly(model: PixelCNN, noise: Tensor, labels: Tensor | None) -> Tensor:
     return images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(
     ("size", "channels", "halvings", "classes"),
@@ -65,6 +66,7 @@ def test_it_halves_as_often_as_both_sides_can_be(size: str, halvings: int) -> No
     assert model.network.halvings == halvings
 
 
+@pytest.mark.slow
 def test_what_is_known_stays_and_the_rest_depends_on_what_was_before() -> None:
     model, some = toy(channels=1), levels(2, 1)
     known = torch.zeros(2, 8, 8, dtype=torch.bool)

@@ -77,6 +77,7 @@ def test_vae_bits_are_the_sum_of_distortion_and_rate_whatever_beta() -> None:
     torch.testing.assert_close(moved, terms)
 
 
+@pytest.mark.slow
 def test_vae_learns_to_code_a_constant_image_cheaply() -> None:
     """Likelihood of discrete levels: a known image costs nearly nothing, and never less."""
     model = build_model(

@@ -101,6 +101,7 @@ def gradients(loss: Tensor, network: nn.Module) -> Tensor:
     return torch.cat([each.flatten().double() for each in torch.autograd.grad(loss, list(network.parameters()))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize(("gamma", "size"), [(0.0, "16"), (30.0, "16"), (30.0, "16x8")])
 def test_updates_have_the_gradients_of_eager_float64(conditional: bool, gamma: float, size: str) -> None:

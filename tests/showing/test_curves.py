@@ -35,6 +35,7 @@ def where(picture: Image.Image, colour: str) -> np.ndarray:
     return np.stack([x, y], axis=1)[y > 40]
 
 
+@pytest.mark.slow
 def test_a_panel_for_each_group_that_the_rows_hold(tmp_path: Path) -> None:
     losses = {"loss/a": [1.0, 2.0], "loss/b": [2.0, 1.0]}
     one = drawn(tmp_path, losses | {"throughput/images_per_second": [5.0, 5.0]})

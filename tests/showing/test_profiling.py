@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from genmodel.data.block import Block
 from genmodel.params import run_config
 from genmodel.showing.display import train
@@ -9,6 +11,7 @@ from genmodel.training.identify import identify
 SETTINGS = {"images": 200, "batch_size": 8, "threads": 1}
 
 
+@pytest.mark.slow
 def test_a_profile_tells_where_the_steps_time_goes(block: Block, tmp_path: Path) -> None:
     network = {"base_channels": 4, "latent_dim": 6}
     config = run_config({"family": "dcgan", "image_size": 8, "network": network, "training": SETTINGS}, "toy")

@@ -73,6 +73,7 @@ def test_a_conditional_model_walks_in_each_class_or_in_one(trained: Callable[[st
     assert torch.equal(walk(model, (0, 1), 4, 0, [1])[[0, 3]], sample_classes(model, 2, 0, [1]))
 
 
+@pytest.mark.slow
 def test_traverse_tells_how_much_each_code_changes_the_image(
     trained: Callable[[str], Path], place: Path, capsys: Say
 ) -> None:

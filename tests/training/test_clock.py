@@ -15,6 +15,7 @@ from tests.training.cutting import cut_short
 _DAY = 86_400
 
 
+@pytest.mark.slow
 @pytest.mark.fault("clock moved")
 @pytest.mark.usefixtures("few_pictures")
 @pytest.mark.parametrize("moved", [_DAY, -_DAY])

@@ -104,6 +104,7 @@ def test_a_training_begins_with_its_first_images_and_withholds_labels(block: Blo
     training.checkpoints.wait()
 
 
+@pytest.mark.slow
 def test_a_training_that_is_cut_short_ends_the_same(block: Block, remains: Remains, tmp_path: Path) -> None:
     """With labels withheld, both optimisers, schedules of all kinds, and what was learned of the first images."""
     who = identity(block, **SETTINGS)

@@ -64,6 +64,7 @@ def spoil_steps(patch: pytest.MonkeyPatch, steps: set[int], how: Spoil, cured: b
     patch.setattr(DCGAN, "_generator_loss", loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [no_loss, no_gradient])
 @pytest.mark.parametrize("steps", [{9}, {9, 10}])
 def test_one_or_two_bad_steps_change_no_weight_and_the_training_goes_on(
@@ -95,6 +96,7 @@ def test_one_or_two_bad_steps_change_no_weight_and_the_training_goes_on(
     assert told == pytest.approx({n: len(steps & set(range(n - 5, n))) / 5 for n in range(5, 41, 5)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [no_loss, no_gradient, no_statistics])
 def test_trouble_goes_back_lowers_the_rates_once_and_survives_a_kill(
     how: Spoil,
@@ -131,6 +133,7 @@ def test_trouble_goes_back_lowers_the_rates_once_and_survives_a_kill(
     assert remains(run_folder(identity, tmp_path / "runs"), tmp_path / "out") == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [no_loss, no_gradient, no_statistics])
 def test_trouble_that_stays_fails_with_the_curves(
     how: Spoil,
@@ -166,6 +169,7 @@ def test_no_checkpoint_is_saved_in_the_middle_of_bad_steps(
     assert sorted(path.stem for path in training.checkpoints.folder.glob("*.json")) == ["000000000000"]
 
 
+@pytest.mark.slow
 def test_one_that_was_stopped_goes_back_as_if_it_had_not_been(
     block: Block,
     toy_identity: Callable[..., Identity],

@@ -51,6 +51,7 @@ def stepped(family: str, halve: bool, network: dict[str, Any], steps: int = 5) -
     return engine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "network"), PLAIN)
 def test_a_batch_in_halves_gives_the_weights_of_the_whole(family: str, network: dict[str, Any]) -> None:
     """Also where it does not divide: nine images are five and four. Each image keeps its noise, and its fakes."""
@@ -124,6 +125,7 @@ def test_a_training_goes_on_with_halves_and_ends_as_it_would(
     assert [row["order"] for row in rows[0]] == [row["order"] for row in rows[1]] != []
 
 
+@pytest.mark.slow
 @pytest.mark.fault("out of memory")
 @pytest.mark.usefixtures("few_pictures")
 def test_a_family_that_normalises_over_the_batch_says_that_the_result_is_another(

@@ -72,6 +72,7 @@ def test_sigterm_loses_no_step(
     assert remains(run_folder(identity, tmp_path / "runs"), tmp_path / "out") == expected
 
 
+@pytest.mark.slow
 @pytest.mark.fault("SIGTERM to a training")
 def test_more_sigterms_during_the_save_do_no_harm(
     block: Block,

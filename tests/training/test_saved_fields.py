@@ -76,6 +76,7 @@ def resumed_without(dropped: str, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Checkpoints, "latest", latest_less)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dropped", "matters"),
     [

@@ -139,6 +139,7 @@ def test_kill_dash_nine_and_the_same_command_again(block: Block, tmp_path: Path)
     assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_the_record_has_no_gap_and_no_duplicate_after_a_resume(block: Block, tmp_path: Path) -> None:
     identity = identify("toy", toy(), block)
     cut = cut_short(identity, block, tmp_path, 136)  # past rows that the last checkpoint, at 80, does not know
@@ -260,6 +261,7 @@ def test_published_weights_are_the_averaged_ones(block: Block, tmp_path: Path) -
     assert not torch.equal(weights[f"generator.{name}"], checkpoint.tensors[f"model.generator.{name}"])
 
 
+@pytest.mark.slow
 def test_two_trainings_in_one_folder_are_refused_and_the_first_goes_on(
     block: Block, tmp_path: Path, in_child: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,6 +62,7 @@ def test_a_new_training_names_the_unfinished_one_before_it_and_how_to_finish_tha
     assert "a new training starts" not in capfd.readouterr().err, "both are finished"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["", "{", "[]", '{"images_seen": 40}', '{"images_seen": "x", "metrics": {}}'])
 def test_a_damaged_record_names_its_cure(
     line: str, block: Block, toy_identity: Callable[..., Identity], tmp_path: Path

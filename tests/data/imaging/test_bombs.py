@@ -91,6 +91,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of a process's memory in /proc")
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_small_file_that_asks_for_memory_gets_none(name: str, tmp_path: Path) -> None:

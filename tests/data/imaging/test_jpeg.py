@@ -109,6 +109,7 @@ def test_damage_never_gives_other_pixels(data: Any) -> None:
     assert_same(bytes(content))
 
 
+@pytest.mark.slow
 def test_real_images(shared: Callable[[str], str]) -> None:
     from genmodel.data.sources.meaning.arrange import listing_of
     from genmodel.data.sources.opening import open_source

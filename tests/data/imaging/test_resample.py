@@ -109,6 +109,7 @@ def test_without_numba_it_is_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_bicubic_is_pillows(noise(51, 37), (44, 32), 32)
 
 
+@pytest.mark.slow
 def test_who_does_not_ask_for_the_loops_gets_pillow() -> None:
     code = "from genmodel.data.imaging import kernels as k; print(k.loaded()); k.compiled(); print(k.loaded() is None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -134,6 +135,7 @@ except RuntimeError as error:
 """
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_kept_it_is_pillow() -> None:
     """As on a machine where all folders that numba looks at are read-only."""
     root = Path(__file__).parent.parent.parent.parent

@@ -243,6 +243,7 @@ def test_reasons_are_the_same_in_every_run(picture: Picture, encode: Encode) -> 
         assert "0x" not in rejected(content[:cut])
 
 
+@pytest.mark.slow
 @settings(max_examples=250, deadline=None)
 @given(data=st.data())
 def test_damage_is_decoded_or_rejected_never_a_crash(data: Any, picture: Picture, encode: Encode) -> None:

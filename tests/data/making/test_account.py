@@ -201,6 +201,7 @@ def test_the_overview_of_an_update_names_new_classes(packed: Pack, make: Make, t
     assert "new classes: owl (--allow-new-classes adds them)" in lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_list_of_many_takes_seconds(compressed: bool, tmp_path: Path) -> None:
     """A tar's headers and a zip's directory are read, and nothing of 400 MB."""

@@ -66,6 +66,7 @@ def test_others_read_the_ledgers(make: Make, files: dict[str, bytes], packed: Pa
     assert pq.read_table(block.path / "rejects-000.parquet", use_threads=False).num_rows == 3
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes(
     make: Make, files: dict[str, bytes], packed: Pack, tree: Tree, tmp_path: Path, small_shards: None
 ) -> None:
@@ -84,6 +85,7 @@ def test_the_cut_into_slices_changes_nothing(
     assert tree(make(source, tmp_path / "b", workers=3).path) == expected
 
 
+@pytest.mark.slow
 def test_any_packing_gives_the_same_bytes(
     make: Make, kind: str, files: dict[str, bytes], packed: Pack, tree: Tree, tmp_path: Path, small_shards: None
 ) -> None:
@@ -184,6 +186,7 @@ def test_workers_need_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_digits(make: Make, tmp_path: Path) -> None:
     block = make("digits", tmp_path / "data", sizes=[16], max_reject_share=0)
     assert len(block) == 1797 and block.classes == list("0123456789")

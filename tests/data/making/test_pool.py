@@ -66,6 +66,7 @@ def test_of_shuffled_parquet_every_row_group_is_read_once(
     assert len(groups()) <= 9 + peeked and set(groups()) == set(map(str, range(9)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tar.gz", "shuffled tar.gz"])
 def test_a_tar_gz_is_unpacked_once_by_all_workers_together(
     kind: str, make: Make, packed: Pack, tree: Tree, tmp_path: Path, told: Any
@@ -88,6 +89,7 @@ def test_a_tar_gz_is_unpacked_once_by_all_workers_together(
     assert sum(sizes.values()) < 1.3 * whole, sizes  # where stretches meet, some bytes are taken twice
 
 
+@pytest.mark.slow
 def test_few_images_and_those_of_their_size_do_without_the_compiler(
     make: Make, encode: Any, picture: Any, packed: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,6 +116,7 @@ def test_one_channel_where_all_images_are_grey(
     assert block.verify(watch=False) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("looked_at", [256, 1])
 @pytest.mark.parametrize("kind", ["tar", "shuffled tar.gz", "folder"])
 def test_a_single_coloured_image_makes_three(
@@ -186,6 +187,7 @@ def test_channels_that_are_asked_for(
     assert block.gather("32x8", np.arange(2)).shape == (2, 8, 32, 4) and block.verify(watch=False) == []
 
 
+@pytest.mark.slow
 def test_an_update_of_a_grey_block(
     make: Make, grey: Files, coloured: Files, packed: Pack, tree: Tree, tmp_path: Path
 ) -> None:

@@ -44,6 +44,7 @@ def sides(block: Block) -> dict[str, set[int]]:
     return found
 
 
+@pytest.mark.slow
 def test_they_are_on_one_side_of_the_split(
     make: Make, singles: Files, doubles: Files, packed: Pack, tree: Tree, tmp_path: Path, small_shards: None
 ) -> None:
@@ -63,6 +64,7 @@ def test_they_are_on_one_side_of_the_split(
         assert tree(again.path) == tree(block.path)
 
 
+@pytest.mark.slow
 def test_an_update_puts_them_where_the_block_has_them(
     make: Make, singles: Files, doubles: Files, packed: Pack, tmp_path: Path
 ) -> None:
@@ -85,6 +87,7 @@ def test_what_a_source_has_in_both_of_its_splits_is_held_out(
     assert held == {name.rpartition("/")[2] for name in twice}
 
 
+@pytest.mark.slow
 def test_all_but_the_first_are_left_out(
     make: Make, singles: Files, doubles: Files, packed: Pack, tree: Tree, tmp_path: Path, small_shards: None
 ) -> None:
@@ -106,6 +109,7 @@ def test_all_but_the_first_are_left_out(
         assert tree(again.path) == tree(block.path)
 
 
+@pytest.mark.slow
 def test_an_update_leaves_out_what_the_block_has(
     make: Make, singles: Files, doubles: Files, packed: Pack, tree: Tree, tmp_path: Path, small_shards: None
 ) -> None:
@@ -150,6 +154,7 @@ def test_killed_at_any_write_it_is_the_same(
     assert kills >= 8 and code == 0
 
 
+@pytest.mark.slow
 def test_the_commands_say_how_many(
     singles: Files, doubles: Files, packed: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

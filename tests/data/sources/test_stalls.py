@@ -39,6 +39,7 @@ sys.exit(cli.main(words + ["--channels", "3"] * (how == "worker")))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.fault("source on a share that stalls")
 @pytest.mark.parametrize("how", ["scan", "worker", "main"])
 def test_a_source_that_stops_to_answer(how: str, tmp_path: Path) -> None:
@@ -68,6 +69,7 @@ def test_a_source_that_stops_to_answer(how: str, tmp_path: Path) -> None:
         os.killpg(process.pid, 0)
 
 
+@pytest.mark.slow
 def test_a_slow_source_is_not_a_dead_one(tmp_path: Path) -> None:
     """Many reads that together last longer than one may."""
     script = (

@@ -53,6 +53,7 @@ def test_the_names_and_shapes_are_the_official_checkpoints() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_network_is_torchvisions_transformer_where_no_branch_is_scaled() -> None:
     state = {name: torch.ones_like(v) if "gamma" in name else v for name, v in random_state().items()}
     ours = VisionTransformer(384).eval()

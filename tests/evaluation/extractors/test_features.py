@@ -95,6 +95,7 @@ def test_training_again_gives_the_same_classifier_and_leaves_the_callers_generat
     assert again.fingerprint == classifier.fingerprint
 
 
+@pytest.mark.slow
 def test_images_without_a_label_teach_the_classifier_nothing(block: Block) -> None:
     some = Block.open(block.path)
     some.labels = some.labels.copy()
@@ -148,6 +149,7 @@ def test_inception_without_its_weights_names_file_source_and_ways_offline(tmp_pa
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_inception_runs_the_given_weights_and_unpickles_no_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,7 @@ def test_kernel_distance_agrees_with_torch_fidelity_across_row_blocks() -> None:
     assert kernel(a, b).value == pytest.approx(theirs, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_kernel_distance_is_unbiased() -> None:
     """Over draws from one distribution it averages to 0, where the biased estimate stays above it."""
     rng = torch.Generator().manual_seed(3)

@@ -174,6 +174,7 @@ SICK = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kind", SICK, ids=lambda kind: kind.__name__)
 def test_no_sick_run_is_promoted(kind: Callable[[Judge, int], Decision], seed: int, judge: Judge) -> None:
@@ -182,6 +183,7 @@ def test_no_sick_run_is_promoted(kind: Callable[[Judge, int], Decision], seed: i
     assert re.search(SICK[kind], decision.reasons[0]), decision.reasons
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_no_healthy_run_is_blocked(seed: int, judge: Judge) -> None:
     """Good ones and mediocre ones: blurred, of little contrast, of few modes, with a strong discriminator."""

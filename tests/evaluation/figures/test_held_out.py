@@ -113,6 +113,7 @@ def test_an_independent_classifier_sees_the_class_that_was_asked_for(
     assert right["bits_per_dim"] is right["psnr"] is right["bits_per_dim_iw"] is None
 
 
+@pytest.mark.slow
 def test_it_applies_only_where_the_extractor_tells_the_classes_of_the_model(
     block: Block, reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

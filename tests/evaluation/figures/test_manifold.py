@@ -18,6 +18,7 @@ def judge(real: Tensor, fake: Tensor) -> Manifold:
     return manifold(between(real, within(real).neighbours, fake, within(fake).neighbours))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(7, 80), st.integers(7, 80), st.integers(1, 8), st.integers(0, 2**31), st.floats(0, 2))
 def test_it_agrees_with_the_authors_code(m: int, n: int, d: int, seed: int, shift: float) -> None:

@@ -33,6 +33,7 @@ def test_cheaper_is_left_and_better_is_low_on_equal_factors() -> None:
     assert {"10", "100", "1,000"} <= {text.text for text in ET.fromstring(svg).iter("text")}
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.floats(1e-3, 1e9), st.floats(1e-6, 1e6)), min_size=1, max_size=12))
 def test_everything_lies_in_the_picture_and_both_axes_have_numbers(values: list[tuple[float, float]]) -> None:

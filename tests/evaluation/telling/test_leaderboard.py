@@ -241,6 +241,7 @@ def test_the_chart_leaves_out_what_has_no_place_and_turns_to_parameters_without_
     assert "<svg" not in (tmp_path / "page.html").read_text()
 
 
+@pytest.mark.slow
 def test_five_hundred_models_make_a_page_that_ends_and_opens(tmp_path: Path) -> None:
     models = tmp_path / "models"
     rng = torch.Generator().manual_seed(0)

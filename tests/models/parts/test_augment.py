@@ -174,6 +174,7 @@ def test_a_rectangle_is_cut_out_anywhere() -> None:
     assert share.min() > 0.05, "every pixel is cut out now and then"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "channels"), [*((name, 2) for name in EACH), ("colour", 3), ("colour", 4)])
 def test_gradients_of_both_orders_are_those_of_differences(name: str, channels: int) -> None:
     """In float64. R1 and R2 are taken of images before augmentation: their gradient goes through it twice."""

@@ -24,6 +24,7 @@ def by(layer: Grouped, values: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, 2, 6])
 def test_a_grouped_convolution_and_its_derivatives(groups: int) -> None:
     layer, values = grouped(6, groups), maps(2, 4, 3, 6)

@@ -74,6 +74,7 @@ def made(model: Family, batch: Tensor, autocast: bool) -> dict[str, Tensor]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", TOLERANCE)
 @pytest.mark.parametrize(("family", "network"), CASES)
 def test_fast_paths_agree_with_the_eager_float64_step(

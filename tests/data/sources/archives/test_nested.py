@@ -57,6 +57,7 @@ def nests(tar_bytes: Any) -> dict[str, Callable[[dict[str, bytes]], bytes]]:
 NESTS = list(nests(None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", NESTS)
 def test_archives_in_archives(
     way: str, images: dict[str, bytes], tar_bytes: Any, tmp_path: Path, make: Callable[..., Block]

@@ -37,6 +37,7 @@ def zstd(content: bytes) -> bytes:
 PACK: dict[str, Callable[[bytes], bytes]] = {"bz2": bz2.compress, "xz": lzma.compress, "zst": zstd}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "tar.zst", "npz"])
 def test_a_disk_that_fails_is_not_a_damaged_archive(
     packing: str, tar_bytes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -76,6 +77,7 @@ def test_a_packed_tar_is_the_tar(
     assert not [each for each in tmp_path.iterdir() if each.name not in ("1", "2", "3", path.name)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", list(PACK))
 def test_packed_streams_at_random(packing: str, tmp_path: Path) -> None:
     """Several streams one after the other, as pbzip2, pixz and pzstd write them."""
@@ -185,6 +187,7 @@ def explode(path: Path) -> tuple[Any, int]:
     return told, memory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", ["xz", "zst", "bz2", "gz"])
 def test_a_bomb_ends_in_a_line(packing: str, tmp_path: Path) -> None:
     """A small file of a tar with one member of 512 MB: told before all of it is unpacked, in little memory."""

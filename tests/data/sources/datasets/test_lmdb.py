@@ -111,6 +111,7 @@ def test_a_block_of_it(make: Callable[..., Block], tmp_path: Path) -> None:
     assert len(one) == 60 and one.digest == two.digest
 
 
+@pytest.mark.slow
 def test_cuts_and_flips_end_in_a_line_or_images(tmp_path: Path) -> None:
     folder = write(tmp_path / "a")
     whole = (folder / "data.mdb").read_bytes()

@@ -191,6 +191,7 @@ def test_a_damaged_label_file_in_a_zip_is_told(tmp_path: Path) -> None:
         listing_of(open_source(str(tmp_path / "s")))
 
 
+@pytest.mark.slow
 def test_what_a_file_of_labels_may_ask_for_is_bounded() -> None:
     deep = b'{"labels": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     with pytest.raises(SourceError, match="is not valid JSON"):

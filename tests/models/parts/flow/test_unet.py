@@ -85,6 +85,7 @@ def test_it_begins_as_its_skips_and_near_0() -> None:
     assert made(maps(8, 3, 32, 32), torch.rand(8), None).std() < 0.5
 
 
+@pytest.mark.slow
 def test_gradients_in_float64() -> None:
     made = network(8, 1, classes=2, base_channels=4, max_channels=4).double()
     labels = torch.tensor([1, 2])

@@ -62,6 +62,7 @@ def network(halvings: int, channels: int = 3, blocks: int = 2, classes: int = 0)
     return made.double()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("halvings", [0, 1, 2])
 def test_every_layer_sees_only_what_comes_before(halvings: int) -> None:
     """Each convolution and block of both streams, at its size: no pixel at or after the first that it stands for."""
@@ -89,6 +90,7 @@ def test_every_layer_sees_only_what_comes_before(halvings: int) -> None:
                         assert at(scale * i, scale * j) > at(y, x), (layer, number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(4, 8), (8, 4)])
 @pytest.mark.parametrize("halvings", [0, 1, 2])
 def test_a_pixels_numbers_depend_on_every_pixel_before_it_and_on_none_after(
