@@ -84,10 +84,16 @@ def idle(root: Path) -> list[Stage] | None:
 
 
 def _stages(repo: "Repo") -> list[Stage]:
+    """In an order in which each can run; of models, those come first that do so in params.yaml."""
     import networkx
 
     edges = repo.index.graph  # from a stage to what it needs
-    order = networkx.lexicographical_topological_sort(edges.reverse(), key=lambda stage: stage.addressing)
+    models = list(dict.fromkeys(stage.addressing.partition("@")[2] for stage in repo.index.stages))
+
+    def place(stage: Any) -> tuple[int, str]:
+        return models.index(stage.addressing.partition("@")[2]), stage.addressing
+
+    order = networkx.lexicographical_topological_sort(edges.reverse(), key=place)
     return [  # by `name`: an `addressing` is relative to the working folder of this process
         Stage(
             name=stage.name,

@@ -41,6 +41,18 @@ def test_the_graph_is_dvc_s_own(toy) -> None:
     assert (compare.description, compare.deadline, compare.tags) == ("", None, ())
 
 
+def test_models_come_in_the_order_of_params_yaml(toy) -> None:
+    def models() -> list[str]:
+        with versioning.opened(toy.root) as repo:
+            return [name for stage in versioning._stages(repo) if (name := stage.name.partition("@")[2])]
+
+    assert models() == ["dcgan", "dcgan", "vae", "vae"], "each is judged soon after its training"
+    toy.replace(
+        "params.yaml", "  dcgan: {images: 1}\n  vae: {images: 2}\n", "  vae: {images: 2}\n  dcgan: {images: 1}\n"
+    )
+    assert models() == ["vae", "vae", "dcgan", "dcgan"]
+
+
 def test_a_change_concerns_its_stages_and_what_follows(toy) -> None:
     """What `changed` foretells is what `dvc repro` then runs; a second `dvc repro` runs nothing."""
     versioning.add(toy.root, ORIGIN)
