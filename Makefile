@@ -48,7 +48,7 @@ test-fast: $(READY)    ## the tests that are quick, on all cores (5 minutes on t
 faults: $(READY)    ## kill, fill, damage, stall: the tests of every fault, with a table (docs/reliability.md)
 	@$(BIN)/python -m pytest -m fault --quiet $(TESTS)
 
-coverage: $(READY)    ## which branches the quick tests reach (over a quarter of an hour)
+coverage: $(READY)    ## which branches the quick tests reach, held to the floor in pyproject.toml (a quarter of an hour)
 	@$(BIN)/python -m pytest -n logical --dist loadfile -m "not slow" --ignore tests/flows/running --cov --cov-report term
 
 lint: $(READY)    ## style and types
