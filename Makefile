@@ -42,13 +42,13 @@ gallery: $(READY)    ## train and judge larger models (presets/gallery.yaml) bes
 test: $(READY)    ## run the tests, or those of TESTS="tests/flows -x"
 	@$(BIN)/python -m pytest $(TESTS)
 
-test-fast: $(READY)    ## the tests that are quick, on all cores (5 minutes on two)
+test-fast: $(READY)    ## the tests that are quick, on all cores (2 minutes on two)
 	@$(BIN)/python -m pytest -n logical --dist loadfile -m "not slow" --ignore tests/flows --timeout 60
 
 faults: $(READY)    ## kill, fill, damage, stall: the tests of every fault, with a table (docs/reliability.md)
 	@$(BIN)/python -m pytest -m fault --quiet $(TESTS)
 
-coverage: $(READY)    ## which branches the quick tests reach, held to the floor in pyproject.toml (a quarter of an hour)
+coverage: $(READY)    ## which branches the quick tests reach (over a quarter of an hour)
 	@$(BIN)/python -m pytest -n logical --dist loadfile -m "not slow" --ignore tests/flows/running --cov --cov-report term
 
 lint: $(READY)    ## style and types
