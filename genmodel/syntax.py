@@ -1,8 +1,8 @@
 """What counts of a Python file: its syntax tree without what only people read, and of its settings those that are read.
 
 A comment, a docstring, a line break or the text of an error changes nothing. The tree is dumped by our own rules: those
-of ast.dump differ between Python versions, which add fields. Not dumped: positions, docstrings, what is absent, what
-follows from the rest (ctx), and how something is written (kind).
+of ast.dump differ between Python versions, which add fields. Not dumped: positions, docstrings, what is absent or
+empty, what follows from the rest (ctx), and how something is written (kind).
 
 Of an entry in the table of figures (genmodel/evaluation/table.py: a call of Figure), only the arguments that something
 in the closure reads count: a figure's meaning is text for people.

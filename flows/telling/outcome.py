@@ -132,9 +132,10 @@ def show(settings: Settings) -> None:
 def _fitting(rows: list[dict[str, Any]], console: "Console") -> "Table":
     """The table with as many figures as the terminal has room for; rich would cut words and numbers instead."""
     names = narrow(rows[0] if rows else {})
+    unbounded = console.options.update(width=1000)
     for count in range(max(1, len(names)), 0, -1):
         table = _table(rows, names[:count])
-        if console.measure(table, options=console.options.update(width=1000)).minimum <= console.width:
+        if console.measure(table, options=unbounded).minimum <= console.width:
             break
     return table
 
@@ -146,7 +147,8 @@ def _table(rows: list[dict[str, Any]], names: list[str]) -> "Table":
 
     table = Table(title="Leaderboard, best first", title_justify="left", box=SIMPLE_HEAD, show_edge=False)
     table.pad_edge, table.padding = False, (0, 1, 0, 0)
-    table.caption, table.caption_justify = _conditions(rows), "left"
+    seconds = "; seconds are of the training" if "seconds" in names else ""
+    table.caption, table.caption_justify = f"{_conditions(rows)}{seconds}".removeprefix("; "), "left"
     columns = {name: [cell(name, row[name]) for row in rows] for name in names}
     for name, cells in columns.items():
         width = max(len(word) for word in (*name.split("_"), *cells))
@@ -203,4 +205,4 @@ def _conditions(rows: list[dict[str, Any]]) -> str:
     if not rows or any(row.get(name) != rows[0].get(name) for row in rows for name in _CONDITIONS):
         return ""
     samples, real, extractor, size = (rows[0].get(name) for name in _CONDITIONS)
-    return f"{samples} samples against {real} real images at {size} px, extractor {extractor}; seconds of training"
+    return f"{samples} samples against {real} real images at {size} px, extractor {extractor}"

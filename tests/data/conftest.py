@@ -1,9 +1,11 @@
 """Small sources of real image files, packed in every way that genmodel reads."""
 
 import io
+import os
 import random
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,14 @@ import pytest
 from PIL import Image
 
 from genmodel.data.block import Block
+from genmodel.data.making import shards
 from genmodel.data.making.make import prepare
+from genmodel.data.sources.members import Member
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
-Pack = Callable[[str, dict[str, bytes]], str]
+Files = dict[str, bytes]
+Pack = Callable[[str, Files], str]
 
 
 def _encode(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
@@ -151,3 +156,45 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of 8 images at 16 px, slices of 3, so that small sources have all that large ones have."""
     monkeypatch.setattr("genmodel.data.making.make.SHARD_BYTES", 8 * 16 * 16 * 3)
     monkeypatch.setattr("genmodel.data.making.pool.SLICE", 3)
+
+
+@pytest.fixture
+def long_slices(monkeypatch: pytest.MonkeyPatch, small_shards: None) -> None:
+    """Shards of 8 images in slices as long as they may be."""
+    monkeypatch.setattr("genmodel.data.making.pool.SLICE", shards.SLICE)
+
+
+@pytest.fixture
+def converted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], Counter[str]]:
+    """What every process has converted since the last call: how often each member."""
+    log, real = tmp_path / "log", shards._convert
+    log.touch()
+
+    def convert(job: Any, member: Member) -> Any:
+        handle = os.open(log, os.O_WRONLY | os.O_APPEND)
+        os.write(handle, f"{member.name}\n".encode())
+        os.close(handle)
+        return real(job, member)
+
+    def since() -> Counter[str]:
+        names = Counter(log.read_text().split())
+        os.truncate(log, 0)
+        return names
+
+    monkeypatch.setattr(shards, "_convert", convert)
+    return since
+
+
+@pytest.fixture
+def resumed(
+    make: Callable[..., Block], tree: Callable[[Path], Files], converted: Callable[[], Counter[str]]
+) -> Callable[..., int]:
+    """resumed(source, out, expected, workers) takes up a killed run; how many images it converted a second time."""
+
+    def resume(source: str, out: Path, expected: Files, workers: int = 1) -> int:
+        before, finished = converted(), out.exists()  # killed behind the last rename: made anew, as at any time
+        assert tree(make(source, out, workers=workers).path) == expected
+        assert not out.with_name(out.name + ".partial").exists()
+        return 0 if finished else (before & converted()).total()
+
+    return resume

@@ -73,6 +73,20 @@ def test_a_change_concerns_its_stages_and_what_follows(toy) -> None:
     assert versioning.changed(toy.root) == {"register"}
 
 
+def test_the_committed_lock_is_of_one_run_of_today_s_models() -> None:
+    """Whatever stages have in common, they have used or made the same bytes of it."""
+    stages = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
+    models = set(yaml.safe_load((ROOT / "params.yaml").read_text())["models"])
+    assert {name.partition("@")[2] for name in stages} == models | {""}
+    data = yaml.safe_load((ROOT / "data.dvc").read_text())["outs"]
+    files = data + [each for stage in stages.values() for each in (*stage.get("deps", ()), *stage.get("outs", ()))]
+    digests = {
+        path: {each["md5"] for each in files if each["path"] == path} for path in {each["path"] for each in files}
+    }
+    assert {path for path, found in digests.items() if len(found) > 1} == set()
+    assert {"data", "models", "reports", "ranking.csv"} <= digests.keys()
+
+
 def test_data_is_versioned_to_the_byte(toy) -> None:
     digest = versioning.add(toy.root, ORIGIN)
     written = (toy.root / "data.dvc").read_bytes()
